@@ -1,0 +1,38 @@
+# Everything a fresh machine needs is made here, from Python and make alone.
+PYTHON ?= python3
+LITELLM_VERSIONS := 1.106.2 1.109.1
+BIN := .venv/bin
+PIP_INSTALL = -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes
+
+.PHONY: install litellm demo test lint lock clean
+.DELETE_ON_ERROR:
+
+install: .venv/.installed
+
+.venv/.installed: requirements/dev.txt pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python $(PIP_INSTALL) -r requirements/dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $@
+
+# One environment for each LiteLLM version, with this package's base install beside it.
+litellm: $(LITELLM_VERSIONS:%=.venvs/litellm-%/.installed)
+
+.venvs/litellm-%/.installed: requirements/litellm-%.txt pyproject.toml
+	$(PYTHON) -m venv .venvs/litellm-$*
+	.venvs/litellm-$*/bin/python $(PIP_INSTALL) --no-compile -r requirements/litellm-$*.txt
+	.venvs/litellm-$*/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $@
+
+# A maintainer's command: resolves every pinned file anew (needs uv).
+lock:
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+		pyproject.toml --extra dev --output-file requirements/dev.txt
+	for version in $(LITELLM_VERSIONS); do \
+		uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+			--override requirements/overrides-$$version.txt \
+			requirements/litellm-$$version.in --output-file requirements/litellm-$$version.txt || exit 1; \
+	done
+
+clean:
+	rm -rf .venv .venvs .llmlog-local .llmlog-demo dist build

@@ -1,0 +1,1 @@
+"""The consumer side: Kafka records become Elasticsearch documents or dead letters."""

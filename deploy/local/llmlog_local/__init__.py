@@ -1,0 +1,1 @@
+"""Real Kafka and Elasticsearch servers on this machine, without containers."""

@@ -1,0 +1,1 @@
+"""The gateway side: LiteLLM's payloads become Avro events on a Kafka topic."""
