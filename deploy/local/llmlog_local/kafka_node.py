@@ -1,0 +1,71 @@
+"""Owns the process that is a Kafka server: the JVM runs inside it.
+
+Run as `python -m llmlog_local.kafka_node` in a folder that `llmlog_local.kafka` has laid out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+from llmlog_local.guard import guard
+
+_FORMATTED = Path("formatted")
+_PROPERTIES = "server.properties"
+
+
+def main() -> None:
+    """Format the storage once, then serve until SIGTERM."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--heap", required=True)
+    parser.add_argument("--cluster-id", required=True)
+    parser.add_argument("--state-file", type=Path)
+    arguments = parser.parse_args()
+    guard(arguments.state_file)
+
+    server = _start(arguments.heap, arguments.cluster_id)
+    asked_to_end = threading.Event()
+    # Not by the JVM's own handler: JPype's shutdown hook would race with Kafka's and cut it short.
+    signal.signal(signal.SIGTERM, lambda *_: asked_to_end.set())
+    asked_to_end.wait()
+    server.shutdown()
+    server.awaitShutdown()
+    sys.stdout.flush()
+    os._exit(0)
+
+
+def _start(heap: str, cluster_id: str) -> Any:
+    import jpype  # noqa: PLC0415 - the guard stands before anything slow
+
+    from llmlog_local.jvm import start_jvm  # noqa: PLC0415
+
+    jars = [Path(line) for line in Path("classpath").read_text(encoding="utf-8").splitlines()]
+    start_jvm(jars, heap, "-Dlog4j2.configurationFile=log4j2.properties", *JVM_OPTIONS)
+    if not _FORMATTED.exists():
+        # What a killed format left behind was never used.
+        shutil.rmtree("data", ignore_errors=True)
+        tool = jpype.JClass("kafka.tools.StorageTool")
+        words = ["format", "--cluster-id", cluster_id, "--config", _PROPERTIES]
+        code = tool.execute(jpype.JArray(jpype.JString)(words), jpype.java.lang.System.out)
+        if int(code) != 0:
+            raise SystemExit(f"formatting the storage failed with code {code}")
+        _FORMATTED.touch()
+    properties = jpype.JClass("org.apache.kafka.common.utils.Utils").loadProps(_PROPERTIES)
+    config = jpype.JClass("kafka.server.KafkaConfig").fromProps(properties)
+    time = jpype.JClass("org.apache.kafka.common.utils.Time").SYSTEM
+    server = jpype.JClass("kafka.server.KafkaRaftServer")(config, time)
+    server.startup()
+    return server
+
+
+JVM_OPTIONS = tuple(os.environ.get("XOPT", "").split())
+
+
+if __name__ == "__main__":
+    main()

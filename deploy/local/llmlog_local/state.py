@@ -1,0 +1,52 @@
+"""Owns the stack's state file: which servers were left running, and where."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from llmlog_local.errors import LocalStackError
+from llmlog_local.processes import ProcessIdentity
+
+
+@dataclass(frozen=True)
+class ServerState:
+    """One server of the stack, as it was when it answered."""
+
+    name: str
+    version: str
+    port: int
+    log: str
+    process: ProcessIdentity
+
+
+def read_state(path: Path) -> dict[str, ServerState]:
+    """Read the servers by name; a missing file is an empty stack.
+
+    Raises:
+        LocalStackError: the file is damaged.
+    """
+    try:
+        listed = json.loads(path.read_text(encoding="utf-8"))["servers"]
+        servers = [
+            ServerState(**{**entry, "process": ProcessIdentity(**entry["process"])})
+            for entry in listed
+        ]
+    except FileNotFoundError:
+        return {}
+    except (ValueError, KeyError, TypeError) as error:
+        raise LocalStackError(
+            f"{path} is damaged: end what still runs by hand, then delete it"
+        ) from error
+    return {server.name: server for server in servers}
+
+
+def write_state(path: Path, servers: Mapping[str, ServerState]) -> None:
+    """Replace the state in one step."""
+    text = json.dumps({"servers": [asdict(server) for server in servers.values()]}, indent=2)
+    new = path.with_suffix(".new")
+    new.write_text(text + "\n", encoding="utf-8")
+    os.replace(new, path)

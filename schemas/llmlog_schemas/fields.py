@@ -1,0 +1,91 @@
+"""LiteLLM's payload fields that are known by name, and the kind of value each holds.
+
+Pure data. The gateway writes values of exactly these kinds, and the index template maps the
+same names to the same kinds (a contract test holds the two together), so no payload can be
+refused for its shape. What stands in no table here is kept under `extra`.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Final
+
+
+class Kind(Enum):
+    """What a field holds in the event and in Elasticsearch."""
+
+    KEYWORD = "keyword"
+    TEXT = "text"
+    BOOLEAN = "boolean"
+    LONG = "long"
+    DOUBLE = "double"
+    SECONDS = "date"
+    """Epoch seconds in the payload, epoch milliseconds in the document."""
+    KEYWORDS = "keyword[]"
+    """A list of strings; mapped as a keyword."""
+    FLATTENED = "flattened"
+    """An object whose leaves are searched as keywords."""
+    STORED = "object"
+    """Any JSON, kept and returned, not indexed."""
+
+
+TYPED: Final[dict[str, Kind]] = {
+    "litellm_call_id": Kind.KEYWORD,
+    "trace_id": Kind.KEYWORD,
+    "call_type": Kind.KEYWORD,
+    "status": Kind.KEYWORD,
+    "model": Kind.KEYWORD,
+    "startTime": Kind.SECONDS,
+    "endTime": Kind.SECONDS,
+    "response_time": Kind.DOUBLE,
+    "response_cost": Kind.DOUBLE,
+    "prompt_tokens": Kind.LONG,
+    "completion_tokens": Kind.LONG,
+    "total_tokens": Kind.LONG,
+}
+"""Fields with a place of their own in the Avro schema."""
+
+ATTRIBUTES: Final[dict[str, Kind]] = {
+    "id": Kind.KEYWORD,
+    "session_id": Kind.KEYWORD,
+    "stream": Kind.BOOLEAN,
+    "custom_llm_provider": Kind.KEYWORD,
+    "completionStartTime": Kind.SECONDS,
+    "model_id": Kind.KEYWORD,
+    "model_group": Kind.KEYWORD,
+    "api_base": Kind.KEYWORD,
+    "cache_hit": Kind.BOOLEAN,
+    "cache_key": Kind.KEYWORD,
+    "saved_cache_cost": Kind.DOUBLE,
+    "request_tags": Kind.KEYWORDS,
+    "request_model_access_groups": Kind.KEYWORDS,
+    "end_user": Kind.KEYWORD,
+    "requester_ip_address": Kind.KEYWORD,
+    "user_agent": Kind.KEYWORD,
+    "error_str": Kind.TEXT,
+    "error_information": Kind.FLATTENED,
+    "cost_breakdown": Kind.FLATTENED,
+    "hidden_params": Kind.FLATTENED,
+    "status_fields": Kind.FLATTENED,
+    "autorouter_savings": Kind.DOUBLE,
+    "autorouter_savings_estimate": Kind.STORED,
+    "autorouter_baseline_observation": Kind.KEYWORD,
+    "response_cost_failure_debug_info": Kind.STORED,
+    "zero_cost_diagnostic": Kind.STORED,
+    "model_parameters": Kind.STORED,
+    "model_map_information": Kind.STORED,
+    "guardrail_information": Kind.STORED,
+    "standard_built_in_tools_params": Kind.STORED,
+}
+"""Fields that travel in the part `attributes` and stand at the document's top level."""
+
+SEARCH_TEXTS: Final[dict[str, str]] = {"messages_text": "messages", "response_text": "response"}
+"""Full-text fields that the gateway makes, and the part each is extracted from."""
+
+PARTS: Final[dict[str, Kind]] = {
+    "messages": Kind.STORED,
+    "response": Kind.STORED,
+    "metadata": Kind.FLATTENED,
+    "extra": Kind.STORED,
+}
+"""Fields that travel as JSON parts of their own."""

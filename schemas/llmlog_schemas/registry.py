@@ -1,0 +1,84 @@
+"""The Schema Registry: Confluent's client, made of our settings, with errors of our own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from llmlog_schemas.codec import DecodeError, schema_text
+from llmlog_schemas.errors import ConfigurationError, Unreachable
+
+if TYPE_CHECKING:
+    from llmlog_schemas.settings import Settings
+
+HTTP_NOT_FOUND = 404
+HTTP_REFUSED = (401, 403)
+HTTP_SERVER_ERROR = 500
+
+
+class Registry:
+    """Schemas by id, and the id of ours.
+
+    Args:
+        client: anything with `register_schema` and `get_schema` of Confluent's client.
+    """
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    @classmethod
+    def of_settings(cls, settings: Settings) -> Registry | None:
+        """Connect to the registry that the settings name; None where they name none.
+
+        Raises:
+            ConfigurationError: the client's own dependencies are not installed.
+        """
+        if settings.schema_registry_url is None:
+            return None
+        try:
+            from confluent_kafka.schema_registry import SchemaRegistryClient  # noqa: PLC0415
+        except ImportError as error:
+            raise ConfigurationError(
+                f"LLMLOG_SCHEMA_REGISTRY_URL is set, but {error.name} is missing: "
+                "pip install 'confluent-kafka[schemaregistry]'"
+            ) from None
+        conf: dict[str, str] = {"url": settings.schema_registry_url}
+        if settings.schema_registry_username and settings.schema_registry_password:
+            secret = settings.schema_registry_password.get_secret_value()
+            conf["basic.auth.user.info"] = f"{settings.schema_registry_username}:{secret}"
+        if settings.schema_registry_ca_certs:
+            conf["ssl.ca.location"] = str(settings.schema_registry_ca_certs)
+        return cls(SchemaRegistryClient.new_client(conf))
+
+    def register(self, topic: str) -> int:
+        """Register the current schema under `<topic>-value`; return its id.
+
+        Raises:
+            ConfigurationError: the registry refuses it.
+            Unreachable: the registry does not answer.
+        """
+        from confluent_kafka.schema_registry import Schema  # noqa: PLC0415
+
+        schema = Schema(schema_text(), "AVRO")
+        try:
+            return int(self._client.register_schema(f"{topic}-value", schema))
+        except Exception as error:
+            if _is_answer(error):
+                raise ConfigurationError(f"Schema Registry refuses our schema: {error}") from error
+            raise Unreachable(f"Schema Registry: {error}") from error
+
+    def schema_text(self, schema_id: int) -> str:
+        """Return the schema of this id; see `codec.SchemaSource`."""
+        try:
+            return str(self._client.get_schema(schema_id).schema_str)
+        except Exception as error:
+            status = getattr(error, "http_status_code", None)
+            if status == HTTP_NOT_FOUND:
+                raise DecodeError(f"the Schema Registry knows no schema {schema_id}") from error
+            if status in HTTP_REFUSED:
+                raise ConfigurationError(f"Schema Registry: {error}") from error
+            raise Unreachable(f"Schema Registry: {error}") from error
+
+
+def _is_answer(error: Exception) -> bool:
+    status = getattr(error, "http_status_code", None)
+    return status is not None and status < HTTP_SERVER_ERROR
