@@ -1,0 +1,55 @@
+"""The librdkafka properties that the delivery contract rests on, for each kind of client. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from llmlog_schemas.settings import Settings
+
+MAX_RECORD_BYTES: Final = 8 * 1024 * 1024
+"""Bytes of the largest record: `max.message.bytes` of the topics that `pipeline setup` makes."""
+
+_RECORD_OVERHEAD: Final = 64 * 1024
+"""Room for key, headers and framing beside a value of `MAX_RECORD_BYTES`."""
+
+CLIENT_ID: Final = "llmlog-pipeline"
+
+
+def producer_config(settings: Settings) -> dict[str, Any]:
+    """Properties of a producer that loses nothing: waits for ever, writes once."""
+    return {
+        "client.id": CLIENT_ID,
+        "compression.type": "zstd",
+        "linger.ms": 5,
+        # Checked before compression, so a little above what the topic takes after it.
+        "message.max.bytes": MAX_RECORD_BYTES + _RECORD_OVERHEAD,
+        "queue.buffering.max.kbytes": 64 * 1024,
+        # 0: an unreachable broker is waited for; memory is bounded by the queue, not by time.
+        "message.timeout.ms": 0,
+        **settings.producer_properties(),
+        "acks": "all",
+        "enable.idempotence": True,
+    }
+
+
+def consumer_config(settings: Settings) -> dict[str, Any]:
+    """Properties of a group member that commits by its own hand."""
+    return {
+        "client.id": CLIENT_ID,
+        "partition.assignment.strategy": "cooperative-sticky",
+        "fetch.message.max.bytes": 1024 * 1024,
+        "queued.max.messages.kbytes": 32 * 1024,
+        "fetch.wait.max.ms": 100,
+        **settings.consumer_properties(),
+        "group.id": settings.group,
+        "enable.auto.commit": False,
+        "enable.auto.offset.store": False,
+        "auto.offset.reset": "error",
+        "enable.partition.eof": False,
+    }
+
+
+def admin_config(settings: Settings) -> dict[str, Any]:
+    """Properties of a client that asks and creates."""
+    return {"client.id": CLIENT_ID, **settings.admin_properties()}

@@ -1,0 +1,266 @@
+"""LiteLLM's standard logging payload to an event. Pure; no payload that is a dict is refused.
+
+A field of the wrong type is coerced where that loses nothing; otherwise it is absent, and its
+original stands under `extra.mistyped`. Keys that no table knows stand under `extra`.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import math
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from llmlog_schemas import records
+from llmlog_schemas.fields import ATTRIBUTES, PARTS, SEARCH_TEXTS, TYPED, Kind
+from llmlog_schemas.json_form import dumps, plain, text
+from llmlog_schemas.search_text import searchable_text
+
+if TYPE_CHECKING:
+    from llmlog_schemas.records import LLMEvent
+
+FLATTENED_DEPTH: Final = 18
+FLATTENED_KEY_BYTES: Final = 512
+_MAX_LONG: Final = 2**63 - 1
+_MAX_MS: Final = 8_640_000_000_000_000
+_MISTYPED: Final = object()
+
+
+class PayloadError(ValueError):
+    """What came is no payload; the text says what it was."""
+
+
+def to_event(
+    payload: object,
+    *,
+    call_id: str = "",
+    captured_at: float | None = None,
+    search_text: bool = True,
+    model_map_information: bool = False,
+) -> LLMEvent:
+    """Convert one payload.
+
+    Args:
+        payload: `standard_logging_object`; it is not changed.
+        call_id: for a payload without `litellm_call_id`.
+        captured_at: epoch seconds, for a payload without a usable time; default now.
+        search_text: extract the text of prompt and answer for full-text search.
+        model_map_information: keep LiteLLM's price table entry.
+
+    Raises:
+        PayloadError: the payload is None or no dict.
+    """
+    if not isinstance(payload, Mapping):
+        raise PayloadError(f"the payload is {type(payload).__name__}, not a dict")
+    fields = _Fields(payload)
+    typed = {name: fields.take(name, kind) for name, kind in TYPED.items()}
+    if not model_map_information:
+        fields.drop("model_map_information")
+    attributes = fields.take_all(ATTRIBUTES)
+    parts = fields.take_all(PARTS)
+    start_ms = _start_ms(fields, typed, captured_at)
+    if search_text:
+        for name, part in SEARCH_TEXTS.items():
+            if found := searchable_text(parts.get(part)):
+                attributes[name] = found
+    call_id = typed["litellm_call_id"] or text(call_id)
+    call_type, status = typed["call_type"] or "", typed["status"] or ""
+    return {
+        "event_id": records.make_event_id(
+            start_ms,
+            call_id=call_id,
+            call_type=call_type,
+            status=status,
+            start_time=payload.get("startTime"),
+        ),
+        "litellm_call_id": call_id,
+        "trace_id": typed["trace_id"] or "",
+        "call_type": call_type,
+        "status": status,
+        "model": typed["model"] or "",
+        "start_time_ms": start_ms,
+        "end_time_ms": _or(typed["endTime"], records.ABSENT_TIME),
+        "response_time": _or(typed["response_time"], records.ABSENT_NUMBER),
+        "response_cost": _or(typed["response_cost"], records.ABSENT_NUMBER),
+        "prompt_tokens": _or(typed["prompt_tokens"], records.ABSENT_COUNT),
+        "completion_tokens": _or(typed["completion_tokens"], records.ABSENT_COUNT),
+        "total_tokens": _or(typed["total_tokens"], records.ABSENT_COUNT),
+        "attributes": dumps(attributes),
+        "messages": _part(parts, "messages"),
+        "response": _part(parts, "response"),
+        "metadata": _part(parts, "metadata"),
+        "extra": _extra(fields, parts.get("extra")),
+    }
+
+
+def fit(event: LLMEvent, max_bytes: int) -> LLMEvent:
+    """Return the event with its largest parts replaced by a marker until it has room.
+
+    The marker is `{"llmlog_cut": {"bytes": …, "sha256": …}}`; bounds only the JSON parts, by
+    far the most of every event.
+    """
+    sizes = {name: len(event[name]) for name in records.JSON_PARTS}  # type: ignore[literal-required]
+    excess = sum(sizes.values()) - max_bytes
+    cut = dict(event)
+    for name in sorted(sizes, key=lambda part: sizes[part], reverse=True):
+        if excess <= 0:
+            break
+        part = event[name]  # type: ignore[literal-required]
+        marker = {"bytes": len(part), "sha256": hashlib.sha256(part).hexdigest()}
+        cut[name] = dumps({"llmlog_cut": {name: marker} if name == "attributes" else marker})
+        excess -= len(part) - len(cut[name])
+    return cut  # type: ignore[return-value]
+
+
+class _Fields:
+    """A payload being taken apart: what was taken, what did not fit its kind."""
+
+    def __init__(self, payload: Mapping[Any, Any]) -> None:
+        self._payload = payload
+        self._taken: set[str] = set()
+        self.mistyped: dict[str, Any] = {}
+
+    def take(self, name: str, kind: Kind) -> Any:
+        """Return the field as its kind, or None."""
+        self._taken.add(name)
+        value = self._payload.get(name)
+        if value is None:
+            return None
+        coerced = _COERCE[kind](value)
+        if coerced is _MISTYPED:
+            self.reject(name)
+            return None
+        return coerced
+
+    def take_all(self, table: Mapping[str, Kind]) -> dict[str, Any]:
+        """Return the fields of a table that are there."""
+        found = {
+            name: self.take(name, kind)
+            for name, kind in table.items()
+            if name in self._payload and name not in self._taken
+        }
+        return {name: value for name, value in found.items() if value is not None}
+
+    def drop(self, name: str) -> None:
+        self._taken.add(name)
+
+    def reject(self, name: str) -> None:
+        self.mistyped[name] = _original(self._payload[name])
+
+    def rest(self) -> dict[Any, Any]:
+        return {key: value for key, value in self._payload.items() if key not in self._taken}
+
+
+def _start_ms(fields: _Fields, typed: Mapping[str, Any], captured_at: float | None) -> int:
+    """Return the start in epoch milliseconds; a clock beyond reason is a mistyped field."""
+    start = typed["startTime"]
+    if start is not None and records.EARLIEST_MS <= start < records.LATEST_MS:
+        return int(start)
+    if start is not None:
+        fields.reject("startTime")
+    end = typed["endTime"]
+    if end is not None and records.EARLIEST_MS <= end < records.LATEST_MS:
+        return int(end)
+    return int((time.time() if captured_at is None else captured_at) * 1000)
+
+
+def _or(value: Any, absent: float) -> Any:
+    return absent if value is None else value
+
+
+def _part(parts: Mapping[str, Any], name: str) -> bytes:
+    return dumps(parts[name]) if name in parts else records.ABSENT_PART
+
+
+def _extra(fields: _Fields, given: Any) -> bytes:
+    extra = fields.rest()
+    if given is not None:
+        extra["extra"] = given
+    if fields.mistyped:
+        if "mistyped" in extra:
+            fields.mistyped["mistyped"] = extra["mistyped"]
+        extra["mistyped"] = fields.mistyped
+    return dumps(plain(extra)) if extra else records.ABSENT_PART
+
+
+def _original(value: Any) -> Any:
+    """Keep numbers that JSON cannot write as text; null would lose them."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value
+
+
+def _keyword(value: Any) -> Any:
+    if isinstance(value, str):
+        return text(value)
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (int, float)) and math.isfinite(value):
+        return str(value)
+    return _MISTYPED
+
+
+def _boolean(value: Any) -> Any:
+    if isinstance(value, bool):
+        return value
+    return {"true": True, "false": False}.get(value, _MISTYPED) if isinstance(value, str) else (
+        _MISTYPED
+    )
+
+
+def _double(value: Any) -> Any:
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        return _MISTYPED
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return _MISTYPED
+    return number if math.isfinite(number) else _MISTYPED
+
+
+def _long(value: Any) -> Any:
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        return _MISTYPED
+    try:
+        number = int(value)
+        whole = isinstance(value, (int, str)) or number == value
+    except (ValueError, OverflowError):
+        return _MISTYPED
+    return number if whole and 0 <= number <= _MAX_LONG else _MISTYPED
+
+
+def _seconds(value: Any) -> Any:
+    if isinstance(value, dt.datetime):
+        value = value.timestamp()
+    number = _double(value)
+    if number is _MISTYPED or abs(number * 1000) > _MAX_MS:
+        return _MISTYPED
+    return int(number * 1000)
+
+
+def _keywords(value: Any) -> Any:
+    items = [value] if isinstance(value, str) else value
+    if not isinstance(items, (list, tuple, set, frozenset)):
+        return _MISTYPED
+    coerced = [_keyword(item) for item in items if item is not None]
+    return _MISTYPED if _MISTYPED in coerced else coerced
+
+
+def _flattened(value: Any) -> Any:
+    rebuilt = plain(value, max_depth=FLATTENED_DEPTH, max_key_bytes=FLATTENED_KEY_BYTES)
+    return rebuilt if isinstance(rebuilt, dict) else _MISTYPED
+
+
+_COERCE: Final[dict[Kind, Callable[[Any], Any]]] = {
+    Kind.KEYWORD: _keyword,
+    Kind.TEXT: _keyword,
+    Kind.BOOLEAN: _boolean,
+    Kind.LONG: _long,
+    Kind.DOUBLE: _double,
+    Kind.SECONDS: _seconds,
+    Kind.KEYWORDS: _keywords,
+    Kind.FLATTENED: _flattened,
+    Kind.STORED: lambda value: value,
+}
