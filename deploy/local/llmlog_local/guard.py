@@ -11,10 +11,13 @@ from __future__ import annotations
 
 import os
 import threading
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from llmlog_local.processes import identify
 from llmlog_local.state import read_state
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _STDIN = 0
 _ENDED_WITH_STARTER = 70

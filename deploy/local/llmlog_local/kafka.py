@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
@@ -13,7 +11,11 @@ from confluent_kafka.admin import AdminClient
 from llmlog_local import jars
 from llmlog_local.errors import KafkaStartError, LocalStackError
 from llmlog_local.ports import HOST, free_ports
-from llmlog_local.server import Server
+from llmlog_local.server import LOGGING, Server
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
 
 CLUSTER_ID = "bGxtbG9nLWxvY2FsLTAwMQ"  # a 22-character id, as KRaft wants it
 
@@ -55,7 +57,7 @@ class KafkaServer(Server):
         (controller,) = free_ports(1)
         lines = [f"{key}={value}" for key, value in self._configuration(controller).items()]
         (self.folder / "server.properties").write_text("\n".join(lines) + "\n", encoding="utf-8")
-        (self.folder / "log4j2.properties").write_text(_LOGGING, encoding="utf-8")
+        (self.folder / "log4j2.properties").write_text(LOGGING, encoding="utf-8")
         classpath = [str(jar) for jar in jars.classpath(jars.KAFKA_LOCK)]
         (self.folder / "classpath").write_text("\n".join(classpath), encoding="utf-8")
         return ["llmlog_local.kafka_node", "--heap", self.heap, "--cluster-id", CLUSTER_ID]
@@ -78,26 +80,22 @@ class KafkaServer(Server):
             "share.coordinator.state.topic.replication.factor": "1",
             "share.coordinator.state.topic.min.isr": "1",
             "group.initial.rebalance.delay.ms": "0",
+            # One node needs no 50 partitions for its offsets, and no 9 s to believe that the
+            # process which was killed a moment ago is gone (a restart takes 5 s, not 12).
+            "offsets.topic.num.partitions": "4",
+            "broker.session.timeout.ms": "3000",
+            "broker.heartbeat.interval.ms": "500",
             **self.properties,
         }
 
     def _answers(self) -> bool:
-        admin = AdminClient(
-            {"bootstrap.servers": self.bootstrap_servers, "error_cb": lambda _: None},
-            logger=_silent,
-        )
+        settings: dict[str, Any] = {
+            "bootstrap.servers": self.bootstrap_servers,
+            "error_cb": lambda _: None,
+        }
+        admin = AdminClient(settings, logger=_silent)
         try:
             seen = admin.list_topics(timeout=1)
         except KafkaException:
             return False
         return self.running and seen.cluster_id == CLUSTER_ID and bool(seen.brokers)
-
-
-_LOGGING = """\
-appender.out.type = Console
-appender.out.name = out
-appender.out.layout.type = PatternLayout
-appender.out.layout.pattern = [%d] %p %m (%c)%n
-rootLogger.level = INFO
-rootLogger.appenderRef.out.ref = out
-"""

@@ -71,8 +71,8 @@ def birth(pid: int) -> str | None:
 
 
 def _birth_by_ps(pid: int) -> str | None:
-    found = subprocess.run(
-        ["/bin/ps", "-o", "stat=,lstart=", "-p", str(pid)],  # noqa: S603 - an integer
+    found = subprocess.run(  # noqa: S603 - an integer
+        ["/bin/ps", "-o", "stat=,lstart=", "-p", str(pid)],
         capture_output=True,
         text=True,
         check=False,

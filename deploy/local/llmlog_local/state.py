@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from llmlog_local.errors import LocalStackError
 from llmlog_local.processes import ProcessIdentity
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -49,4 +51,4 @@ def write_state(path: Path, servers: Mapping[str, ServerState]) -> None:
     text = json.dumps({"servers": [asdict(server) for server in servers.values()]}, indent=2)
     new = path.with_suffix(".new")
     new.write_text(text + "\n", encoding="utf-8")
-    os.replace(new, path)
+    new.replace(path)

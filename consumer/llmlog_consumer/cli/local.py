@@ -1,0 +1,175 @@
+"""Owns `pipeline local`: real Kafka and Elasticsearch on this machine, without containers."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from contextlib import contextmanager
+from dataclasses import asdict
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from llmlog_local.stack import Environment, LocalStack, ServerStatus
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Real Kafka and Elasticsearch on this machine, without containers.",
+)
+
+_FOLLOW_EVERY_S = 0.2
+
+
+class ServerName(StrEnum):
+    """The servers of the stack."""
+
+    KAFKA = "kafka"
+    ELASTICSEARCH = "elasticsearch"
+
+
+Folder = Annotated[
+    Path, typer.Option("--dir", help="The stack's folder: its data, logs and state.")
+]
+DEFAULT_FOLDER = Path(".llmlog-local")
+
+
+@app.command(epilog='Example: eval "$(pipeline local up)"')
+def up(
+    folder: Folder = DEFAULT_FOLDER,
+    kafka_port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="Default: 9092 if free, else any.")
+    ] = None,
+    elasticsearch_port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="Default: 9200 if free, else any.")
+    ] = None,
+    elasticsearch_version: Annotated[
+        str | None, typer.Option(help="Each version has its own data.", show_default="8.19.21")
+    ] = None,
+) -> None:
+    """Start both servers in the background; print the settings that use them.
+
+    Returns when both answer. What runs already is left alone.
+    """
+    with _stack(folder) as stack:
+        stack.up(kafka_port, elasticsearch_port, elasticsearch_version, announce=_print_exports)
+
+
+@app.command(epilog='Example: eval "$(pipeline local env)"')
+def env(folder: Folder = DEFAULT_FOLDER) -> None:
+    """Print the settings of the running stack again, for another shell."""
+    with _stack(folder) as stack:
+        _print_exports(stack.environment())
+
+
+@app.command(epilog="Example: pipeline local down")
+def down(folder: Folder = DEFAULT_FOLDER) -> None:
+    """End both servers. Their data stays; nothing running is fine too."""
+    with _stack(folder) as stack:
+        ended = stack.down()
+    typer.echo(f"ended {' and '.join(ended)}" if ended else "nothing was running", err=True)
+
+
+@app.command(epilog="Example: pipeline local status --json")
+def status(
+    folder: Folder = DEFAULT_FOLDER,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+) -> None:
+    """Show both servers; exit code 0 if both run, else 1."""
+    with _stack(folder) as stack:
+        rows = stack.status()
+    if as_json:
+        typer.echo(json.dumps({"servers": [asdict(row) for row in rows]}))
+    else:
+        _print_table(rows)
+    raise typer.Exit(0 if all(row.running for row in rows) else 1)
+
+
+@app.command(epilog="Example: pipeline local logs elasticsearch --lines 50 --follow")
+def logs(
+    server: Annotated[ServerName | None, typer.Argument(help="Default: both.")] = None,
+    folder: Folder = DEFAULT_FOLDER,
+    lines: Annotated[int, typer.Option(min=0, help="How many of the last lines.")] = 20,
+    follow: Annotated[bool, typer.Option("--follow", help="Go on until Ctrl-C.")] = False,
+) -> None:
+    """Print the end of the servers' logs."""
+    from llmlog_local.server import tail
+
+    names = [server] if server else list(ServerName)
+    with _stack(folder) as stack:
+        paths = [stack.log_path(name) for name in names]
+    for path in paths:
+        if len(paths) > 1:
+            typer.echo(f"==> {path} <==", err=True)
+        for line in tail(path, lines):
+            typer.echo(line)
+    if follow:
+        _follow([path for path in paths if path.exists()])
+
+
+def _follow(paths: list[Path]) -> None:
+    files = [path.open(errors="replace") for path in paths]
+    for file in files:
+        file.seek(0, 2)
+    try:
+        while files:
+            for file in files:
+                sys.stdout.write(file.read())
+            sys.stdout.flush()
+            time.sleep(_FOLLOW_EVERY_S)
+    except KeyboardInterrupt:
+        return
+    finally:
+        for file in files:
+            file.close()
+
+
+@contextmanager
+def _stack(folder: Path) -> Iterator[LocalStack]:
+    """Hand out the folder's stack; turn its errors into one line and their exit code."""
+    from llmlog_local.errors import LocalStackError
+    from llmlog_local.stack import LocalStack
+
+    try:
+        yield LocalStack(folder)
+    except LocalStackError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(error.exit_code) from error
+
+
+def _print_exports(environment: Environment) -> None:
+    from llmlog_local.stack import export_lines
+
+    typer.echo(export_lines(environment))
+    sys.stdout.flush()
+
+
+def _print_table(rows: list[ServerStatus]) -> None:
+    columns = ("name", "state", "port", "pid", "version", "log")
+    cells = [
+        (
+            row.name,
+            "running" if row.running else "stopped",
+            str(row.port or "-"),
+            str(row.pid or "-"),
+            row.version or "-",
+            row.log,
+        )
+        for row in rows
+    ]
+    console = Console()
+    if console.is_terminal:
+        table = Table(*columns)
+        for row_cells in cells:
+            table.add_row(*row_cells)
+        console.print(table)
+        return
+    for row_cells in (columns, *cells):
+        typer.echo("\t".join(row_cells))

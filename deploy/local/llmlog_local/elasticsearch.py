@@ -1,0 +1,129 @@
+"""Owns the handle of an Elasticsearch server: a node that is a cluster of its own."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import urllib.request
+import zipfile
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from llmlog_local import jars
+from llmlog_local.errors import ElasticsearchStartError, LocalStackError
+from llmlog_local.ports import HOST, free_ports
+from llmlog_local.server import LOGGING, Server, as_arguments
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+_MODULE = "transport-netty4"
+_DESCRIPTOR = f"META-INF/es-plugins/{_MODULE}/plugin-descriptor.properties"
+
+
+class ElasticsearchServer(Server):
+    """A real Elasticsearch node on 127.0.0.1.
+
+    Args:
+        folder: Its home: data, modules and log.
+        port: HTTP.
+        version: One of `jars.ELASTICSEARCH_VERSIONS`.
+        heap: The Java heap.
+        settings: Further or different node settings, such as `thread_pool.write.queue_size`; a
+            node with `discovery.seed_hosts` is not a cluster of its own.
+        transport_port: For other nodes; a free one at each start if None.
+
+    Raises:
+        LocalUsageError: there is no such version here.
+    """
+
+    name: ClassVar[str] = "elasticsearch"
+    start_error: ClassVar[type[LocalStackError]] = ElasticsearchStartError
+
+    def __init__(
+        self,
+        folder: Path,
+        port: int,
+        *,
+        version: str = jars.ELASTICSEARCH_VERSIONS[0],
+        heap: str = "512m",
+        settings: Mapping[str, str] | None = None,
+        transport_port: int | None = None,
+    ) -> None:
+        super().__init__(folder, port, version=version, heap=heap)
+        self.settings = dict(settings or {})
+        self.transport_port = transport_port
+        self._lock = jars.elasticsearch_lock(version)
+
+    @property
+    def url(self) -> str:
+        """What clients are given."""
+        return f"http://{HOST}:{self.port}"
+
+    def _prepare(self) -> list[str]:
+        transport = self.transport_port or free_ports(1)[0]
+        settings = {
+            "path.home": str(self.folder),
+            "node.name": "n1",
+            "http.port": str(self.port),
+            "transport.port": str(transport),
+            "network.host": HOST,
+            "cluster.routing.allocation.disk.threshold_enabled": "false",
+            **self.settings,
+        }
+        if "discovery.seed_hosts" not in settings:
+            settings.setdefault("discovery.type", "single-node")
+        lay_out_home(self.folder, jars.classpath(self._lock))
+        (self.folder / "config" / "log4j2.properties").write_text(LOGGING, encoding="utf-8")
+        return [
+            "llmlog_local.es_node",
+            "--heap",
+            self.heap,
+            *as_arguments("--setting", settings),
+        ]
+
+    def _answers(self) -> bool:
+        # The process id tells this node from another that happens to hold the port.
+        local = self._get("/_nodes/_local/process")
+        if local is None or self._popen is None:
+            return False
+        if {node["process"]["id"] for node in local["nodes"].values()} != {self._popen.pid}:
+            return False
+        health = self._get("/_cluster/health?wait_for_status=yellow&timeout=1s&master_timeout=1s")
+        return health is not None and not health["timed_out"] and self._get("/") is not None
+
+    def _get(self, path: str) -> Any:
+        try:
+            with _opener.open(self.url + path, timeout=5) as answer:
+                return json.load(answer)
+        except (OSError, ValueError):  # urllib's errors are OSErrors
+            return None
+
+
+# Without the proxies of the environment, which have no business with 127.0.0.1.
+_opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+def lay_out_home(home: Path, classpath: list[Path]) -> None:
+    """Lay out an Elasticsearch home: links to the jars, and the module that serves HTTP."""
+    lib, module = home / "lib", home / "modules" / _MODULE
+    for folder in (lib, module):
+        shutil.rmtree(folder, ignore_errors=True)
+    for folder in (lib, module, home / "config", home / "plugins", home / "logs"):
+        folder.mkdir(parents=True, exist_ok=True)
+    for jar in classpath:
+        _link(jar, (module if jar.name.startswith(("netty-", _MODULE)) else lib) / jar.name)
+        if jar.name.startswith(_MODULE):
+            with zipfile.ZipFile(jar) as archive:
+                text = archive.read(_DESCRIPTOR).decode()
+            # Loaded from the class path: the jars beside it are no Java modules.
+            text = re.sub("(?m)^modulename.*$", "", text)
+            (module / "plugin-descriptor.properties").write_text(text, encoding="utf-8")
+
+
+def _link(jar: Path, target: Path) -> None:
+    try:
+        target.symlink_to(jar.absolute())
+    except OSError:
+        shutil.copy(jar, target)

@@ -1,0 +1,121 @@
+"""Owns the process that is an Elasticsearch node: the JVM runs inside it.
+
+Run as `python -m llmlog_local.es_node` in a home that `llmlog_local.elasticsearch` has laid out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llmlog_local.guard import guard
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+def main() -> None:
+    """Serve until SIGTERM."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--heap", required=True)
+    parser.add_argument("--setting", action="append", default=[])
+    parser.add_argument("--state-file", type=Path)
+    arguments = parser.parse_args()
+    guard(arguments.state_file)
+
+    settings = dict(setting.split("=", 1) for setting in arguments.setting)
+    node = _start(arguments.heap, settings)
+    asked_to_end = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: asked_to_end.set())
+    asked_to_end.wait()
+    node.close()
+    sys.stdout.flush()
+    os._exit(0)
+
+
+def _start(heap: str, settings: Mapping[str, str]) -> Any:
+    from llmlog_local.jvm import start_jvm  # noqa: PLC0415 - the guard stands before anything slow
+
+    home = settings["path.home"]
+    # Its own choice of collector: it rejects by how full the heap is, and G1 keeps garbage out of
+    # that figure. Both compilers: without the optimising one bulk takes half as long again.
+    options = ("-XX:+UseG1GC", f"-Des.path.home={home}")
+    logging = f"-Dlog4j2.configurationFile={Path(home, 'config', 'log4j2.properties').as_uri()}"
+    start_jvm(sorted(Path(home, "lib").iterdir()), heap, logging, *options)
+    node = _build_node(settings)
+    _serve_root(node, settings["node.name"])
+    node.start()
+    return node
+
+
+def _build_node(values: Mapping[str, str]) -> Any:
+    import jpype  # noqa: PLC0415 - as above
+
+    text, found = jpype.JString, _elasticsearch
+    builder = found("common.settings.Settings").builder()
+    for key, value in values.items():
+        builder.put(text(key), text(value))
+    settings = builder.build()
+
+    found("common.logging.LogConfigurator").configureESLogging()
+    name = dict(get=lambda: text(values["node.name"]))  # noqa: C408 - reads as the Java interface
+    environment = found("node.InternalSettingsPreparer").prepareEnvironment(
+        settings,
+        jpype.JClass("java.util.HashMap")(),
+        jpype.JClass("java.nio.file.Path").of(str(Path(values["path.home"], "config"))),
+        jpype.JProxy("java.util.function.Supplier", name),
+    )
+    plugins = found("plugins.PluginsLoader")
+    version = [int(part) for part in str(found("Build").current().version()).split(".")[:2]]
+    more = (False,) if version >= [9, 3] else ()  # an argument that 9.3 added
+    loader = plugins.createPluginsLoader(
+        plugins.loadModulesBundles(environment.modulesDir(), *more),
+        plugins.loadPluginsBundles(environment.pluginsDir(), *more),
+        jpype.JClass("java.util.HashMap")(),
+        False,  # noqa: FBT003 - Java has no keywords
+    )
+    return found("node.Node")(environment, loader)
+
+
+def _serve_root(node: Any, name: str) -> None:
+    """Serve `GET /`, which clients ask first and which is a module that is not published."""
+    import jpype  # noqa: PLC0415 - as above
+
+    text, found = jpype.JString, _elasticsearch
+    version = str(found("Build").current().version())
+    cluster = node.injector().getInstance(found("cluster.service.ClusterService"))
+
+    def answer(_request: Any, channel: Any, _client: Any) -> None:
+        body = {
+            "name": name,
+            "cluster_name": str(cluster.getClusterName().value()),
+            "cluster_uuid": str(cluster.state().metadata().clusterUUID()),
+            "version": {"number": version, "build_flavor": "default"},
+            "tagline": "You Know, for Search",
+        }
+        response, ok = found("rest.RestResponse"), found("rest.RestStatus").OK
+        channel.sendResponse(response(ok, text("application/json"), text(json.dumps(body))))
+
+    field = found("http.AbstractHttpServerTransport").class_.getDeclaredField("dispatcher")
+    field.setAccessible(True)
+    dispatcher = field.get(node.injector().getInstance(found("http.HttpServerTransport")))
+    methods = found("rest.RestRequest$Method")
+    for method in (methods.GET, methods.HEAD):
+        handler = jpype.JProxy(found("rest.RestHandler"), {"handleRequest": answer})
+        dispatcher.registerHandler(found("rest.RestHandler$Route")(method, text("/")), handler)
+
+
+def _elasticsearch(name: str) -> Any:
+    import jpype  # noqa: PLC0415 - as above
+
+    return jpype.JClass("org.elasticsearch." + name)
+
+
+if __name__ == "__main__":
+    main()
