@@ -8,13 +8,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import signal
 import sys
-import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llmlog_local.guard import guard
+from llmlog_local.guard import guard, wait_until_asked_to_end
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,9 +29,7 @@ def main() -> None:
 
     settings = dict(setting.split("=", 1) for setting in arguments.setting)
     node = _start(arguments.heap, settings)
-    asked_to_end = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: asked_to_end.set())
-    asked_to_end.wait()
+    wait_until_asked_to_end()
     node.close()
     sys.stdout.flush()
     os._exit(0)

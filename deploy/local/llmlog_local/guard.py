@@ -1,4 +1,4 @@
-"""Owns the promise that no server outlives an `up` that did not finish.
+"""Owns when a server process ends: when asked to, and when an `up` that did not finish goes away.
 
 A server starts with a pipe as its standard input, whose other end only its starter holds. While
 that end is open nothing happens. When it closes, for whatever reason, `kill -9` included, the
@@ -10,6 +10,7 @@ all servers, so there is no moment at which only one of them stays.
 from __future__ import annotations
 
 import os
+import signal
 import threading
 from typing import TYPE_CHECKING
 
@@ -30,6 +31,18 @@ def guard(state_file: Path | None) -> None:
         state_file: Where the starter lists the servers that it lets go; None: it never does.
     """
     threading.Thread(target=_wait_for_starter, args=(state_file,), daemon=True).start()
+
+
+def wait_until_asked_to_end() -> None:
+    """Block the main thread until SIGTERM (or SIGINT) comes."""
+    # Through a descriptor: the signal may reach one of the JVM's threads, and then nothing but
+    # this wakes the main thread from its waiting.
+    seen, tell = os.pipe()
+    os.set_blocking(tell, False)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
+    signal.set_wakeup_fd(tell)
+    os.read(seen, 1)
 
 
 def _wait_for_starter(state_file: Path | None) -> None:

@@ -8,13 +8,11 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
-import signal
 import sys
-import threading
 from pathlib import Path
 from typing import Any
 
-from llmlog_local.guard import guard
+from llmlog_local.guard import guard, wait_until_asked_to_end
 
 _FORMATTED = Path("formatted")
 _PROPERTIES = "server.properties"
@@ -30,10 +28,8 @@ def main() -> None:
     guard(arguments.state_file)
 
     server = _start(arguments.heap, arguments.cluster_id)
-    asked_to_end = threading.Event()
-    # Not by the JVM's own handler: JPype's shutdown hook would race with Kafka's and cut it short.
-    signal.signal(signal.SIGTERM, lambda *_: asked_to_end.set())
-    asked_to_end.wait()
+    # Not left to the JVM: JPype's shutdown hook would race with Kafka's and cut it short.
+    wait_until_asked_to_end()
     server.shutdown()
     server.awaitShutdown()
     sys.stdout.flush()

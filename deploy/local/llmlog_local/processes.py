@@ -24,7 +24,13 @@ class ProcessIdentity:
     @property
     def alive(self) -> bool:
         """Whether it still runs; a zombie does not."""
-        return birth(self.pid) == self.born
+        return identify(self.pid) == self
+
+    @property
+    def gone(self) -> bool:
+        """Whether nothing of it is left that could hold a port: all its threads have ended."""
+        seen = _look(self.pid)
+        return seen is None or seen.born != self.born or (seen.ended and seen.threads <= 1)
 
     def send(self, number: signal.Signals) -> None:
         """Send a signal, unless the process is gone."""
@@ -43,7 +49,7 @@ class ProcessIdentity:
     def wait_gone(self, patience_s: float) -> bool:
         """Wait for its end; False when it still runs after `patience_s`."""
         deadline = time.monotonic() + patience_s
-        while self.alive:
+        while not self.gone:
             if time.monotonic() > deadline:
                 return False
             time.sleep(_POLL_S)
@@ -52,25 +58,32 @@ class ProcessIdentity:
 
 def identify(pid: int) -> ProcessIdentity | None:
     """Identify a running process; None when there is none (or only a zombie)."""
-    born = birth(pid)
-    return None if born is None else ProcessIdentity(pid, born)
+    seen = _look(pid)
+    return None if seen is None or seen.ended else ProcessIdentity(pid, seen.born)
 
 
-def birth(pid: int) -> str | None:
-    """When the process was born, in the system's own words; None when it does not run."""
+@dataclass(frozen=True)
+class _Seen:
+    born: str  # in the system's own words
+    ended: bool  # its first thread at least: a zombie
+    threads: int
+
+
+def _look(pid: int) -> _Seen | None:
     if not _BOOT_ID.exists():
-        return _birth_by_ps(pid)
+        return _look_by_ps(pid)
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
         return None
     # The name, in parentheses, may hold anything: state is the first field behind it.
     fields = stat.rpartition(")")[2].split()
-    state, start_ticks = fields[0], fields[19]
-    return None if state in "ZX" else f"{_BOOT_ID.read_text().strip()}/{start_ticks}"
+    state, threads, start_ticks = fields[0], int(fields[17]), fields[19]
+    born = f"{_BOOT_ID.read_text().strip()}/{start_ticks}"
+    return _Seen(born, state in "ZX", threads)
 
 
-def _birth_by_ps(pid: int) -> str | None:
+def _look_by_ps(pid: int) -> _Seen | None:
     found = subprocess.run(  # noqa: S603 - an integer
         ["/bin/ps", "-o", "stat=,lstart=", "-p", str(pid)],
         capture_output=True,
@@ -78,4 +91,4 @@ def _birth_by_ps(pid: int) -> str | None:
         check=False,
     )
     state, _, start = found.stdout.strip().partition(" ")
-    return None if not state or state.startswith("Z") else start.strip()
+    return _Seen(start.strip(), state.startswith("Z"), 1) if state else None

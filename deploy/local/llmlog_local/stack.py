@@ -176,6 +176,8 @@ class LocalStack:
     def _server(
         self, name: str, asked: int | None, before: ServerState | None, version: str | None
     ) -> Server:
+        if before:
+            before.process.wait_gone(STOP_PATIENCE_S)  # its port is free only then
         preferred = before.port if before else _PREFERRED_PORT[name]
         port = choose_port(asked, preferred, f"--{name}-port")
         if name == KAFKA:
