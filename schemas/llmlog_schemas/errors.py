@@ -57,4 +57,18 @@ class DeadLetterFloodError(PipelineError):
 
 
 class Unreachable(Exception):  # noqa: N818 - a condition to wait out, not an error to report
-    """A server does not answer; who can wait, waits."""
+    """A server does not answer; who can wait, waits. Who cannot, ends with its exit code."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class KafkaUnreachable(Unreachable):
+    """No broker answers."""
+
+    exit_code = 3
+
+
+class ElasticsearchUnreachable(Unreachable):
+    """No node answers, or the answer is "not now"."""
+
+    exit_code = 4

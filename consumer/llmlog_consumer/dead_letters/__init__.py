@@ -1,0 +1,1 @@
+"""Dead letters: records that ended without a document, with the reason why."""

@@ -1,0 +1,154 @@
+"""A dead letter and its headers. Pure.
+
+Key, value and headers are the source's own, byte for byte; what we add stands in headers under
+`pipeline.dlq.`, and replaces what an earlier death left there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+PREFIX: Final = "pipeline.dlq."
+VERSION: Final = 1
+MAX_REASON_BYTES: Final = 1024
+
+
+class Stage(StrEnum):
+    """Where a record died."""
+
+    DECODE = "decode"
+    TRANSFORM = "transform"
+    OVERSIZE = "oversize"
+    INDEX = "index"
+
+
+class Ending(StrEnum):
+    """Why it is not tried again."""
+
+    POISON = "poison"
+    PERMANENT = "permanent"
+    EXHAUSTED = "exhausted"
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """Why a record is dead.
+
+    Attributes:
+        stage: where it died.
+        disposition: why it is not tried again.
+        reason: what was said: by us, or by Elasticsearch.
+        exception: the class of our own error.
+        es_status: of the item; 0 where Elasticsearch had no say.
+        es_type: `error.type`.
+        es_caused_by: `error.caused_by`, type and reason.
+        index: where it was to go.
+        document_id: what it was to be.
+        model: of the event, where it could be read.
+        attempts: how often it was sent.
+    """
+
+    stage: Stage
+    disposition: Ending
+    reason: str
+    exception: str = ""
+    es_status: int = 0
+    es_type: str = ""
+    es_caused_by: str = ""
+    index: str = ""
+    document_id: str = ""
+    model: str = ""
+    attempts: int = 0
+
+    @property
+    def fingerprint(self) -> str:
+        """Return 12 hexadecimal digits that letters of one cause share."""
+        kind = self.es_type or self.exception
+        pattern = re.sub(r"\d+", "#", self.index)
+        seed = f"{self.stage}|{kind}|{pattern}|{without_literals(self.reason)}"
+        return hashlib.sha256(seed.encode()).hexdigest()[:12]
+
+
+def without_literals(reason: str) -> str:
+    """Strip what differs between documents that died of one cause: quoted values, numbers."""
+    bare = re.sub(r"(?i)preview of field's value: .*", "", reason, flags=re.DOTALL)
+    bare = re.sub(r"'[^']*'|\"[^\"]*\"", "?", bare)
+    bare = re.sub(r"(?<=id )\[?'?[A-Za-z0-9_-]{20}'?\]?", "?", bare)
+    bare = re.sub(r"\b[A-Za-z0-9_-]{20}\b", "?", bare)
+    return re.sub(r"\d+", "#", bare)
+
+
+def es_cause(error: Mapping[str, Any]) -> dict[str, str]:
+    """Return type, reason and caused_by of Elasticsearch's error object, as `Cause` has them."""
+    caused = error.get("caused_by") or {}
+    return {
+        "es_type": str(error.get("type", "")),
+        "reason": str(error.get("reason", "")),
+        "es_caused_by": f"{caused.get('type', '')}: {caused.get('reason', '')}" if caused else "",
+    }
+
+
+def headers_of(
+    source: Any, cause: Cause, *, group: str, now: datetime | None = None
+) -> list[tuple[str, bytes]]:
+    """Return the letter's headers: the source's own, then ours.
+
+    Args:
+        source: the Kafka message that died.
+        cause: why.
+        group: the consumer group that it died in.
+        now: moment of failure; default the present.
+    """
+    own = [(name, value) for name, value in source.headers() or [] if not name.startswith(PREFIX)]
+    earlier = {
+        name.removeprefix(PREFIX): value
+        for name, value in source.headers() or []
+        if name.startswith(PREFIX)
+    }
+    moment = (now or datetime.now(UTC)).isoformat(timespec="milliseconds")
+    _, timestamp = source.timestamp()
+    ours = {
+        "version": VERSION,
+        "topic": source.topic(),
+        "partition": source.partition(),
+        "offset": source.offset(),
+        "timestamp": timestamp,
+        "group": group,
+        "stage": cause.stage,
+        "disposition": cause.disposition,
+        "exception": cause.exception,
+        "es.status": cause.es_status or "",
+        "es.type": cause.es_type,
+        "es.caused_by": cut(cause.es_caused_by),
+        "es.reason": cut(cause.reason),
+        "fingerprint": cause.fingerprint,
+        "index": cause.index,
+        "document_id": cause.document_id,
+        "schema": "llmlog.v1.LLMEvent" if cause.stage is not Stage.DECODE else "",
+        "model": cause.model,
+        "attempts": cause.attempts,
+        "first_failed_at": (earlier.get("first_failed_at") or moment.encode()).decode(),
+        "last_failed_at": moment,
+        "replay_count": (earlier.get("replay_count") or b"0").decode(),
+    }
+    return own + [(PREFIX + name, str(value).encode()) for name, value in _present(ours.items())]
+
+
+def _present(items: Iterable[tuple[str, object]]) -> Iterable[tuple[str, object]]:
+    return ((name, value) for name, value in items if value not in ("", None))
+
+
+def cut(reason: str) -> str:
+    """Return at most 1 KB of UTF-8 of a reason: Elasticsearch quotes whole values in it."""
+    encoded = reason.encode("utf-8", "replace")
+    if len(encoded) <= MAX_REASON_BYTES:
+        return reason
+    return encoded[: MAX_REASON_BYTES - 3].decode("utf-8", "ignore") + "…"

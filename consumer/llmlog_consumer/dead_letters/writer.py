@@ -1,0 +1,146 @@
+"""Owns the producer of the dead-letter topic: a letter counts when its delivery is confirmed.
+
+A letter that cannot be delivered is held and sent again for as long as it takes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+import structlog
+from confluent_kafka import KafkaError, KafkaException, Producer
+
+from llmlog_consumer.dead_letters.letter import PREFIX, Cause, headers_of
+from llmlog_consumer.retry import Backoff
+from llmlog_schemas.kafka_clients import producer_config
+
+if TYPE_CHECKING:
+    from llmlog_schemas.settings import Settings
+
+log = structlog.get_logger("llmlog.letters")
+
+TRUNCATED_BYTES: Final = 64 * 1024
+"""What is kept of the value of a letter that the topic refuses for its size."""
+
+_RETRY: Final = Backoff(first=0.5, longest=30.0)
+_SAY_AGAIN: Final = 60.0
+
+
+@dataclass(slots=True, eq=False)
+class Letter:
+    """A record on its way to the dead-letter topic.
+
+    Attributes:
+        record: the source message.
+        cause: why it died.
+        settled: called once, when the letter is delivered.
+    """
+
+    record: Any
+    cause: Cause
+    settled: Callable[[], None]
+    truncated: bool = False
+    attempts: int = 0
+    not_before: float = 0.0
+
+
+class LetterWriter:
+    """Writes letters beside the partition that they came from.
+
+    Args:
+        settings: topic names and Kafka properties.
+        partitions: of the dead-letter topic.
+    """
+
+    def __init__(self, settings: Settings, partitions: int) -> None:
+        self._settings = settings
+        self._partitions = partitions
+        self._producer = self._new_producer()
+        self._sent: set[Letter] = set()
+        self._waiting: list[Letter] = []
+        self._said = -_SAY_AGAIN
+        self.refusal = ""
+        """Why the topic takes no letters now; empty while it does."""
+
+    @property
+    def pending(self) -> int:
+        """Letters not yet confirmed."""
+        return len(self._sent) + len(self._waiting)
+
+    def write(self, letter: Letter) -> None:
+        """Send a letter; its `settled` is called from `poll` once it is delivered."""
+        try:
+            self._produce(letter)
+        except BufferError:
+            self._waiting.append(letter)
+        except KafkaException as error:
+            self._failed(letter, error.args[0])
+
+    def poll(self) -> None:
+        """Take delivery reports and send again what is due; never waits."""
+        self._producer.poll(0)
+        if self._waiting:
+            now = time.monotonic()
+            due = [letter for letter in self._waiting if letter.not_before <= now]
+            self._waiting = [letter for letter in self._waiting if letter.not_before > now]
+            for letter in due:
+                self.write(letter)
+
+    def _produce(self, letter: Letter) -> None:
+        value = letter.record.value()
+        headers = headers_of(letter.record, letter.cause, group=self._settings.group)
+        if letter.truncated and value is not None:
+            headers += [
+                (f"{PREFIX}truncated.length", str(len(value)).encode()),
+                (f"{PREFIX}truncated.sha256", hashlib.sha256(value).hexdigest().encode()),
+            ]
+            value = value[:TRUNCATED_BYTES]
+        self._producer.produce(
+            self._settings.dlq_topic,
+            key=letter.record.key(),
+            value=value,
+            headers=headers,
+            partition=letter.record.partition() % self._partitions,
+            on_delivery=partial(self._reported, letter),
+        )
+        self._sent.add(letter)
+
+    def _reported(self, letter: Letter, error: KafkaError | None, _message: Any) -> None:
+        if letter not in self._sent:
+            return  # sent again by a new producer; its own report counts
+        self._sent.discard(letter)
+        if error is not None:
+            self._failed(letter, error)
+            return
+        self.refusal = ""
+        letter.settled()
+
+    def _failed(self, letter: Letter, error: KafkaError) -> None:
+        if error.code() == KafkaError.MSG_SIZE_TOO_LARGE and not letter.truncated:
+            letter.truncated = True
+            self._waiting.append(letter)
+            return
+        letter.attempts += 1
+        letter.not_before = time.monotonic() + _RETRY.delay(letter.attempts)
+        self._waiting.append(letter)
+        self.refusal = f"{self._settings.dlq_topic}: {error.str()}"
+        if time.monotonic() - self._said >= _SAY_AGAIN:
+            self._said = time.monotonic()
+            log.error("dead-letter topic refuses letters, they are held", why=self.refusal)
+        if error.fatal():
+            self._start_over()
+
+    def _start_over(self) -> None:
+        """Replace a producer that is beyond recovery; send again what it had not confirmed."""
+        log.warning("dead-letter producer is replaced", unconfirmed=len(self._sent))
+        self._waiting += self._sent
+        self._sent = set()
+        self._producer = self._new_producer()
+
+    def _new_producer(self) -> Producer:
+        return Producer(producer_config(self._settings))

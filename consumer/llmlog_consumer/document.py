@@ -1,0 +1,148 @@
+"""Events to documents: index name, document id, JSON bytes. Pure.
+
+JSON parts are spliced in as they are and never parsed, but not trusted: what could reach
+beyond its own line of a bulk body is written again or refused.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final
+
+import orjson
+
+from llmlog_schemas import records
+from llmlog_schemas.records import EARLIEST_MS, EVENT_ID, LATEST_MS, event_time_ms
+
+if TYPE_CHECKING:
+    from llmlog_schemas.records import LLMEvent
+
+DAY_MS: Final = 86_400_000
+
+_OBJECT_PARTS: Final = ("attributes", "metadata", "extra")
+_ANY_PARTS: Final = ("messages", "response")
+_JSON_STARTS: Final = frozenset(b'{["tfn-0123456789')
+
+
+class TransformError(ValueError):
+    """The event decoded, but no document can be made of it; the text says why."""
+
+
+class ExpiredError(Exception):
+    """The event is older than the limit: its day's index is gone, or soon will be."""
+
+
+class Documents:
+    """Makes documents of events.
+
+    Args:
+        alias: the daily indices' common prefix and alias.
+        max_event_age: what is older is expired, and never brings an index back to life.
+    """
+
+    def __init__(self, alias: str, max_event_age: timedelta) -> None:
+        self._max_age_ms = max_event_age / timedelta(milliseconds=1)
+        self._index_of_day = lru_cache(maxsize=1000)(lambda day: daily_index(alias, day * DAY_MS))
+
+    def make(self, event: LLMEvent, now_ms: float) -> tuple[str, str, bytes]:
+        """Return index name, document id and the document as one line of JSON.
+
+        Args:
+            event: as decoded.
+            now_ms: epoch milliseconds.
+
+        Raises:
+            TransformError: the id, the time or a JSON part is not what it should be.
+            ExpiredError: older than `max_event_age`.
+        """
+        event_id = event["event_id"]
+        if EVENT_ID.fullmatch(event_id) is None:
+            raise TransformError(f"event_id {event_id[:64]!r} is not 20 of A-Z a-z 0-9 - _")
+        time_ms = event_time_ms(event_id)
+        if not EARLIEST_MS <= time_ms < LATEST_MS or time_ms > now_ms + DAY_MS:
+            raise TransformError(f"start time {time_ms} ms is outside 2020 to 2100 or to come")
+        if now_ms - time_ms > self._max_age_ms:
+            raise ExpiredError
+        return self._index_of_day(time_ms // DAY_MS), event_id, document(event, time_ms)
+
+
+def daily_index(alias: str, time_ms: int) -> str:
+    """Return the name of the index that holds this moment's UTC day."""
+    return f"{alias}-{datetime.fromtimestamp(time_ms / 1000, UTC):%Y.%m.%d}"
+
+
+def document(event: LLMEvent, time_ms: int) -> bytes:
+    """Return one line of JSON: typed fields, then the parts spliced in."""
+    pieces = [orjson.dumps(_typed(event, time_ms))[:-1]]
+    if members := _part(event, "attributes")[1:-1].strip():
+        pieces += b",", members
+    for name, label in _LABELS.items():
+        if part := _part(event, name):
+            pieces += label, part
+    pieces.append(b"}")
+    return b"".join(pieces)
+
+
+_LABELS: Final = {name: f',"{name}":'.encode() for name in records.JSON_PARTS[1:]}
+
+
+def _typed(event: LLMEvent, time_ms: int) -> dict[str, object]:
+    """Return the typed fields under LiteLLM's names, without the absent ones."""
+    typed: dict[str, object] = {"@timestamp": time_ms, "startTime": event["start_time_ms"]}
+    if (end := event["end_time_ms"]) != records.ABSENT_TIME:
+        typed["endTime"] = end
+    if (seconds := event["response_time"]) == seconds:  # noqa: PLR0124 - NaN is absence
+        typed["response_time"] = seconds
+    if (cost := event["response_cost"]) == cost:  # noqa: PLR0124 - NaN is absence
+        typed["response_cost"] = cost
+    for name in ("prompt_tokens", "completion_tokens", "total_tokens"):
+        if (count := event[name]) != records.ABSENT_COUNT:
+            typed[name] = count
+    for name in ("litellm_call_id", "trace_id", "call_type", "status", "model"):
+        if word := event[name]:
+            typed[name] = word
+    return typed
+
+
+def _part(event: LLMEvent, name: str) -> bytes:
+    """Return a part that stays on its line and within its braces, or refuse it."""
+    part: bytes = event[name]  # type: ignore[literal-required]
+    if not part:
+        return part
+    if b"\n" in part or b"\r" in part:
+        part = _one_line(name, part)
+    if name in _OBJECT_PARTS:
+        if part[0] != 0x7B or part[-1] != 0x7D:  # { }
+            raise TransformError(f"{name} is no JSON object: it begins {part[:16]!r}")
+    elif part[0] not in _JSON_STARTS:
+        raise TransformError(f"{name} is no JSON: it begins {part[:16]!r}")
+    return part
+
+
+def _one_line(name: str, part: bytes) -> bytes:
+    """Write JSON that spans lines again as one: in a bulk body a newline is an operation."""
+    return json.dumps(_parsed(name, part), ensure_ascii=True, separators=(",", ":")).encode()
+
+
+def _parsed(name: str, part: bytes) -> object:
+    def refuse(constant: str) -> None:
+        raise ValueError(f"{constant} is no JSON")
+
+    try:
+        return json.loads(part, parse_constant=refuse)
+    except (ValueError, RecursionError) as error:
+        raise TransformError(f"{name} is no valid JSON: {error}") from None
+
+
+def check_parts(event: LLMEvent) -> None:
+    """Parse every part; called for a document that Elasticsearch could not parse.
+
+    Raises:
+        TransformError: a part is no JSON, so the event is at fault and not the mapping.
+    """
+    for name in records.JSON_PARTS:
+        part: bytes = event[name]  # type: ignore[literal-required]
+        if part:
+            _parsed(name, part)

@@ -1,0 +1,166 @@
+"""Sends batches to `_bulk` and reads every item of the answer. Runs in the bulk threads.
+
+It judges nothing away: each operation comes back with a verdict, or the whole batch does.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from llmlog_consumer.elastic import NOT_FOUND
+from llmlog_consumer.outcome import Disposition, Verdict, of_item, of_request
+from llmlog_schemas.errors import ElasticsearchError, Unreachable
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from llmlog_consumer.batch import Batch, Operation
+    from llmlog_consumer.elastic import Answer, Elastic
+
+_PARAMS: Final = {
+    "filter_path": "errors,items.*.status,items.*.error,items.*._id,items.*.failure_store",
+}
+BROKEN_ANSWER: Final = Verdict(Disposition.RETRY, bounded=True)
+ALREADY_THERE: Final = "resource_already_exists_exception"
+
+
+class ForeignItemsError(Exception):
+    """The answer names operations that were not sent: some part reached beyond its line."""
+
+
+@dataclass(slots=True)
+class Judged:
+    """An operation that was answered."""
+
+    operation: Operation
+    verdict: Verdict
+    status: int
+    error: Mapping[str, Any] | None
+
+
+@dataclass(slots=True)
+class Answered:
+    """What became of one request.
+
+    Attributes:
+        batch: as sent.
+        items: each operation with its verdict; empty where the request has one for all.
+        verdict: of the request as a whole; None where the items speak.
+        detail: the answer in one line, for logs.
+        error: the request's error object.
+        status: of HTTP; 0 where there was no answer.
+        retry_after: seconds that the server asked for.
+        failure_store: items accepted into the failure store, where no search finds them.
+    """
+
+    batch: Batch
+    items: list[Judged] = field(default_factory=list)
+    verdict: Verdict | None = None
+    detail: str = ""
+    error: Mapping[str, Any] | None = None
+    status: int = 0
+    retry_after: float = 0.0
+    failure_store: int = 0
+
+
+class Indexer:
+    """The way into the daily indices.
+
+    Args:
+        elastic: the connection.
+        alias: also the template's name, and the prefix of the indices.
+    """
+
+    def __init__(self, elastic: Elastic, alias: str) -> None:
+        self._elastic = elastic
+        self._alias = alias
+        self._lock = threading.Lock()
+        self._known: set[str] = set()
+
+    def send(self, batch: Batch) -> Answered:
+        """Send one batch and judge the answer; never raises for what a server may say.
+
+        Raises:
+            ForeignItemsError: the answer holds an item that was not sent.
+        """
+        try:
+            for index in batch.indices - self._known:
+                self._first_use(index)
+            answer = self._elastic.request("POST", "/_bulk", body=batch.body(), params=_PARAMS)
+        except Unreachable as error:
+            return Answered(batch, verdict=Verdict(Disposition.RETRY), detail=str(error))
+        except ElasticsearchError as error:
+            verdict = Verdict(Disposition.CONFIGURATION, advice=str(error))
+            return Answered(batch, verdict=verdict, detail=str(error))
+        return self._judge(batch, answer)
+
+    def _judge(self, batch: Batch, answer: Answer) -> Answered:
+        if not answer.ok:
+            return Answered(
+                batch,
+                verdict=of_request(answer.status, answer.error),
+                detail=answer.describe(),
+                error=answer.error,
+                status=answer.status,
+                retry_after=answer.retry_after,
+            )
+        items = answer.body.get("items") if isinstance(answer.body, dict) else None
+        if not isinstance(items, list) or len(items) < len(batch.operations):
+            return Answered(batch, verdict=BROKEN_ANSWER, detail="an answer without all its items")
+        if len(items) > len(batch.operations):
+            raise ForeignItemsError(f"{len(items)} items for {len(batch.operations)} operations")
+        answered = Answered(batch, status=answer.status)
+        for operation, item in zip(batch.operations, items, strict=True):
+            result = next(iter(item.values()))
+            if result.get("_id") != operation.document_id:
+                raise ForeignItemsError(
+                    f"item {result.get('_id')!r} in the place of {operation.document_id}"
+                )
+            status, error = int(result.get("status", 0)), result.get("error")
+            answered.items.append(Judged(operation, of_item(status, error), status, error))
+            answered.failure_store += result.get("failure_store") == "used"
+        return answered
+
+    def _first_use(self, index: str) -> None:
+        """Create the index from our template, or see that it was.
+
+        Without the template Elasticsearch would guess a mapping, and an index keeps the one it
+        was born with. So: no template, no index.
+
+        Raises:
+            ElasticsearchError: the template is missing, or the index is not made of it.
+            Unreachable: Elasticsearch says nothing, or "not now".
+        """
+        mapping = self._elastic.request("GET", f"/{index}/_mapping")
+        if mapping.status == NOT_FOUND:
+            template = self._elastic.request("GET", f"/_index_template/{self._alias}")
+            if template.status == NOT_FOUND:
+                raise ElasticsearchError(
+                    f"index template {self._alias} is missing: run `pipeline setup`"
+                )
+            made = self._elastic.request("PUT", f"/{index}")
+            if not made.ok and made.error.get("type") != ALREADY_THERE:
+                self._elastic.demand("PUT", f"/{index}")
+        body = self._elastic.demand("GET", f"/{index}/_mapping")
+        if llmlog_version(body) is None:
+            raise ElasticsearchError(
+                f"index {index} is not made of our template (no _meta.llmlog_version): "
+                "run `pipeline setup`, then delete or reindex it"
+            )
+        with self._lock:
+            self._known.add(index)
+
+    def forget(self, index: str) -> None:
+        """Look at the index again before its next use: it may be gone."""
+        with self._lock:
+            self._known.discard(index)
+
+
+def llmlog_version(mappings: Mapping[str, Any]) -> int | None:
+    """Return `_meta.llmlog_version` of the one index in an answer of `GET /index/_mapping`."""
+    for index in mappings.values():
+        meta = index.get("mappings", {}).get("_meta", {})
+        return meta.get("llmlog_version")
+    return None

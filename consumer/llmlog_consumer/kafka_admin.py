@@ -1,0 +1,207 @@
+"""Asks and changes the Kafka cluster outside of consuming: topics, their settings, offsets."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import KafkaError as Code
+from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
+
+from llmlog_schemas.errors import ConfigurationError, KafkaError, KafkaUnreachable
+from llmlog_schemas.kafka_clients import admin_config, consumer_config
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from llmlog_schemas.settings import Settings
+
+TIMEOUT: Final = 10.0
+"""Seconds to wait for an answer of the cluster."""
+
+# What no waiting mends; told by `error_cb` alone, the call itself only times out.
+_REFUSED: Final = frozenset((Code._AUTHENTICATION, Code._SSL, Code.SASL_AUTHENTICATION_FAILED))  # noqa: SLF001
+_AWAY: Final = frozenset(
+    (Code._TRANSPORT, Code._ALL_BROKERS_DOWN, Code._TIMED_OUT, Code._RESOLVE,  # noqa: SLF001
+     Code.LEADER_NOT_AVAILABLE, Code.COORDINATOR_LOAD_IN_PROGRESS,
+     Code.COORDINATOR_NOT_AVAILABLE, Code.NOT_COORDINATOR, Code.REQUEST_TIMED_OUT)
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """A topic as it is.
+
+    Attributes:
+        partitions: their number.
+        replication: replicas of the first partition.
+    """
+
+    partitions: int
+    replication: int
+
+
+class KafkaAdmin:
+    """One admin connection.
+
+    Raises:
+        ConfigurationError: a property that librdkafka does not know.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._refusal = ""
+        try:
+            config = admin_config(settings) | {"error_cb": self._on_error}
+            self._admin = AdminClient(config, logger=_SILENT)
+        except KafkaException as error:
+            raise ConfigurationError(f"Kafka settings: {error.args[0].str()}") from None
+
+    @property
+    def where(self) -> str:
+        """Return the brokers asked."""
+        return self._settings.kafka_bootstrap_servers
+
+    def topics(self) -> tuple[dict[str, Topic], int]:
+        """Return the topics that we may see, by name, and the number of brokers.
+
+        All are listed, for asking by name may create a topic.
+
+        Raises:
+            KafkaUnreachable: no broker answers.
+            KafkaError: the broker refuses us.
+        """
+        metadata = self._call(lambda: self._admin.list_topics(timeout=TIMEOUT))
+        found = {
+            name: Topic(len(topic.partitions), len(topic.partitions[0].replicas))
+            for name, topic in metadata.topics.items()
+            if topic.partitions
+        }
+        return found, len(metadata.brokers)
+
+    def require(self, name: str) -> Topic:
+        """Return a topic that has to exist and not to be compacted.
+
+        Raises:
+            KafkaError: it does not, or is; the text says what to do.
+        """
+        topics, _ = self.topics()
+        if name not in topics:
+            raise KafkaError(
+                f"topic {name} does not exist on {self.where}, or this user may not see it: "
+                "run `pipeline setup`, or grant DESCRIBE and READ on it"
+            )
+        policy = self.config(name).get("cleanup.policy", "delete")
+        if "compact" in policy:
+            raise KafkaError(
+                f"topic {name} has cleanup.policy={policy}, which deletes events: "
+                "set it to delete"
+            )
+        return topics[name]
+
+    def config(self, name: str) -> dict[str, str]:
+        """Return a topic's configuration; empty where we may not see it."""
+        resource = ConfigResource(ResourceType.TOPIC, name)
+        future = self._admin.describe_configs([resource], request_timeout=TIMEOUT)[resource]
+        try:
+            return {key: entry.value or "" for key, entry in self._call(future.result).items()}
+        except KafkaError:
+            return {}
+
+    def create(self, name: str, partitions: int, replication: int, config: Mapping[str, str]) -> None:
+        """Create a topic.
+
+        Raises:
+            KafkaError: the broker refuses.
+        """
+        topic = NewTopic(
+            name, num_partitions=partitions, replication_factor=replication, config=dict(config)
+        )
+        futures = self._admin.create_topics([topic], operation_timeout=TIMEOUT)
+        self._call(futures[name].result)
+        deadline = time.monotonic() + TIMEOUT
+        while name not in self.topics()[0] and time.monotonic() < deadline:
+            pass  # each look asks the broker
+
+    def watermarks(self, topic: str, partitions: Iterable[int]) -> dict[int, tuple[int, int]]:
+        """Return log start and end (next offset) of each partition."""
+        with _Reader(self._settings) as reader:
+            return {
+                p: self._call(
+                    lambda p=p: reader.get_watermark_offsets(TopicPartition(topic, p), TIMEOUT)
+                )
+                for p in partitions
+            }
+
+    def committed(self, topic: str, partitions: Iterable[int]) -> dict[int, int]:
+        """Return the group's committed offsets; partitions without one are left out."""
+        with _Reader(self._settings) as reader:
+            asked = [TopicPartition(topic, p) for p in partitions]
+            answers = self._call(lambda: reader.committed(asked, TIMEOUT))
+        return {a.partition: a.offset for a in answers if a.error is None and a.offset >= 0}
+
+    def begin(self, topic: str, partitions: Iterable[int], *, latest: bool) -> None:
+        """Commit where a group that has no offsets at all begins.
+
+        An idle partition would have no offset otherwise, and a restart would skip what came in
+        between. A group with members already has begun: nothing is changed.
+        """
+        partitions = list(partitions)
+        if self.committed(topic, partitions):
+            return
+        offsets = [
+            TopicPartition(topic, p, end if latest else start)
+            for p, (start, end) in self.watermarks(topic, partitions).items()
+        ]
+        with _Reader(self._settings) as reader:
+            try:
+                reader.commit(offsets=offsets, asynchronous=False)
+            except KafkaException as error:
+                if error.args[0].code() != Code.UNKNOWN_MEMBER_ID:
+                    raise KafkaError(f"group {self._settings.group}: {error}") from None
+
+    def _call(self, ask: Any) -> Any:
+        try:
+            return ask()
+        except KafkaException as error:
+            self._admin.poll(0)
+            code = error.args[0].code()
+            if self._refusal:
+                raise KafkaError(f"Kafka at {self.where} refuses us: {self._refusal}") from None
+            if code in _AWAY:
+                raise KafkaUnreachable(
+                    f"Kafka at {self.where} does not answer: {error.args[0].str()}"
+                ) from None
+            raise KafkaError(f"Kafka at {self.where}: {error.args[0].str()}") from None
+
+    def _on_error(self, error: Code) -> None:
+        if error.code() in _REFUSED:
+            self._refusal = error.str()
+
+
+class _Reader:
+    """A consumer of the group's name that never joins it."""
+
+    def __init__(self, settings: Settings) -> None:
+        config = consumer_config(settings)
+        config.pop("group.instance.id", None)
+        self._consumer = Consumer(config, logger=_SILENT)
+
+    def __enter__(self) -> Consumer:
+        return self._consumer
+
+    def __exit__(self, *_: object) -> None:
+        self._consumer.close()
+
+
+def _silent() -> Any:
+    import logging  # noqa: PLC0415
+
+    logger = logging.getLogger("llmlog.librdkafka")
+    logger.setLevel(logging.CRITICAL)
+    return logger
+
+
+_SILENT: Final = _silent()

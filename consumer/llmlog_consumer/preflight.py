@@ -1,0 +1,89 @@
+"""What has to be right before workers start: wrong ends with an exit code, unreachable waits."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING, Final, TypeVar
+
+import structlog
+
+from llmlog_consumer import provision
+from llmlog_consumer.elastic import Elastic
+from llmlog_consumer.kafka_admin import KafkaAdmin
+from llmlog_consumer.worker import Task
+from llmlog_schemas.errors import Unreachable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from llmlog_schemas.settings import Settings
+
+log = structlog.get_logger("llmlog.preflight")
+
+_LOOK_AGAIN: Final = 2.0
+_SAY_AGAIN: Final = 60.0
+
+T = TypeVar("T")
+
+
+def wait_for(
+    look: Callable[[], T], stop: threading.Event, deadline: float | None
+) -> T | None:
+    """Look until the server answers; None when told to stop before.
+
+    Raises:
+        Unreachable: the deadline (monotonic seconds) passed without an answer.
+    """
+    said = -_SAY_AGAIN
+    while not stop.is_set():
+        try:
+            return look()
+        except Unreachable as error:
+            if deadline is not None and time.monotonic() >= deadline:
+                raise
+            if time.monotonic() - said >= _SAY_AGAIN:
+                said = time.monotonic()
+                log.warning("waiting", why=str(error))
+        stop.wait(_LOOK_AGAIN)
+    return None
+
+
+def check(
+    settings: Settings,
+    *,
+    latest: bool,
+    until_end: bool,
+    stop: threading.Event,
+    deadline: float | None = None,
+) -> Task | None:
+    """See that topics, template and alias are as they should be; settle where to begin.
+
+    Returns:
+        The workers' task; None when told to stop before everything answered.
+
+    Raises:
+        KafkaError, ElasticsearchError, ConfigurationError: with what to do.
+        Unreachable: the deadline passed.
+    """
+    elastic = Elastic(settings)
+    admin = KafkaAdmin(settings)
+
+    def kafka() -> Task:
+        source, letters = admin.require(settings.topic), admin.require(settings.dlq_topic)
+        partitions = range(source.partitions)
+        admin.begin(settings.topic, partitions, latest=latest)
+        ends = None
+        if until_end:
+            marks = admin.watermarks(settings.topic, partitions)
+            ends = {p: end for p, (start, end) in marks.items() if end > start}
+        return Task(dlq_partitions=letters.partitions, until=ends)
+
+    def indices() -> bool:
+        provision.require_template(elastic, settings.index)
+        return True
+
+    task = wait_for(kafka, stop, deadline)
+    ready = wait_for(indices, stop, deadline)
+    elastic.close()
+    return task if ready else None

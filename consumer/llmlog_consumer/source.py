@@ -1,0 +1,254 @@
+"""Owns the Kafka consumer: consume, pause, rebalance, commit. Knows nothing of documents.
+
+Rebalance callbacks run inside `consume`, on the worker's one thread, and never raise: what
+fails in them is kept and raised by the next `consume`.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+import structlog
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+
+from llmlog_schemas.kafka_clients import consumer_config
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from llmlog_consumer.tracker import Commit
+    from llmlog_schemas.settings import Settings
+
+log = structlog.get_logger("llmlog.source")
+
+CHUNK: Final = 1000
+"""Records asked for at once."""
+
+_METADATA_TIMEOUT: Final = 10.0
+_SAY_AGAIN: Final = 60.0
+# A commit that a rebalance overtook: the next owner reads from the watermark.
+_HARMLESS: Final = frozenset(
+    (KafkaError.ILLEGAL_GENERATION, KafkaError.UNKNOWN_MEMBER_ID,
+     KafkaError.REBALANCE_IN_PROGRESS, KafkaError._NO_OFFSET, KafkaError._ASSIGNMENT_LOST,  # noqa: SLF001
+     KafkaError._DESTROY)  # noqa: SLF001
+)  # fmt: skip
+
+
+class Listener(Protocol):
+    """Who owns the records of the assigned partitions: the worker."""
+
+    def assigned(self, offsets: Mapping[int, int]) -> Iterable[int]:
+        """Begin to read partitions from these offsets; return those to keep paused."""
+        ...
+
+    def revoked(self, partitions: Sequence[int]) -> None:
+        """Settle what can be settled in time and commit; the partitions go to others."""
+        ...
+
+    def lost(self, partitions: Sequence[int]) -> None:
+        """Let go without committing: others have the partitions already."""
+        ...
+
+
+class FencedError(Exception):
+    """Another consumer has this static instance id."""
+
+
+class Source:
+    """One member of the consumer group.
+
+    Args:
+        settings: topic, group and Kafka properties.
+        listener: told of assignments.
+    """
+
+    def __init__(self, settings: Settings, listener: Listener) -> None:
+        self._topic = settings.topic
+        self._listener = listener
+        self._paused: set[int] = set()
+        self._failure: BaseException | None = None
+        self._said: dict[object, float] = {}
+        self.out_of_range: dict[int, str] = {}
+        """Partitions whose next record retention has deleted, and what the broker said."""
+        config = consumer_config(settings)
+        if config.get("group.protocol") == "consumer":
+            for refused in ("partition.assignment.strategy", "session.timeout.ms",
+                            "heartbeat.interval.ms"):  # fmt: skip
+                config.pop(refused, None)
+        strategy = str(config.get("partition.assignment.strategy", "cooperative-sticky"))
+        self._incremental = "cooperative" in strategy
+        config |= {"on_commit": self._on_commit, "error_cb": self._on_error}
+        self._consumer = Consumer(config)
+        self._consumer.subscribe(
+            [self._topic],
+            on_assign=self._on_assign,
+            on_revoke=self._on_revoke,
+            on_lost=self._on_lost,
+        )
+
+    def consume(self, timeout: float) -> list[Any]:
+        """Return the next records, and run the rebalance callbacks.
+
+        Raises:
+            KafkaException: fatal; records may have been swallowed, so the process has to end.
+            FencedError: another consumer has this instance id.
+        """
+        messages = self._consumer.consume(CHUNK, timeout)
+        if self._failure is not None:
+            raise self._failure
+        if any(message.error() is not None for message in messages):
+            return [message for message in messages if not self._is_error(message)]
+        return messages
+
+    def gate(self, paused: set[int]) -> None:
+        """Have exactly these partitions paused; pausing throws prefetched records away."""
+        if stop := paused - self._paused:
+            self._consumer.pause(self._named(stop))
+        if go := self._paused - paused:
+            self._consumer.resume(self._named(go))
+        self._paused = set(paused)
+
+    def commit(self, commits: Sequence[Commit]) -> None:
+        """Hand offsets to the broker without waiting."""
+        if commits:
+            self._consumer.commit(offsets=self._offsets(commits), asynchronous=True)
+
+    def commit_within(self, commits: Sequence[Commit], timeout: float) -> bool:
+        """Commit and wait for the broker's answer; False where it did not come in time.
+
+        librdkafka has no time-out for a synchronous commit, so a thread waits for it.
+        """
+        if not commits:
+            return True
+
+        def commit() -> None:
+            try:
+                self._consumer.commit(offsets=self._offsets(commits), asynchronous=False)
+            except KafkaException as error:
+                if error.args[0].code() not in _HARMLESS:
+                    log.warning("commit failed", why=error.args[0].str())
+
+        return _within(commit, timeout)
+
+    def positions(self, partitions: Iterable[int]) -> dict[int, int]:
+        """Return the next offset that will be asked for, of partitions that have one."""
+        answers = self._consumer.position(self._named(partitions))
+        return {p.partition: p.offset for p in answers if p.offset >= 0}
+
+    def committed(self, partitions: Iterable[int], timeout: float) -> dict[int, int]:
+        """Return the group's committed offsets, of partitions that have one.
+
+        Raises:
+            KafkaException: the broker did not answer in time, or refuses.
+        """
+        answers = self._consumer.committed(self._named(partitions), timeout)
+        return {p.partition: p.offset for p in answers if p.error is None and p.offset >= 0}
+
+    def close(self, timeout: float) -> bool:
+        """Leave the group; False where the broker did not take the leave in time."""
+        return _within(self._consumer.close, timeout)
+
+    def _is_error(self, message: Any) -> bool:
+        error = message.error()
+        if error is None:
+            return False
+        code = error.code()
+        if code in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):  # noqa: SLF001
+            self.out_of_range[message.partition()] = error.str()
+            log.error(
+                "retention has deleted what was to be read next: this partition stands still",
+                partition=f"{self._topic}/{message.partition()}",
+                why=error.str(),
+            )
+        elif code in (KafkaError._FENCED, KafkaError.FENCED_INSTANCE_ID):  # noqa: SLF001
+            raise FencedError(error.str())
+        elif error.fatal():
+            raise KafkaException(error)
+        else:
+            self._say(code, error)
+        return True
+
+    def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        try:
+            offsets = self._where_to_begin(consumer, [p.partition for p in partitions])
+            starts = [TopicPartition(self._topic, p, o) for p, o in offsets.items()]
+            (consumer.incremental_assign if self._incremental else consumer.assign)(starts)
+            paused = set(self._listener.assigned(offsets)) & set(offsets)
+            # librdkafka keeps a pause flag over a revoke: say it of every partition.
+            self._paused = (self._paused - set(offsets)) | paused
+            if paused:
+                consumer.pause(self._named(paused))
+            if running := set(offsets) - paused:
+                consumer.resume(self._named(running))
+        except BaseException as error:  # noqa: BLE001 - raised again by `consume`
+            self._failure = error
+
+    def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self._let_go(consumer, partitions, self._listener.revoked)
+
+    def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        log.warning("partitions lost", partitions=[p.partition for p in partitions])
+        self._let_go(consumer, partitions, self._listener.lost)
+
+    def _let_go(self, consumer: Consumer, partitions: list[TopicPartition], tell: Any) -> None:
+        try:
+            numbers = [p.partition for p in partitions]
+            tell(numbers)
+            self._paused -= set(numbers)
+            for number in numbers:
+                self.out_of_range.pop(number, None)
+            if self._incremental:
+                consumer.incremental_unassign(partitions)
+            else:
+                consumer.unassign()
+        except BaseException as error:  # noqa: BLE001 - raised again by `consume`
+            self._failure = error
+
+    def _where_to_begin(self, consumer: Consumer, partitions: list[int]) -> dict[int, int]:
+        """Return the committed offsets; a partition without one is new, and begins at its start."""
+        offsets = {}
+        for answer in consumer.committed(self._named(partitions), _METADATA_TIMEOUT):
+            if answer.error is not None:
+                raise KafkaException(answer.error)
+            offsets[answer.partition] = answer.offset
+        for partition, offset in offsets.items():
+            if offset < 0:
+                name = TopicPartition(self._topic, partition)
+                low, _ = consumer.get_watermark_offsets(name, _METADATA_TIMEOUT)
+                offsets[partition] = low
+        return offsets
+
+    def _offsets(self, commits: Sequence[Commit]) -> list[TopicPartition]:
+        return [
+            TopicPartition(self._topic, c.partition, c.offset, leader_epoch=c.epoch)
+            if c.epoch >= 0
+            else TopicPartition(self._topic, c.partition, c.offset)
+            for c in commits
+        ]
+
+    def _named(self, partitions: Iterable[int]) -> list[TopicPartition]:
+        return [TopicPartition(self._topic, partition) for partition in partitions]
+
+    def _on_commit(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
+        del partitions
+        if error is not None and error.code() not in _HARMLESS:
+            self._say(("commit", error.code()), error)
+
+    def _on_error(self, error: KafkaError) -> None:
+        self._say(error.code(), error)
+
+    def _say(self, cause: object, error: KafkaError) -> None:
+        """Log a cause at once, then at most once a minute."""
+        now = time.monotonic()
+        if now - self._said.get(cause, -_SAY_AGAIN) >= _SAY_AGAIN:
+            self._said[cause] = now
+            log.warning("Kafka", why=error.str())
+
+
+def _within(call: Any, timeout: float) -> bool:
+    thread = threading.Thread(target=call, daemon=True)
+    thread.start()
+    thread.join(max(timeout, 0.0))
+    return not thread.is_alive()

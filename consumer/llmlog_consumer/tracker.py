@@ -1,0 +1,186 @@
+"""Which offsets are settled, per assigned partition: spans, generations, the watermark. Pure.
+
+The watermark of a partition is the next offset to commit: every record before it is settled.
+It follows delivery order, not arithmetic, because compaction and transaction markers leave
+gaps. A generation is one assignment of one partition; what answers after it ended is ignored.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+UNKNOWN_EPOCH = -1
+
+
+@dataclass(slots=True, eq=False)
+class Span:
+    """A run of records of one partition that were consumed together.
+
+    Attributes:
+        partition: of the source topic.
+        generation: the assignment in which it was consumed.
+        first: offset of its first record.
+        last: offset of its last record.
+        epoch: leader epoch of its last record, -1 where the broker tells none.
+        unsettled: records without a terminal outcome.
+        since: monotonic seconds at which it was consumed.
+    """
+
+    partition: int
+    generation: int
+    first: int
+    last: int
+    epoch: int
+    unsettled: int
+    since: float
+    released: bool = False
+
+
+@dataclass(slots=True)
+class _Partition:
+    generation: int
+    expected: int
+    watermark: int
+    epoch: int = UNKNOWN_EPOCH
+    committed: int = 0
+    unsettled: int = 0
+    bytes_in_flight: int = 0
+    spans: deque[Span] = field(default_factory=deque)
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """What to commit of one partition: the next offset, with the leader epoch before it."""
+
+    partition: int
+    offset: int
+    epoch: int
+
+
+class Tracker:
+    """The settled prefix of every assigned partition of one topic.
+
+    Not thread-safe on purpose: the worker's one loop owns it, rebalance callbacks included.
+    """
+
+    def __init__(self) -> None:
+        self._partitions: dict[int, _Partition] = {}
+        self._generation = 0
+
+    @property
+    def assigned(self) -> tuple[int, ...]:
+        """Partitions that are ours now."""
+        return tuple(self._partitions)
+
+    @property
+    def unsettled(self) -> int:
+        """Records consumed and not settled, over all partitions."""
+        return sum(p.unsettled for p in self._partitions.values())
+
+    @property
+    def bytes_in_flight(self) -> int:
+        """Bytes of values consumed and not settled, over all partitions."""
+        return sum(p.bytes_in_flight for p in self._partitions.values())
+
+    def assign(self, partition: int, next_offset: int) -> None:
+        """Begin a generation that reads `partition` from `next_offset`."""
+        self._generation += 1
+        self._partitions[partition] = _Partition(
+            self._generation, next_offset, next_offset, committed=next_offset
+        )
+
+    def release(self, partition: int) -> int:
+        """End the generation; return how many of its records are released unsettled."""
+        gone = self._partitions.pop(partition, None)
+        if gone is None:
+            return 0
+        for span in gone.spans:
+            span.released = True
+        return gone.unsettled
+
+    def expected(self, partition: int) -> int:
+        """Return the offset before which nothing more is to come."""
+        return self._partitions[partition].expected
+
+    def register(
+        self, partition: int, first: int, last: int, *, epoch: int, records: int, size: int,
+        now: float,
+    ) -> Span | None:  # fmt: skip
+        """Take note of consumed records, before anything is done with them.
+
+        Returns:
+            The span to settle them by; None where the partition is not ours or the records
+            were seen before, and are to be left alone.
+        """
+        state = self._partitions.get(partition)
+        if state is None or first < state.expected:
+            return None
+        span = Span(partition, state.generation, first, last, epoch, records, now)
+        state.spans.append(span)
+        state.expected = last + 1
+        state.unsettled += records
+        state.bytes_in_flight += size
+        return span
+
+    def settle(self, span: Span, records: int, size: int) -> bool:
+        """Count records of a span as settled and move the watermark.
+
+        Returns:
+            False where the span's generation has ended: too late, nothing changed.
+        """
+        state = self._partitions.get(span.partition)
+        if state is None or span.generation != state.generation:
+            return False
+        if records > span.unsettled:
+            raise ValueError(f"more settled than consumed: {records} of {span.unsettled}")
+        span.unsettled -= records
+        state.unsettled -= records
+        state.bytes_in_flight -= size
+        while state.spans and state.spans[0].unsettled == 0:
+            done = state.spans.popleft()
+            state.watermark, state.epoch = done.last + 1, done.epoch
+        return True
+
+    def reach(self, partition: int, position: int) -> None:
+        """Follow the consumer over offsets that hold no record (markers, compaction).
+
+        Args:
+            partition: of the source topic.
+            position: next offset that the consumer will ask for.
+        """
+        state = self._partitions.get(partition)
+        if state is not None and not state.spans and position > state.watermark:
+            state.watermark = position
+            state.expected = max(state.expected, position)
+
+    def watermark(self, partition: int) -> int:
+        """Return the next offset to commit."""
+        return self._partitions[partition].watermark
+
+    def in_flight(self, partition: int) -> int:
+        """Return the bytes of one partition that are consumed and not settled."""
+        return self._partitions[partition].bytes_in_flight
+
+    def in_flight_records(self, partition: int) -> int:
+        """Return the records of one partition that are consumed and not settled."""
+        return self._partitions[partition].unsettled
+
+    def commits(self) -> list[Commit]:
+        """Return what moved since the last call of `committed`."""
+        return [
+            Commit(number, state.watermark, state.epoch)
+            for number, state in self._partitions.items()
+            if state.watermark > state.committed
+        ]
+
+    def committed(self, commits: list[Commit]) -> None:
+        """Remember that these were handed to the broker."""
+        for commit in commits:
+            if (state := self._partitions.get(commit.partition)) is not None:
+                state.committed = max(state.committed, commit.offset)
+
+    def oldest(self) -> Span | None:
+        """Return the unsettled span that has blocked its partition for longest."""
+        heads = [state.spans[0] for state in self._partitions.values() if state.spans]
+        return min(heads, key=lambda span: span.since, default=None)

@@ -1,0 +1,265 @@
+"""The loop of one worker process, and the one owner of its order.
+
+    consume -> register the span -> decode, batch -> index, dead-letter -> settle -> commit
+
+A record's span is registered before anything is done with it; its offset is committed after
+it, and everything before it, is settled.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import structlog
+from confluent_kafka import KafkaException
+
+from llmlog_consumer.concurrency import Window
+from llmlog_consumer.dead_letters.writer import LetterWriter
+from llmlog_consumer.delivery import Delivery, Outcome
+from llmlog_consumer.document import Documents
+from llmlog_consumer.elastic import Elastic
+from llmlog_consumer.indexer import Indexer
+from llmlog_consumer.source import Source
+from llmlog_consumer.tracker import Tracker
+from llmlog_schemas.codec import Decoder
+from llmlog_schemas.registry import Registry
+
+if TYPE_CHECKING:
+    from llmlog_consumer.tracker import Span
+    from llmlog_schemas.settings import Settings
+
+log = structlog.get_logger("llmlog.worker")
+
+MAX_IN_FLIGHT: Final = 24 * 1024 * 1024
+MAX_IN_FLIGHT_PARTITION: Final = 12 * 1024 * 1024
+"""Bytes of values consumed and not settled at which intake pauses; it resumes at half."""
+
+COMMIT_SECONDS: Final = 1.0
+COMMIT_RECORDS: Final = 10_000
+REVOKE_SECONDS: Final = 20.0
+"""Shared by all revoked partitions: to finish open bulks, letters and the commit."""
+
+_POLL: Final = 0.1
+_BUSY_POLL: Final = 0.005
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a worker is to do beyond its settings.
+
+    Attributes:
+        dlq_partitions: of the dead-letter topic.
+        until: next offsets after the last record to settle, by partition; None to go on.
+        drain_seconds: for the drain at the end.
+    """
+
+    dlq_partitions: int
+    until: Mapping[int, int] | None = None
+    drain_seconds: float = 30.0
+
+
+class Worker:
+    """One group member.
+
+    Args:
+        settings: as loaded.
+        task: what to do.
+        stopping: asked on every turn; True ends the loop with a drain.
+    """
+
+    def __init__(self, settings: Settings, task: Task, stopping: Callable[[], bool]) -> None:
+        self._task = task
+        self._stopping = stopping
+        self.counts: Counter[str] = Counter()
+        self._tracker = Tracker()
+        self._elastic = Elastic(settings)
+        self._window = Window()
+        self._delivery = Delivery(
+            decoder=Decoder(Registry.of_settings(settings)),
+            documents=Documents(settings.index, settings.max_event_age),
+            indexer=Indexer(self._elastic, settings.index),
+            letters=LetterWriter(settings, task.dlq_partitions),
+            settle=self._settle,
+            window=self._window,
+        )
+        self._source = Source(settings, self)
+        self._paused = False
+        self._last_commit = time.monotonic()
+        self._settled_since = 0
+        self._next_look = 0.0
+
+    # The order
+
+    def run(self) -> None:
+        """Work until told to stop, or until everything that was to be settled is."""
+        while not self._stopping() and not self._finished():
+            records = self._source.consume(_BUSY_POLL if self._busy() else _POLL)
+            for span, of_span in self._register(records):
+                self._delivery.accept(span, of_span)
+            self._delivery.step()
+            self._source.gate(self._gate())
+            self._commit()
+        self._end()
+
+    def _register(self, records: Sequence[Any]) -> Iterable[tuple[Span, list[Any]]]:
+        by_partition: dict[int, list[Any]] = {}
+        for record in records:
+            by_partition.setdefault(record.partition(), []).append(record)
+        for partition, run in by_partition.items():
+            size = sum(map(_size, run))
+            span = self._tracker.register(
+                partition,
+                run[0].offset(),
+                run[-1].offset(),
+                epoch=_epoch(run[-1]),
+                records=len(run),
+                size=size,
+                now=time.monotonic(),
+            )
+            if span is not None:
+                self.counts["consumed"] += len(run)
+                yield span, run
+
+    def _settle(self, span: Span, outcome: Outcome, size: int) -> None:
+        if self._tracker.settle(span, 1, size):
+            self.counts[outcome] += 1
+            self._settled_since += 1
+        else:
+            self.counts["late"] += 1
+
+    def _commit(self) -> None:
+        now = time.monotonic()
+        if now - self._last_commit < COMMIT_SECONDS and self._settled_since < COMMIT_RECORDS:
+            return
+        self._last_commit, self._settled_since = now, 0
+        self._follow_positions()
+        commits = self._tracker.commits()
+        self._source.commit(commits)
+        self._tracker.committed(commits)
+
+    def _end(self) -> None:
+        """Stop intake, drain, commit, leave; within the task's deadline."""
+        deadline = time.monotonic() + self._task.drain_seconds
+        self._source.gate(set(self._tracker.assigned))
+        self._drain(deadline, self._tracker.assigned)
+        self._follow_positions()
+        commits = self._tracker.commits()
+        left = max(deadline - time.monotonic(), 2.0)
+        if self._source.commit_within(commits, left):
+            self._tracker.committed(commits)
+        self._source.close(max(deadline - time.monotonic(), 2.0))
+        for partition in self._tracker.assigned:
+            self.counts["released"] += self._tracker.release(partition)
+        self._delivery.close()
+        self._elastic.close()
+
+    def _drain(self, deadline: float, partitions: Sequence[int]) -> None:
+        """Hurry until these partitions are settled or time is up."""
+        self._delivery.hurry()
+        while any(self._tracker.in_flight_records(p) for p in partitions):
+            if time.monotonic() >= deadline:
+                log.warning("drain ended unfinished", unsettled=self._tracker.unsettled)
+                return
+            self._delivery.step(wait=0.02)
+
+    # Rebalances, called by the source from within `consume`
+
+    def assigned(self, offsets: Mapping[int, int]) -> Iterable[int]:
+        """Begin generations; see `source.Listener`."""
+        for partition, offset in offsets.items():
+            self._tracker.assign(partition, offset)
+        log.info("assigned", partitions=sorted(offsets))
+        return self._gate()
+
+    def revoked(self, partitions: Sequence[int]) -> None:
+        """Settle, commit and end generations within one deadline; see `source.Listener`."""
+        deadline = time.monotonic() + REVOKE_SECONDS
+        self._drain(deadline, [p for p in partitions if p in self._tracker.assigned])
+        self._follow_positions()
+        commits = [c for c in self._tracker.commits() if c.partition in set(partitions)]
+        if self._source.commit_within(commits, max(deadline - time.monotonic(), 2.0)):
+            self._tracker.committed(commits)
+        self.lost(partitions)
+
+    def lost(self, partitions: Sequence[int]) -> None:
+        """End generations, commit nothing; see `source.Listener`."""
+        for partition in partitions:
+            self.counts["released"] += self._tracker.release(partition)
+        log.info("released", partitions=sorted(partitions))
+
+    # State
+
+    @property
+    def unhealthy(self) -> str:
+        """Say what keeps records from being settled; empty while all is well."""
+        if self._source.out_of_range:
+            numbers = sorted(self._source.out_of_range)
+            return f"retention has deleted what partitions {numbers} were to read next"
+        return self._delivery.unhealthy
+
+    def report(self) -> dict[str, Any]:
+        """Return the counts, what is in flight, and what is wrong."""
+        return {
+            **self.counts,
+            "in_flight": self._tracker.unsettled,
+            "unhealthy": self.unhealthy,
+        }
+
+    def _gate(self) -> set[int]:
+        """Return the partitions to pause: all above the high mark, until half of it."""
+        flying = self._tracker.bytes_in_flight
+        if self._delivery.hold is not None or flying > MAX_IN_FLIGHT:
+            self._paused = True
+        elif flying <= MAX_IN_FLIGHT // 2:
+            self._paused = False
+        if self._paused:
+            return set(self._tracker.assigned)
+        return {
+            partition
+            for partition in self._tracker.assigned
+            if self._tracker.in_flight(partition) > MAX_IN_FLIGHT_PARTITION
+        }
+
+    def _busy(self) -> bool:
+        return self._tracker.unsettled > 0
+
+    def _follow_positions(self) -> None:
+        idle = [p for p in self._tracker.assigned if not self._tracker.in_flight_records(p)]
+        if idle:
+            for partition, position in self._source.positions(idle).items():
+                self._tracker.reach(partition, position)
+
+    def _finished(self) -> bool:
+        """Tell whether the whole group has committed everything it was to settle."""
+        until = self._task.until
+        if until is None or self._tracker.unsettled:
+            return False
+        now = time.monotonic()
+        if now < self._next_look:
+            return False
+        self._next_look = now + 0.5
+        mine = set(self._tracker.assigned)
+        self._follow_positions()
+        if any(self._tracker.watermark(p) < end for p, end in until.items() if p in mine):
+            return False
+        others = {p: end for p, end in until.items() if p not in mine}
+        if not others:
+            return True
+        try:
+            committed = self._source.committed(others, timeout=5.0)
+        except KafkaException:
+            return False
+        return all(committed.get(p, -1) >= end for p, end in others.items())
+
+
+def _size(record: Any) -> int:
+    return len(record)
+
+
+def _epoch(record: Any) -> int:
+    epoch = record.leader_epoch()
+    return -1 if epoch is None else int(epoch)
