@@ -54,7 +54,7 @@ class ElasticsearchServer(Server):
         super().__init__(folder, port, version=version, heap=heap)
         self.settings = dict(settings or {})
         self.transport_port = transport_port
-        self._lock = jars.elasticsearch_lock(version)
+        self.lock_file = jars.elasticsearch_lock(version)
 
     @property
     def url(self) -> str:
@@ -74,7 +74,7 @@ class ElasticsearchServer(Server):
         }
         if "discovery.seed_hosts" not in settings:
             settings.setdefault("discovery.type", "single-node")
-        lay_out_home(self.folder, jars.classpath(self._lock))
+        lay_out_home(self.folder, jars.classpath(self.lock_file))
         (self.folder / "config" / "log4j2.properties").write_text(LOGGING, encoding="utf-8")
         return [
             "llmlog_local.es_node",

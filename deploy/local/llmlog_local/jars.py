@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import sys
 import tempfile
+import time
 import tomllib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -22,11 +24,13 @@ KAFKA_VERSION = "4.1.0"
 ELASTICSEARCH_VERSIONS = ("8.19.21", "9.5.3")
 KAFKA_LOCK = LOCKS / f"kafka-{KAFKA_VERSION}.toml"
 
-_DOWNLOADS_AT_ONCE = 8
+_DOWNLOADS_AT_ONCE = 16
 _ATTEMPTS = 3
+_SCRATCH = ".llmlog-"
+_LEFT_BEHIND_S = 3600
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, order=True)
 class Jar:
     """One locked jar."""
 
@@ -80,13 +84,26 @@ def classpath(lock_file: Path) -> list[Path]:
         LocalStackError: a jar, cached or downloaded, is not the locked one.
         LocalUsageError: a download is needed and the extra is not installed.
     """
+    fetch(lock_file)
     cache, locked = cache_folder(), read_lock(lock_file)
-    missing = [jar for jar in locked if not (cache / jar.path).exists()]
-    if missing:
-        print(f"downloading {len(missing)} jars of {lock_file.stem}", file=sys.stderr)  # noqa: T201
-        _download(missing, cache)
     with ThreadPoolExecutor(_DOWNLOADS_AT_ONCE) as threads:
         return list(threads.map(lambda jar: _checked(cache / jar.path, jar), locked))
+
+
+def fetch(*lock_files: Path) -> None:
+    """Download what the cache lacks of these locks, side by side.
+
+    Raises:
+        LocalStackError: a download failed, or is not the locked jar.
+        LocalUsageError: a download is needed and the extra is not installed.
+    """
+    cache = cache_folder()
+    locked = {jar for lock_file in lock_files for jar in read_lock(lock_file)}
+    missing = sorted(jar for jar in locked if not (cache / jar.path).exists())
+    if missing:
+        names = " and ".join(lock_file.stem for lock_file in lock_files)
+        print(f"downloading {len(missing)} jars of {names}, once", file=sys.stderr)  # noqa: T201
+        _download(missing, cache)
 
 
 def _checked(path: Path, jar: Jar) -> Path:
@@ -105,14 +122,22 @@ def _download(jars: list[Jar], cache: Path) -> None:
     # even if this process is killed or another one downloads the same.
     try:
         cache.mkdir(parents=True, exist_ok=True)
+        _remove_left_behind(cache)
         with (
-            tempfile.TemporaryDirectory(prefix=".llmlog-", dir=cache) as scratch,
+            tempfile.TemporaryDirectory(prefix=_SCRATCH, dir=cache) as scratch,
             ThreadPoolExecutor(_DOWNLOADS_AT_ONCE) as threads,
         ):
             context = _maven(Path(scratch))
             list(threads.map(lambda jar: _download_one(context, jar, cache), jars))
     except OSError as error:
         raise LocalStackError(f"cannot keep jars in {cache}: {error}; set M2_REPO") from error
+
+
+def _remove_left_behind(cache: Path) -> None:
+    """Remove scratch folders of downloads that were killed, but none that may still be at work."""
+    for folder in cache.glob(f"{_SCRATCH}*"):
+        if time.time() - folder.stat().st_mtime > _LEFT_BEHIND_S:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _download_one(context: Any, jar: Jar, cache: Path) -> None:

@@ -46,6 +46,7 @@ class KafkaServer(Server):
         properties: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(folder, port, version=jars.KAFKA_VERSION, heap=heap)
+        self.lock_file = jars.KAFKA_LOCK
         self.properties = dict(properties or {})
 
     @property
@@ -58,7 +59,7 @@ class KafkaServer(Server):
         lines = [f"{key}={value}" for key, value in self._configuration(controller).items()]
         (self.folder / "server.properties").write_text("\n".join(lines) + "\n", encoding="utf-8")
         (self.folder / "log4j2.properties").write_text(LOGGING, encoding="utf-8")
-        classpath = [str(jar) for jar in jars.classpath(jars.KAFKA_LOCK)]
+        classpath = [str(jar) for jar in jars.classpath(self.lock_file)]
         (self.folder / "classpath").write_text("\n".join(classpath), encoding="utf-8")
         return ["llmlog_local.kafka_node", "--heap", self.heap, "--cluster-id", CLUSTER_ID]
 

@@ -48,10 +48,12 @@ class Server(ABC):
     Attributes:
         folder: Everything it writes is in here, its log (`server.log`) as well.
         port: Where clients reach it.
+        lock_file: The jars that it is made of.
     """
 
     name: ClassVar[str]
     start_error: ClassVar[type[LocalStackError]]
+    lock_file: Path
 
     def __init__(self, folder: Path, port: int, *, version: str, heap: str) -> None:
         self.folder = folder.absolute()

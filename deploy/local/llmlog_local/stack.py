@@ -95,6 +95,7 @@ class LocalStack:
                 for name in asked
                 if name not in known or not known[name].process.alive
             ]
+            jars.fetch(*(server.lock_file for server in missing))
             try:
                 return self._start(missing, known, announce)
             except BaseException:
