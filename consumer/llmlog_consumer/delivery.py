@@ -166,11 +166,10 @@ class Delivery:
             model = event["model"]
             index, document_id, document = self._documents.make(event, time.time() * 1000)
         except DecodeError as error:
-            cause = Cause(Stage.DECODE, Ending.POISON, str(error), type(error).__name__)
+            cause = Cause(Stage.DECODE, Ending.POISON, _named(error))
             self._bury(span, record, size, cause)
         except TransformError as error:
-            name = type(error).__name__
-            cause = Cause(Stage.TRANSFORM, Ending.POISON, str(error), name, model=model)
+            cause = Cause(Stage.TRANSFORM, Ending.POISON, _named(error), model=model)
             self._bury(span, record, size, cause)
         except ExpiredError:
             self._settle(span, Outcome.EXPIRED, size)
@@ -327,8 +326,7 @@ class Delivery:
         operation, error = judged.operation, judged.error or {}
         model, broken = self._second_look(operation)
         if broken is not None:
-            name = type(broken).__name__
-            cause = Cause(Stage.TRANSFORM, Ending.POISON, str(broken), name, model=model)
+            cause = Cause(Stage.TRANSFORM, Ending.POISON, _named(broken), model=model)
         else:
             cause = Cause(
                 Stage.INDEX,
@@ -349,7 +347,7 @@ class Delivery:
         cause = Cause(
             Stage.OVERSIZE if too_large else Stage.INDEX,
             Ending.PERMANENT if too_large else Ending.EXHAUSTED,
-            answered.detail or f"{batch.size} bytes are more than the server takes",
+            reason=answered.detail or f"{batch.size} bytes are more than the server takes",
             es_status=answered.status,
             index=operation.index,
             document_id=operation.document_id,
@@ -375,7 +373,7 @@ class Delivery:
             "dead letter",
             stage=str(cause.stage),
             fingerprint=cause.fingerprint,
-            why=(f"{cause.es_type}: " if cause.es_type else "") + cause.reason[:200],
+            why=cause.said[:300],
             record=f"{record.topic()}/{record.partition()}/{record.offset()}",
         )
 
@@ -385,3 +383,7 @@ class Delivery:
         if now - self._said.get(cause, -_SAY_AGAIN) >= _SAY_AGAIN:
             self._said[cause] = now
             log.warning(event, **details)
+
+
+def _named(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"

@@ -11,7 +11,7 @@ from confluent_kafka import KafkaError as Code
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
 
 from llmlog_schemas.errors import ConfigurationError, KafkaError, KafkaUnreachable
-from llmlog_schemas.kafka_clients import admin_config, consumer_config
+from llmlog_schemas.kafka_clients import QUIET, admin_config, consumer_config
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -55,7 +55,7 @@ class KafkaAdmin:
         self._refusal = ""
         try:
             config = admin_config(settings) | {"error_cb": self._on_error}
-            self._admin = AdminClient(config, logger=_SILENT)
+            self._admin = AdminClient(config, logger=QUIET)
         except KafkaException as error:
             raise ConfigurationError(f"Kafka settings: {error.args[0].str()}") from None
 
@@ -187,7 +187,7 @@ class _Reader:
     def __init__(self, settings: Settings) -> None:
         config = consumer_config(settings)
         config.pop("group.instance.id", None)
-        self._consumer = Consumer(config, logger=_SILENT)
+        self._consumer = Consumer(config, logger=QUIET)
 
     def __enter__(self) -> Consumer:
         return self._consumer
@@ -195,13 +195,3 @@ class _Reader:
     def __exit__(self, *_: object) -> None:
         self._consumer.close()
 
-
-def _silent() -> Any:
-    import logging  # noqa: PLC0415
-
-    logger = logging.getLogger("llmlog.librdkafka")
-    logger.setLevel(logging.CRITICAL)
-    return logger
-
-
-_SILENT: Final = _silent()

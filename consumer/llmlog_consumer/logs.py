@@ -24,17 +24,27 @@ def configure(worker: int | None = None) -> None:
     )
     structlog.configure(
         processors=[
-            structlog.contextvars.merge_contextvars,
+            _of_worker(worker),
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             _one_line,
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        # One write for a line: several processes share this stream.
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
     )
-    if worker is not None:
-        structlog.contextvars.bind_contextvars(worker=worker)
+
+
+def _of_worker(number: int | None) -> structlog.typing.Processor:
+    def add(
+        _logger: object, _method: str, event: structlog.typing.EventDict
+    ) -> structlog.typing.EventDict:
+        if number is not None:
+            event.setdefault("worker", number)
+        return event
+
+    return add
 
 
 def _one_line(

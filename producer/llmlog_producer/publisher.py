@@ -19,7 +19,7 @@ from llmlog_producer.snapshot import size_of
 from llmlog_schemas.codec import Encoder
 from llmlog_schemas.errors import ConfigurationError, Unreachable
 from llmlog_schemas.json_form import plain
-from llmlog_schemas.kafka_clients import MAX_RECORD_BYTES, producer_config
+from llmlog_schemas.kafka_clients import MAX_RECORD_BYTES, QUIET, producer_config
 from llmlog_schemas.payload import PayloadError, fit, to_event
 from llmlog_schemas.registry import Registry
 
@@ -69,7 +69,7 @@ class Publisher:
         # Raises on a property that librdkafka does not know: a setting is wrong, say so at once.
         try:
             self._producer = Producer(
-                {**producer_config(settings), "error_cb": self._on_error}, logger=_librdkafka
+                {**producer_config(settings), "error_cb": self._on_error}, logger=QUIET
             )
         except KafkaException as error:
             raise ConfigurationError(f"Kafka settings: {error.args[0].str()}") from None
@@ -212,7 +212,3 @@ class Publisher:
     def _on_error(self, error: KafkaError) -> None:
         self._log(logging.WARNING, f"kafka {error.code()}", f"Kafka: {error.str()}")
 
-
-# librdkafka's own lines repeat every second while a broker is away; `error_cb` says it once.
-_librdkafka = logging.getLogger("llmlog_producer.librdkafka")
-_librdkafka.setLevel(logging.CRITICAL)

@@ -1,7 +1,8 @@
-"""The librdkafka properties that the delivery contract rests on, for each kind of client. Pure."""
+"""The librdkafka properties that the delivery contract rests on, for each kind of client."""
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -14,6 +15,11 @@ _RECORD_OVERHEAD: Final = 64 * 1024
 """Room for key, headers and framing beside a value of `MAX_RECORD_BYTES`."""
 
 CLIENT_ID: Final = "llmlog-pipeline"
+
+QUIET: Final = logging.getLogger("llmlog.librdkafka")
+"""For `logger=` of every client: librdkafka's own lines repeat every second while a broker is
+away. `error_cb` says the same once; set the logger's level to see them."""
+QUIET.setLevel(logging.CRITICAL)
 
 
 def producer_config(settings: Settings) -> dict[str, Any]:

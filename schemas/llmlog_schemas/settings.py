@@ -1,6 +1,6 @@
 """The one list of settings: names, defaults, where they come from, what is refused.
 
-A command's option wins over the environment (`LLMLOG_…`), the environment over `pipeline.toml`.
+The environment (`LLMLOG_…`) wins over `pipeline.toml`.
 A table in the file joins its name to its keys (`[kafka] security_protocol` is
 `LLMLOG_KAFKA_SECURITY_PROTOCOL`). Any setting can be read from a file by the suffix `_FILE`.
 """
@@ -187,15 +187,11 @@ class Settings(BaseSettings):
 
 
 def load(
-    options: Mapping[str, object] | None = None,
-    *,
-    environ: Mapping[str, str] | None = None,
-    config: Path | None = None,
+    *, environ: Mapping[str, str] | None = None, config: Path | None = None
 ) -> Settings:
     """Gather, check and freeze the settings.
 
     Args:
-        options: field name to value, of a command's options; None values are left out.
         environ: defaults to the process's environment.
         config: a TOML file that has to exist; by default `pipeline.toml` where there is one.
 
@@ -207,9 +203,6 @@ def load(
     values: dict[str, Any] = {}
     for name, place, value in (*_of_file(config), *_of_environment(environ)):
         _put(values, places, name, place, value)
-    for name, value in (options or {}).items():
-        if value is not None:
-            _put(values, places, name, f"option --{name.replace('_', '-')}", value)
     try:
         return Settings(**values)
     except ValidationError as error:

@@ -45,8 +45,8 @@ class Cause:
     Attributes:
         stage: where it died.
         disposition: why it is not tried again.
-        reason: what was said: by us, or by Elasticsearch.
-        exception: the class of our own error.
+        exception: our own error, class and text; empty where Elasticsearch refused.
+        reason: Elasticsearch's `error.reason`.
         es_status: of the item; 0 where Elasticsearch had no say.
         es_type: `error.type`.
         es_caused_by: `error.caused_by`, type and reason.
@@ -58,8 +58,8 @@ class Cause:
 
     stage: Stage
     disposition: Ending
-    reason: str
     exception: str = ""
+    reason: str = ""
     es_status: int = 0
     es_type: str = ""
     es_caused_by: str = ""
@@ -69,11 +69,16 @@ class Cause:
     attempts: int = 0
 
     @property
+    def said(self) -> str:
+        """Return the error in one line, ours or Elasticsearch's."""
+        return self.exception or f"{self.es_type}: {self.reason}".removeprefix(": ")
+
+    @property
     def fingerprint(self) -> str:
         """Return 12 hexadecimal digits that letters of one cause share."""
-        kind = self.es_type or self.exception
         pattern = re.sub(r"\d+", "#", self.index)
-        seed = f"{self.stage}|{kind}|{pattern}|{without_literals(self.reason)}"
+        said = without_literals(self.exception or self.reason)
+        seed = f"{self.stage}|{self.es_type}|{pattern}|{said}"
         return hashlib.sha256(seed.encode()).hexdigest()[:12]
 
 
@@ -124,7 +129,7 @@ def headers_of(
         "group": group,
         "stage": cause.stage,
         "disposition": cause.disposition,
-        "exception": cause.exception,
+        "exception": cut(cause.exception),
         "es.status": cause.es_status or "",
         "es.type": cause.es_type,
         "es.caused_by": cut(cause.es_caused_by),

@@ -17,7 +17,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 
 from llmlog_consumer.dead_letters.letter import PREFIX, Cause, headers_of
 from llmlog_consumer.retry import Backoff
-from llmlog_schemas.kafka_clients import producer_config
+from llmlog_schemas.kafka_clients import QUIET, producer_config
 
 if TYPE_CHECKING:
     from llmlog_schemas.settings import Settings
@@ -143,4 +143,4 @@ class LetterWriter:
         self._producer = self._new_producer()
 
     def _new_producer(self) -> Producer:
-        return Producer(producer_config(self._settings))
+        return Producer(producer_config(self._settings), logger=QUIET)

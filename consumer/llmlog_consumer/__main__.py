@@ -1,0 +1,33 @@
+"""Entry point of `pipeline`: errors become one line and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from llmlog_schemas.errors import PipelineError, Unreachable
+
+_NEEDED = ("elasticsearch", "rich", "setproctitle", "structlog", "typer")
+
+
+def main() -> None:
+    """Run the command line and exit."""
+    try:
+        from llmlog_consumer.cli.app import app  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        if error.name not in _NEEDED:
+            raise
+        sys.stderr.write("pipeline needs more: pip install 'llmlog-pipeline[consumer]'\n")
+        sys.exit(2)
+    try:
+        app()
+    except (PipelineError, Unreachable) as error:
+        sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        # The reader of a pipe has seen enough; let nothing more be flushed into it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The command `pipeline`: parses, builds, prints. One module for each command."""

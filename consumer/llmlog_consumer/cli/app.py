@@ -1,0 +1,22 @@
+"""The tree of commands."""
+
+from __future__ import annotations
+
+import typer
+
+from llmlog_consumer.cli import consume, dlq, local, produce, report, setup, version
+
+app = typer.Typer(
+    name="pipeline",
+    help="Every LiteLLM call as exactly one Elasticsearch document, through Kafka.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("setup")(setup.setup)
+app.command("consume")(consume.consume)
+app.command("produce")(produce.produce)
+app.add_typer(dlq.app, name="dlq")
+app.command("report")(report.report)
+app.add_typer(local.app, name="local")
+app.command("version")(version.version)

@@ -1,0 +1,85 @@
+"""`pipeline consume`."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from enum import StrEnum
+from typing import Annotated
+
+import structlog
+import typer
+from setproctitle import setproctitle
+
+from llmlog_consumer import logs, preflight
+from llmlog_consumer.cli.common import ConfigOption
+from llmlog_consumer.supervisor import Supervisor
+from llmlog_consumer.worker_process import work
+from llmlog_schemas.errors import PipelineError
+from llmlog_schemas.settings import load
+
+
+class From(StrEnum):
+    """Where a group without offsets begins."""
+
+    EARLIEST = "earliest"
+    LATEST = "latest"
+
+
+def consume(
+    workers: Annotated[int, typer.Option("--workers", min=1, help="Worker processes.")] = 1,
+    begin: Annotated[
+        From, typer.Option("--from", help="Where a group without any offsets begins.")
+    ] = From.EARLIEST,
+    until_end: Annotated[
+        bool,
+        typer.Option("--until-end", help="Stop when everything that was there is settled."),
+    ] = False,
+    timeout: Annotated[
+        float | None,
+        typer.Option("--timeout", min=0.0, metavar="S", help="With --until-end: give up after."),
+    ] = None,
+    config: ConfigOption = None,
+) -> None:
+    """Index the topic into Elasticsearch as members of one consumer group.
+
+    The first SIGTERM or Ctrl-C drains: what was consumed is indexed and committed. The second
+    leaves at once; what was not committed is delivered again, and lands on the same documents.
+
+    Example: pipeline consume --workers 4
+    """
+    if timeout is not None and not until_end:
+        raise typer.BadParameter("--timeout goes with --until-end")
+    settings = load(config=config)
+    logs.configure()
+    setproctitle("pipeline consume")
+    log = structlog.get_logger("llmlog")
+    deadline = None if timeout is None else time.monotonic() + timeout
+    stop = threading.Event()
+    handlers = {number: signal.signal(number, lambda *_: stop.set()) for number in _SIGNALS}
+    task = preflight.check(
+        settings,
+        latest=begin is From.LATEST,
+        until_end=until_end,
+        stop=stop,
+        deadline=deadline,
+    )
+    if task is None or stop.is_set():
+        return
+    supervisor = Supervisor(work, (settings, task), workers)
+    for number in handlers:
+        signal.signal(number, supervisor.signal)
+    log.info("consuming", topic=settings.topic, group=settings.group, index=settings.index,
+             workers=workers, until="the end" if until_end else "told to stop")  # fmt: skip
+    try:
+        finished = supervisor.run(deadline)
+    finally:
+        totals = supervisor.totals
+        names = ("consumed", "indexed", "duplicate", "dead", "expired", "released")
+        log.info("ended", **{name: totals[name] for name in names})
+    if until_end and not finished and deadline is not None and time.monotonic() >= deadline:
+        raise PipelineError(f"not everything was settled within {timeout:g} s: run it again")
+
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)

@@ -1,0 +1,144 @@
+"""`pipeline report`: LiteLLM's three documented queries as tables."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any
+
+import typer
+
+from llmlog_consumer.cli.common import ConfigOption, JsonOption, say, write_json, write_table
+from llmlog_consumer.elastic import Elastic
+from llmlog_schemas.errors import ElasticsearchError
+from llmlog_schemas.settings import load, parse_duration
+
+COST_BY_MODEL: dict[str, Any] = {
+    "models": {
+        "terms": {"field": "model", "size": 1000, "order": {"total_cost": "desc"}},
+        "aggs": {
+            "total_cost": {"sum": {"field": "response_cost"}},
+            "tokens": {"sum": {"field": "total_tokens"}},
+            "avg_response_time": {"avg": {"field": "response_time"}},
+            "failures": {"filter": {"term": {"status": "failure"}}},
+        },
+    },
+    "avg_response_time": {"avg": {"field": "response_time"}},
+    "percentiles": {"percentiles": {"field": "response_time", "percents": [50, 95, 99]}},
+}
+_ERROR_FIELDS = ["endTime", "model", "error_str", "error_information", "litellm_call_id"]
+
+
+def report(
+    since: Annotated[
+        str | None,
+        typer.Option("--since", metavar="WHEN", help="`24 hours`, `7d`, or an ISO 8601 time."),
+    ] = None,
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+) -> None:
+    """Show cost by model, response times and recent errors.
+
+    Example: pipeline report --since 24h
+    """
+    settings = load(config=config)
+    elastic = Elastic(settings, timeout=30)
+    after = None if since is None else _moment(since)
+    # A parameter at the edge: canaries and anything outside of time are not excluded by default.
+    window: list[Any] = [] if after is None else [{"range": {"@timestamp": {"gte": after}}}]
+    path = f"/{settings.index}/_search"
+    refresh = elastic.request("POST", f"/{settings.index}/_refresh")
+    if refresh.status == 404:  # noqa: PLR2004
+        raise ElasticsearchError(f"no index behind {settings.index}: run `pipeline setup`")
+    numbers = elastic.demand(
+        "POST",
+        path,
+        body={"size": 0, "track_total_hits": True, "query": {"bool": {"filter": window}},
+              "aggs": COST_BY_MODEL},
+    )  # fmt: skip
+    errors = elastic.demand(
+        "POST",
+        path,
+        body={
+            "query": {"bool": {"filter": [{"term": {"status": "failure"}}, *window]}},
+            "size": 10,
+            "sort": [{"endTime": {"order": "desc"}}],
+            "_source": _ERROR_FIELDS,
+        },
+    )
+    result = _result(numbers, errors)
+    if as_json:
+        write_json(result)
+    else:
+        _print(result)
+
+
+def _result(numbers: Any, errors: Any) -> dict[str, Any]:
+    aggs = numbers["aggregations"]
+    return {
+        "events": numbers["hits"]["total"]["value"],
+        "models": [
+            {
+                "model": bucket["key"],
+                "events": bucket["doc_count"],
+                "failures": bucket["failures"]["doc_count"],
+                "total_cost": bucket["total_cost"]["value"],
+                "total_tokens": int(bucket["tokens"]["value"]),
+                "avg_response_time": bucket["avg_response_time"]["value"],
+            }
+            for bucket in aggs["models"]["buckets"]
+        ],
+        "response_time": {
+            "avg": aggs["avg_response_time"]["value"],
+            **{f"p{float(p):g}": v for p, v in aggs["percentiles"]["values"].items()},
+        },
+        "errors": [
+            {
+                "at": _iso(source.get("endTime")),
+                "model": source.get("model"),
+                "error_class": (source.get("error_information") or {}).get("error_class"),
+                "error": source.get("error_str"),
+                "litellm_call_id": source.get("litellm_call_id"),
+            }
+            for source in (hit["_source"] for hit in errors["hits"]["hits"])
+        ],
+    }
+
+
+def _print(result: dict[str, Any]) -> None:
+    say(f"{result['events']} events\n\nCost by model (USD)")
+    write_table(
+        ("model", "events", "failures", "total_cost", "total_tokens", "avg_response_time"),
+        [tuple(row.values()) for row in result["models"]],
+    )
+    say("\nResponse time (seconds)")
+    write_table(tuple(result["response_time"]), [tuple(result["response_time"].values())])
+    say("\nRecent errors")
+    write_table(
+        ("at", "model", "class", "error", "litellm_call_id"),
+        [
+            (e["at"], e["model"], e["error_class"], (e["error"] or "")[:80], e["litellm_call_id"])
+            for e in result["errors"]
+        ],
+    )
+
+
+def _iso(ms: Any) -> str | None:
+    if not isinstance(ms, (int, float)):
+        return None
+    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="seconds")
+
+
+def _moment(text: str) -> int:
+    """Return epoch milliseconds of `24 hours` ago or of an ISO 8601 time."""
+    try:
+        ago = parse_duration(text)
+    except ValueError:
+        ago = None
+    if isinstance(ago, timedelta):
+        return int((time.time() - ago.total_seconds()) * 1000)
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is neither a duration nor a time") from None
+    return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
