@@ -26,7 +26,7 @@ class Operation(NamedTuple):
         span: what it settles.
         record: the source record, kept for its dead letter.
         size: bytes of the source value, as counted in flight.
-        index: where it goes.
+        index_name: where it goes.
         document_id: its `_id`.
         start: of its two lines in the body.
         end: of its two lines in the body.
@@ -35,7 +35,7 @@ class Operation(NamedTuple):
     span: Span
     record: Any
     size: int
-    index: str
+    index_name: str
     document_id: str
     start: int
     end: int
@@ -67,7 +67,7 @@ class Batch:
     @property
     def indices(self) -> set[str]:
         """Indices that it writes to."""
-        return {operation.index for operation in self.operations}
+        return {operation.index_name for operation in self.operations}
 
     def body(self) -> bytes:
         """Return the NDJSON of its operations."""
@@ -108,7 +108,7 @@ class BatchBuilder:
         """Return the number of operations gathered."""
         return len(self._operations)
 
-    def add(
+    def add(  # noqa: PLR0917 - the hot path passes by position
         self, span: Span, record: Any, size: int, index: str, document_id: str,
         document: bytes, now: float,
     ) -> Batch | None:  # fmt: skip

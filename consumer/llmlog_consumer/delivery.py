@@ -43,6 +43,7 @@ _RETRY: Final = Backoff(first=0.25, longest=30.0)
 _PROBE: Final = Backoff(first=1.0, longest=15.0)
 _SAY_AGAIN: Final = 60.0
 _TOO_LARGE: Final = 413
+_TOO_MANY: Final = 429
 
 
 class Outcome(StrEnum):
@@ -319,9 +320,7 @@ class Delivery:
 
     # Dead letters
 
-    def _refused(
-        self, batch: Batch, judged: Judged, ending: Ending = Ending.PERMANENT
-    ) -> None:
+    def _refused(self, batch: Batch, judged: Judged, ending: Ending = Ending.PERMANENT) -> None:
         """Bury a document that Elasticsearch refuses; blame our own part where it is at fault."""
         operation, error = judged.operation, judged.error or {}
         model, broken = self._second_look(operation)
@@ -333,7 +332,7 @@ class Delivery:
                 ending,
                 **es_cause(error),
                 es_status=judged.status,
-                index=operation.index,
+                index=operation.index_name,
                 document_id=operation.document_id,
                 model=model,
                 attempts=batch.attempts,
@@ -343,13 +342,13 @@ class Delivery:
     def _unsendable(self, batch: Batch, answered: Answered) -> None:
         """Bury the one document of a request that no server takes."""
         (operation,) = batch.operations
-        too_large = answered.status == _TOO_LARGE or answered.status == 429  # noqa: PLR2004
+        too_large = answered.status in (_TOO_LARGE, _TOO_MANY)
         cause = Cause(
             Stage.OVERSIZE if too_large else Stage.INDEX,
             Ending.PERMANENT if too_large else Ending.EXHAUSTED,
             reason=answered.detail or f"{batch.size} bytes are more than the server takes",
             es_status=answered.status,
-            index=operation.index,
+            index=operation.index_name,
             document_id=operation.document_id,
             attempts=batch.attempts,
         )

@@ -9,12 +9,12 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 import orjson
 
 from llmlog_schemas import records
-from llmlog_schemas.records import EARLIEST_MS, EVENT_ID, LATEST_MS, event_time_ms
+from llmlog_schemas.records import EARLIEST_MS, EVENT_ID, LATEST_MS, PartName, event_time_ms
 
 if TYPE_CHECKING:
     from llmlog_schemas.records import LLMEvent
@@ -85,7 +85,15 @@ def document(event: LLMEvent, time_ms: int) -> bytes:
     return b"".join(pieces)
 
 
-_LABELS: Final = {name: f',"{name}":'.encode() for name in records.JSON_PARTS[1:]}
+_COUNTS: Final[tuple[Literal["prompt_tokens", "completion_tokens", "total_tokens"], ...]] = (
+    "prompt_tokens", "completion_tokens", "total_tokens",
+)  # fmt: skip
+_WORDS: Final[
+    tuple[Literal["litellm_call_id", "trace_id", "call_type", "status", "model"], ...]
+] = ("litellm_call_id", "trace_id", "call_type", "status", "model")
+_LABELS: Final[dict[PartName, bytes]] = {
+    name: f',"{name}":'.encode() for name in records.JSON_PARTS[1:]
+}
 
 
 def _typed(event: LLMEvent, time_ms: int) -> dict[str, object]:
@@ -93,28 +101,28 @@ def _typed(event: LLMEvent, time_ms: int) -> dict[str, object]:
     typed: dict[str, object] = {"@timestamp": time_ms, "startTime": event["start_time_ms"]}
     if (end := event["end_time_ms"]) != records.ABSENT_TIME:
         typed["endTime"] = end
-    if (seconds := event["response_time"]) == seconds:  # noqa: PLR0124 - NaN is absence
+    if (seconds := event["response_time"]) == seconds:  # NaN is absence
         typed["response_time"] = seconds
-    if (cost := event["response_cost"]) == cost:  # noqa: PLR0124 - NaN is absence
+    if (cost := event["response_cost"]) == cost:  # NaN is absence
         typed["response_cost"] = cost
-    for name in ("prompt_tokens", "completion_tokens", "total_tokens"):
+    for name in _COUNTS:
         if (count := event[name]) != records.ABSENT_COUNT:
             typed[name] = count
-    for name in ("litellm_call_id", "trace_id", "call_type", "status", "model"):
-        if word := event[name]:
-            typed[name] = word
+    for label in _WORDS:
+        if word := event[label]:
+            typed[label] = word
     return typed
 
 
-def _part(event: LLMEvent, name: str) -> bytes:
+def _part(event: LLMEvent, name: PartName) -> bytes:
     """Return a part that stays on its line and within its braces, or refuse it."""
-    part: bytes = event[name]  # type: ignore[literal-required]
+    part: bytes = event[name]
     if not part:
         return part
     if b"\n" in part or b"\r" in part:
         part = _one_line(name, part)
     if name in _OBJECT_PARTS:
-        if part[0] != 0x7B or part[-1] != 0x7D:  # { }
+        if part[:1] != b"{" or part[-1:] != b"}":
             raise TransformError(f"{name} is no JSON object: it begins {part[:16]!r}")
     elif part[0] not in _JSON_STARTS:
         raise TransformError(f"{name} is no JSON: it begins {part[:16]!r}")
@@ -143,6 +151,5 @@ def check_parts(event: LLMEvent) -> None:
         TransformError: a part is no JSON, so the event is at fault and not the mapping.
     """
     for name in records.JSON_PARTS:
-        part: bytes = event[name]  # type: ignore[literal-required]
-        if part:
+        if part := event[name]:
             _parsed(name, part)

@@ -135,7 +135,9 @@ class Elastic:
         except TlsError as error:
             raise ElasticsearchError(f"{self.where}: TLS: {error.message}") from None
         except TransportError as error:
-            raise ElasticsearchUnreachable(f"Elasticsearch at {self.where}: {error.message}"[:300]) from None
+            raise ElasticsearchUnreachable(
+                f"Elasticsearch at {self.where}: {error.message}"[:300]
+            ) from None
         return Answer(response.meta.status, response.body)
 
     def demand(

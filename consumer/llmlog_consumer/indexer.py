@@ -162,5 +162,6 @@ def llmlog_version(mappings: Mapping[str, Any]) -> int | None:
     """Return `_meta.llmlog_version` of the one index in an answer of `GET /index/_mapping`."""
     for index in mappings.values():
         meta = index.get("mappings", {}).get("_meta", {})
-        return meta.get("llmlog_version")
+        version = meta.get("llmlog_version")
+        return version if isinstance(version, int) else None
     return None

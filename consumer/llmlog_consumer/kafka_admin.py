@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka import KafkaError as Code
-from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exports without __all__
+    AdminClient,
+    ConfigResource,
+    NewTopic,
+    ResourceType,
+)
 
 from llmlog_schemas.errors import ConfigurationError, KafkaError, KafkaUnreachable
 from llmlog_schemas.kafka_clients import QUIET, admin_config, consumer_config
@@ -96,8 +101,7 @@ class KafkaAdmin:
         policy = self.config(name).get("cleanup.policy", "delete")
         if "compact" in policy:
             raise KafkaError(
-                f"topic {name} has cleanup.policy={policy}, which deletes events: "
-                "set it to delete"
+                f"topic {name} has cleanup.policy={policy}, which deletes events: set it to delete"
             )
         return topics[name]
 
@@ -110,7 +114,9 @@ class KafkaAdmin:
         except KafkaError:
             return {}
 
-    def create(self, name: str, partitions: int, replication: int, config: Mapping[str, str]) -> None:
+    def create(
+        self, name: str, partitions: int, replication: int, config: Mapping[str, str]
+    ) -> None:
         """Create a topic.
 
         Raises:
@@ -194,4 +200,3 @@ class _Reader:
 
     def __exit__(self, *_: object) -> None:
         self._consumer.close()
-

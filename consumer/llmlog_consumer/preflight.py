@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -15,6 +14,7 @@ from llmlog_consumer.worker import Task
 from llmlog_schemas.errors import Unreachable
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Callable
 
     from llmlog_schemas.settings import Settings
@@ -27,9 +27,7 @@ _SAY_AGAIN: Final = 60.0
 T = TypeVar("T")
 
 
-def wait_for(
-    look: Callable[[], T], stop: threading.Event, deadline: float | None
-) -> T | None:
+def wait_for(look: Callable[[], T], stop: threading.Event, deadline: float | None) -> T | None:
     """Look until the server answers; None when told to stop before.
 
     Raises:

@@ -168,16 +168,14 @@ def lifecycle_policy(settings: Settings) -> dict[str, Any]:
 
 
 def _shipped(name: str) -> Any:
-    return json.loads(
-        resources.files("llmlog_schemas").joinpath("elasticsearch", name).read_text()
-    )
+    return json.loads(resources.files("llmlog_schemas").joinpath("elasticsearch", name).read_text())
 
 
 def _template(elastic: Elastic, alias: str) -> Any:
     answer = elastic.request("GET", f"/_index_template/{alias}")
-    return None if answer.status == NOT_FOUND else answer.body["index_templates"][0][
-        "index_template"
-    ]
+    return (
+        None if answer.status == NOT_FOUND else answer.body["index_templates"][0]["index_template"]
+    )
 
 
 def _policy(elastic: Elastic, alias: str) -> Any:
@@ -185,9 +183,7 @@ def _policy(elastic: Elastic, alias: str) -> Any:
     return None if answer.status == NOT_FOUND else {"policy": answer.body[alias]["policy"]}
 
 
-def _put(
-    elastic: Elastic, path: str, what: str, there: Any, wanted: Any, *, dry_run: bool
-) -> Step:
+def _put(elastic: Elastic, path: str, what: str, there: Any, wanted: Any, *, dry_run: bool) -> Step:
     before, after = _lines(there), _lines(wanted)
     if there is not None and before == after:
         return Step(what, "unchanged")

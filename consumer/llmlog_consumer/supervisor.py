@@ -121,9 +121,7 @@ class Supervisor:
             name=f"llmlog-worker-{slot.number}",
         )
         # A signal between spawn and the child's own handler would kill it undrained.
-        previous = signal.pthread_sigmask(
-            signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT}
-        )
+        previous = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
         try:
             slot.process.start()
         finally:
@@ -160,7 +158,7 @@ class Supervisor:
         if self._signals > 1 or late:
             self._tell(signal.SIGKILL)
 
-    def _tell(self, number: signal.Signals) -> None:
+    def _tell(self, number: int) -> None:
         for slot in self._slots:
             if slot.process is not None and slot.process.is_alive():
                 os.kill(slot.process.pid or 0, number)
@@ -205,9 +203,7 @@ def _counts(report: dict[str, Any]) -> Counter[str]:
     return Counter({k: v for k, v in report.items() if isinstance(v, int) and k != "in_flight"})
 
 
-def _child(
-    target: Target, number: int, reports: Connection, arguments: tuple[Any, ...]
-) -> None:
+def _child(target: Target, number: int, reports: Connection, arguments: tuple[Any, ...]) -> None:
     """Begin a worker process: signals first, then the work."""
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -29,6 +28,8 @@ from llmlog_schemas.codec import Decoder
 from llmlog_schemas.registry import Registry
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
     from llmlog_consumer.tracker import Span
     from llmlog_schemas.settings import Settings
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
 import time
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,6 +13,7 @@ from setproctitle import setproctitle
 from llmlog_consumer import logs
 
 if TYPE_CHECKING:
+    import threading
     from multiprocessing.connection import Connection
 
     from llmlog_consumer.worker import Task, Worker
@@ -37,7 +37,7 @@ def work(
     try:
         worker = Worker(settings, task, _reporting(lambda: worker, reports, stop))
         worker.run()
-    except Exception as error:  # noqa: BLE001 - whatever it was, the supervisor starts anew
+    except Exception as error:
         log.exception("worker ends", error=f"{type(error).__name__}: {error}")
         code = 1
     if worker is not None:

@@ -211,4 +211,3 @@ class Publisher:
 
     def _on_error(self, error: KafkaError) -> None:
         self._log(logging.WARNING, f"kafka {error.code()}", f"Kafka: {error.str()}")
-

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 
 COUNTERS = (
     "accepted", "delivered", "dropped_no_payload", "dropped_unreadable", "dropped_queue_full",

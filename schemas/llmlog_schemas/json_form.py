@@ -11,7 +11,8 @@ import base64
 import dataclasses
 import datetime as dt
 import math
-from collections.abc import Mapping, Set
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from decimal import Decimal
 from enum import Enum
 from typing import Any, Final
@@ -33,9 +34,7 @@ def dumps(value: object) -> bytes:
         return orjson.dumps(plain(value))
 
 
-def plain(
-    value: Any, *, max_depth: int = MAX_DEPTH, max_key_bytes: int | None = None
-) -> Any:
+def plain(value: Any, *, max_depth: int = MAX_DEPTH, max_key_bytes: int | None = None) -> Any:
     """Rebuild a value of dict, list, str, int, float, bool and None alone.
 
     Args:
@@ -85,7 +84,7 @@ class _Rebuilder:
             return self._mapping(value, depth)
         if isinstance(value, (list, tuple)):
             return [self.rebuild(item, depth + 1) for item in value]
-        if isinstance(value, Set):
+        if isinstance(value, AbstractSet):
             return [self.rebuild(item, depth + 1) for item in sorted(value, key=repr)]
         return self._object(value, depth)
 
@@ -135,7 +134,7 @@ def _scalar(value: str | float) -> str | int | float | None:
     return float(value) if math.isfinite(value) else None
 
 
-def _known_object(value: Any) -> Any:
+def _known_object(value: Any) -> Any:  # noqa: PLR0911 - a table of types
     """Turn the standard library's own types into what stands for them; others stay."""
     if isinstance(value, Enum):
         return value.value

@@ -11,7 +11,7 @@ import hashlib
 import math
 import re
 import secrets
-from typing import Final, TypedDict
+from typing import Final, Literal, TypedDict
 
 ABSENT_NUMBER: Final = math.nan
 ABSENT_COUNT: Final = -1
@@ -25,7 +25,10 @@ EVENT_ID: Final = re.compile(r"[A-Za-z0-9_-]{20}")
 EARLIEST_MS: Final = 1_577_836_800_000
 LATEST_MS: Final = 4_102_444_800_000
 
-JSON_PARTS: Final = ("attributes", "messages", "response", "metadata", "extra")
+PartName = Literal["attributes", "messages", "response", "metadata", "extra"]
+JSON_PARTS: Final[tuple[PartName, ...]] = (
+    "attributes", "messages", "response", "metadata", "extra",
+)  # fmt: skip
 
 
 class LLMEvent(TypedDict):

@@ -186,9 +186,7 @@ class Settings(BaseSettings):
         return {"bootstrap.servers": self.kafka_bootstrap_servers, **self.kafka, **of_kind}
 
 
-def load(
-    *, environ: Mapping[str, str] | None = None, config: Path | None = None
-) -> Settings:
+def load(*, environ: Mapping[str, str] | None = None, config: Path | None = None) -> Settings:
     """Gather, check and freeze the settings.
 
     Args:

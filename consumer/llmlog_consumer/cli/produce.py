@@ -102,9 +102,7 @@ class _Sender:
         unsent = self._producer.flush(_FLUSH_SECONDS)
         if unsent or self._refusal:
             why = self._refusal or "no answer in time"
-            raise KafkaError(
-                f"{self.delivered} events sent, the others not ({why}): run it again"
-            )
+            raise KafkaError(f"{self.delivered} events sent, the others not ({why}): run it again")
 
     def _reported(self, error: Any, _message: Any) -> None:
         if error is None:
@@ -119,9 +117,7 @@ def _opened(file: Path) -> AbstractContextManager[Iterator[bytes] | BinaryIO]:
     console = Console(stderr=True)
     if not console.is_terminal:
         return file.open("rb")
-    return wrap_file(
-        file.open("rb"), file.stat().st_size, description="sending", console=console
-    )
+    return wrap_file(file.open("rb"), file.stat().st_size, description="sending", console=console)
 
 
 def _payload(line: bytes) -> Any:

@@ -33,9 +33,11 @@ def setup(
         *provision.topics(settings, KafkaAdmin(settings), dry_run=dry_run),
         *provision.indices(settings, elastic, dry_run=dry_run),
     ):
-        change = f"would be {step.change}" if dry_run and step.change[-1] == "d" and (
-            step.change != "unchanged"
-        ) else step.change
+        change = (
+            f"would be {step.change}"
+            if dry_run and step.change[-1] == "d" and (step.change != "unchanged")
+            else step.change
+        )
         first, *more = step.detail.splitlines() or [""]
         diff = "\n".join(f"    {line}" for line in ([first, *more] if more else []))
         tail = f" ({first})" if first and not more else ""

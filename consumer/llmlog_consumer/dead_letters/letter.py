@@ -103,7 +103,7 @@ def es_cause(error: Mapping[str, Any]) -> dict[str, str]:
 
 def headers_of(
     source: Any, cause: Cause, *, group: str, now: datetime | None = None
-) -> list[tuple[str, bytes]]:
+) -> list[tuple[str, str | bytes | None]]:
     """Return the letter's headers: the source's own, then ours.
 
     Args:

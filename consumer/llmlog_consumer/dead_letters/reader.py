@@ -102,9 +102,7 @@ def letters(settings: Settings) -> Iterator[Found]:
     topic = admin.require(settings.dlq_topic)
     ends = {
         p: end
-        for p, (start, end) in admin.watermarks(
-            settings.dlq_topic, range(topic.partitions)
-        ).items()
+        for p, (start, end) in admin.watermarks(settings.dlq_topic, range(topic.partitions)).items()
         if end > start
     }
     with _Assigned(settings, [(p, OFFSET_BEGINNING) for p in ends]) as consumer:
@@ -112,17 +110,19 @@ def letters(settings: Settings) -> Iterator[Found]:
             messages = consumer.consume(_CHUNK, _SILENCE)
             if not messages:
                 raise KafkaUnreachable(f"{settings.dlq_topic}: no answer in {_SILENCE:.0f} s")
+            message: Any
             for message in messages:
                 partition = message.partition()
                 if partition not in ends:
                     continue
                 error = message.error()
-                if error is None and message.offset() < ends[partition]:
+                offset = message.offset()
+                if error is None and offset < ends[partition]:
                     yield found(message)
                 # The end of a partition may lie behind a transaction marker.
                 if error is not None and error.code() != KafkaError._PARTITION_EOF:  # noqa: SLF001
                     raise KafkaRefusal(f"{settings.dlq_topic}: {error.str()}")
-                if error is not None or message.offset() + 1 >= ends[partition]:
+                if error is not None or offset + 1 >= ends[partition]:
                     del ends[partition]
 
 
@@ -180,7 +180,9 @@ def recovered(elastic: Elastic, some: Iterable[Found]) -> set[str]:
         docs = [{"_index": index, "_id": doc_id, "_source": False} for _, index, doc_id in chunk]
         answer = elastic.demand("POST", "/_mget", body={"docs": docs})
         names |= {
-            name for (name, _, _), doc in zip(chunk, answer["docs"], strict=True) if doc.get("found")
+            name
+            for (name, _, _), doc in zip(chunk, answer["docs"], strict=True)
+            if doc.get("found")
         }
     return names
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -20,6 +19,8 @@ from llmlog_consumer.retry import Backoff
 from llmlog_schemas.kafka_clients import QUIET, producer_config
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from llmlog_schemas.settings import Settings
 
 log = structlog.get_logger("llmlog.letters")
