@@ -21,6 +21,7 @@ def start_jvm(classpath: Sequence[Path], heap: str, *options: str) -> None:
         str(home / "lib" / "server" / library),
         f"-Xmx{heap}",
         "-Xrs",  # signals are this process's business, not the JVM's
+        "-XX:+DisableAttachMechanism",  # with -Xrs it leaves a socket in /tmp at each start
         "--enable-native-access=ALL-UNNAMED",
         *options,
         classpath=[str(jar) for jar in classpath],
