@@ -130,8 +130,12 @@ def _part(event: LLMEvent, name: PartName) -> bytes:
 
 
 def _one_line(name: str, part: bytes) -> bytes:
-    """Write JSON that spans lines again as one: in a bulk body a newline is an operation."""
-    return json.dumps(_parsed(name, part), ensure_ascii=True, separators=(",", ":")).encode()
+    """Write JSON that spans lines again as one: in a bulk body a newline is an operation.
+
+    JSON that parses has its newlines between tokens alone, so that spaces can stand for them.
+    """
+    _parsed(name, part)
+    return part.replace(b"\n", b" ").replace(b"\r", b" ").strip()
 
 
 def _parsed(name: str, part: bytes) -> object:
@@ -139,7 +143,8 @@ def _parsed(name: str, part: bytes) -> object:
         raise ValueError(f"{constant} is no JSON")
 
     try:
-        return json.loads(part, parse_constant=refuse)
+        # Numbers are left as they are written: Python reads no integer of 5,000 digits.
+        return json.loads(part.decode(), parse_constant=refuse, parse_int=str, parse_float=str)
     except (ValueError, RecursionError) as error:
         raise TransformError(f"{name} is no valid JSON: {error}") from None
 

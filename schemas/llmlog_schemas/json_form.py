@@ -16,6 +16,7 @@ from collections.abc import Set as AbstractSet
 from decimal import Decimal
 from enum import Enum
 from typing import Any, Final
+from uuid import UUID
 
 import orjson
 
@@ -29,8 +30,9 @@ _MAX_INT: Final = 2**64 - 1
 def dumps(value: object) -> bytes:
     """Write any object as one line of JSON."""
     try:
-        return orjson.dumps(value)
-    except (TypeError, RecursionError):
+        # Dataclasses are read by `plain`: orjson ends the process at one with an empty slot.
+        return orjson.dumps(value, option=orjson.OPT_PASSTHROUGH_DATACLASS)
+    except Exception:  # noqa: BLE001 - foreign objects raise what they like
         return orjson.dumps(plain(value))
 
 
@@ -47,11 +49,12 @@ def plain(value: Any, *, max_depth: int = MAX_DEPTH, max_key_bytes: int | None =
 
 def text(value: str) -> str:
     """Return the string itself, or with lone surrogates spelt out where it has any."""
+    exact = str.__str__(value)  # a subclass may say something else
     try:
-        value.encode()
+        exact.encode()
     except UnicodeEncodeError:
-        return value.encode("utf-8", "backslashreplace").decode()
-    return str(value) if type(value) is not str else value
+        return exact.encode("utf-8", "backslashreplace").decode()
+    return exact
 
 
 class _Rebuilder:
@@ -93,7 +96,7 @@ class _Rebuilder:
         for key, item in value.items():
             name = self._key(key)
             while name in rebuilt:  # 1 and "1" are two keys of a dict and one of an object
-                name += "_"
+                name = f"{name}_{len(rebuilt)}"
             rebuilt[name] = self.rebuild(item, depth + 1)
         return rebuilt
 
@@ -105,7 +108,7 @@ class _Rebuilder:
         elif key is None or isinstance(key, bool):
             name = {None: "null", True: "true", False: "false"}[key]
         else:
-            name = text(str(key))
+            name = _spelt(key)
         if self._max_key_bytes is None:
             return name
         name = name.replace("\0", "")
@@ -114,6 +117,8 @@ class _Rebuilder:
         return name or "_"
 
     def _object(self, value: Any, depth: int) -> Any:
+        if isinstance(value, type):
+            return text(repr(value))
         known = _known_object(value)
         if known is not value:
             return self.rebuild(known, depth)
@@ -130,8 +135,22 @@ def _scalar(value: str | float) -> str | int | float | None:
         return text(value)
     if isinstance(value, int):
         number = int(value)
-        return number if _MIN_INT <= number <= _MAX_INT else str(number)
+        return number if _MIN_INT <= number <= _MAX_INT else _digits(number)
     return float(value) if math.isfinite(value) else None
+
+
+def _digits(number: int) -> str:
+    try:
+        return str(number)
+    except ValueError:  # Python writes no more than 4,300 decimal digits
+        return hex(number)
+
+
+def _spelt(key: object) -> str:
+    try:
+        return text(str(key))
+    except Exception:  # noqa: BLE001 - foreign objects raise what they like
+        return f"<unreadable {type(key).__name__}>"
 
 
 def _known_object(value: Any) -> Any:  # noqa: PLR0911 - a table of types
@@ -142,7 +161,7 @@ def _known_object(value: Any) -> Any:  # noqa: PLR0911 - a table of types
         return value.isoformat()
     if isinstance(value, dt.timedelta):
         return value.total_seconds()
-    if isinstance(value, Decimal):
+    if isinstance(value, (Decimal, UUID)):
         return str(value)
     if isinstance(value, (bytes, bytearray, memoryview)):
         raw = bytes(value)

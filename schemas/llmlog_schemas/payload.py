@@ -11,6 +11,7 @@ import hashlib
 import math
 import time
 from collections.abc import Callable, Mapping
+from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
 
 from llmlog_schemas import records
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
 FLATTENED_DEPTH: Final = 18
 FLATTENED_KEY_BYTES: Final = 512
+MAX_WORD: Final = 8192
+"""Characters of a typed field that is a word; eight times what Elasticsearch indexes of it."""
+
 _MAX_LONG: Final = 2**63 - 1
 _MAX_MS: Final = 8_640_000_000_000_000
 _MISTYPED: Final = object()
@@ -65,20 +69,20 @@ def to_event(
         for name, part in SEARCH_TEXTS.items():
             if found := searchable_text(parts.get(part)):
                 attributes[name] = found
-    call_id = typed["litellm_call_id"] or text(call_id)
-    call_type, status = typed["call_type"] or "", typed["status"] or ""
+    event_id = records.make_event_id(
+        start_ms,
+        call_id=typed["litellm_call_id"] or text(call_id),
+        call_type=typed["call_type"] or "",
+        status=typed["status"] or "",
+        start_time=_spelt(payload.get("startTime")),
+    )
+    fields.bound_words(typed)
     return {
-        "event_id": records.make_event_id(
-            start_ms,
-            call_id=call_id,
-            call_type=call_type,
-            status=status,
-            start_time=payload.get("startTime"),
-        ),
-        "litellm_call_id": call_id,
+        "event_id": event_id,
+        "litellm_call_id": typed["litellm_call_id"] or text(call_id)[:MAX_WORD],
         "trace_id": typed["trace_id"] or "",
-        "call_type": call_type,
-        "status": status,
+        "call_type": typed["call_type"] or "",
+        "status": typed["status"] or "",
         "model": typed["model"] or "",
         "start_time_ms": start_ms,
         "end_time_ms": _or(typed["endTime"], records.ABSENT_TIME),
@@ -108,9 +112,11 @@ def fit(event: LLMEvent, max_bytes: int) -> LLMEvent:
         if excess <= 0:
             break
         part = event[name]
-        marker = {"bytes": len(part), "sha256": hashlib.sha256(part).hexdigest()}
-        cut[name] = dumps({"llmlog_cut": {name: marker} if name == "attributes" else marker})
-        excess -= len(part) - len(cut[name])
+        digest = {"bytes": len(part), "sha256": hashlib.sha256(part).hexdigest()}
+        marker = dumps({"llmlog_cut": {name: digest} if name == "attributes" else digest})
+        if len(marker) < len(part):
+            cut[name] = marker
+            excess -= len(part) - len(marker)
     return cut
 
 
@@ -143,6 +149,13 @@ class _Fields:
         }
         return {name: value for name, value in found.items() if value is not None}
 
+    def bound_words(self, typed: dict[str, Any]) -> None:
+        """Move typed words that are no words any more to where `fit` can cut them."""
+        for name, value in typed.items():
+            if isinstance(value, str) and len(value) > MAX_WORD:
+                self.reject(name)
+                typed[name] = None
+
     def drop(self, name: str) -> None:
         self._taken.add(name)
 
@@ -164,6 +177,11 @@ def _start_ms(fields: _Fields, typed: Mapping[str, Any], captured_at: float | No
     if end is not None and records.EARLIEST_MS <= end < records.LATEST_MS:
         return int(end)
     return int((time.time() if captured_at is None else captured_at) * 1000)
+
+
+def _spelt(start_time: Any) -> str:
+    """Return what the event id is made of; the same for a doubly fired pair, whatever it is."""
+    return str(start_time) if isinstance(start_time, float) else dumps(start_time).decode()
 
 
 def _or(value: Any, absent: float) -> Any:
@@ -193,19 +211,23 @@ def _original(value: Any) -> Any:
 
 
 def _keyword(value: Any) -> Any:
+    if isinstance(value, Enum):
+        value = value.value
     if isinstance(value, str):
         return text(value)
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, (int, float)) and math.isfinite(value):
-        return str(value)
+    if isinstance(value, (int, float)) and (number := plain(value)) is not None:
+        return str(number)
     return _MISTYPED
 
 
 def _boolean(value: Any) -> Any:
     if isinstance(value, bool):
         return value
-    return {"true": True, "false": False}.get(str(value), _MISTYPED)
+    if isinstance(value, str):
+        return {"true": True, "false": False}.get(value, _MISTYPED)
+    return _MISTYPED
 
 
 def _double(value: Any) -> Any:
@@ -231,7 +253,10 @@ def _long(value: Any) -> Any:
 
 def _seconds(value: Any) -> Any:
     if isinstance(value, dt.datetime):
-        value = value.timestamp()
+        try:
+            value = value.timestamp()
+        except (ValueError, OverflowError, OSError):
+            return _MISTYPED
     number = _double(value)
     if number is _MISTYPED or abs(number * 1000) > _MAX_MS:
         return _MISTYPED

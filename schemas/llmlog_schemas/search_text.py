@@ -46,4 +46,8 @@ def _spoken(value: Any, *, spoken: bool, depth: int) -> Iterator[str]:
         for item in value:
             yield from _spoken(item, spoken=spoken, depth=depth + 1)
     elif callable(dump := getattr(value, "model_dump", None)):
-        yield from _spoken(dump(), spoken=spoken, depth=depth + 1)
+        try:
+            dumped = dump()
+        except Exception:  # noqa: BLE001 - foreign objects raise what they like
+            return
+        yield from _spoken(dumped, spoken=spoken, depth=depth + 1)

@@ -70,20 +70,27 @@ _SIZES: Final = {"": 1, "b": 1, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30,
 def parse_duration(value: object) -> object:
     """Read `400 days`, `7d`, `90 s` or a bare number of seconds; leave the rest to the type."""
     if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return timedelta(seconds=value)
-    if not isinstance(value, str):
+        return _seconds(value)
+    if not isinstance(value, (str, bool)):
         return value
-    match = _DURATION.fullmatch(value.lower())
+    match = _DURATION.fullmatch(str(value).lower())
     if match is None or match[2] not in _UNITS:
         raise ValueError("not a duration: write a number and a unit, as in `7 days` or `90 s`")
-    return timedelta(seconds=float(match[1]) * _UNITS[match[2]])
+    return _seconds(float(match[1]) * _UNITS[match[2]])
+
+
+def _seconds(number: float) -> timedelta:
+    try:
+        return timedelta(seconds=number)
+    except OverflowError:
+        raise ValueError("longer than a duration can be") from None
 
 
 def parse_bytes(value: object) -> object:
     """Read `1 GiB`, `500 MB` or a bare number of bytes; leave the rest to the type."""
-    if not isinstance(value, str):
+    if not isinstance(value, (str, bool)):
         return value
-    match = _BYTES.fullmatch(value)
+    match = _BYTES.fullmatch(str(value))
     if match is None:
         raise ValueError("not a size: write a number and a unit, as in `1 GiB`")
     return int(match[1]) * _SIZES[match[2].lower()]
@@ -114,7 +121,7 @@ class Settings(BaseSettings):
     replication: PositiveInt | None = None
     retention: Duration = timedelta(days=7)
 
-    elasticsearch_url: str = "http://localhost:9200"
+    elasticsearch_url: str = Field(default="http://localhost:9200", repr=False)
     elasticsearch_api_key: SecretStr | None = None
     elasticsearch_username: str | None = None
     elasticsearch_password: SecretStr | None = None
@@ -125,7 +132,7 @@ class Settings(BaseSettings):
     index: AliasName = "litellm-logs"
     max_event_age: Duration = timedelta(days=400)
 
-    schema_registry_url: str | None = None
+    schema_registry_url: str | None = Field(default=None, repr=False)
     schema_registry_username: str | None = None
     schema_registry_password: SecretStr | None = None
     schema_registry_ca_certs: Path | None = None

@@ -87,7 +87,8 @@ def without_literals(reason: str) -> str:
     bare = re.sub(r"(?i)preview of field's value: .*", "", reason, flags=re.DOTALL)
     bare = re.sub(r"'[^']*'|\"[^\"]*\"", "?", bare)
     bare = re.sub(r"(?<=id )\[?'?[A-Za-z0-9_-]{20}'?\]?", "?", bare)
-    bare = re.sub(r"\b[A-Za-z0-9_-]{20}\b", "?", bare)
+    bare = re.sub(r"(?<![\w-])[A-Za-z0-9_-]{20}(?![\w-])", "?", bare)
+    bare = re.sub(r"(?<=begin with )(?:[0-9a-f]{2}\b ?)+|\b0x[0-9a-f]+", "# ", bare)
     return re.sub(r"\d+", "#", bare)
 
 
@@ -138,13 +139,21 @@ def headers_of(
         "index": cause.index,
         "document_id": cause.document_id,
         "schema": "llmlog.v1.LLMEvent" if cause.stage is not Stage.DECODE else "",
-        "model": cause.model,
+        "model": cut(cause.model),
         "attempts": cause.attempts,
-        "first_failed_at": (earlier.get("first_failed_at") or moment.encode()).decode(),
+        "first_failed_at": _decoded(earlier.get("first_failed_at")) or moment,
         "last_failed_at": moment,
-        "replay_count": (earlier.get("replay_count") or b"0").decode(),
+        "replay_count": _decoded(earlier.get("replay_count")) or "0",
     }
-    return own + [(PREFIX + name, str(value).encode()) for name, value in _present(ours.items())]
+    return own + [
+        (PREFIX + name, str(value).encode("utf-8", "replace"))
+        for name, value in _present(ours.items())
+    ]
+
+
+def _decoded(header: bytes | None) -> str:
+    """Read a header that anybody may have written."""
+    return cut((header or b"").decode("utf-8", "replace"))
 
 
 def _present(items: Iterable[tuple[str, object]]) -> Iterable[tuple[str, object]]:
