@@ -1,0 +1,214 @@
+"""Any payload at all becomes an event, travels, and becomes one line of valid JSON."""
+
+import json
+import math
+from decimal import Decimal
+from enum import Enum
+from itertools import starmap
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llmlog_consumer.document import document
+from llmlog_schemas.codec import Decoder, Encoder
+from llmlog_schemas.fields import ATTRIBUTES, PARTS, SEARCH_TEXTS, TYPED, Kind
+from llmlog_schemas.json_form import dumps
+from llmlog_schemas.payload import fit, to_event
+from llmlog_schemas.records import EVENT_ID, JSON_PARTS, event_time_ms
+
+
+class Colour(Enum):
+    RED = "red"
+
+
+class Dumped:
+    """Like a pydantic model around something else."""
+
+    def __init__(self, inner):
+        self.inner = inner
+
+    def model_dump(self):
+        return {"inner": self.inner}
+
+
+class Broken:
+    def __str__(self):
+        raise RuntimeError("no")
+
+    def model_dump(self):
+        raise RuntimeError("no")
+
+
+# `st.text()` alone leaves out the surrogates.
+texts = st.text(st.characters(categories=None), max_size=20) | st.sampled_from(
+    ["", "\n", "\r\n", "\0", "\ud800", "\udc00\ud800", "\u2028", '"', "\\", '"}\n{"delete":{}}\n',
+     "true", "1", "1e999", "nan", "x" * 1500]
+)  # fmt: skip
+numbers = (
+    st.integers()
+    | st.floats()
+    | st.sampled_from([2**63 - 1, 2**63, 2**64, -(2**63) - 1, 10**400, -0.0, 5e-324])
+)
+leaves = (
+    st.none()
+    | st.booleans()
+    | numbers
+    | texts
+    | st.binary(max_size=20)
+    | st.datetimes()
+    | st.dates()
+    | st.timedeltas()
+    | st.uuids()
+    | st.just(Colour.RED)
+    | st.just(Decimal("1.10"))
+    | st.builds(Broken)
+    | st.builds(object)
+    | st.just(Dumped)
+)
+hashables = texts | st.integers() | st.booleans() | st.none() | st.binary(max_size=5) | st.floats()
+
+
+def containers(children):
+    return (
+        st.lists(children, max_size=4)
+        | st.lists(children, max_size=4).map(tuple)
+        | st.dictionaries(hashables, children, max_size=4)
+        | st.sets(hashables, max_size=4)
+        | children.map(Dumped)
+    )
+
+
+values = st.recursive(leaves, containers, max_leaves=12)
+moments = st.floats(1_577_836_800, 4_102_444_799) | values
+known = st.sampled_from([*TYPED, *ATTRIBUTES, *PARTS, *SEARCH_TEXTS, "@timestamp", "mistyped"])
+payloads = st.builds(
+    lambda fields, others, start: {**others, **fields, "startTime": start},
+    st.dictionaries(known, values, max_size=8),
+    st.dictionaries(hashables, values, max_size=3),
+    moments,
+)
+NOW = 1_800_000_000.0
+
+
+def strict(raw):
+    """Read JSON as Elasticsearch does: UTF-8, no NaN, no name twice in an object."""
+
+    def unique(pairs):
+        names = [name for name, _ in pairs]
+        assert len(names) == len(set(names)), "a name stands twice in one object"
+        return dict(pairs)
+
+    return json.loads(
+        raw.decode("utf-8", "strict"), parse_constant=pytest.fail, object_pairs_hook=unique
+    )
+
+
+def same(left, right):
+    if isinstance(left, float) and math.isnan(left):
+        return isinstance(right, float) and math.isnan(right)
+    return type(left) is type(right) and left == right
+
+
+def is_long(value):
+    return type(value) is int and -(2**63) <= value < 2**63
+
+
+HOLDS = {
+    Kind.KEYWORD: lambda value: type(value) is str,
+    Kind.TEXT: lambda value: type(value) is str,
+    Kind.BOOLEAN: lambda value: type(value) is bool,
+    Kind.LONG: is_long,
+    Kind.DOUBLE: lambda value: type(value) in (int, float) and math.isfinite(value),
+    Kind.SECONDS: is_long,
+    Kind.KEYWORDS: lambda value: type(value) is list and all(type(v) is str for v in value),
+    Kind.FLATTENED: lambda value: type(value) is dict and within_flattened(value),
+    Kind.STORED: lambda value: True,
+}
+
+
+def within_flattened(value, depth=1):
+    if isinstance(value, dict):
+        return depth <= 18 and all(
+            key and "\0" not in key and len(key.encode()) <= 600 and within_flattened(v, depth + 1)
+            for key, v in value.items()
+        )
+    if isinstance(value, list):
+        return depth <= 18 and all(within_flattened(item, depth + 1) for item in value)
+    return True
+
+
+@settings(deadline=None)
+@given(payloads)
+def test_any_payload_travels_and_becomes_one_line_of_valid_json(payload):
+    event = to_event(payload, call_id="c", captured_at=NOW)
+
+    value = Encoder().encode(event)
+    decoded = Decoder().decode(value)
+    assert all(starmap(same, ((decoded[name], event[name]) for name in event)))
+    assert decoded.keys() == event.keys()
+
+    assert EVENT_ID.fullmatch(event["event_id"])
+    assert event_time_ms(event["event_id"]) == event["start_time_ms"]
+
+    line = document(decoded, event["start_time_ms"])
+    assert b"\n" not in line
+    assert b"\r" not in line
+    found = strict(line)
+    kinds = {**TYPED, **ATTRIBUTES, **PARTS, **dict.fromkeys(SEARCH_TEXTS, Kind.TEXT)}
+    for name, held in found.items():
+        if name != "@timestamp":
+            assert HOLDS[kinds[name]](held), (name, held)
+    assert isinstance(found.get("extra", {}), dict)
+
+
+@settings(deadline=None)
+@given(payloads)
+def test_nothing_that_was_there_goes_without_a_trace(payload):
+    payload = {key: value for key, value in payload.items() if key != "model_map_information"}
+    event = to_event(payload, call_id="c", captured_at=NOW, search_text=False)
+    found = strict(document(event, event["start_time_ms"]))
+    extra = found.get("extra", {})
+    mistyped = extra.get("mistyped", {})
+    for name, value in payload.items():
+        if value is None or name in (*SEARCH_TEXTS, "@timestamp", "mistyped", "extra"):
+            continue
+        if name in TYPED or name in ATTRIBUTES or name in PARTS:
+            # Empty words are absence; everything else is in its place or beside it.
+            assert name in found or name in mistyped or value == "" or spelt_empty(value), name
+    unknown = {
+        key for key in payload if key not in TYPED and key not in ATTRIBUTES and key not in PARTS
+    }
+    assert len([name for name in extra if name not in ("mistyped", "extra")]) >= len(
+        unknown - {"mistyped"}
+    )
+
+
+def spelt_empty(value):
+    """Tell whether a value is the end time's or a count's own sign of absence."""
+    return isinstance(value, (int, float)) and -1 <= value < 0
+
+
+@settings(deadline=None)
+@given(payloads, st.integers(600, 2000))
+def test_a_cut_event_is_an_event(payload, bound):
+    event = fit(to_event(payload, call_id="c", captured_at=NOW), bound)
+    assert sum(len(event[name]) for name in JSON_PARTS) <= max(bound, 5 * 150)
+    strict(document(Decoder().decode(Encoder().encode(event)), event["start_time_ms"]))
+
+
+@settings(deadline=None)
+@given(values)
+def test_any_object_has_a_json_form(value):
+    written = dumps(value)
+    assert b"\n" not in written
+    strict(written)
+
+
+@settings(deadline=None)
+@given(payloads)
+def test_a_doubly_fired_pair_has_one_id(payload):
+    first, second = (
+        to_event({**payload, "litellm_call_id": "c"}, captured_at=NOW) for _ in range(2)
+    )
+    assert first["event_id"] == second["event_id"]
