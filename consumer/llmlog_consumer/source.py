@@ -28,6 +28,7 @@ CHUNK: Final = 1000
 
 _METADATA_TIMEOUT: Final = 10.0
 _SAY_AGAIN: Final = 60.0
+_JOIN_SECONDS: Final = 5.0
 # A commit that a rebalance overtook: the next owner reads from the watermark.
 _HARMLESS: Final = frozenset(
     (KafkaError.ILLEGAL_GENERATION, KafkaError.UNKNOWN_MEMBER_ID,
@@ -69,6 +70,8 @@ class Source:
         self._listener = listener
         self._paused: set[int] = set()
         self._failure: BaseException | None = None
+        self.joined = False
+        """Whether the group has given us an assignment, an empty one included."""
         self._said: dict[object, float] = {}
         self.out_of_range: dict[int, str] = {}
         """Partitions whose next record retention has deleted, and what the broker said."""
@@ -147,7 +150,14 @@ class Source:
         return {p.partition: p.offset for p in answers if p.error is None and p.offset >= 0}
 
     def close(self, timeout: float) -> bool:
-        """Leave the group; False where the broker did not take the leave in time."""
+        """Leave the group; False where the broker did not take the leave in time.
+
+        A member that leaves while it joins is not heard, and its ghost holds up the next
+        rebalance until its session ends: so the first assignment is waited for.
+        """
+        deadline = time.monotonic() + min(timeout, _JOIN_SECONDS)
+        while not self.joined and time.monotonic() < deadline:
+            self._consumer.consume(1, 0.1)
         return _within(self._consumer.close, timeout)
 
     def _is_error(self, message: Any) -> bool:
@@ -178,6 +188,7 @@ class Source:
             paused = set(self._listener.assigned(offsets)) & set(offsets)
             # librdkafka keeps a pause flag over a revoke: say it of every partition.
             self._paused = (self._paused - set(offsets)) | paused
+            self.joined = True
             if paused:
                 consumer.pause(self._named(paused))
             if running := set(offsets) - paused:

@@ -89,6 +89,7 @@ class Worker:
         )
         self._source = Source(settings, self)
         self._paused = False
+        self._ending = False
         self._last_commit = time.monotonic()
         self._settled_since = 0
         self._next_look = 0.0
@@ -145,6 +146,7 @@ class Worker:
     def _end(self) -> None:
         """Stop intake, drain, commit, leave; within the task's deadline."""
         deadline = time.monotonic() + self._task.drain_seconds
+        self._ending = True
         self._source.gate(set(self._tracker.assigned))
         self._drain(deadline, self._tracker.assigned)
         self._follow_positions()
@@ -212,6 +214,8 @@ class Worker:
 
     def _gate(self) -> set[int]:
         """Return the partitions to pause: all above the high mark, until half of it."""
+        if self._ending:
+            return set(self._tracker.assigned)
         flying = self._tracker.bytes_in_flight
         if self._delivery.hold is not None or flying > MAX_IN_FLIGHT:
             self._paused = True
@@ -237,7 +241,7 @@ class Worker:
     def _finished(self) -> bool:
         """Tell whether the whole group has committed everything it was to settle."""
         until = self._task.until
-        if until is None or self._tracker.unsettled:
+        if until is None or self._tracker.unsettled or not self._source.joined:
             return False
         now = time.monotonic()
         if now < self._next_look:

@@ -9,8 +9,11 @@ never raise or wait.
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import logging
+import multiprocessing
+import multiprocessing.util
 import os
 import threading
 import time
@@ -41,14 +44,25 @@ class LLMLogHandler(CustomLogger):  # type: ignore[misc]  # litellm ships no typ
 
     def __init__(self) -> None:
         super().__init__()
+        self._publisher: Publisher | None = None
+        self._without: frozenset[str] = frozenset()
+        self._begin()
+        self._settings = self._load()
+        atexit.register(self._at_exit)
+        os.register_at_fork(after_in_child=self._begin)
+        # In a proxy's worker: connect now, so that a SIGTERM soon after the first request, which
+        # runs no exit handler there, does not meet an event that waits for a connection.
+        if _in_event_loop():
+            self._connect_early()
+
+    def _begin(self) -> None:
+        """Set up what belongs to one process; runs again in a forked child."""
         self._stats = Stats()
         self._log = QuietLog()
         self._lock = threading.Lock()
-        self._publisher: Publisher | None = None
-        self._pid = 0
-        self._without: frozenset[str] = frozenset()
-        self._settings = self._load()
-        atexit.register(self._at_exit)
+        self._ends_by: float | None = None
+        # A parent's client has no threads here: it can neither be used nor be taken down.
+        self._inherited, self._publisher = self._publisher, None
 
     def log_success_event(
         self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any
@@ -107,6 +121,12 @@ class LLMLogHandler(CustomLogger):  # type: ignore[misc]  # litellm ships no typ
             self._without = _MODEL_MAP
         return settings
 
+    def _connect_early(self) -> None:
+        try:
+            self._running()
+        except Exception as error:  # noqa: BLE001 - the first event tries again
+            self._log(logging.ERROR, f"start {type(error)}", f"not connected yet: {error!r}")
+
     def _capture(self, kwargs: Any) -> None:
         try:
             payload = kwargs.get("standard_logging_object") if kwargs else None
@@ -130,33 +150,50 @@ class LLMLogHandler(CustomLogger):  # type: ignore[misc]  # litellm ships no typ
                     time.time(),
                 )
             )
+            if self._ends_by is not None:
+                left = max(0.0, self._ends_by - time.monotonic())
+                if unsent := publisher.flush(left):
+                    self._log(logging.ERROR, "unsent", f"ended with {unsent} events unsent")
         except Exception as error:  # noqa: BLE001 - nothing may reach the gateway
             self._stats.add("dropped_unreadable")
             self._stats.add("accepted")
             self._log(logging.ERROR, f"hook {type(error)}", f"payload dropped: {error!r}")
 
     def _running(self) -> Publisher | None:
-        """Return this process's publisher; a forked child needs one of its own."""
-        if self._publisher is not None and self._pid == os.getpid():
+        """Return this process's publisher, made at its first use."""
+        if self._publisher is not None or self._settings is None:
             return self._publisher
-        if self._settings is None:
-            return None
         with self._lock:
-            if self._publisher is None or self._pid != os.getpid():
-                if self._pid != os.getpid():
-                    self._stats = Stats()
+            if self._publisher is None:
+                background = self._ends_by is None
                 try:
-                    self._publisher = Publisher(self._settings, self._stats)
+                    self._publisher = Publisher(self._settings, self._stats, background=background)
                 except ConfigurationError as error:
                     self._log(logging.ERROR, "settings", f"disabled, events are dropped: {error}")
                     self._settings = None
                     return None
-                self._pid = os.getpid()
+                if background and multiprocessing.parent_process() is not None:
+                    # Children of multiprocessing end without atexit before Python 3.13.
+                    multiprocessing.util.Finalize(None, self._at_exit, exitpriority=0)
             return self._publisher
 
     def _at_exit(self) -> None:
-        if self._pid == os.getpid():
-            self.close(EXIT_FLUSH_SECONDS)
+        """Flush; from here on every hook sends by itself.
+
+        LiteLLM's own exit handler runs after this one, and calls the hooks for what an
+        `asyncio.run` has left in its queue.
+        """
+        if self._ends_by is None:
+            self._ends_by = time.monotonic() + EXIT_FLUSH_SECONDS
+        self.close(max(0.0, self._ends_by - time.monotonic()))
+
+
+def _in_event_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 handler: Final = LLMLogHandler()

@@ -7,6 +7,7 @@ being down, slow or full never shows in a request.
 from __future__ import annotations
 
 import logging
+import math
 import queue
 import threading
 import time
@@ -24,6 +25,8 @@ from llmlog_schemas.payload import PayloadError, fit, to_event
 from llmlog_schemas.registry import Registry
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from confluent_kafka import KafkaError, Message
 
     from llmlog_producer.stats import Stats
@@ -56,9 +59,10 @@ class Publisher:
     Args:
         settings: as loaded.
         stats: counted into.
+        background: False: no thread; `flush` does its work, in an interpreter that ends.
     """
 
-    def __init__(self, settings: Settings, stats: Stats) -> None:
+    def __init__(self, settings: Settings, stats: Stats, *, background: bool = True) -> None:
         self._settings = settings
         self._stats = stats
         self._log = QuietLog()
@@ -73,8 +77,9 @@ class Publisher:
             )
         except KafkaException as error:
             raise ConfigurationError(f"Kafka settings: {error.args[0].str()}") from None
-        self._thread = threading.Thread(target=self._run, name="llmlog-publisher", daemon=True)
-        self._thread.start()
+        self._encoder: Encoder | None = None
+        self._working = threading.Lock()
+        self._thread = self._started() if background else None
 
     def offer(self, captured: Captured) -> bool:
         """Queue one payload; False, counted, where the bound is reached. Never waits."""
@@ -97,6 +102,8 @@ class Publisher:
             Events still unsettled.
         """
         deadline = time.monotonic() + timeout
+        if self._thread is None:
+            self._work(deadline, lambda: not self._stats.pending)
         with self._settled:
             while self._stats.pending and (left := deadline - time.monotonic()) > 0:
                 self._settled.wait(min(left, _POLL))
@@ -109,32 +116,47 @@ class Publisher:
             self._log(logging.ERROR, "unsent", f"closed with {unsent} events unsent")
         self._closing.set()
         self._queue.put(None)
-        self._thread.join(1.0)
+        if self._thread is not None:
+            self._thread.join(1.0)
         return unsent
 
-    def _run(self) -> None:
-        encoder = self._wait_for_topic()
-        while encoder is not None and not self._closing.is_set():
-            try:
-                captured = self._queue.get(timeout=_POLL)
-            except queue.Empty:
-                captured = None
-            if captured is not None:
-                self._queued_bytes -= captured.size
-                self._publish(encoder, captured)
-            self._producer.poll(0)
+    def _started(self) -> threading.Thread | None:
+        thread = threading.Thread(target=self._run, name="llmlog-publisher", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # since Python 3.12 an interpreter that ends starts no threads
+            return None
+        return thread
 
-    def _wait_for_topic(self) -> Encoder | None:
-        """Return the encoder once topic and registry are there; None when closed before.
+    def _run(self) -> None:
+        self._work(math.inf, self._closing.is_set)
+
+    def _work(self, deadline: float, done: Callable[[], bool]) -> None:
+        """Publish what is queued until `done`, or until the deadline."""
+        with self._working:
+            if self._encoder is None:
+                self._encoder = self._wait_for_topic(deadline)
+            while self._encoder and not done() and time.monotonic() < deadline:
+                try:
+                    captured = self._queue.get(timeout=_POLL)
+                except queue.Empty:
+                    captured = None
+                if captured is not None:
+                    self._queued_bytes -= captured.size
+                    self._publish(self._encoder, captured)
+                self._producer.poll(0)
+
+    def _wait_for_topic(self, deadline: float) -> Encoder | None:
+        """Return the encoder once topic and registry are there; None when it ends before.
 
         The topic is looked for in the list of all topics: asking for it by name would create
         it, with a broker's defaults, where brokers create topics by themselves.
         """
-        while not self._closing.is_set():
+        while not self._closing.is_set() and (left := deadline - time.monotonic()) > 0:
             try:
-                topics = self._producer.list_topics(timeout=5).topics
+                topics = self._producer.list_topics(timeout=min(5.0, left)).topics
                 if self._settings.topic in topics:
-                    return self._encoder()
+                    return self._new_encoder()
                 self._log(
                     logging.ERROR,
                     "topic",
@@ -144,10 +166,10 @@ class Publisher:
                 self._log(logging.WARNING, "kafka", f"waiting for Kafka: {error.args[0].str()}")
             except (Unreachable, ConfigurationError) as error:
                 self._log(logging.ERROR, "registry", f"waiting: {error}")
-            self._closing.wait(_LOOK_AGAIN)
+            self._closing.wait(max(0.0, min(_LOOK_AGAIN, deadline - time.monotonic())))
         return None
 
-    def _encoder(self) -> Encoder:
+    def _new_encoder(self) -> Encoder:
         registry = Registry.of_settings(self._settings)
         return Encoder(registry.register(self._settings.topic) if registry else None)
 

@@ -44,6 +44,10 @@ def consumer_config(settings: Settings) -> dict[str, Any]:
     return {
         "client.id": CLIENT_ID,
         "partition.assignment.strategy": "cooperative-sticky",
+        # A worker that is killed is missed after this long; librdkafka beats from a thread of
+        # its own, so a long drain does not cost the membership.
+        "session.timeout.ms": 10_000,
+        "heartbeat.interval.ms": 1_000,
         "fetch.message.max.bytes": 1024 * 1024,
         "queued.max.messages.kbytes": 32 * 1024,
         "fetch.wait.max.ms": 100,

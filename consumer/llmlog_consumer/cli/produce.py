@@ -23,7 +23,6 @@ from llmlog_schemas.registry import Registry
 from llmlog_schemas.settings import Settings, load
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from contextlib import AbstractContextManager
 
 _FLUSH_SECONDS = 60.0
@@ -31,14 +30,11 @@ _FLUSH_SECONDS = 60.0
 
 def produce(
     file: Annotated[
-        Path,
-        typer.Argument(
-            metavar="FILE|-", allow_dash=True, exists=True, dir_okay=False, readable=True,
-            help="NDJSON of LiteLLM logging payloads; - for standard input.",
-        ),
+        str,
+        typer.Argument(metavar="FILE|-", help="NDJSON of LiteLLM logging payloads; - for stdin."),
     ],
     config: ConfigOption = None,
-) -> None:  # fmt: skip
+) -> None:
     """Send logging payloads from a file through the callback's own encoder.
 
     Bad lines are named by number and the rest is sent; the exit code is 2 if there were any.
@@ -111,13 +107,18 @@ class _Sender:
             self._refusal = error.str()
 
 
-def _opened(file: Path) -> AbstractContextManager[Iterator[bytes] | BinaryIO]:
-    if str(file) == "-":
+def _opened(file: str) -> AbstractContextManager[BinaryIO]:
+    if file == "-":
         return nullcontext(sys.stdin.buffer)
+    try:
+        opened = Path(file).open("rb")  # noqa: SIM115 - closed by the caller's `with`
+    except OSError as error:
+        raise ConfigurationError(f"{file}: {error.strerror}") from None
     console = Console(stderr=True)
     if not console.is_terminal:
-        return file.open("rb")
-    return wrap_file(file.open("rb"), file.stat().st_size, description="sending", console=console)
+        return opened
+    size = Path(file).stat().st_size
+    return wrap_file(opened, size, description="sending", console=console)
 
 
 def _payload(line: bytes) -> Any:

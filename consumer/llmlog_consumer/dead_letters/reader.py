@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -23,6 +24,8 @@ _SILENCE: Final = 30.0
 """Seconds without a record after which the broker counts as gone."""
 
 _CHUNK: Final = 1000
+_TURN: Final = 0.1
+"""Seconds that a chunk is waited for; it comes as it is then, full or not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +109,12 @@ def letters(settings: Settings) -> Iterator[Found]:
         if end > start
     }
     with _Assigned(settings, [(p, OFFSET_BEGINNING) for p in ends]) as consumer:
+        heard = time.monotonic()
         while ends:
-            messages = consumer.consume(_CHUNK, _SILENCE)
-            if not messages:
+            messages = consumer.consume(_CHUNK, _TURN)
+            if messages:
+                heard = time.monotonic()
+            elif time.monotonic() - heard > _SILENCE:
                 raise KafkaUnreachable(f"{settings.dlq_topic}: no answer in {_SILENCE:.0f} s")
             message: Any
             for message in messages:

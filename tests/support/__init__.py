@@ -1,0 +1,1 @@
+"""What tests share. Nothing here is used by the product."""

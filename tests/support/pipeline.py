@@ -1,0 +1,98 @@
+"""Runs the installed command `pipeline` and looks at what it did, from outside."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+
+PIPELINE = str(Path(sys.executable).with_name("pipeline"))
+
+
+def wait_until(condition: Callable[[], object], timeout: float = 60.0, what: str = "") -> object:
+    """Return the condition's first true value; fail where there is none in time."""
+    deadline = time.monotonic() + timeout
+    pause = threading.Event()
+    while time.monotonic() < deadline:
+        if value := condition():
+            return value
+        pause.wait(0.05)
+    raise AssertionError(f"not within {timeout} s: {what or condition}")
+
+
+@dataclass
+class Pipeline:
+    """The installed command against the session's servers, with names of its own.
+
+    Attributes:
+        environment: the settings; change them before a command.
+    """
+
+    environment: dict[str, str]
+    folder: Path
+    elasticsearch: str
+    topic: str
+    index: str
+    group: str
+    processes: list[subprocess.Popen[str]] = field(default_factory=list)
+
+    def run(
+        self, *arguments: str, check: bool = True, timeout: float = 120, **options: object
+    ) -> subprocess.CompletedProcess[str]:
+        """Run `pipeline ARGUMENTS` to its end."""
+        done = subprocess.run(
+            [PIPELINE, *arguments], env=self.environment, cwd=self.folder, text=True,
+            capture_output=True, timeout=timeout, check=False, **options,
+        )  # fmt: skip
+        if check:
+            assert done.returncode == 0, f"{arguments}: {done.returncode}\n{done.stderr[-4000:]}"
+        return done
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """Start `pipeline ARGUMENTS`; its stderr goes to `stderr_of`."""
+        with (self.folder / f"{len(self.processes)}.err").open("w") as log:
+            process = subprocess.Popen(
+                [PIPELINE, *arguments], env=self.environment, cwd=self.folder, text=True,
+                stdout=subprocess.PIPE, stderr=log, start_new_session=True,
+            )  # fmt: skip
+        self.processes.append(process)
+        return process
+
+    def stderr_of(self, process: subprocess.Popen[str]) -> str:
+        """Return what a started command has written to stderr so far."""
+        return (self.folder / f"{self.processes.index(process)}.err").read_text()
+
+    def get(self, path: str, **json: object) -> dict:
+        """Ask Elasticsearch."""
+        answer = httpx.request(
+            "POST" if json else "GET", f"{self.elasticsearch}{path}", json=json or None, timeout=30
+        )
+        return answer.json()
+
+    def refresh(self) -> None:
+        """Make everything indexed so far visible."""
+        httpx.post(f"{self.elasticsearch}/{self.index}-*/_refresh", timeout=30)
+
+    def count(self) -> int:
+        """Return the number of documents behind the alias."""
+        self.refresh()
+        return int(self.get(f"/{self.index}/_count").get("count", 0))
+
+    def documents(self) -> dict[str, dict]:
+        """Return up to 10,000 documents by id."""
+        self.refresh()
+        hits = self.get(f"/{self.index}/_search", size=10_000)["hits"]["hits"]
+        return {hit["_id"]: hit["_source"] for hit in hits}
+
+
+def base_environment(settings: Mapping[str, str]) -> dict[str, str]:
+    """Return this process's environment without settings of ours, plus the given ones."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("LLMLOG_")}
+    return {**kept, **settings}
