@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from llmlog_local.testing import RunningServers, running_servers
 
+from llmlog_local.testing import RunningServers, running_servers
 from support.pipeline import Pipeline, base_environment
 
 _numbers = itertools.count(1)

@@ -10,6 +10,7 @@ import signal
 import httpx
 import psutil
 import pytest
+
 from support.judge import judge
 from support.payloads import encoded, event, ndjson, payload, send
 from support.pipeline import Pipeline, wait_until
@@ -278,7 +279,8 @@ def test_wrong_deployments_end_with_one_line_that_says_what_to_run(
 
 def test_bad_lines_are_named_and_the_rest_is_sent(pipeline: Pipeline) -> None:
     lines = [
-        json.dumps(payload(1)), "{bad", "[1]", "", json.dumps(payload(2, response_time=float("nan"))),
+        json.dumps(payload(1)), "{bad", "[1]", "",
+        json.dumps(payload(2, response_time=float("nan"))),
         json.dumps(payload(3, messages="\ud800", total_tokens="12", prompt_tokens="many")),
     ]  # fmt: skip
     done = pipeline.run("produce", "-", input="\n".join(lines), check=False)

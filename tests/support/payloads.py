@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from confluent_kafka import Producer
+
 from llmlog_schemas.codec import Encoder
 from llmlog_schemas.payload import to_event
 
@@ -34,7 +35,9 @@ def payload(seed: int, **overrides: Any) -> dict[str, Any]:
         "completion_tokens": 7,
         "total_tokens": 12,
         "messages": [{"role": "user", "content": f"question {seed}"}],
-        "response": {"choices": [{"message": {"content": f"answer {seed} " * pick.randint(1, 60)}}]},
+        "response": {
+            "choices": [{"message": {"content": f"answer {seed} " * pick.randint(1, 60)}}]
+        },
         "metadata": {"user_api_key_alias": f"key-{seed % 4}", "nested": {"a": [1, 2, {"b": None}]}},
         "error_str": "rate limited" if status == "failure" else None,
         "request_tags": ["a", "b"],

@@ -10,7 +10,7 @@ def test_it_opens_by_one_for_each_round_of_answers():
     assert 4.8 < window.size <= 5.0
     for _ in range(6):
         window.succeeded()
-    assert window.limit == 6 or window.limit == 5
+    assert window.limit in {5, 6}
 
 
 def test_it_never_opens_beyond_the_most():

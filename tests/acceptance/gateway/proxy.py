@@ -8,8 +8,8 @@ import subprocess
 from pathlib import Path
 
 import httpx
-from llmlog_local.ports import free_ports
 
+from llmlog_local.ports import free_ports
 from support.pipeline import wait_until
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -3,6 +3,7 @@
 import json
 import os
 import threading
+from pathlib import Path
 
 from litellm.integrations.custom_logger import CustomLogger
 
@@ -28,7 +29,7 @@ class Recorder(CustomLogger):
 
     def _write(self, kwargs):
         line = json.dumps(kwargs.get("standard_logging_object"), default=str) + "\n"
-        with self._lock, open(os.environ["RECORDER_FILE"], "a") as file:
+        with self._lock, Path(os.environ["RECORDER_FILE"]).open("a") as file:
             file.write(line)
 
 
