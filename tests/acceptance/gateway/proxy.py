@@ -52,19 +52,19 @@ class Proxy:
             headers={"Authorization": f"Bearer {key}"},
             timeout=60,
         )
-        self.process = subprocess.Popen(
-            [
-                python_of(version).with_name("litellm"), "--config", config,
-                "--host", "127.0.0.1", "--port", str(port), *arguments,
-            ],
-            env=offline(environment) | {
-                "LITELLM_MASTER_KEY": key,
-                "PYTHONPATH": str(Path(__file__).parent),
-                "RECORDER_FILE": str(self.recorded_file),
-            },
-            cwd=folder, stdout=self.log_file.open("w"), stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )  # fmt: skip
+        with self.log_file.open("w") as log:
+            self.process = subprocess.Popen(
+                [
+                    python_of(version).with_name("litellm"), "--config", config,
+                    "--host", "127.0.0.1", "--port", str(port), *arguments,
+                ],
+                env=offline(environment) | {
+                    "LITELLM_MASTER_KEY": key,
+                    "PYTHONPATH": str(Path(__file__).parent),
+                    "RECORDER_FILE": str(self.recorded_file),
+                },
+                cwd=folder, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
+            )  # fmt: skip
 
     def wait_ready(self):
         """Wait until it answers."""
