@@ -22,7 +22,7 @@ from typing import Any, Final
 from litellm.integrations.custom_logger import CustomLogger
 
 from llmlog_producer.publisher import Captured, Publisher
-from llmlog_producer.quiet_log import QuietLog
+from llmlog_producer.quiet_log import QuietLog, spelt
 from llmlog_producer.snapshot import snapshot
 from llmlog_producer.stats import Stats
 from llmlog_schemas.errors import ConfigurationError
@@ -125,7 +125,7 @@ class LLMLogHandler(CustomLogger):  # type: ignore[misc]  # litellm ships no typ
         try:
             self._running()
         except Exception as error:  # noqa: BLE001 - the first event tries again
-            self._log(logging.ERROR, f"start {type(error)}", f"not connected yet: {error!r}")
+            self._log(logging.ERROR, f"start {type(error)}", f"not connected yet: {spelt(error)}")
 
     def _capture(self, kwargs: Any) -> None:
         try:
@@ -157,7 +157,7 @@ class LLMLogHandler(CustomLogger):  # type: ignore[misc]  # litellm ships no typ
         except Exception as error:  # noqa: BLE001 - nothing may reach the gateway
             self._stats.add("dropped_unreadable")
             self._stats.add("accepted")
-            self._log(logging.ERROR, f"hook {type(error)}", f"payload dropped: {error!r}")
+            self._log(logging.ERROR, f"hook {type(error)}", f"payload dropped: {spelt(error)}")
 
     def _running(self) -> Publisher | None:
         """Return this process's publisher, made at its first use."""

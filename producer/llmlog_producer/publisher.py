@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from confluent_kafka import KafkaException, Producer
 
-from llmlog_producer.quiet_log import QuietLog
+from llmlog_producer.quiet_log import QuietLog, spelt
 from llmlog_producer.snapshot import size_of
 from llmlog_schemas.codec import Encoder
 from llmlog_schemas.errors import ConfigurationError, Unreachable
@@ -182,7 +182,9 @@ class Publisher:
                 self._stats.add("cut")
         except Exception as error:  # noqa: BLE001 - a payload must never end the thread
             self._settle("dropped_unreadable")
-            self._log(logging.ERROR, f"unreadable {type(error)}", f"payload dropped: {error!r}")
+            self._log(
+                logging.ERROR, f"unreadable {type(error)}", f"payload dropped: {spelt(error)}"
+            )
             return
         self._produce(event["event_id"], value)
 

@@ -29,3 +29,11 @@ class QuietLog:
             self._causes[cause] = (now, 0)
         again = f" ({left_out} times more since)" if left_out else ""
         logger.log(level, "llmlog: %s%s", message, again)
+
+
+def spelt(error: BaseException) -> str:
+    """Return the error's `repr`, or its type where a foreign error raises at that too."""
+    try:
+        return repr(error)
+    except Exception:  # noqa: BLE001 - foreign objects raise what they like
+        return f"<{type(error).__name__}>"

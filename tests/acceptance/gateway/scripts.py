@@ -99,6 +99,18 @@ class RudeDict(dict):
         raise RuntimeError("items")
 
 
+class Unspeakable(Exception):
+    def __repr__(self):
+        raise RuntimeError("repr")
+
+    __str__ = __repr__
+
+
+class UnspeakableDict(dict):
+    def items(self):
+        raise Unspeakable
+
+
 cycle = {}
 cycle["itself"] = [cycle]
 deep = leaf = {}
@@ -107,6 +119,10 @@ for _ in range(5000):
 without = [None, {}] + [
     {"standard_logging_object": payload}
     for payload in (None, "text", b"bytes", 7, float("nan"), [], (), object(), Rude(), Rude)
+]
+unreadable = [
+    Rude(), "text", 7,
+    {"standard_logging_object": RudeDict(a=1)}, {"standard_logging_object": UnspeakableDict(a=1)},
 ]
 fields = [
     {},
@@ -132,7 +148,8 @@ called = 0
 
 async def main():
     global called
-    for kwargs in [*without, *({"standard_logging_object": payload} for payload in payloads)]:
+    readable = ({"standard_logging_object": payload} for payload in payloads)
+    for kwargs in [*without, *unreadable, *readable]:
         for hook in (
             handler.log_success_event, handler.log_failure_event,
             handler.async_log_success_event, handler.async_log_failure_event,
@@ -150,6 +167,7 @@ asyncio.run(main())
 handler.flush(60)
 print(json.dumps({
     "raised": raised, "called": called, "without_payload": len(without),
+    "unreadable": len(unreadable),
     # Without a call id that is one, nothing says that four hooks were told of the same call.
     "distinct": sum(1 if type(p["litellm_call_id"]) is str else 4 for p in payloads),
     "stats": handler.stats(),
