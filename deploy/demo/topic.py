@@ -1,0 +1,64 @@
+"""Reads the source topic beside the consumer group, to know what the callback has delivered."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Self
+
+from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class TopicReader:
+    """Counts what the topic holds, from its beginning on; commits nothing.
+
+    Attributes:
+        records: read so far.
+        events: their distinct keys; a record's key is its event's id.
+    """
+
+    def __init__(self, bootstrap_servers: str, topic: str) -> None:
+        self.records = 0
+        self.events: set[bytes] = set()
+        self._consumer = Consumer(
+            {
+                "bootstrap.servers": bootstrap_servers,
+                "group.id": "llmlog-demo",
+                "enable.auto.commit": False,
+                "enable.auto.offset.store": False,
+            }
+        )
+        self._topic = topic
+        found = self._consumer.list_topics(topic, timeout=30).topics[topic].partitions
+        self._partitions = [TopicPartition(topic, number, OFFSET_BEGINNING) for number in found]
+        self._consumer.assign(self._partitions)
+
+    def __enter__(self) -> Self:
+        """Nothing more to do: it reads from its making on."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the connection."""
+        self._consumer.close()
+
+    def read_until(self, satisfied: Callable[[], bool], patience_s: float) -> bool:
+        """Read until the condition holds; False where it does not within the patience."""
+        deadline = time.monotonic() + patience_s
+        while not satisfied():
+            if time.monotonic() > deadline:
+                return False
+            for message in self._consumer.consume(num_messages=500, timeout=0.1):
+                if message.error() is None:
+                    self.records += 1
+                    self.events.add(message.key())
+        return True
+
+    def size(self) -> int:
+        """Return how many records the topic holds now."""
+        marks = (
+            self._consumer.get_watermark_offsets(partition, timeout=30)
+            for partition in self._partitions
+        )
+        return sum(end - start for start, end in marks)
