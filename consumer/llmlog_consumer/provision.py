@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import difflib
 import json
+import math
 import time
 from dataclasses import dataclass
 from datetime import timedelta
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 DLQ_RETENTION: Final = timedelta(days=30)
 MOST_REPLICAS: Final = 3
+DAY: Final = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,9 +163,9 @@ def index_template(alias: str, *, lifecycle: bool) -> dict[str, Any]:
 
 
 def lifecycle_policy(settings: Settings) -> dict[str, Any]:
-    """Return the shipped lifecycle policy; indices go a day after their last event expires."""
+    """Return the shipped lifecycle policy: an index goes when its day's last event has expired."""
     policy: dict[str, Any] = copy.deepcopy(_shipped("lifecycle_policy.json"))
-    policy["phases"]["delete"]["min_age"] = f"{settings.max_event_age.days + 1}d"
+    policy["phases"]["delete"]["min_age"] = f"{math.ceil(settings.max_event_age / DAY) + 1}d"
     return policy
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from llmlog_schemas.codec import DecodeError, schema_text
 from llmlog_schemas.errors import ConfigurationError, Unreachable
 
 if TYPE_CHECKING:
     from llmlog_schemas.settings import Settings
+
+ANSWER_SECONDS: Final = 5.0
+"""How long an answer may take. The client asks once: who waits for a registry tries again."""
 
 HTTP_NOT_FOUND = 404
 HTTP_REFUSED = (401, 403)
@@ -30,7 +33,7 @@ class Registry:
         """Connect to the registry that the settings name; None where they name none.
 
         Raises:
-            ConfigurationError: the client's own dependencies are not installed.
+            ConfigurationError: a setting is wrong, or the client's dependencies are missing.
         """
         if settings.schema_registry_url is None:
             return None
@@ -41,13 +44,24 @@ class Registry:
                 f"LLMLOG_SCHEMA_REGISTRY_URL is set, but {error.name} is missing: "
                 "pip install 'confluent-kafka[schemaregistry]'"
             ) from None
-        conf: dict[str, str] = {"url": settings.schema_registry_url}
+        conf: dict[str, Any] = {
+            "url": settings.schema_registry_url,
+            "timeout": ANSWER_SECONDS,
+            "max.retries": 0,
+        }
         if settings.schema_registry_username and settings.schema_registry_password:
             secret = settings.schema_registry_password.get_secret_value()
             conf["basic.auth.user.info"] = f"{settings.schema_registry_username}:{secret}"
         if settings.schema_registry_ca_certs:
             conf["ssl.ca.location"] = str(settings.schema_registry_ca_certs)
-        return cls(SchemaRegistryClient.new_client(conf))
+        try:
+            return cls(SchemaRegistryClient.new_client(conf))
+        except OSError as error:
+            raise ConfigurationError(f"schema_registry_ca_certs: {error}") from None
+        except ValueError:  # its text holds the URL, and the URL may hold a password
+            raise ConfigurationError(
+                "schema_registry_url: not an http(s) URL, or credentials in it and beside it"
+            ) from None
 
     def register(self, topic: str) -> int:
         """Register the current schema under `<topic>-value`; return its id.

@@ -153,8 +153,10 @@ class Settings(BaseSettings):
     def _one_way_to_sign_in(self) -> Settings:
         if self.dlq_topic == self.topic:
             raise ValueError("dlq_topic is the source topic itself")
-        if (self.elasticsearch_username is None) != (self.elasticsearch_password is None):
-            raise ValueError("elasticsearch_username and elasticsearch_password go together")
+        for server in ("elasticsearch", "schema_registry"):
+            pair = [f"{server}_username", f"{server}_password"]
+            if len({getattr(self, name) is None for name in pair}) > 1:
+                raise ValueError(f"{' and '.join(pair)} go together")
         ways = [
             name
             for name in ("api_key", "username", "bearer_auth")

@@ -132,6 +132,7 @@ def test_secrets_are_not_in_the_representation():
     settings = load(
         environ={
             "LLMLOG_ELASTICSEARCH_API_KEY": SECRET + "1",
+            "LLMLOG_SCHEMA_REGISTRY_USERNAME": "me",
             "LLMLOG_SCHEMA_REGISTRY_PASSWORD": SECRET + "2",
             "LLMLOG_KAFKA_SASL_PASSWORD": SECRET + "3",
             "LLMLOG_KAFKA_PRODUCER_SSL_KEY_PASSWORD": SECRET + "4",

@@ -79,13 +79,17 @@ class Cause:
         pattern = re.sub(r"\d+", "#", self.index)
         said = without_literals(self.exception or self.reason)
         seed = f"{self.stage}|{self.es_type}|{pattern}|{said}"
-        return hashlib.sha256(seed.encode()).hexdigest()[:12]
+        return hashlib.sha256(seed.encode("utf-8", "replace")).hexdigest()[:12]
+
+
+# Python escapes a quote within quotes, Elasticsearch does not.
+_QUOTED: Final = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|'[^']*'|"[^"]*\""""
 
 
 def without_literals(reason: str) -> str:
     """Strip what differs between documents that died of one cause: quoted values, numbers."""
     bare = re.sub(r"(?i)preview of field's value: .*", "", reason, flags=re.DOTALL)
-    bare = re.sub(r"'[^']*'|\"[^\"]*\"", "?", bare)
+    bare = re.sub(_QUOTED, "?", bare)
     bare = re.sub(r"(?<=id )\[?'?[A-Za-z0-9_-]{20}'?\]?", "?", bare)
     bare = re.sub(r"(?<![\w-])[A-Za-z0-9_-]{20}(?![\w-])", "?", bare)
     bare = re.sub(r"(?<=begin with )(?:[0-9a-f]{2}\b ?)+|\b0x[0-9a-f]+", "# ", bare)

@@ -1,0 +1,107 @@
+"""The index template maps the names of `fields.py`, each to its kind, and nothing else."""
+
+import copy
+from datetime import timedelta
+
+import pytest
+
+from llmlog_consumer import provision
+from llmlog_consumer.document import daily_index
+from llmlog_schemas.fields import ATTRIBUTES, PARTS, SEARCH_TEXTS, TYPED, Kind
+from llmlog_schemas.records import JSON_PARTS
+from llmlog_schemas.settings import load
+
+KEYWORD = {"type": "keyword", "ignore_above": 1024}
+MAPPING_OF = {
+    Kind.KEYWORD: KEYWORD,
+    Kind.KEYWORDS: KEYWORD,
+    Kind.TEXT: {"type": "text"},
+    Kind.BOOLEAN: {"type": "boolean"},
+    Kind.LONG: {"type": "long"},
+    Kind.DOUBLE: {"type": "double"},
+    Kind.SECONDS: {"type": "date", "format": "epoch_millis"},
+    Kind.FLATTENED: {"type": "flattened", "ignore_above": 1024},
+    Kind.STORED: {"type": "object", "enabled": False},
+}
+TABLES = TYPED | ATTRIBUTES | PARTS | dict.fromkeys(SEARCH_TEXTS, Kind.TEXT)
+EXPECTED = {"@timestamp": MAPPING_OF[Kind.SECONDS]} | {
+    name: MAPPING_OF[kind] for name, kind in TABLES.items()
+}
+TEMPLATE = provision.index_template("litellm-logs", lifecycle=False)
+MAPPINGS = TEMPLATE["template"]["mappings"]
+
+
+def test_every_kind_has_a_mapping():
+    assert MAPPING_OF.keys() == set(Kind)
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_a_field_is_mapped_to_its_kind(name):
+    assert MAPPINGS["properties"].get(name) == EXPECTED[name]
+
+
+def test_nothing_else_is_mapped():
+    assert MAPPINGS["properties"].keys() - EXPECTED.keys() == set()
+
+
+def test_the_tables_do_not_overlap():
+    assert len(TABLES) == len(TYPED) + len(ATTRIBUTES) + len(PARTS) + len(SEARCH_TEXTS)
+    assert set(JSON_PARTS) == {"attributes", *PARTS}
+    assert set(SEARCH_TEXTS.values()) <= set(PARTS)
+
+
+def test_elasticsearch_guesses_nothing():
+    assert MAPPINGS["dynamic"] is False
+    assert MAPPINGS.keys() == {"_meta", "dynamic", "properties"}
+
+
+def test_a_worker_can_tell_our_mapping_from_a_guessed_one():
+    assert MAPPINGS["_meta"]["llmlog_version"] == 1
+
+
+def test_whatever_is_grouped_by_has_a_bound_below_lucenes():
+    for name, mapping in MAPPINGS["properties"].items():
+        if mapping["type"] in ("keyword", "flattened"):
+            assert mapping["ignore_above"] * 4 < 32_766, name
+
+
+@pytest.mark.parametrize("alias", ["litellm-logs", "other"])
+def test_the_template_is_for_the_daily_indices_of_its_alias(alias):
+    template = provision.index_template(alias, lifecycle=False)
+    (pattern,) = template["index_patterns"]
+    assert pattern.endswith("*")
+    for time_ms in (1_577_836_800_000, 1_767_225_600_000, 4_102_444_799_999):
+        assert daily_index(alias, time_ms).startswith(pattern[:-1])
+    assert not f"{alias}-legacy".startswith(pattern[:-1])
+    assert template["template"]["aliases"] == {alias: {}}
+
+
+def test_the_lifecycle_is_named_only_where_the_cluster_has_one():
+    def settings(lifecycle):
+        template = provision.index_template("a", lifecycle=lifecycle)
+        return template["template"]["settings"]["index"]
+
+    assert "lifecycle" not in settings(lifecycle=False)
+    assert settings(lifecycle=True)["lifecycle"] == {"name": "a"}
+
+
+def test_one_shard_and_a_replica_where_there_is_a_second_node():
+    index = TEMPLATE["template"]["settings"]["index"]
+    assert index["number_of_shards"] == 1
+    assert index["auto_expand_replicas"] == "0-1"
+
+
+def test_what_is_shipped_is_not_changed_by_use():
+    before = copy.deepcopy(provision.index_template("a", lifecycle=False))
+    changed = provision.index_template("a", lifecycle=True)
+    changed["template"]["mappings"]["properties"].clear()
+    assert provision.index_template("a", lifecycle=False) == before
+
+
+@pytest.mark.parametrize("age", ["400 days", "36 hours", "1 h"])
+def test_an_index_is_deleted_when_all_of_its_events_have_expired(age):
+    """An index may be made in the first second of its day; its last event comes a day later."""
+    settings = load(environ={"LLMLOG_MAX_EVENT_AGE": age})
+    delete = provision.lifecycle_policy(settings)["phases"]["delete"]["min_age"]
+    assert delete.endswith("d")
+    assert timedelta(days=int(delete[:-1])) >= settings.max_event_age + timedelta(days=1)

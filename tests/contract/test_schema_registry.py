@@ -1,0 +1,146 @@
+"""Confluent framing by way of a registry: found, unknown, refused, away."""
+
+import json
+import socket
+import time
+
+import pytest
+
+from llmlog_schemas.codec import DecodeError, Decoder, Encoder, schema_text
+from llmlog_schemas.errors import ConfigurationError, Unreachable
+from llmlog_schemas.registry import Registry
+from llmlog_schemas.settings import load
+from support.golden_events import EVENTS
+
+SECRET = "Hunter2-do-not-print"
+
+
+def registry_at(url, **more):
+    environ = {"LLMLOG_SCHEMA_REGISTRY_URL": url}
+    environ |= {f"LLMLOG_SCHEMA_REGISTRY_{name.upper()}": value for name, value in more.items()}
+    return Registry.of_settings(load(environ=environ))
+
+
+@pytest.fixture
+def registry():
+    return registry_at("mock://")
+
+
+@pytest.fixture
+def closed_port():
+    """A loopback port that nobody listens on while the test runs."""
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        yield held.getsockname()[1]
+
+
+class Answering:
+    """A client whose every call ends in this error."""
+
+    def __init__(self, status=None):
+        self.error = RuntimeError("what the server said")
+        if status is not None:
+            self.error.http_status_code = status
+
+    def register_schema(self, *_):
+        raise self.error
+
+    get_schema = register_schema
+
+
+def test_without_a_setting_there_is_no_registry():
+    assert Registry.of_settings(load(environ={})) is None
+
+
+def test_what_was_registered_is_decoded(registry):
+    schema_id = registry.register("litellm-logs")
+    value = Encoder(schema_id).encode(EVENTS["full"])
+    assert value[:5] == b"\x00" + schema_id.to_bytes(4, "big")
+    assert Decoder(registry).decode(value) == EVENTS["full"]
+
+
+def test_the_schema_is_registered_as_it_is_published(registry):
+    schema_id = registry.register("litellm-logs")
+    assert json.loads(registry.schema_text(schema_id)) == json.loads(schema_text())
+
+
+def test_registering_again_is_the_same_id(registry):
+    assert registry.register("litellm-logs") == registry.register("litellm-logs")
+
+
+def test_both_framings_may_share_a_topic(registry):
+    decoder = Decoder(registry)
+    schema_id = registry.register("litellm-logs")
+    for encoder in (Encoder(), Encoder(schema_id), Encoder()):
+        assert decoder.decode(encoder.encode(EVENTS["extreme"])) == EVENTS["extreme"]
+
+
+def test_an_unknown_id_is_a_dead_letter_and_no_outage(registry):
+    registry.register("litellm-logs")
+    value = Encoder(4711).encode(EVENTS["full"])
+    with pytest.raises(DecodeError, match="knows no schema 4711"):
+        Decoder(registry).decode(value)
+
+
+def test_a_registry_that_is_away_is_waited_for_by_others(closed_port):
+    """One place retries, and it is not the client: a worker has a group to stay in."""
+    registry = registry_at(f"http://127.0.0.1:{closed_port}")
+    started = time.monotonic()
+    with pytest.raises(Unreachable):
+        registry.register("litellm-logs")
+    with pytest.raises(Unreachable):
+        Decoder(registry).decode(Encoder(1).encode(EVENTS["full"]))
+    assert time.monotonic() - started < 5
+
+
+def test_a_registry_that_never_answers_is_away(monkeypatch):
+    monkeypatch.setattr("llmlog_schemas.registry.ANSWER_SECONDS", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        registry = registry_at(f"http://127.0.0.1:{silent.getsockname()[1]}")
+        with pytest.raises(Unreachable):
+            registry.schema_text(1)
+
+
+@pytest.mark.parametrize("status", [None, 408, 429, 500, 502, 503])
+def test_what_may_pass_is_unreachable(status):
+    with pytest.raises(Unreachable):
+        Registry(Answering(status)).schema_text(1)
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_refused_credentials_are_configuration(status):
+    with pytest.raises(ConfigurationError, match="what the server said"):
+        Registry(Answering(status)).schema_text(1)
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [(None, Unreachable), (500, Unreachable), (503, Unreachable),
+     (401, ConfigurationError), (409, ConfigurationError), (422, ConfigurationError)],
+)  # fmt: skip
+def test_a_refused_registration_is_configuration(status, error):
+    with pytest.raises(error, match="what the server said"):
+        Registry(Answering(status)).register("litellm-logs")
+
+
+@pytest.mark.parametrize(
+    ("url", "more"),
+    [
+        ("", {}),
+        ("localhost:8081", {}),
+        (f"ftp://me:{SECRET}@localhost", {}),
+        (f"http://me:{SECRET}@localhost", {"username": "me", "password": SECRET}),
+        ("https://localhost", {"ca_certs": "/no/such/file.pem"}),
+    ],
+)
+def test_a_setting_of_the_registry_that_is_wrong_is_named(url, more):
+    with pytest.raises(ConfigurationError, match="schema_registry_") as caught:
+        registry_at(url, **more)
+    assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize("alone", ["username", "password"])
+def test_credentials_go_together(alone):
+    with pytest.raises(ConfigurationError, match="go together") as caught:
+        registry_at("http://localhost", **{alone: SECRET})
+    assert SECRET not in str(caught.value)

@@ -1,0 +1,69 @@
+"""The events whose bytes stand in `tests/contract/golden`, written out and never computed."""
+
+import math
+from typing import Any
+
+FULL: dict[str, Any] = {
+    "event_id": "AZtXgOIAPqM4wrx7hCk_",
+    "litellm_call_id": "5a0cb3e2-7f55-4d43-b9c7-0a4b1d1b6f10",
+    "trace_id": "trace-1",
+    "call_type": "acompletion",
+    "status": "success",
+    "model": "gpt-4o-mini",
+    "start_time_ms": 1767225600000,
+    "end_time_ms": 1767225601500,
+    "response_time": 1.5,
+    "response_cost": 0.00025,
+    "prompt_tokens": 11,
+    "completion_tokens": 7,
+    "total_tokens": 18,
+    "attributes": b'{"id":"chatcmpl-1","stream":false,"request_tags":["a","b"]}',
+    "messages": '[{"role":"user","content":"Grüße, 世界 🌍"}]'.encode(),
+    "response": b'{"choices":[{"message":{"content":"hi"}}]}',
+    "metadata": b'{"user_api_key_alias":"team-1"}',
+    "extra": b'{"brand_new":1}',
+}
+
+MINIMAL: dict[str, Any] = {
+    "event_id": "AZtXgOIAAAAAAAAAAAAA",
+    "litellm_call_id": "",
+    "trace_id": "",
+    "call_type": "",
+    "status": "",
+    "model": "",
+    "start_time_ms": 1767225600000,
+    "end_time_ms": -1,
+    "response_time": math.nan,
+    "response_cost": math.nan,
+    "prompt_tokens": -1,
+    "completion_tokens": -1,
+    "total_tokens": -1,
+    "attributes": b"{}",
+    "messages": b"",
+    "response": b"",
+    "metadata": b"",
+    "extra": b"",
+}
+
+EXTREME: dict[str, Any] = {
+    "event_id": "____________________",
+    "litellm_call_id": "x" * 300,
+    "trace_id": '\x00\x1f"\\\n\r\u2028\u2029',
+    "call_type": "\uffff\U0010ffff",
+    "status": "neither",
+    "model": "🌍" * 70,
+    "start_time_ms": 2**63 - 1,
+    "end_time_ms": -(2**63),
+    "response_time": math.inf,
+    "response_cost": 5e-324,
+    "prompt_tokens": 0,
+    "completion_tokens": 2**63 - 1,
+    "total_tokens": 2**32,
+    "attributes": bytes(range(256)),
+    "messages": b'"' + b"a" * 200 + b'"',
+    "response": b"null",
+    "metadata": b'{"":{"":{}}}',
+    "extra": b"\xff\xfe",
+}
+
+EVENTS = {"full": FULL, "minimal": MINIMAL, "extreme": EXTREME}
