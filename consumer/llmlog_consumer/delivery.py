@@ -11,13 +11,14 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
 from llmlog_consumer.batch import Batch, BatchBuilder, Operation
+from llmlog_consumer.breaker import ALERT, Breaker, Phase, Share
 from llmlog_consumer.concurrency import Window
 from llmlog_consumer.dead_letters.letter import Cause, Ending, Stage, es_cause
 from llmlog_consumer.dead_letters.writer import Letter
@@ -38,6 +39,9 @@ log = structlog.get_logger("llmlog.delivery")
 
 MAX_REFUSALS: Final = 6
 """Attempts that end in an answer which a retry rarely mends, before the next measure."""
+MOST_FAILING: Final = 0.01
+FEW_FAILING: Final = 10
+"""More documents than both, failing with a 5xx of their own: the server's fault, not theirs."""
 
 _RETRY: Final = Backoff(first=0.25, longest=30.0)
 _PROBE: Final = Backoff(first=1.0, longest=15.0)
@@ -61,11 +65,19 @@ Settle = Callable[["Span", Outcome, int], None]
 
 @dataclass(slots=True)
 class Hold:
-    """The deployment is wrong: nothing but probes is sent until it is mended."""
+    """The deployment is wrong: nothing but probes is sent until it is mended.
+
+    Attributes:
+        why: Elasticsearch's answer, and what to do.
+        probes: how often the answer came again.
+        next_probe: monotonic seconds.
+        probe: the batch that was sent to see; only its answer lifts the hold.
+    """
 
     why: str
     probes: int = 0
     next_probe: float = 0.0
+    probe: Batch | None = None
 
 
 class Delivery:
@@ -78,6 +90,7 @@ class Delivery:
         letters: writes dead letters.
         settle: told every outcome.
         window: how many bulks may be in flight.
+        accepted: fingerprints that the flood breaker lets through.
     """
 
     def __init__(
@@ -89,6 +102,7 @@ class Delivery:
         letters: LetterWriter,
         settle: Settle,
         window: Window | None = None,
+        accepted: frozenset[str] = frozenset(),
     ) -> None:
         self._decoder = decoder
         self._documents = documents
@@ -105,6 +119,9 @@ class Delivery:
         self._answers: queue.SimpleQueue[Future[Answered]] = queue.SimpleQueue()
         self._threads = ThreadPoolExecutor(self._window.most, "llmlog-bulk")
         self._said: dict[str, float] = {}
+        self._breaker: Breaker[tuple[Span, Any]] = Breaker(accepted)
+        self._failing = Share()
+        self._registry_away = ""
         self.hold: Hold | None = None
         self.retries = 0
         self.unclassified = 0
@@ -112,8 +129,37 @@ class Delivery:
 
     @property
     def unhealthy(self) -> str:
-        """Say what keeps records from being settled; empty while all is well."""
-        return self.hold.why if self.hold else self._letters.refusal
+        """Say what a person has to mend before records settle; empty while all is well."""
+        return (
+            (self.hold.why if self.hold else "")
+            or self.flood
+            or self._letters.refusal
+            or self._registry_away
+        )
+
+    @property
+    def flood(self) -> str:
+        """Say why the breaker is open, and what to do; empty while it is closed."""
+        if not self._breaker.open:
+            return ""
+        return (
+            f"nearly everything dies of one cause, {self._breaker.cause}: "
+            "mend it, or let it through with "
+            f"`pipeline consume --accept {self._breaker.cause}`"
+        )
+
+    @property
+    def closed(self) -> bool:
+        """Tell whether nothing more should be taken in."""
+        return self.hold is not None or self._breaker.open
+
+    @property
+    def stuck(self) -> bool:
+        """Tell whether nothing that is here can settle until somebody mends something."""
+        moving = self._sending or self._ready or len(self._builder) or self._letters.pending
+        if self.hold is not None:
+            moving = self._sending or self._letters.pending
+        return self.closed and not moving
 
     def accept(self, span: Span, records: Sequence[Any]) -> None:
         """Take records in; their span is registered already."""
@@ -126,6 +172,7 @@ class Delivery:
         self._letters.poll()
         if self._incoming:
             self._decode_incoming()
+        self._try_withheld()
         if self._builder.due(time.monotonic()):
             self._ready.append(self._builder.take())
         self._send()
@@ -149,16 +196,21 @@ class Delivery:
             span, records = self._incoming.popleft()
             if span.released:
                 continue
+            passed = 0
             for position, record in enumerate(records):
                 try:
-                    self._prepare(span, record)
+                    passed += self._prepare(span, record)
                 except (Unreachable, ConfigurationError) as error:
                     self._incoming.appendleft((span, records[position:]))
                     self._decode_not_before = time.monotonic() + _PROBE.first
+                    self._registry_away = f"Schema Registry: {error}"
                     self._say("registry", "waiting for the Schema Registry", why=str(error))
                     return
+            self._breaker.passed(Phase.READ, passed)
+            self._registry_away = ""
 
-    def _prepare(self, span: Span, record: Any) -> None:
+    def _prepare(self, span: Span, record: Any) -> bool:
+        """Make an operation of a record; False where none can be made of it."""
         value = record.value()
         size = len(value) if value is not None else 0
         model = ""
@@ -168,17 +220,20 @@ class Delivery:
             index, document_id, document = self._documents.make(event, time.time() * 1000)
         except DecodeError as error:
             cause = Cause(Stage.DECODE, Ending.POISON, _named(error))
-            self._bury(span, record, size, cause)
+            self._bury(Phase.READ, span, record, size, cause)
         except TransformError as error:
             cause = Cause(Stage.TRANSFORM, Ending.POISON, _named(error), model=model)
-            self._bury(span, record, size, cause)
+            self._bury(Phase.READ, span, record, size, cause)
         except ExpiredError:
             self._settle(span, Outcome.EXPIRED, size)
+            return True
         else:
             now = time.monotonic()
             full = self._builder.add(span, record, size, index, document_id, document, now)
             if full is not None:
                 self._ready.append(full)
+            return True
+        return False
 
     # Operations to Elasticsearch
 
@@ -186,7 +241,8 @@ class Delivery:
         now = time.monotonic()
         if self.hold is not None:
             if self._held and self._sending == 0 and now >= self.hold.next_probe:
-                self._submit(self._held.popleft())
+                self.hold.probe = self._held.popleft()
+                self._submit(self.hold.probe)
             elif not self._held and self._sending == 0:
                 self._mended()  # what was held is no longer ours
             return
@@ -214,7 +270,9 @@ class Delivery:
             future = self._answers.get(timeout=wait) if wait > 0 else self._answers.get_nowait()
             while True:
                 self._sending -= 1
-                self._judge(future.result())
+                answered = future.result()
+                self._judge(answered)
+                self._mended(answered.batch)
                 future = self._answers.get_nowait()
         except queue.Empty:
             return
@@ -222,95 +280,128 @@ class Delivery:
     def _judge(self, answered: Answered) -> None:
         """Settle every item that is settled, then queue the remainder again."""
         if answered.verdict is not None:
-            self._whole(answered, answered.verdict)
+            self._whole(answered.batch, answered.verdict, answered)
             return
-        again: dict[Disposition, list[Operation]] = {}
-        pushed_back = False
+        again: dict[Verdict, list[Judged]] = {}
+        passed = 0
         for judged in answered.items:
-            verdict = judged.verdict
-            self.unclassified += verdict.unclassified
-            pushed_back |= verdict.pushed_back
-            if verdict.disposition is Disposition.INDEXED:
-                self._settle(judged.operation.span, Outcome.INDEXED, judged.operation.size)
-            elif verdict.disposition is Disposition.DUPLICATE:
-                self._settle(judged.operation.span, Outcome.DUPLICATE, judged.operation.size)
-            elif verdict.disposition is Disposition.PERMANENT:
+            disposition = judged.verdict.disposition
+            if disposition is Disposition.INDEXED or disposition is Disposition.DUPLICATE:
+                passed += 1
+                self._went_in(judged.operation, disposition)
+            elif disposition is Disposition.PERMANENT:
+                self.unclassified += judged.verdict.unclassified
+                self._breaker.passed(Phase.INDEX, passed)
+                self._failing.good(passed + 1)
+                passed = 0
                 self._refused(answered.batch, judged)
-            elif verdict.bounded:
-                self._alone(answered.batch, judged)
             else:
-                again.setdefault(verdict.disposition, []).append(judged.operation)
-                detail = f"{judged.status} {(judged.error or {}).get('type')}"
-                answered.detail = f"{detail}: {(judged.error or {}).get('reason')}"[:300]
-                answered.verdict = verdict
+                self.unclassified += judged.verdict.unclassified
+                again.setdefault(judged.verdict, []).append(judged)
+        self._breaker.passed(Phase.INDEX, passed)
+        self._failing.good(passed)
         self.failure_store += answered.failure_store
-        self._learn(pushed_back=pushed_back)
-        if Disposition.CONFIGURATION not in again:
-            self._mended()
-        for disposition, operations in again.items():
-            part = answered.batch.part(operations)
-            self._queue_again(part, disposition, answered)
+        self._learn(pushed_back=any(verdict.pushed_back for verdict in again))
+        for verdict, of_verdict in again.items():
+            part = answered.batch.part([judged.operation for judged in of_verdict])
+            if verdict.bounded:
+                self._one_by_one(part, of_verdict)
+            else:
+                self._queue_again(part, verdict, _detail(of_verdict[0]), answered)
 
-    def _whole(self, answered: Answered, verdict: Verdict) -> None:
+    def _whole(self, batch: Batch, verdict: Verdict, answered: Answered) -> None:
         """One verdict for a whole request."""
-        batch = answered.batch
         self.unclassified += verdict.unclassified
         self._learn(pushed_back=verdict.pushed_back)
-        disposition = verdict.disposition
         if verdict.bounded:
             batch.refusals += 1
             if batch.refusals >= MAX_REFUSALS:
-                disposition = Disposition.BISECT
                 batch.refusals = 0
-        if disposition is Disposition.BISECT and answered.status == _TOO_LARGE:
+                verdict = replace(verdict, disposition=verdict.then)
+        if verdict.disposition is Disposition.BISECT and answered.status == _TOO_LARGE:
             self._builder.max_bytes = max(1, min(self._builder.max_bytes, batch.size // 2))
-        self._queue_again(batch, disposition, answered)
+        self._queue_again(batch, verdict, answered.detail, answered)
 
-    def _queue_again(self, batch: Batch, disposition: Disposition, answered: Answered) -> None:
-        now = time.monotonic()
-        if disposition is Disposition.CONFIGURATION:
-            advice = answered.verdict.advice if answered.verdict else ""
-            self._hold(batch, f"{answered.detail} ({advice})" if advice else answered.detail)
-        elif disposition is Disposition.BISECT and len(batch.operations) > 1:
+    def _queue_again(self, batch: Batch, verdict: Verdict, detail: str, answered: Answered) -> None:
+        if verdict.disposition is Disposition.CONFIGURATION:
+            self._hold(batch, f"{detail} ({verdict.advice})" if verdict.advice else detail)
+        elif verdict.disposition is Disposition.BISECT and len(batch.operations) > 1:
             self._ready.extend(batch.halves())
-        elif disposition is Disposition.BISECT:
-            self._unsendable(batch, answered)
+        elif verdict.disposition is Disposition.BISECT:
+            self._unsendable(batch, detail, answered.status)
         else:
             self.retries += 1
             delay = _RETRY.delay(batch.attempts, at_least=answered.retry_after)
-            batch.not_before = now + delay
-            self._ready.append(batch)
-            self._say("retry", "waiting for Elasticsearch", why=answered.detail)
+            batch.not_before = time.monotonic() + delay
+            if self.hold is not None and self.hold.probe is answered.batch:
+                self._hold_on(batch, batch.not_before)
+            else:
+                self._ready.append(batch)
+            self._say("retry", "waiting for Elasticsearch", why=detail)
 
-    def _alone(self, batch: Batch, judged: Judged) -> None:
-        """Try a document by itself that fails in a way that may be its own fault."""
-        part = batch.part([judged.operation])
-        part.refusals += 1
-        if part.refusals < MAX_REFUSALS:
-            part.not_before = time.monotonic() + _RETRY.delay(part.refusals)
-            self._ready.append(part)
-        else:
-            self._refused(part, judged, Ending.EXHAUSTED)
+    def _one_by_one(self, part: Batch, failed: Sequence[Judged]) -> None:
+        """Try documents alone that fail in a way that may be their own fault, or the server's."""
+        for judged in failed:
+            if part.refusals == 0:
+                self._failing.bad(judged.operation.index_name)
+        share, many = self._failing.died / self._failing.seen, self._failing.died > FEW_FAILING
+        if many and share > MOST_FAILING:
+            why = f"{share:.0%} of documents fail in a way that is the server's: "
+            self._hold(part, f"{why}{_detail(failed[0])} (see Elasticsearch's log)")
+            return
+        for judged in failed:
+            alone = part.part([judged.operation])
+            alone.refusals += 1
+            if alone.refusals < MAX_REFUSALS:
+                alone.not_before = time.monotonic() + _RETRY.delay(alone.refusals)
+                self._ready.append(alone)
+            else:
+                self._refused(alone, judged, Ending.EXHAUSTED)
+
+    def _went_in(self, operation: Operation, disposition: Disposition) -> None:
+        outcome = Outcome.INDEXED if disposition is Disposition.INDEXED else Outcome.DUPLICATE
+        self._settle(operation.span, outcome, operation.size)
+        if self._breaker.open:
+            self._breaker.went_in(_key(operation.span, operation.record), time.monotonic())
 
     # Holding
 
     def _hold(self, batch: Batch, why: str) -> None:
-        self._held.append(batch)
         if self.hold is None:
             self.hold = Hold(why)
             log.error("held: the deployment is wrong, nothing is lost", why=why)
-        self.hold.probes += 1
+        if self.hold.probe is not None or not self.hold.probes:
+            self.hold.probes += 1
         self.hold.why = why
-        self.hold.next_probe = time.monotonic() + _PROBE.delay(self.hold.probes)
+        self._hold_on(batch, time.monotonic() + _PROBE.delay(self.hold.probes))
         for index in batch.indices:
             self._indexer.forget(index)
 
-    def _mended(self) -> None:
-        if self.hold is not None:
-            log.info("resumed", after_probes=self.hold.probes)
-            self.hold = None
-            self._ready.extendleft(reversed(self._held))
-            self._held.clear()
+    def _hold_on(self, batch: Batch, until: float) -> None:
+        assert self.hold is not None  # noqa: S101 - asked of a hold alone
+        self._held.append(batch)
+        self.hold.probe, self.hold.next_probe = None, until
+
+    def _mended(self, answered: Batch | None = None) -> None:
+        """Lift the hold after a good answer to its probe, or when nothing is held any more."""
+        if self.hold is None or (answered is not None and answered is not self.hold.probe):
+            return
+        log.info("resumed", after_probes=self.hold.probes)
+        self.hold = None
+        self._failing = Share()
+        self._ready.extendleft(reversed(self._held))
+        self._held.clear()
+
+    def _try_withheld(self) -> None:
+        """Put what the breaker gives back on its way again."""
+        was_open = self._breaker.open
+        for span, record in self._breaker.due(time.monotonic()):
+            if span.released:
+                self._breaker.went_in(_key(span, record), time.monotonic())
+            else:
+                self._breaker.passed(Phase.READ, self._prepare(span, record))
+        if was_open:
+            self.hurry()
 
     def _learn(self, *, pushed_back: bool) -> None:
         if pushed_back:
@@ -337,22 +428,22 @@ class Delivery:
                 model=model,
                 attempts=batch.attempts,
             )
-        self._bury(operation.span, operation.record, operation.size, cause)
+        self._bury(Phase.INDEX, operation.span, operation.record, operation.size, cause)
 
-    def _unsendable(self, batch: Batch, answered: Answered) -> None:
+    def _unsendable(self, batch: Batch, detail: str, status: int) -> None:
         """Bury the one document of a request that no server takes."""
         (operation,) = batch.operations
-        too_large = answered.status in (_TOO_LARGE, _TOO_MANY)
+        too_large = status in (_TOO_LARGE, _TOO_MANY)
         cause = Cause(
             Stage.OVERSIZE if too_large else Stage.INDEX,
             Ending.PERMANENT if too_large else Ending.EXHAUSTED,
-            reason=answered.detail or f"{batch.size} bytes are more than the server takes",
-            es_status=answered.status,
+            reason=detail or f"{batch.size} bytes are more than the server takes",
+            es_status=status,
             index=operation.index_name,
             document_id=operation.document_id,
             attempts=batch.attempts,
         )
-        self._bury(operation.span, operation.record, operation.size, cause)
+        self._bury(Phase.INDEX, operation.span, operation.record, operation.size, cause)
 
     def _second_look(self, operation: Operation) -> tuple[str, TransformError | None]:
         event = self._decoder.decode(operation.record.value())
@@ -362,7 +453,18 @@ class Delivery:
             return event["model"], error
         return event["model"], None
 
-    def _bury(self, span: Span, record: Any, size: int, cause: Cause) -> None:
+    def _bury(self, phase: Phase, span: Span, record: Any, size: int, cause: Cause) -> None:
+        """Write a dead letter, unless so many die that the deployment must be at fault."""
+        was_open, key = self._breaker.open, _key(span, record)
+        withheld = self._breaker.died(
+            phase, cause.fingerprint, key, (span, record), time.monotonic()
+        )
+        if self._breaker.open and not was_open:
+            log.error("flood breaker tripped: records are held, none is lost", why=self.flood,
+                      said=cause.said[:300])  # fmt: skip
+        if withheld:
+            return
+
         def settled() -> None:
             self._settle(span, Outcome.DEAD, size)
 
@@ -375,6 +477,8 @@ class Delivery:
             why=cause.said[:300],
             record=f"{record.topic()}/{record.partition()}/{record.offset()}",
         )
+        if self._breaker.share > ALERT:
+            self._say("share", "many records die", share=f"{self._breaker.share:.1%}")
 
     def _say(self, cause: str, event: str, **details: str) -> None:
         """Log a cause at once, then at most once a minute."""
@@ -382,6 +486,15 @@ class Delivery:
         if now - self._said.get(cause, -_SAY_AGAIN) >= _SAY_AGAIN:
             self._said[cause] = now
             log.warning(event, **details)
+
+
+def _key(span: Span, record: Any) -> tuple[int, int, int]:
+    return span.generation, span.partition, record.offset()
+
+
+def _detail(judged: Judged) -> str:
+    error = judged.error or {}
+    return f"{judged.status} {error.get('type')}: {error.get('reason')}"[:300]
 
 
 def _named(error: Exception) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from llmlog_consumer.elastic import NOT_FOUND
-from llmlog_consumer.outcome import Disposition, Verdict, of_item, of_request
+from llmlog_consumer.outcome import BROKEN_ANSWER, Disposition, Verdict, of_item, of_request
 from llmlog_schemas.errors import ElasticsearchError, Unreachable
 
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 _PARAMS: Final = {
     "filter_path": "errors,items.*.status,items.*.error,items.*._id,items.*.failure_store",
 }
-BROKEN_ANSWER: Final = Verdict(Disposition.RETRY, bounded=True)
 ALREADY_THERE: Final = "resource_already_exists_exception"
 
 

@@ -6,7 +6,13 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+import orjson
+from confluent_kafka import (
+    Consumer,
+    ConsumerGroupTopicPartitions,
+    KafkaException,
+    TopicPartition,
+)
 from confluent_kafka import KafkaError as Code
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exports without __all__
     AdminClient,
@@ -22,6 +28,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from llmlog_schemas.settings import Settings
+
+MOST_GAPS: Final = 50
+"""Remembered for one partition; a note has to fit the broker's offset.metadata.max.bytes."""
 
 TIMEOUT: Final = 10.0
 """Seconds to wait for an answer of the cluster."""
@@ -46,6 +55,34 @@ class Topic:
 
     partitions: int
     replication: int
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Offsets that the log has no more, and that somebody accepted as gone.
+
+    Attributes:
+        first: the offset that was to be read.
+        next: where reading goes on.
+        at: epoch milliseconds of the acceptance.
+    """
+
+    first: int
+    next: int
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """A partition's place in the group.
+
+    Attributes:
+        offset: the next offset; everything before it is settled.
+        note: what its worker said of itself beside it; empty where it said nothing.
+    """
+
+    offset: int
+    note: Mapping[str, Any]
 
 
 class KafkaAdmin:
@@ -141,6 +178,68 @@ class KafkaAdmin:
                 for p in partitions
             }
 
+    def offsets_at(self, topic: str, partitions: Iterable[int], ms: int) -> dict[int, int]:
+        """Return the first offset written at or after a moment; none where nothing was since."""
+        asked = [TopicPartition(topic, p, ms) for p in partitions]
+        with _Reader(self._settings) as reader:
+            answers = self._call(lambda: reader.offsets_for_times(asked, TIMEOUT))
+        return {a.partition: a.offset for a in answers if a.error is None and a.offset >= 0}
+
+    def noted(self, topic: str) -> dict[int, Committed]:
+        """Return the group's committed offsets with the notes beside them."""
+        return {
+            p.partition: Committed(p.offset, _note(p.metadata))
+            for p in self._group_offsets(self._settings.group, topic)
+        }
+
+    def members(self) -> tuple[str, int]:
+        """Return the group's state and the number of its members."""
+        group = self._settings.group
+        future = self._admin.describe_consumer_groups([group], request_timeout=TIMEOUT)[group]
+        found = self._call(future.result)
+        return found.state.name.lower(), len(found.members)
+
+    def gaps(self, topic: str) -> dict[int, list[Gap]]:
+        """Return the accepted gaps by partition.
+
+        They are kept as the offsets of a group of their own, which nobody joins: so they can be
+        written while the workers run, and need no store beside Kafka.
+        """
+        return {
+            p.partition: [Gap(*entry) for entry in _note(p.metadata).get("gaps", ())]
+            for p in self._group_offsets(self._gap_group, topic)
+        }
+
+    def accept_gap(self, topic: str, partition: int, gap: Gap) -> None:
+        """Record a gap; the partition's worker moves on when it sees it.
+
+        Raises:
+            KafkaError: the broker refuses.
+        """
+        known = self.gaps(topic).get(partition, [])
+        entries = [[g.first, g.next, g.at] for g in [*known, gap]][-MOST_GAPS:]
+        note = orjson.dumps({"gaps": entries}).decode()
+        request = ConsumerGroupTopicPartitions(
+            self._gap_group, [TopicPartition(topic, partition, gap.next, metadata=note)]
+        )
+        future = self._admin.alter_consumer_group_offsets([request], request_timeout=TIMEOUT)
+        for answer in self._call(future[self._gap_group].result).topic_partitions:
+            if answer.error is not None:
+                raise KafkaError(f"group {self._gap_group}: {answer.error.str()}")
+
+    @property
+    def _gap_group(self) -> str:
+        return f"{self._settings.group}.gaps"
+
+    def _group_offsets(self, group: str, topic: str) -> list[TopicPartition]:
+        request = ConsumerGroupTopicPartitions(group)
+        future = self._admin.list_consumer_group_offsets([request], request_timeout=TIMEOUT)
+        answer = self._call(future[group].result)
+        return [
+            p for p in answer.topic_partitions
+            if p.topic == topic and p.offset >= 0 and p.error is None
+        ]  # fmt: skip
+
     def committed(self, topic: str, partitions: Iterable[int]) -> dict[int, int]:
         """Return the group's committed offsets; partitions without one are left out."""
         with _Reader(self._settings) as reader:
@@ -185,6 +284,15 @@ class KafkaAdmin:
     def _on_error(self, error: Code) -> None:
         if error.code() in _REFUSED:
             self._refusal = error.str()
+
+
+def _note(metadata: str | None) -> dict[str, Any]:
+    """Read a note; what is none of ours says nothing."""
+    try:
+        found = orjson.loads(metadata or "{}")
+    except orjson.JSONDecodeError:
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 class _Reader:

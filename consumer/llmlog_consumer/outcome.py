@@ -33,7 +33,9 @@ class Verdict:
     Attributes:
         disposition: what is to be done.
         pushed_back: the cluster has too much to do: shrink concurrency.
-        bounded: a retry that ends: after some attempts, alone, the document is exhausted.
+        bounded: a retry that ends: after some attempts `then` is done instead.
+        then: what follows a bounded retry. PERMANENT means exhausted, and never befalls more
+            than a few documents: a server that fails many has a fault of its own.
         unclassified: no row speaks of this answer; counted.
         advice: for a configuration: what to do, in a clause.
     """
@@ -41,6 +43,7 @@ class Verdict:
     disposition: Disposition
     pushed_back: bool = False
     bounded: bool = False
+    then: Disposition = Disposition.PERMANENT
     unclassified: bool = False
     advice: str = ""
 
@@ -75,6 +78,15 @@ _DUPLICATE = Verdict(Disposition.DUPLICATE)
 _RETRY = Verdict(Disposition.RETRY)
 _PUSH_BACK = Verdict(Disposition.RETRY, pushed_back=True)
 _BOUNDED = Verdict(Disposition.RETRY, bounded=True)
+_BOUNDED_REQUEST = Verdict(Disposition.RETRY, bounded=True, then=Disposition.BISECT)
+_UNKNOWN_REQUEST = Verdict(
+    Disposition.RETRY, bounded=True, then=Disposition.BISECT, unclassified=True
+)
+BROKEN_ANSWER: Final = Verdict(
+    Disposition.RETRY, bounded=True, then=Disposition.CONFIGURATION,
+    advice="what answers is no Elasticsearch, or something between cuts its answers",
+)  # fmt: skip
+"""Of a 2xx that does not answer every item that was sent."""
 _BISECT = Verdict(Disposition.BISECT)
 _PERMANENT = Verdict(Disposition.PERMANENT)
 _UNKNOWN_REFUSAL = Verdict(Disposition.PERMANENT, unclassified=True)
@@ -156,7 +168,8 @@ REQUEST_RULES: Final[tuple[Rule, ...]] = (
     _row(_PUSH_BACK, None, 429),
     _row(_RETRY, None, 502, 503, 504),
     _row(_BISECT, None, 400),
-    _row(_BOUNDED, None, *range(500, 600)),
+    _row(_BOUNDED_REQUEST, None, *range(500, 600)),
+    _row(_UNKNOWN_REQUEST),
 )
 
 _OPERATION_BYTES = re.compile(r"(?<![a-z_])(?:\w+_)?operation_bytes=(\d+)")

@@ -12,6 +12,7 @@ from llmlog_consumer.elastic import Elastic
 from llmlog_consumer.kafka_admin import KafkaAdmin
 from llmlog_consumer.worker import Task
 from llmlog_schemas.errors import Unreachable
+from llmlog_schemas.registry import Registry
 
 if TYPE_CHECKING:
     import threading
@@ -53,6 +54,7 @@ def check(
     latest: bool,
     until_end: bool,
     stop: threading.Event,
+    accepted: frozenset[str] = frozenset(),
     deadline: float | None = None,
 ) -> Task | None:
     """See that topics, template and alias are as they should be; settle where to begin.
@@ -64,6 +66,7 @@ def check(
         KafkaError, ElasticsearchError, ConfigurationError: with what to do.
         Unreachable: the deadline passed.
     """
+    Registry.of_settings(settings)
     elastic = Elastic(settings)
     admin = KafkaAdmin(settings)
 
@@ -75,7 +78,7 @@ def check(
         if until_end:
             marks = admin.watermarks(settings.topic, partitions)
             ends = {p: end for p, (start, end) in marks.items() if end > start}
-        return Task(dlq_partitions=letters.partitions, until=ends)
+        return Task(dlq_partitions=letters.partitions, until=ends, accepted=accepted)
 
     def indices() -> bool:
         provision.require_template(elastic, settings.index)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import structlog
@@ -29,6 +30,14 @@ CHUNK: Final = 1000
 _METADATA_TIMEOUT: Final = 10.0
 _SAY_AGAIN: Final = 60.0
 _JOIN_SECONDS: Final = 5.0
+_ASSIGN_SECONDS: Final = 120.0
+_ASK_AGAIN: Final = 0.5
+_AWAY: Final = frozenset(
+    (KafkaError._TRANSPORT, KafkaError._TIMED_OUT, KafkaError._WAIT_COORD,  # noqa: SLF001
+     KafkaError._ALL_BROKERS_DOWN, KafkaError.NOT_COORDINATOR,  # noqa: SLF001
+     KafkaError.COORDINATOR_NOT_AVAILABLE, KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+     KafkaError.LEADER_NOT_AVAILABLE, KafkaError.NOT_LEADER_FOR_PARTITION)
+)  # fmt: skip
 # A commit that a rebalance overtook: the next owner reads from the watermark.
 _HARMLESS: Final = frozenset(
     (KafkaError.ILLEGAL_GENERATION, KafkaError.UNKNOWN_MEMBER_ID,
@@ -63,9 +72,10 @@ class Source:
     Args:
         settings: topic, group and Kafka properties.
         listener: told of assignments.
+        member: number of the worker; makes a static instance id its own.
     """
 
-    def __init__(self, settings: Settings, listener: Listener) -> None:
+    def __init__(self, settings: Settings, listener: Listener, member: int = 0) -> None:
         self._topic = settings.topic
         self._listener = listener
         self._paused: set[int] = set()
@@ -73,9 +83,11 @@ class Source:
         self.joined = False
         """Whether the group has given us an assignment, an empty one included."""
         self._said: dict[object, float] = {}
-        self.out_of_range: dict[int, str] = {}
-        """Partitions whose next record retention has deleted, and what the broker said."""
+        self.out_of_range: dict[int, int] = {}
+        """Partitions that stand still, and the offset they were to read: the log has it not."""
         config = consumer_config(settings)
+        if instance := config.get("group.instance.id"):
+            config["group.instance.id"] = f"{instance}-{member}"
         if config.get("group.protocol") == "consumer":
             for refused in ("partition.assignment.strategy", "session.timeout.ms",
                             "heartbeat.interval.ms"):  # fmt: skip
@@ -113,10 +125,33 @@ class Source:
             self._consumer.resume(self._named(go))
         self._paused = set(paused)
 
-    def commit(self, commits: Sequence[Commit]) -> None:
-        """Hand offsets to the broker without waiting."""
+    def jump(self, partition: int, offset: int) -> None:
+        """Read a partition that stands still from another offset.
+
+        Raises:
+            KafkaException: the client refuses.
+        """
+        self.out_of_range.pop(partition, None)
+        name = [TopicPartition(self._topic, partition, offset)]
+        if self._incremental:
+            self._consumer.incremental_unassign(name)
+            self._consumer.incremental_assign(name)
+        else:
+            others = [p for p in self._consumer.assignment() if p.partition != partition]
+            at = {p.partition: p.offset for p in self._consumer.position(others)}
+            kept = [TopicPartition(self._topic, p, o) for p, o in at.items()]
+            self._consumer.assign(kept + name)
+        self._paused.discard(partition)
+
+    def commit(self, commits: Sequence[Commit], notes: Mapping[int, str] | None = None) -> None:
+        """Hand offsets to the broker without waiting.
+
+        Args:
+            commits: what to commit.
+            notes: metadata beside each partition's offset, for `pipeline status`.
+        """
         if commits:
-            self._consumer.commit(offsets=self._offsets(commits), asynchronous=True)
+            self._consumer.commit(offsets=self._offsets(commits, notes or {}), asynchronous=True)
 
     def commit_within(self, commits: Sequence[Commit], timeout: float) -> bool:
         """Commit and wait for the broker's answer; False where it did not come in time.
@@ -166,11 +201,13 @@ class Source:
             return False
         code = error.code()
         if code in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):  # noqa: SLF001
-            self.out_of_range[message.partition()] = error.str()
+            partition = message.partition()
+            self.out_of_range[partition] = message.offset()
             log.error(
-                "retention has deleted what was to be read next: this partition stands still",
-                partition=f"{self._topic}/{message.partition()}",
+                "the log has not what was to be read next, this partition stands still",
                 why=error.str(),
+                see="pipeline offsets show",
+                then=f"pipeline offsets accept-gap {self._topic}/{partition}",
             )
         elif code in (KafkaError._FENCED, KafkaError.FENCED_INSTANCE_ID):  # noqa: SLF001
             raise FencedError(error.str())
@@ -220,24 +257,31 @@ class Source:
     def _where_to_begin(self, consumer: Consumer, partitions: list[int]) -> dict[int, int]:
         """Return the committed offsets; a partition without one is new, and begins at its start."""
         offsets = {}
-        for answer in consumer.committed(self._named(partitions), _METADATA_TIMEOUT):
+        named = self._named(partitions)
+        for answer in _patiently(lambda: consumer.committed(named, _METADATA_TIMEOUT)):
             if answer.error is not None:
                 raise KafkaException(answer.error)
             offsets[answer.partition] = answer.offset
         for partition, offset in offsets.items():
             if offset < 0:
                 name = TopicPartition(self._topic, partition)
-                low, _ = consumer.get_watermark_offsets(name, _METADATA_TIMEOUT)
-                offsets[partition] = low
+                offsets[partition], _ = _patiently(
+                    lambda name=name: consumer.get_watermark_offsets(name, _METADATA_TIMEOUT)
+                )
         return offsets
 
-    def _offsets(self, commits: Sequence[Commit]) -> list[TopicPartition]:
-        return [
-            TopicPartition(self._topic, c.partition, c.offset, leader_epoch=c.epoch)
-            if c.epoch >= 0
-            else TopicPartition(self._topic, c.partition, c.offset)
-            for c in commits
-        ]
+    def _offsets(
+        self, commits: Sequence[Commit], notes: Mapping[int, str] = MappingProxyType({})
+    ) -> list[TopicPartition]:
+        offsets = []
+        for commit in commits:
+            optional: dict[str, Any] = {}
+            if commit.epoch >= 0:
+                optional["leader_epoch"] = commit.epoch
+            if note := notes.get(commit.partition):
+                optional["metadata"] = note
+            offsets.append(TopicPartition(self._topic, commit.partition, commit.offset, **optional))
+        return offsets
 
     def _named(self, partitions: Iterable[int]) -> list[TopicPartition]:
         return [TopicPartition(self._topic, partition) for partition in partitions]
@@ -256,6 +300,20 @@ class Source:
         if now - self._said.get(cause, -_SAY_AGAIN) >= _SAY_AGAIN:
             self._said[cause] = now
             log.warning("Kafka", why=error.str())
+
+
+def _patiently(ask: Any) -> Any:
+    """Ask again while the brokers are away, for a while: then the assignment is gone anyhow."""
+    deadline = time.monotonic() + _ASSIGN_SECONDS
+    while True:
+        try:
+            return ask()
+        except KafkaException as error:
+            if not error.args[0].retriable() and error.args[0].code() not in _AWAY:
+                raise
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(_ASK_AGAIN)
 
 
 def _within(call: Any, timeout: float) -> bool:

@@ -63,9 +63,19 @@ class Supervisor:
         target: what each child runs.
         arguments: for it, pickled.
         workers: how many.
+        final: exit codes of a child after which nobody is started again.
     """
 
-    def __init__(self, target: Target, arguments: tuple[Any, ...], workers: int) -> None:
+    def __init__(
+        self,
+        target: Target,
+        arguments: tuple[Any, ...],
+        workers: int,
+        final: frozenset[int] = frozenset(),
+    ) -> None:
+        self._final = final
+        self.final_code = 0
+        """The one of `final` that a child ended with; 0 where none did."""
         self._target = target
         self._arguments = arguments
         # Spawned, never forked: librdkafka does not survive a fork.
@@ -180,7 +190,10 @@ class Supervisor:
         self._ended += _counts(slot.last)
         slot.last = {}
         slot.process = None
-        if code == 0 or self._stopped_at is not None:
+        if code in self._final:
+            self.final_code = code
+            self._signals = max(self._signals, 1)
+        if code == 0 or code in self._final or self._stopped_at is not None:
             slot.done = True
             return None
         lived = time.monotonic() - slot.started

@@ -11,6 +11,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 UNKNOWN_EPOCH = -1
+_NEVER = -1
 
 
 @dataclass(slots=True, eq=False)
@@ -154,6 +155,17 @@ class Tracker:
             state.watermark = position
             state.expected = max(state.expected, position)
 
+    def jump(self, partition: int, next_offset: int) -> int:
+        """Begin a generation elsewhere, and commit that: a gap was accepted.
+
+        Returns:
+            Records of the generation before that are released unsettled.
+        """
+        released = self.release(partition)
+        self.assign(partition, next_offset)
+        self._partitions[partition].committed = _NEVER
+        return released
+
     def watermark(self, partition: int) -> int:
         """Return the next offset to commit."""
         return self._partitions[partition].watermark
@@ -173,6 +185,10 @@ class Tracker:
             for number, state in self._partitions.items()
             if state.watermark > state.committed
         ]
+
+    def all_commits(self) -> list[Commit]:
+        """Return every partition's watermark, moved or not."""
+        return [Commit(n, s.watermark, s.epoch) for n, s in self._partitions.items()]
 
     def committed(self, commits: list[Commit]) -> None:
         """Remember that these were handed to the broker."""

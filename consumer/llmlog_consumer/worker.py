@@ -8,11 +8,13 @@ it, and everything before it, is settled.
 
 from __future__ import annotations
 
+import socket
 import time
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+import orjson
 import structlog
 from confluent_kafka import KafkaException
 
@@ -22,9 +24,11 @@ from llmlog_consumer.delivery import Delivery, Outcome
 from llmlog_consumer.document import Documents
 from llmlog_consumer.elastic import Elastic
 from llmlog_consumer.indexer import Indexer
+from llmlog_consumer.kafka_admin import KafkaAdmin
 from llmlog_consumer.source import Source
 from llmlog_consumer.tracker import Tracker
 from llmlog_schemas.codec import Decoder
+from llmlog_schemas.errors import DeadLetterFloodError, PipelineError, Unreachable
 from llmlog_schemas.registry import Registry
 
 if TYPE_CHECKING:
@@ -41,7 +45,12 @@ MAX_IN_FLIGHT_PARTITION: Final = 12 * 1024 * 1024
 
 COMMIT_SECONDS: Final = 1.0
 COMMIT_RECORDS: Final = 10_000
-REVOKE_SECONDS: Final = 20.0
+NOTE_SECONDS: Final = 3.0
+"""How often every partition is committed with a note on its worker's state."""
+GAP_SECONDS: Final = 5.0
+"""How often a partition that stands still is looked up among the accepted gaps."""
+BLOCKED_SECONDS: Final = 60.0
+REVOKE_SECONDS: Final = 15.0
 """Shared by all revoked partitions: to finish open bulks, letters and the commit."""
 
 _POLL: Final = 0.1
@@ -55,12 +64,14 @@ class Task:
     Attributes:
         dlq_partitions: of the dead-letter topic.
         until: next offsets after the last record to settle, by partition; None to go on.
+        accepted: fingerprints that the flood breaker lets through as letters.
         drain_seconds: for the drain at the end.
     """
 
     dlq_partitions: int
     until: Mapping[int, int] | None = None
-    drain_seconds: float = 30.0
+    accepted: frozenset[str] = frozenset()
+    drain_seconds: float = 20.0
 
 
 class Worker:
@@ -70,10 +81,15 @@ class Worker:
         settings: as loaded.
         task: what to do.
         stopping: asked on every turn; True ends the loop with a drain.
+        number: of the worker.
     """
 
-    def __init__(self, settings: Settings, task: Task, stopping: Callable[[], bool]) -> None:
+    def __init__(
+        self, settings: Settings, task: Task, stopping: Callable[[], bool], number: int = 0
+    ) -> None:
+        self._settings = settings
         self._task = task
+        self._name = f"{socket.gethostname()}/{number}"
         self._stopping = stopping
         self.counts: Counter[str] = Counter()
         self._tracker = Tracker()
@@ -86,18 +102,27 @@ class Worker:
             letters=LetterWriter(settings, task.dlq_partitions),
             settle=self._settle,
             window=self._window,
+            accepted=task.accepted,
         )
-        self._source = Source(settings, self)
+        self._source = Source(settings, self, number)
         self._paused = False
         self._ending = False
         self._last_commit = time.monotonic()
         self._settled_since = 0
         self._next_look = 0.0
+        self._next_note = 0.0
+        self._next_gap = 0.0
+        self._next_alarm = 0.0
+        self._noted = (time.monotonic(), 0)
 
     # The order
 
     def run(self) -> None:
-        """Work until told to stop, or until everything that was to be settled is."""
+        """Work until told to stop, or until everything that was to be settled is.
+
+        Raises:
+            DeadLetterFloodError: the breaker is open, and nobody waits for it to close.
+        """
         while not self._stopping() and not self._finished():
             records = self._source.consume(_BUSY_POLL if self._busy() else _POLL)
             for span, of_span in self._register(records):
@@ -105,7 +130,10 @@ class Worker:
             self._delivery.step()
             self._source.gate(self._gate())
             self._commit()
+        flood = self._delivery.flood
         self._end()
+        if flood and self._task.until is not None:
+            raise DeadLetterFloodError(flood)
 
     def _register(self, records: Sequence[Any]) -> Iterable[tuple[Span, list[Any]]]:
         by_partition: dict[int, list[Any]] = {}
@@ -139,9 +167,12 @@ class Worker:
             return
         self._last_commit, self._settled_since = now, 0
         self._follow_positions()
-        commits = self._tracker.commits()
-        self._source.commit(commits)
+        noting = now >= self._next_note
+        commits = self._tracker.all_commits() if noting else self._tracker.commits()
+        self._source.commit(commits, self._notes(now) if noting else None)
         self._tracker.committed(commits)
+        self._look_for_gaps(now)
+        self._alarm(now)
 
     def _end(self) -> None:
         """Stop intake, drain, commit, leave; within the task's deadline."""
@@ -164,7 +195,7 @@ class Worker:
         """Hurry until these partitions are settled or time is up."""
         self._delivery.hurry()
         while any(self._tracker.in_flight_records(p) for p in partitions):
-            if time.monotonic() >= deadline:
+            if time.monotonic() >= deadline or self._delivery.stuck:
                 log.warning("drain ended unfinished", unsettled=self._tracker.unsettled)
                 return
             self._delivery.step(wait=0.02)
@@ -200,8 +231,11 @@ class Worker:
     def unhealthy(self) -> str:
         """Say what keeps records from being settled; empty while all is well."""
         if self._source.out_of_range:
-            numbers = sorted(self._source.out_of_range)
-            return f"retention has deleted what partitions {numbers} were to read next"
+            numbers = ", ".join(map(str, sorted(self._source.out_of_range)))
+            return (
+                f"the log has not what partition {numbers} was to read next: "
+                "see `pipeline offsets show`"
+            )
         return self._delivery.unhealthy
 
     def report(self) -> dict[str, Any]:
@@ -217,7 +251,7 @@ class Worker:
         if self._ending:
             return set(self._tracker.assigned)
         flying = self._tracker.bytes_in_flight
-        if self._delivery.hold is not None or flying > MAX_IN_FLIGHT:
+        if self._delivery.closed or flying > MAX_IN_FLIGHT:
             self._paused = True
         elif flying <= MAX_IN_FLIGHT // 2:
             self._paused = False
@@ -238,11 +272,62 @@ class Worker:
             for partition, position in self._source.positions(idle).items():
                 self._tracker.reach(partition, position)
 
+    def _notes(self, now: float) -> dict[int, str]:
+        """Return what `pipeline status` reads beside each partition's offset."""
+        since, before = self._noted
+        done = sum(self.counts[outcome] for outcome in Outcome)
+        self._noted, self._next_note = (now, done), now + NOTE_SECONDS
+        note: dict[str, Any] = {
+            "at": int(time.time() * 1000),
+            "worker": self._name,
+            "rate": round((done - before) / max(now - since, 0.001), 1),
+        }
+        if why := self.unhealthy:
+            note["unhealthy"] = why[:400]
+        return {
+            p: orjson.dumps(note | {"in_flight": self._tracker.in_flight_records(p)}).decode()
+            for p in self._tracker.assigned
+        }
+
+    def _look_for_gaps(self, now: float) -> None:
+        """Move on over what somebody accepted as gone."""
+        if not self._source.out_of_range or now < self._next_gap:
+            return
+        self._next_gap = now + GAP_SECONDS
+        try:
+            gaps = KafkaAdmin(self._settings).gaps(self._settings.topic)
+        except (PipelineError, Unreachable) as error:
+            log.warning("cannot look for accepted gaps", why=str(error))
+            return
+        for partition in list(self._source.out_of_range):
+            expected = self._tracker.expected(partition)
+            accepted = [gap for gap in gaps.get(partition, ()) if gap.first == expected]
+            if accepted and not self._tracker.in_flight_records(partition):
+                log.warning("gap accepted, moving on", partition=partition,
+                            was=expected, now=accepted[-1].next)  # fmt: skip
+                self._tracker.jump(partition, accepted[-1].next)
+                self._source.jump(partition, accepted[-1].next)
+
+    def _alarm(self, now: float) -> None:
+        """Name the record that has held its partition up for too long."""
+        oldest = self._tracker.oldest()
+        if oldest is None or now - oldest.since < BLOCKED_SECONDS or now < self._next_alarm:
+            return
+        self._next_alarm = now + BLOCKED_SECONDS
+        log.warning(
+            "unsettled for long",
+            record=f"{self._settings.topic}/{oldest.partition}/{oldest.first}",
+            seconds=round(now - oldest.since),
+            why=self.unhealthy or "Elasticsearch or the dead-letter topic takes nothing",
+        )
+
     def _finished(self) -> bool:
         """Tell whether the whole group has committed everything it was to settle."""
         until = self._task.until
-        if until is None or self._tracker.unsettled or not self._source.joined:
+        if until is None:
             return False
+        if self._tracker.unsettled or not self._source.joined:
+            return bool(self._delivery.flood)
         now = time.monotonic()
         if now < self._next_look:
             return False
@@ -252,10 +337,8 @@ class Worker:
         if any(self._tracker.watermark(p) < end for p, end in until.items() if p in mine):
             return False
         others = {p: end for p, end in until.items() if p not in mine}
-        if not others:
-            return True
         try:
-            committed = self._source.committed(others, timeout=5.0)
+            committed = self._source.committed(others, timeout=5.0) if others else {}
         except KafkaException:
             return False
         return all(committed.get(p, -1) >= end for p, end in others.items())

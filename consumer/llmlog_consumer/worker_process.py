@@ -11,6 +11,7 @@ import structlog
 from setproctitle import setproctitle
 
 from llmlog_consumer import logs
+from llmlog_schemas.errors import PipelineError
 
 if TYPE_CHECKING:
     import threading
@@ -35,8 +36,11 @@ def work(
     code = 0
     worker: Worker | None = None
     try:
-        worker = Worker(settings, task, _reporting(lambda: worker, reports, stop))
+        worker = Worker(settings, task, _reporting(lambda: worker, reports, stop), number)
         worker.run()
+    except PipelineError as error:
+        log.error("worker ends", error=str(error))  # noqa: TRY400 - a line for people, no traceback
+        code = error.exit_code
     except Exception as error:
         log.exception("worker ends", error=f"{type(error).__name__}: {error}")
         code = 1

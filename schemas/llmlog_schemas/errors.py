@@ -6,7 +6,8 @@ PipelineError (1)
 ├── KafkaError (3)           the cluster refuses, or what we need of it is missing
 ├── ElasticsearchError (4)   the same of Elasticsearch
 ├── WorkerError (5)          a worker could not be kept alive
-└── DeadLetterFloodError (6) the dead-letter breaker is open
+├── DeadLetterFloodError (6) the dead-letter breaker is open
+└── DifferenceError (7)      `pipeline verify` found something lost or doubled
 
 `Unreachable` is beside the tree on purpose: not to be reached is a reason to wait, not to end.
 """
@@ -54,6 +55,12 @@ class DeadLetterFloodError(PipelineError):
     """Nearly everything dies of one cause: the deployment is wrong, not the documents."""
 
     exit_code = 6
+
+
+class DifferenceError(PipelineError):
+    """An event is neither document nor letter, or is two documents."""
+
+    exit_code = 7
 
 
 class Unreachable(Exception):  # noqa: N818 - a condition to wait out, not an error to report

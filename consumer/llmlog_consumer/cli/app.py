@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import typer
 
-from llmlog_consumer.cli import consume, dlq, local, produce, report, setup, version
+from llmlog_consumer.cli import (
+    consume,
+    dlq,
+    local,
+    offsets,
+    produce,
+    report,
+    setup,
+    status,
+    verify,
+    version,
+)
 
 app = typer.Typer(
     name="pipeline",
@@ -16,6 +27,9 @@ app = typer.Typer(
 app.command("setup")(setup.setup)
 app.command("consume")(consume.consume)
 app.command("produce")(produce.produce)
+app.command("status")(status.status)
+app.command("verify")(verify.verify)
+app.add_typer(offsets.app, name="offsets")
 app.add_typer(dlq.app, name="dlq")
 app.command("report")(report.report)
 app.add_typer(local.app, name="local")

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import sys
+import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import orjson
 import typer
 from rich.console import Console
+from rich.progress import Progress as Bars
+from rich.progress import TaskID
 from rich.table import Table
 from rich.text import Text
+
+from llmlog_schemas.settings import parse_duration
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -19,7 +25,56 @@ ConfigOption = Annotated[
     Path | None,
     typer.Option("--config", metavar="FILE", help="Settings file; default pipeline.toml here."),
 ]
+SinceOption = Annotated[
+    str | None,
+    typer.Option("--since", metavar="WHEN", help="`24 hours`, `7d`, or an ISO 8601 time."),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+
+def moment(text: str) -> int:
+    """Return epoch milliseconds of an ISO 8601 time (UTC where it names no zone) or of `24h` ago.
+
+    A time first: `20260131` is a day, and no number of seconds.
+    """
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        pass
+    else:
+        return int((found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp() * 1000)
+    try:
+        ago = parse_duration(text)
+    except ValueError:
+        ago = None
+    if not isinstance(ago, timedelta):
+        raise typer.BadParameter(f"{text!r} is neither a duration nor a time")
+    return int((time.time() - ago.total_seconds()) * 1000)
+
+
+class Progress:
+    """Progress bars on stderr, on a terminal alone.
+
+    Call it with a step's name, how much of it is done and its total (0: unknown).
+    """
+
+    def __init__(self) -> None:
+        console = Console(stderr=True)
+        self._bars = Bars(console=console, transient=True, disable=not console.is_terminal)
+        self._tasks: dict[str, TaskID] = {}
+
+    def __enter__(self) -> Self:
+        self._bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bars.stop()
+
+    def __call__(self, step: str, done: int, total: int) -> None:
+        """Show how far a step is."""
+        if step not in self._tasks:
+            self._tasks[step] = self._bars.add_task(step, total=total or None)
+        self._bars.update(self._tasks[step], completed=done, total=total or None)
 
 
 def complain(message: str) -> None:

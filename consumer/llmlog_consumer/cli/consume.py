@@ -16,7 +16,7 @@ from llmlog_consumer import logs, preflight
 from llmlog_consumer.cli.common import ConfigOption
 from llmlog_consumer.supervisor import Supervisor
 from llmlog_consumer.worker_process import work
-from llmlog_schemas.errors import PipelineError
+from llmlog_schemas.errors import DeadLetterFloodError, PipelineError
 from llmlog_schemas.settings import load
 
 
@@ -39,6 +39,14 @@ def consume(
     timeout: Annotated[
         float | None,
         typer.Option("--timeout", min=0.0, metavar="S", help="With --until-end: give up after."),
+    ] = None,
+    accept: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--accept",
+            metavar="FINGERPRINT",
+            help="Let this cause of death through the flood breaker; may be repeated.",
+        ),
     ] = None,
     config: ConfigOption = None,
 ) -> None:
@@ -63,11 +71,12 @@ def consume(
         latest=begin is From.LATEST,
         until_end=until_end,
         stop=stop,
+        accepted=frozenset(accept or ()),
         deadline=deadline,
     )
     if task is None or stop.is_set():
         return
-    supervisor = Supervisor(work, (settings, task), workers)
+    supervisor = Supervisor(work, (settings, task), workers, final=frozenset({_FLOOD}))
     for number in handlers:
         signal.signal(number, supervisor.signal)
     log.info("consuming", topic=settings.topic, group=settings.group, index=settings.index,
@@ -78,8 +87,11 @@ def consume(
         totals = supervisor.totals
         names = ("consumed", "indexed", "duplicate", "dead", "expired", "released")
         log.info("ended", **{name: totals[name] for name in names})
+    if supervisor.final_code == _FLOOD:
+        raise DeadLetterFloodError("the flood breaker is open: see the lines above")
     if until_end and not finished and deadline is not None and time.monotonic() >= deadline:
         raise PipelineError(f"not everything was settled within {timeout:g} s: run it again")
 
 
+_FLOOD = DeadLetterFloodError.exit_code
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)

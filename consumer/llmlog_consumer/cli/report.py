@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-import time
-from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any
+from datetime import UTC, datetime
+from typing import Any
 
-import typer
-
-from llmlog_consumer.cli.common import ConfigOption, JsonOption, say, write_json, write_table
+from llmlog_consumer.cli.common import (
+    ConfigOption,
+    JsonOption,
+    SinceOption,
+    moment,
+    say,
+    write_json,
+    write_table,
+)
 from llmlog_consumer.elastic import Elastic
 from llmlog_schemas.errors import ElasticsearchError
-from llmlog_schemas.settings import load, parse_duration
+from llmlog_schemas.settings import load
 
 COST_BY_MODEL: dict[str, Any] = {
     "models": {
@@ -30,10 +35,7 @@ _ERROR_FIELDS = ["endTime", "model", "error_str", "error_information", "litellm_
 
 
 def report(
-    since: Annotated[
-        str | None,
-        typer.Option("--since", metavar="WHEN", help="`24 hours`, `7d`, or an ISO 8601 time."),
-    ] = None,
+    since: SinceOption = None,
     as_json: JsonOption = False,
     config: ConfigOption = None,
 ) -> None:
@@ -43,7 +45,7 @@ def report(
     """
     settings = load(config=config)
     elastic = Elastic(settings, timeout=30)
-    after = None if since is None else _moment(since)
+    after = None if since is None else moment(since)
     # A parameter at the edge: canaries and anything outside of time are not excluded by default.
     window: list[Any] = [] if after is None else [{"range": {"@timestamp": {"gte": after}}}]
     path = f"/{settings.index}/_search"
@@ -127,18 +129,3 @@ def _iso(ms: Any) -> str | None:
     if not isinstance(ms, (int, float)):
         return None
     return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="seconds")
-
-
-def _moment(text: str) -> int:
-    """Return epoch milliseconds of `24 hours` ago or of an ISO 8601 time."""
-    try:
-        ago = parse_duration(text)
-    except ValueError:
-        ago = None
-    if isinstance(ago, timedelta):
-        return int((time.time() - ago.total_seconds()) * 1000)
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise typer.BadParameter(f"{text!r} is neither a duration nor a time") from None
-    return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
-
+from llmlog_consumer import topic_reader
 from llmlog_consumer.dead_letters.letter import PREFIX
 from llmlog_consumer.kafka_admin import KafkaAdmin
-from llmlog_schemas.errors import ConfigurationError, KafkaUnreachable
-from llmlog_schemas.errors import KafkaError as KafkaRefusal
-from llmlog_schemas.kafka_clients import QUIET, consumer_config
+from llmlog_schemas.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -20,12 +16,7 @@ if TYPE_CHECKING:
     from llmlog_consumer.elastic import Elastic
     from llmlog_schemas.settings import Settings
 
-_SILENCE: Final = 30.0
-"""Seconds without a record after which the broker counts as gone."""
-
 _CHUNK: Final = 1000
-_TURN: Final = 0.1
-"""Seconds that a chunk is waited for; it comes as it is then, full or not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,33 +94,10 @@ def letters(settings: Settings) -> Iterator[Found]:
     """
     admin = KafkaAdmin(settings)
     topic = admin.require(settings.dlq_topic)
-    ends = {
-        p: end
-        for p, (start, end) in admin.watermarks(settings.dlq_topic, range(topic.partitions)).items()
-        if end > start
-    }
-    with _Assigned(settings, [(p, OFFSET_BEGINNING) for p in ends]) as consumer:
-        heard = time.monotonic()
-        while ends:
-            messages = consumer.consume(_CHUNK, _TURN)
-            if messages:
-                heard = time.monotonic()
-            elif time.monotonic() - heard > _SILENCE:
-                raise KafkaUnreachable(f"{settings.dlq_topic}: no answer in {_SILENCE:.0f} s")
-            message: Any
-            for message in messages:
-                partition = message.partition()
-                if partition not in ends:
-                    continue
-                error = message.error()
-                offset = message.offset()
-                if error is None and offset < ends[partition]:
-                    yield found(message)
-                # The end of a partition may lie behind a transaction marker.
-                if error is not None and error.code() != KafkaError._PARTITION_EOF:  # noqa: SLF001
-                    raise KafkaRefusal(f"{settings.dlq_topic}: {error.str()}")
-                if error is not None or offset + 1 >= ends[partition]:
-                    del ends[partition]
+    ranges = admin.watermarks(settings.dlq_topic, range(topic.partitions))
+    for chunk in topic_reader.read(settings, settings.dlq_topic, ranges):
+        for message in chunk:
+            yield found(message)
 
 
 def letter_at(settings: Settings, coordinates: str) -> Found:
@@ -156,8 +124,8 @@ def letter_at(settings: Settings, coordinates: str) -> Found:
         raise ConfigurationError(
             f"nothing lies at {coordinates}: the partition holds offsets {start} to {end - 1}"
         )
-    with _Assigned(settings, [where]) as consumer:
-        for message in consumer.consume(1, _SILENCE):
+    with topic_reader.assigned(settings, topic, {where[0]: where[1]}) as consumer:
+        for message in consumer.consume(1, topic_reader.SILENCE):
             if message.error() is None and message.offset() == where[1]:
                 return found(message)
     raise ConfigurationError(f"nothing lies at {coordinates}")
@@ -206,28 +174,8 @@ def found(message: Any) -> Found:
     )  # fmt: skip
 
 
-class _Assigned:
-    """A consumer of named partitions that belongs to no group and commits nothing."""
-
-    def __init__(self, settings: Settings, starts: list[tuple[int, int]]) -> None:
-        config = consumer_config(settings) | {
-            "group.id": "llmlog-inspect",
-            "enable.partition.eof": True,
-        }
-        config.pop("group.instance.id", None)
-        config.pop("group.protocol", None)
-        try:
-            self._consumer = Consumer(config, logger=QUIET)
-        except KafkaException as error:
-            raise ConfigurationError(f"Kafka settings: {error.args[0].str()}") from None
-        self._consumer.assign([TopicPartition(settings.dlq_topic, p, o) for p, o in starts])
-
-    def __enter__(self) -> Consumer:
-        return self._consumer
-
-    def __exit__(self, *_: object) -> None:
-        self._consumer.close()
-
-
 def _number(text: str | None) -> int | None:
-    return int(text) if text and text.lstrip("-").isdigit() else None
+    try:
+        return int(text or "")
+    except ValueError:
+        return None

@@ -1,0 +1,67 @@
+"""`pipeline status`."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated
+
+import click
+import typer
+
+from llmlog_consumer import status as current
+from llmlog_consumer.cli.common import ConfigOption, JsonOption, say, write_json, write_table
+from llmlog_consumer.kafka_admin import KafkaAdmin
+from llmlog_schemas.settings import load
+
+_EVERY = 2.0
+
+
+def status(
+    watch: Annotated[bool, typer.Option("--watch", help="Again every two seconds.")] = False,
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+) -> None:
+    """Say whether the dashboards are current, and how far behind; then the numbers.
+
+    Asks Kafka alone: workers leave a note on their state beside the offsets they commit.
+
+    Example: pipeline status --watch
+    """
+    settings = load(config=config)
+    admin = KafkaAdmin(settings)
+    while True:
+        found = current.look(settings, admin)
+        if as_json:
+            write_json(found.as_json())
+        else:
+            _print(found, clear=watch)
+        if not watch:
+            return
+        try:
+            time.sleep(_EVERY)
+        except KeyboardInterrupt:
+            return
+
+
+def _print(found: current.Status, *, clear: bool) -> None:
+    if clear:
+        click.clear()
+    say(found.verdict)
+    for more in found.unhealthy[1:]:
+        say(f"  also: {more}")
+    letters = "no dead-letter topic" if found.letters is None else f"{found.letters} dead letters"
+    say(
+        f"\n{found.group} on {found.topic}: {found.members} workers, {found.state}; "
+        f"{found.rate:g} records/s, {found.in_flight} in flight, {found.lag} waiting; "
+        f"{letters}\n"
+    )
+    write_table(
+        ("partition", "committed", "log start", "log end", "lag", "behind s", "in flight", "worker"),
+        [
+            (
+                p.number, p.committed, p.start, p.end, "OUT OF RANGE" if p.out_of_range else p.lag,
+                round(p.behind_ms / 1000), p.in_flight, p.worker or None,
+            )
+            for p in found.partitions
+        ],
+    )  # fmt: skip

@@ -1,0 +1,108 @@
+"""`pipeline verify`."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from llmlog_consumer.cli.common import (
+    ConfigOption,
+    JsonOption,
+    Progress,
+    SinceOption,
+    moment,
+    say,
+    write_json,
+    write_table,
+)
+from llmlog_consumer.elastic import Elastic
+from llmlog_consumer.kafka_admin import KafkaAdmin
+from llmlog_consumer.verify import Verifier
+from llmlog_schemas.errors import DifferenceError
+from llmlog_schemas.registry import Registry
+from llmlog_schemas.settings import load
+
+if TYPE_CHECKING:
+    from llmlog_consumer.verify import Proof
+
+_EVERY = 30.0
+_SHOWN = 20
+
+
+def verify(
+    since: SinceOption = None,
+    until: Annotated[
+        str | None, typer.Option("--until", metavar="WHEN", help="Like --since.")
+    ] = None,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Go on with what is committed meanwhile.")
+    ] = False,
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+) -> None:
+    """Prove that every event on the topic is one document or one dead letter.
+
+    Reads the topic from its start to the committed offsets, and looks every event up. The exit
+    code is 7 when something is lost or doubled.
+
+    Example: pipeline verify --since 24h --json
+    """
+    if watch and until:
+        raise typer.BadParameter("--until ends where --watch goes on")
+    settings = load(config=config)
+    elastic = Elastic(settings)
+    with Progress() as progress:
+        verifier = Verifier(
+            settings, KafkaAdmin(settings), elastic, Registry.of_settings(settings), progress
+        )
+        ranges = verifier.ranges(moment(since) if since else None, moment(until) if until else None)
+        while True:
+            proof = verifier.prove(ranges)
+            if not watch:
+                break
+            _print_line(proof, as_json=as_json)
+            if not proof.ok:
+                break
+            time.sleep(_EVERY)
+            proved = {p: end for p, (_, end) in ranges.items()}
+            ranges = {
+                p: (proved.get(p, start), end) for p, (start, end) in verifier.ranges().items()
+            }
+    if as_json and not watch:
+        write_json(proof.as_json())
+    elif not as_json:
+        _print(proof)
+    if not proof.ok:
+        raise DifferenceError(f"{proof.lost_count} lost, {proof.doubled_count} doubled")
+
+
+def _print(proof: Proof) -> None:
+    say("OK: nothing lost, nothing doubled" if proof.ok else "DIFFERENCE")
+    say("")
+    write_table(
+        ("events", "documents", "dead letters", "recovered", "expired", "lost", "doubled"),
+        [
+            (
+                proof.events, proof.documents, proof.dead_letters, proof.recovered, proof.expired,
+                proof.lost_count, proof.doubled_count,
+            )
+        ],
+    )  # fmt: skip
+    for row in proof.gaps:
+        say(f"gap accepted: {row['partition']} from {row['first']} to {row['next']}")
+    for row in proof.lost[:_SHOWN]:
+        say(f"lost: {row['event_id'] or 'unreadable record'} {' '.join(row['coordinates'])}")
+    for row in proof.doubled[:_SHOWN]:
+        say(f"doubled: {row['event_id']} in {' '.join(row['indices'])}")
+    if proof.lost_count + proof.doubled_count > _SHOWN:
+        say("--json names them all")
+
+
+def _print_line(proof: Proof, *, as_json: bool) -> None:
+    if as_json:
+        write_json(proof.as_json())
+    elif proof.ok:
+        say(f"ok: {proof.events} events, {proof.documents} documents, "
+            f"{proof.dead_letters} dead letters")  # fmt: skip

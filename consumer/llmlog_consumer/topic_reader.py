@@ -1,0 +1,96 @@
+"""Reads a topic outside of any group: nothing committed, bounded by the end at its start."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+
+from llmlog_schemas.errors import ConfigurationError, KafkaUnreachable
+from llmlog_schemas.errors import KafkaError as KafkaRefusal
+from llmlog_schemas.kafka_clients import QUIET, consumer_config
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from llmlog_schemas.settings import Settings
+
+SILENCE: Final = 30.0
+"""Seconds without a record after which the broker counts as gone."""
+
+_CHUNK: Final = 2000
+_TURN: Final = 0.1
+"""Seconds that a chunk is waited for; it comes as it is then, full or not."""
+
+
+def read(
+    settings: Settings, topic: str, ranges: Mapping[int, tuple[int, int]]
+) -> Iterator[list[Any]]:
+    """Yield chunks of records.
+
+    Args:
+        settings: how to reach Kafka.
+        topic: to read.
+        ranges: first and next-after-last offset of each partition; empty ranges are left out.
+
+    Raises:
+        KafkaError: the broker refuses.
+        KafkaUnreachable: no broker answers.
+    """
+    ends = {p: end for p, (start, end) in ranges.items() if end > start}
+    with assigned(settings, topic, {p: ranges[p][0] for p in ends}) as consumer:
+        heard = time.monotonic()
+        while ends:
+            messages = consumer.consume(_CHUNK, _TURN)
+            if messages:
+                heard = time.monotonic()
+            elif time.monotonic() - heard > SILENCE:
+                raise KafkaUnreachable(f"{topic}: no answer in {SILENCE:.0f} s")
+            chunk = []
+            message: Any
+            for message in messages:
+                partition, error = message.partition(), message.error()
+                if partition not in ends:
+                    continue
+                if error is None and message.offset() < ends[partition]:
+                    chunk.append(message)
+                # The end of a partition may lie behind a transaction marker.
+                if error is not None and error.code() != KafkaError._PARTITION_EOF:  # noqa: SLF001
+                    raise KafkaRefusal(f"{topic}: {error.str()}")
+                if error is not None or message.offset() + 1 >= ends[partition]:
+                    del ends[partition]
+            if chunk:
+                yield chunk
+
+
+class assigned:  # noqa: N801 - used as a function
+    """A consumer of named partitions that belongs to no group and commits nothing.
+
+    Args:
+        settings: how to reach Kafka.
+        topic: to read.
+        starts: first offset of each partition.
+
+    Raises:
+        ConfigurationError: a property that librdkafka does not know.
+    """
+
+    def __init__(self, settings: Settings, topic: str, starts: Mapping[int, int]) -> None:
+        config = consumer_config(settings) | {
+            "group.id": "llmlog-inspect",
+            "enable.partition.eof": True,
+        }
+        config.pop("group.instance.id", None)
+        config.pop("group.protocol", None)
+        try:
+            self._consumer = Consumer(config, logger=QUIET)
+        except KafkaException as error:
+            raise ConfigurationError(f"Kafka settings: {error.args[0].str()}") from None
+        self._consumer.assign([TopicPartition(topic, p, o) for p, o in starts.items()])
+
+    def __enter__(self) -> Consumer:
+        return self._consumer
+
+    def __exit__(self, *_: object) -> None:
+        self._consumer.close()
