@@ -105,19 +105,18 @@ class Indexer:
                 status=answer.status,
                 retry_after=answer.retry_after,
             )
-        items = answer.body.get("items") if isinstance(answer.body, dict) else None
-        if not isinstance(items, list) or len(items) < len(batch.operations):
+        results = _results(answer.body)
+        if results is None or len(results) < len(batch.operations):
             return Answered(batch, verdict=BROKEN_ANSWER, detail="an answer without all its items")
-        if len(items) > len(batch.operations):
-            raise ForeignItemsError(f"{len(items)} items for {len(batch.operations)} operations")
+        if len(results) > len(batch.operations):
+            raise ForeignItemsError(f"{len(results)} items for {len(batch.operations)} operations")
         answered = Answered(batch, status=answer.status)
-        for operation, item in zip(batch.operations, items, strict=True):
-            result = next(iter(item.values()))
+        for operation, result in zip(batch.operations, results, strict=True):
             if result.get("_id") != operation.document_id:
                 raise ForeignItemsError(
                     f"item {result.get('_id')!r} in the place of {operation.document_id}"
                 )
-            status, error = int(result.get("status", 0)), result.get("error")
+            status, error = result["status"], result.get("error")
             answered.items.append(Judged(operation, of_item(status, error), status, error))
             answered.failure_store += result.get("failure_store") == "used"
         return answered
@@ -155,6 +154,21 @@ class Indexer:
         """Look at the index again before its next use: it may be gone."""
         with self._lock:
             self._known.discard(index)
+
+
+def _results(body: Any) -> list[dict[str, Any]] | None:
+    """Return what a bulk answer says of each item; None where it is no such answer."""
+    items = body.get("items") if isinstance(body, dict) else None
+    if not isinstance(items, list) or not all(isinstance(item, dict) and item for item in items):
+        return None
+    results = [next(iter(item.values())) for item in items]
+    sound = all(
+        isinstance(result, dict)
+        and isinstance(result.get("status"), int)
+        and isinstance(result.get("error") or {}, dict)
+        for result in results
+    )
+    return results if sound else None
 
 
 def llmlog_version(mappings: Mapping[str, Any]) -> int | None:

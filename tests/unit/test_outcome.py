@@ -2,7 +2,7 @@
 
 import pytest
 
-from llmlog_consumer.outcome import Disposition, of_item, of_request
+from llmlog_consumer.outcome import BROKEN_ANSWER, Disposition, of_item, of_request
 
 INDEXED = Disposition.INDEXED
 DUPLICATE = Disposition.DUPLICATE
@@ -312,6 +312,38 @@ def test_a_status_of_a_request_that_no_row_speaks_of_is_counted(status):
     verdict = of_request(status, None)
     assert verdict.unclassified
     assert verdict.bounded
+
+
+@pytest.mark.parametrize("status", [500, 507, 302, 600])
+def test_a_request_that_fails_for_long_is_halved(status):
+    """One document may be what the server fails at; halving finds it."""
+    assert of_request(status, None).then is BISECT
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "disposition"),
+    [
+        (429, TOO_MANY_BYTES, BISECT),
+        (429, PRIMARY_BYTES, BISECT),
+        (429, BUSY_BYTES, RETRY),
+        (429, QUEUE_FULL, RETRY),
+    ],
+)
+def test_a_whole_request_can_be_above_the_limit_itself(status, reason, disposition):
+    error = error_of("es_rejected_execution_exception", reason)
+    assert of_request(status, error).disposition is disposition
+
+
+def test_an_answer_without_its_items_is_asked_for_again_then_a_configuration():
+    assert BROKEN_ANSWER.disposition is RETRY
+    assert BROKEN_ANSWER.bounded
+    assert BROKEN_ANSWER.then is CONFIGURATION
+    assert BROKEN_ANSWER.advice
+
+
+def test_a_bounded_retry_of_a_document_ends_as_a_dead_letter():
+    assert of_item(500, error_of("exception", "what")).then is PERMANENT
+    assert of_item(600, None).then is PERMANENT
 
 
 def test_a_refused_request_never_buries_a_document():
