@@ -56,7 +56,10 @@ def _print(found: current.Status, *, clear: bool) -> None:
         f"{letters}\n"
     )
     write_table(
-        ("partition", "committed", "log start", "log end", "lag", "behind s", "in flight", "worker"),
+        (
+            "partition", "committed", "log start", "log end", "lag", "behind s", "in flight",
+            "worker",
+        ),
         [
             (
                 p.number, p.committed, p.start, p.end, "OUT OF RANGE" if p.out_of_range else p.lag,
