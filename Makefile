@@ -24,6 +24,10 @@ litellm: $(LITELLM_VERSIONS:%=.venvs/litellm-%/.installed)
 	.venvs/litellm-$*/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	touch $@
 
+# The whole way on real servers, against the newest LiteLLM; KEEP=1 leaves the servers up.
+demo: install .venvs/litellm-$(lastword $(LITELLM_VERSIONS))/.installed
+	$(BIN)/python deploy/demo/demo.py $(if $(KEEP),--keep)
+
 test: install litellm lint
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest -m "not long"
@@ -40,6 +44,8 @@ lint: install
 lock:
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 		pyproject.toml --extra dev --output-file requirements/dev.txt
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+		pyproject.toml --extra consumer --constraint requirements/dev.txt --output-file requirements/consumer.txt
 	for version in $(LITELLM_VERSIONS); do \
 		uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 			--override requirements/overrides-$$version.txt \

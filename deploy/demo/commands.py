@@ -76,7 +76,6 @@ class Commands:
     def _started(
         self, arguments: tuple[str, ...], **streams: int
     ) -> Iterator[subprocess.Popen[str]]:
-        sys.stdout.flush()
         process = subprocess.Popen(  # noqa: S603 - our own command
             [PIPELINE, *arguments], cwd=self.folder, env=self.environment, text=True, **streams
         )

@@ -314,6 +314,7 @@ def main() -> int:
         "--keep", action="store_true", help="leave Kafka and Elasticsearch running"
     )
     keep: bool = arguments.parse_args().keep
+    sys.stdout.reconfigure(line_buffering=True)  # in order with what the commands write
     # Piped, a line is as long as it needs to be, within reason.
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
     for number in (signal.SIGTERM, signal.SIGHUP):
