@@ -88,10 +88,6 @@ class Source:
         config = consumer_config(settings)
         if instance := config.get("group.instance.id"):
             config["group.instance.id"] = f"{instance}-{member}"
-        if config.get("group.protocol") == "consumer":
-            for refused in ("partition.assignment.strategy", "session.timeout.ms",
-                            "heartbeat.interval.ms"):  # fmt: skip
-                config.pop(refused, None)
         strategy = str(config.get("partition.assignment.strategy", "cooperative-sticky"))
         self._incremental = "cooperative" in strategy
         config |= {"on_commit": self._on_commit, "error_cb": self._on_error}

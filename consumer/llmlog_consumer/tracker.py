@@ -101,8 +101,9 @@ class Tracker:
         return gone.unsettled
 
     def expected(self, partition: int) -> int:
-        """Return the offset before which nothing more is to come."""
-        return self._partitions[partition].expected
+        """Return the offset before which nothing more is to come; 0 where it is not ours."""
+        state = self._partitions.get(partition)
+        return state.expected if state is not None else 0
 
     def register(
         self, partition: int, first: int, last: int, *, epoch: int, records: int, size: int,

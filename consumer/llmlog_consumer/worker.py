@@ -139,7 +139,13 @@ class Worker:
         by_partition: dict[int, list[Any]] = {}
         for record in records:
             by_partition.setdefault(record.partition(), []).append(record)
-        for partition, run in by_partition.items():
+        for partition, whole in by_partition.items():
+            # What was fetched again after a pause is in flight already.
+            run = whole
+            if run[0].offset() < (expected := self._tracker.expected(partition)):
+                run = [record for record in whole if record.offset() >= expected]
+            if not run:
+                continue
             size = sum(map(_size, run))
             span = self._tracker.register(
                 partition,

@@ -41,7 +41,7 @@ def producer_config(settings: Settings) -> dict[str, Any]:
 
 def consumer_config(settings: Settings) -> dict[str, Any]:
     """Properties of a group member that commits by its own hand."""
-    return {
+    config = {
         "client.id": CLIENT_ID,
         "partition.assignment.strategy": "cooperative-sticky",
         # A worker that is killed is missed after this long; librdkafka beats from a thread of
@@ -58,6 +58,12 @@ def consumer_config(settings: Settings) -> dict[str, Any]:
         "auto.offset.reset": "error",
         "enable.partition.eof": False,
     }
+    if config.get("group.protocol") == "consumer":
+        # The broker decides these there, and librdkafka refuses them.
+        for decided in ("partition.assignment.strategy", "session.timeout.ms",
+                        "heartbeat.interval.ms"):  # fmt: skip
+            config.pop(decided, None)
+    return config
 
 
 def admin_config(settings: Settings) -> dict[str, Any]:

@@ -310,3 +310,25 @@ def test_setup_is_idempotent_and_shows_a_diff(pipeline: Pipeline) -> None:
     assert '"type": "text"' in shown
     assert "updated" in pipeline.run("setup").stdout
     assert "updated" not in pipeline.run("setup").stdout
+
+
+@pytest.mark.parametrize(
+    "membership",
+    [{"GROUP_INSTANCE_ID": "host-a"}, {"GROUP_PROTOCOL": "consumer"}],
+    ids=["static", "consumer-protocol"],
+)
+def test_other_kinds_of_membership_consume_as_well(pipeline: Pipeline, membership) -> None:
+    for name, value in membership.items():
+        pipeline.environment[f"LLMLOG_KAFKA_CONSUMER_{name}"] = value
+    write(pipeline, [encoded(seed) for seed in range(400)])
+    process = pipeline.start("consume", "--workers", "2")
+    wait_until(lambda: pipeline.count() == 400, 60)
+    members = wait_until(
+        lambda: (s := json.loads(pipeline.run("status", "--json").stdout)) and s["members"] == 2
+    )
+    assert members
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 0
+    pipeline.run("consume", "--until-end")
+    assert json.loads(pipeline.run("status", "--json").stdout)["lag"] == 0
+    judged(pipeline).assert_exact()
