@@ -344,9 +344,9 @@ class Delivery:
         for judged in failed:
             if part.refusals == 0:
                 self._failing.bad(judged.operation.index_name)
-        share, many = self._failing.died / self._failing.seen, self._failing.died > FEW_FAILING
-        if many and share > MOST_FAILING:
-            why = f"{share:.0%} of documents fail in a way that is the server's: "
+        failing = self._failing
+        if failing.died > FEW_FAILING and failing.died > MOST_FAILING * failing.seen:
+            why = f"{failing.died / failing.seen:.0%} of documents fail in a way that is the server's: "
             self._hold(part, f"{why}{_detail(failed[0])} (see Elasticsearch's log)")
             return
         for judged in failed:

@@ -1,0 +1,304 @@
+"""Records in, outcomes out: whatever Elasticsearch says, each record ends exactly once."""
+
+import types
+from collections import Counter
+from datetime import timedelta
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llmlog_consumer import delivery as module
+from llmlog_consumer.delivery import Delivery, Outcome
+from llmlog_consumer.document import Documents
+from llmlog_consumer.indexer import Answered, Judged
+from llmlog_consumer.outcome import BROKEN_ANSWER, Disposition, of_item, of_request
+from llmlog_consumer.tracker import Span
+from llmlog_schemas.codec import Decoder
+from support.payloads import encoded
+
+MAPPING = (400, {"type": "document_parsing_exception", "reason": "failed to parse field [a]"})
+BUSY = (429, {"type": "es_rejected_execution_exception", "reason": "queue full"})
+AWAY = (503, {"type": "unavailable_shards_exception", "reason": "not active"})
+BROKEN = (500, {"type": "null_pointer_exception", "reason": "oops"})
+CLOSED = (400, {"type": "index_closed_exception", "reason": "closed"})
+GOOD = (201, None)
+TWICE = (409, {"type": "version_conflict_engine_exception", "reason": "exists"})
+
+
+class Clock:
+    """Time that passes when a test says so."""
+
+    def __init__(self):
+        self.now = 1_000.0
+
+    def monotonic(self):
+        return self.now
+
+    @staticmethod
+    def time():
+        import time
+
+        return time.time()
+
+
+class Record:
+    """A Kafka message as far as delivery looks at one."""
+
+    def __init__(self, offset, value):
+        self._offset, self._value = offset, value
+
+    def value(self):
+        return self._value
+
+    def offset(self):
+        return self._offset
+
+    def partition(self):
+        return 0
+
+    def topic(self):
+        return "t"
+
+
+class Letters:
+    """Confirms each letter at the next poll."""
+
+    def __init__(self):
+        self.letters, self.open, self.refusal = [], [], ""
+
+    @property
+    def pending(self):
+        return len(self.open)
+
+    def write(self, letter):
+        self.letters.append(letter)
+        self.open.append(letter)
+
+    def poll(self):
+        for letter in self.open:
+            letter.settled()
+        self.open = []
+
+
+class Server:
+    """Answers item by item from a script: the answers of each document's attempts, in order."""
+
+    def __init__(self, script, whole=()):
+        self.script, self.whole, self.requests, self.forgotten = script, list(whole), [], []
+        self.stored = Counter()
+
+    def send(self, batch):
+        self.requests.append([op.record.offset() for op in batch.operations])
+        if self.whole and (answer := self.whole.pop(0)) is not None:
+            status, error = answer
+            if status == 200:
+                return Answered(batch, verdict=BROKEN_ANSWER, detail="cut short")
+            return Answered(
+                batch, verdict=of_request(status, error), detail=f"{status}", status=status
+            )
+        answered = Answered(batch, status=200)
+        for op in batch.operations:
+            answers = self.script(op.record.offset())
+            status, error = answers.pop(0) if len(answers) > 1 else answers[0]
+            if status == 201:
+                self.stored[op.record.offset()] += 1
+            answered.items.append(Judged(op, of_item(status, error), status, error))
+        return answered
+
+    def forget(self, index):
+        self.forgotten.append(index)
+
+
+class Rig:
+    """A delivery with everything around it made of paper."""
+
+    def __init__(self, monkeypatch, script, values, whole=(), accepted=frozenset()):
+        self.clock = Clock()
+        monkeypatch.setattr(module, "time", self.clock)
+        self.outcomes: dict[int, list[Outcome]] = {}
+        self.counts = Counter()
+        self.letters, self.server = Letters(), Server(script, whole)
+        self.delivery = Delivery(
+            decoder=Decoder(),
+            documents=Documents("logs", timedelta(days=400)),
+            indexer=self.server,
+            letters=self.letters,
+            settle=self._settle,
+            accepted=accepted,
+        )
+        self.values = values
+        self.span = Span(0, 1, 0, len(values) - 1, 0, len(values), 0.0)
+
+    def _settle(self, span, outcome, size):
+        assert span is self.span
+        self.counts[outcome] += 1
+
+    def take_all(self, step=0):
+        records = [Record(offset, value) for offset, value in enumerate(self.values)]
+        for start in range(0, len(records), step or len(records)):
+            self.delivery.accept(self.span, records[start : start + (step or len(records))])
+
+    def turn(self, seconds=400.0):
+        self.clock.now += seconds
+        self.delivery.step(wait=0.05 if self.delivery._sending else 0.0)
+
+    def until(self, condition, most=3000):
+        for _ in range(most):
+            if condition():
+                return
+            self.turn()
+        raise AssertionError(f"never: {self.counts}")
+
+    def until_settled(self):
+        self.until(lambda: sum(self.counts.values()) >= len(self.values))
+        for _ in range(3):
+            self.turn()
+        assert sum(self.counts.values()) == len(self.values)
+        self.delivery.close()
+
+
+@pytest.fixture(scope="module")
+def values():
+    return [encoded(seed) for seed in range(60)]
+
+
+def always(*answers):
+    scripts = {}
+    return lambda offset: scripts.setdefault(offset, list(answers))
+
+
+@given(
+    answers=st.lists(
+        st.lists(st.sampled_from([BUSY, AWAY, BROKEN, CLOSED]), max_size=3).flatmap(
+            lambda before: st.sampled_from([GOOD, TWICE, MAPPING]).map(lambda end: [*before, end])
+        ),
+        min_size=1,
+        max_size=30,
+    ),
+    whole=st.lists(
+        st.sampled_from([None, (503, {}), (413, {}), (401, {}), (500, {}), (200, {}), (400, {})]),
+        max_size=8,
+    ),
+)
+@settings(max_examples=60, deadline=None)
+def test_each_record_ends_exactly_once_whatever_the_server_says(answers, whole):
+    with pytest.MonkeyPatch.context() as patch:
+        script = dict(enumerate([list(a) for a in answers]))
+        values = [encoded(seed) for seed in range(len(answers))]
+        rig = Rig(patch, script.__getitem__, values, whole)
+        rig.take_all()
+        rig.until_settled()
+        assert all(number == 1 for number in rig.server.stored.values())
+        dead = {letter.record.offset() for letter in rig.letters.letters}
+        for offset, given_answers in enumerate(answers):
+            if given_answers[-1] is GOOD and offset not in dead:
+                assert rig.server.stored[offset] == 1
+        assert rig.counts[Outcome.DEAD] == len(rig.letters.letters) == len(dead)
+
+
+def test_a_configuration_answer_holds_everything_and_makes_no_letter(monkeypatch, values):
+    rig = Rig(monkeypatch, always(CLOSED, CLOSED, CLOSED, GOOD), values)
+    rig.take_all()
+    rig.until(lambda: rig.delivery.hold)
+    assert "open the index" in rig.delivery.unhealthy
+    assert rig.delivery.closed
+    rig.until_settled()
+    assert rig.counts[Outcome.INDEXED] == 60
+    assert not rig.letters.letters
+    assert rig.delivery.unhealthy == ""
+    assert rig.server.forgotten
+
+
+def test_only_the_probe_is_sent_while_held(monkeypatch, values):
+    rig = Rig(monkeypatch, always(CLOSED), values)
+    rig.delivery._builder.max_operations = 10
+    rig.take_all()
+    rig.until(lambda: rig.delivery.hold and not rig.delivery._sending)
+    sent = len(rig.server.requests)
+    rig.turn(0.0)
+    assert len(rig.server.requests) == sent, "not before its time"
+    rig.turn(60.0)
+    assert rig.delivery._sending <= 1
+    rig.delivery.close()
+
+
+def test_a_server_that_fails_many_documents_is_held_and_buries_none(monkeypatch, values):
+    rig = Rig(monkeypatch, always(BROKEN, BROKEN, GOOD), values)
+    rig.take_all()
+    rig.until(lambda: rig.delivery.hold)
+    assert "Elasticsearch's log" in rig.delivery.unhealthy
+    rig.until_settled()
+    assert rig.counts[Outcome.INDEXED] == 60
+
+
+def test_one_document_that_always_fails_is_exhausted_alone(monkeypatch, values):
+    rig = Rig(monkeypatch, lambda offset: [BROKEN] if offset == 7 else [GOOD], values)
+    rig.take_all()
+    rig.until_settled()
+    (letter,) = rig.letters.letters
+    assert letter.record.offset() == 7
+    assert letter.cause.disposition == "exhausted"
+    assert rig.counts[Outcome.INDEXED] == 59
+
+
+def test_a_request_too_large_is_halved_and_the_ceiling_is_remembered(monkeypatch, values):
+    rig = Rig(monkeypatch, always(GOOD), values, whole=[(413, {}), None])
+    rig.take_all()
+    rig.until_settled()
+    assert rig.counts[Outcome.INDEXED] == 60
+    assert len(rig.server.requests) == 3
+    assert rig.delivery._builder.max_bytes < 60 * 2000
+
+
+def test_a_document_too_large_by_itself_is_a_letter(monkeypatch, values):
+    rig = Rig(monkeypatch, always(GOOD), values[:1], whole=[(413, {})])
+    rig.take_all()
+    rig.until_settled()
+    (letter,) = rig.letters.letters
+    assert letter.cause.stage == "oversize"
+
+
+def test_answers_that_are_always_cut_short_are_a_configuration(monkeypatch, values):
+    rig = Rig(monkeypatch, always(GOOD), values, whole=[(200, {})] * 8)
+    rig.take_all()
+    rig.until(lambda: rig.delivery.hold)
+    assert "cuts its answers" in rig.delivery.unhealthy
+    rig.until_settled()
+    assert not rig.letters.letters
+
+
+def test_what_is_released_is_not_sent_again(monkeypatch, values):
+    rig = Rig(monkeypatch, always(AWAY), values)
+    rig.take_all()
+    rig.until(lambda: rig.delivery.retries)
+    rig.span.released = True
+    sent = len(rig.server.requests)
+    for _ in range(10):
+        rig.turn()
+    assert len(rig.server.requests) <= sent + 1
+    rig.delivery.close()
+
+
+def test_a_flood_is_held_and_given_back(monkeypatch):
+    values = [encoded(seed) for seed in range(1500)]
+    mended = types.SimpleNamespace(yes=False)
+    rig = Rig(monkeypatch, lambda _: [GOOD] if mended.yes else [MAPPING], values)
+    rig.take_all(step=500)
+    rig.until(lambda: rig.delivery.flood)
+    for _ in range(20):
+        rig.turn()
+    letters = len(rig.letters.letters)
+    assert letters < 1000
+    assert rig.delivery.closed
+    assert sum(rig.counts.values()) == letters
+    mended.yes = True
+    rig.until_settled()
+    assert rig.counts[Outcome.INDEXED] == 1500 - letters
+    assert rig.counts[Outcome.DEAD] == letters
+
+
+def test_every_disposition_is_dealt_with():
+    assert {d.value for d in Disposition} == {
+        "indexed", "duplicate", "retry", "bisect", "permanent", "configuration",
+    }  # fmt: skip
