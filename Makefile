@@ -46,6 +46,8 @@ lock:
 		pyproject.toml --extra dev --output-file requirements/dev.txt
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 		pyproject.toml --extra consumer --constraint requirements/dev.txt --output-file requirements/consumer.txt
+	echo hatchling | uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
+		--no-annotate - --constraint requirements/dev.txt --output-file requirements/build.txt
 	for version in $(LITELLM_VERSIONS); do \
 		uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 			--override requirements/overrides-$$version.txt \
