@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from typing import Annotated
 
-import click
 import typer
+from rich.console import Console
 
 from llmlog_consumer import status as current
 from llmlog_consumer.cli.common import ConfigOption, JsonOption, say, write_json, write_table
@@ -45,7 +45,7 @@ def status(
 
 def _print(found: current.Status, *, clear: bool) -> None:
     if clear:
-        click.clear()
+        Console().clear()
     say(found.verdict)
     for more in found.unhealthy[1:]:
         say(f"  also: {more}")
