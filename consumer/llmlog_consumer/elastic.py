@@ -7,6 +7,8 @@ An answer of any status is a value; not to be answered is `Unreachable`; what no
 from __future__ import annotations
 
 import logging
+import re
+import ssl
 import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -20,6 +22,7 @@ from llmlog_schemas.errors import ConfigurationError, ElasticsearchError, Elasti
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from llmlog_schemas.settings import Settings
 
@@ -100,13 +103,13 @@ class Elastic:
 
     def __init__(self, settings: Settings, *, timeout: float = REQUEST_TIMEOUT) -> None:
         logging.getLogger("elastic_transport").setLevel(logging.ERROR)
-        self.where = settings.elasticsearch_cloud_id or settings.elasticsearch_url
+        self.where = settings.elasticsearch_cloud_id or _public(settings.elasticsearch_url)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 self._client = Elasticsearch(**_options(settings, timeout))
         except (ValueError, TypeError, OSError) as error:
-            raise ConfigurationError(f"LLMLOG_ELASTICSEARCH_…: {error}") from None
+            raise ConfigurationError(f"LLMLOG_ELASTICSEARCH_…: {_public(str(error))}") from None
 
     def request(
         self, method: str, path: str, *, body: Any = None, params: Mapping[str, Any] | None = None
@@ -182,10 +185,25 @@ def _options(settings: Settings, timeout: float) -> dict[str, Any]:
     if settings.elasticsearch_bearer_auth:
         options["bearer_auth"] = settings.elasticsearch_bearer_auth.get_secret_value()
     if settings.elasticsearch_ca_certs:
-        options["ca_certs"] = str(settings.elasticsearch_ca_certs)
+        options["ca_certs"] = _readable(settings.elasticsearch_ca_certs)
     if settings.elasticsearch_ssl_assert_fingerprint:
         options["ssl_assert_fingerprint"] = settings.elasticsearch_ssl_assert_fingerprint
     return options
+
+
+def _readable(ca_certs: Path) -> str:
+    """See now that the certificates can be read: the client would say at each request "away"."""
+    try:
+        if not ca_certs.is_dir():
+            ssl.create_default_context(cafile=ca_certs)
+    except OSError as error:
+        raise ValueError(f"CA_CERTS {ca_certs}: {error.strerror or error}") from None
+    return str(ca_certs)
+
+
+def _public(text: str) -> str:
+    """Return the text with its URLs freed of user names and passwords."""
+    return re.sub(r"//[^/\s]*@", "//", text)
 
 
 def _retry_after(headers: Mapping[str, str]) -> float:
