@@ -113,10 +113,7 @@ class BatchBuilder:
         document: bytes, now: float,
     ) -> Batch | None:  # fmt: skip
         """Append one operation; return the batch before it where that one is full."""
-        action = b'{"create":{"_index":"%b","_id":"%b"}}\n' % (
-            index.encode(),
-            document_id.encode(),
-        )
+        action = f'{{"create":{{"_index":"{index}","_id":"{document_id}"}}}}\n'.encode()
         length = len(action) + len(document) + 1
         full = None
         if self._operations and (

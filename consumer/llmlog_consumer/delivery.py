@@ -346,8 +346,9 @@ class Delivery:
                 self._failing.bad(judged.operation.index_name)
         failing = self._failing
         if failing.died > FEW_FAILING and failing.died > MOST_FAILING * failing.seen:
-            why = f"{failing.died / failing.seen:.0%} of documents fail in a way that is the server's: "
-            self._hold(part, f"{why}{_detail(failed[0])} (see Elasticsearch's log)")
+            share = f"{failing.died / failing.seen:.0%}"
+            why = f"{share} of documents fail in a way that is the server's: {_detail(failed[0])}"
+            self._hold(part, f"{why} (see Elasticsearch's log)")
             return
         for judged in failed:
             alone = part.part([judged.operation])

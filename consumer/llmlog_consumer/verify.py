@@ -175,7 +175,7 @@ class Verifier:
                 self._progress("reading letters", number, 0)
             name, _, offset = letter.name.rpartition("/")
             topic, _, partition = name.rpartition("/")
-            if topic == self._settings.topic and partition.isdigit() and offset.isdigit():
+            if topic == self._settings.topic and (partition + offset).isdecimal():
                 offsets[int(partition)].append(int(offset))
         return {partition: set(found) for partition, found in offsets.items()}
 

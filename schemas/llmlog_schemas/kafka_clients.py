@@ -49,8 +49,10 @@ def consumer_config(settings: Settings) -> dict[str, Any]:
         "session.timeout.ms": 10_000,
         "heartbeat.interval.ms": 1_000,
         "fetch.message.max.bytes": 1024 * 1024,
-        "queued.max.messages.kbytes": 32 * 1024,
+        "queued.max.messages.kbytes": 16 * 1024,
         "fetch.wait.max.ms": 100,
+        # A full queue is looked at again so soon; the default of a second leaves workers idle.
+        "fetch.queue.backoff.ms": 20,
         **settings.consumer_properties(),
         "group.id": settings.group,
         "enable.auto.commit": False,

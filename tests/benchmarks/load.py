@@ -1,0 +1,70 @@
+"""Topics full of events of a given size, made once for a run."""
+
+from __future__ import annotations
+
+import itertools
+import random
+
+from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from llmlog_schemas.codec import Encoder
+from llmlog_schemas.payload import to_event
+from support.payloads import payload
+
+PARTITIONS = 8
+_DISTINCT = 2_000
+
+
+def values(size: int, count: int):
+    """Yield encoded events of about `size` bytes, all of them distinct by their id."""
+    encoder, events = Encoder(), []
+    for seed in range(_DISTINCT):
+        room = size - len(encoder.encode(to_event(payload(seed, response=_answer("")))))
+        events.append(to_event(payload(seed, response=_answer(_prose(seed, room)))))
+    letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+    suffixes = itertools.product(letters, repeat=4)
+    for number, event in zip(range(count), itertools.cycle(events), strict=False):
+        if number % _DISTINCT == 0:
+            suffix = "".join(next(suffixes))
+        event_id = event["event_id"][:16] + suffix
+        yield event_id, encoder.encode({**event, "event_id": event_id})
+
+
+def _answer(text: str):
+    return {"choices": [{"message": {"content": text}}]}
+
+
+def _prose(seed: int, length: int) -> str:
+    """Return text that compresses about as well as prose does."""
+    pick = random.Random(seed)
+    words = (
+        "".join(pick.choices("etaoinshrdlucmfwypvbgkjqxz", weights=range(26, 0, -1), k=pick.randint(2, 9)))
+        for _ in range(max(length, 0) // 3 + 1)
+    )
+    return " ".join(words)[: max(length, 0)]
+
+
+def fill(bootstrap: str, topic: str, size: int, count: int, bad_share: float = 0.0) -> None:
+    """Create the topic and its dead-letter topic, and write `count` events evenly."""
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+    config = {"max.message.bytes": "8388608"}
+    names = [NewTopic(topic, PARTITIONS, config=config),
+             NewTopic(f"{topic}.dlq", PARTITIONS, config=config)]  # fmt: skip
+    for future in admin.create_topics(names).values():
+        future.result(30)
+    producer = Producer({"bootstrap.servers": bootstrap, "compression.type": "zstd",
+                         "linger.ms": 50, "batch.size": 1_000_000})  # fmt: skip
+    every = round(1 / bad_share) if bad_share else 0
+    for number, (key, value) in enumerate(values(size, count)):
+        bad = every and number % every == 0
+        while True:
+            try:
+                producer.produce(
+                    topic, b"garbage" if bad else value, key, partition=number % PARTITIONS
+                )
+                break
+            except BufferError:
+                producer.poll(0.1)
+        producer.poll(0)
+    assert producer.flush(120) == 0
