@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import signal
 import time
 
 import httpx
-from confluent_kafka import TopicPartition
-from confluent_kafka.admin import AdminClient
+from confluent_kafka import Producer, TopicPartition
+from confluent_kafka.admin import (
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    ResourceType,
+)
 
-from support.judge import judge
+from support.judge import judge, read_all
 from support.payloads import encoded, ndjson, payload, send
 from support.pipeline import Pipeline, wait_until
 
@@ -202,3 +210,32 @@ def test_what_retention_took_is_accepted_recorded_and_passed_over(pipeline: Pipe
     assert not result.lost
     assert not result.doubled
     assert len(result.foreign) == 5, "documents of records that retention has taken since"
+
+
+def test_a_letter_that_its_topic_finds_too_large_is_cut_and_says_so(pipeline: Pipeline) -> None:
+    admin = AdminClient({"bootstrap.servers": bootstrap(pipeline)})
+    resource = ConfigResource(ResourceType.TOPIC, f"{pipeline.topic}.dlq")
+    entry = ConfigEntry("max.message.bytes", "100000", incremental_operation=AlterConfigOpType.SET)
+    resource.add_incremental_config(entry)
+    admin.incremental_alter_configs([resource])[resource].result(30)
+    producer = Producer({"bootstrap.servers": bootstrap(pipeline), "message.max.bytes": 4_000_000})
+    noise = os.urandom(300_000)
+    producer.produce(pipeline.topic, noise, key="value", partition=0)
+    producer.produce(
+        pipeline.topic,
+        b"x",
+        key=os.urandom(200_000),
+        headers={"h": os.urandom(200_000)},
+        partition=1,
+    )
+    assert producer.flush(30) == 0
+    pipeline.run("consume", "--until-end", "--timeout", "60")
+    judged(pipeline).assert_exact()
+    by_partition = {
+        m.partition(): m for m in read_all(bootstrap(pipeline), f"{pipeline.topic}.dlq")
+    }
+    headers = dict(by_partition[0].headers())
+    assert headers["pipeline.dlq.truncated.length"] == b"300000"
+    assert headers["pipeline.dlq.truncated.sha256"].decode() == hashlib.sha256(noise).hexdigest()
+    assert noise.startswith(by_partition[0].value())
+    assert len(by_partition[1].key()) == 1024

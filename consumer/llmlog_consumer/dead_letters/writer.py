@@ -27,7 +27,10 @@ log = structlog.get_logger("llmlog.letters")
 
 TRUNCATED_BYTES: Final = 64 * 1024
 """What is kept of the value of a letter that the topic refuses for its size."""
+TRUNCATED_KEY_BYTES: Final = 1024
+"""What is kept of the key where that is not enough; the source's own headers go then."""
 
+_MOST_CUTS: Final = 2
 _RETRY: Final = Backoff(first=0.5, longest=30.0)
 _SAY_AGAIN: Final = 60.0
 
@@ -40,12 +43,14 @@ class Letter:
         record: the source message.
         cause: why it died.
         settled: called once, when the letter is delivered.
+        cuts: how often the topic refused it for its size: first the value is cut, then key and
+            headers.
     """
 
     record: Any
     cause: Cause
     settled: Callable[[], None]
-    truncated: bool = False
+    cuts: int = 0
     attempts: int = 0
     not_before: float = 0.0
 
@@ -93,17 +98,20 @@ class LetterWriter:
                 self.write(letter)
 
     def _produce(self, letter: Letter) -> None:
-        value = letter.record.value()
+        key, value = letter.record.key(), letter.record.value()
         headers = headers_of(letter.record, letter.cause, group=self._settings.group)
-        if letter.truncated and value is not None:
+        if letter.cuts and value is not None:
             headers += [
                 (f"{PREFIX}truncated.length", str(len(value)).encode()),
                 (f"{PREFIX}truncated.sha256", hashlib.sha256(value).hexdigest().encode()),
             ]
             value = value[:TRUNCATED_BYTES]
+        if letter.cuts > 1:
+            headers = [header for header in headers if header[0].startswith(PREFIX)]
+            key = key[:TRUNCATED_KEY_BYTES] if key else key
         self._producer.produce(
             self._settings.dlq_topic,
-            key=letter.record.key(),
+            key=key,
             value=value,
             headers=headers,
             partition=letter.record.partition() % self._partitions,
@@ -122,8 +130,8 @@ class LetterWriter:
         letter.settled()
 
     def _failed(self, letter: Letter, error: KafkaError) -> None:
-        if error.code() == KafkaError.MSG_SIZE_TOO_LARGE and not letter.truncated:
-            letter.truncated = True
+        if error.code() == KafkaError.MSG_SIZE_TOO_LARGE and letter.cuts < _MOST_CUTS:
+            letter.cuts += 1
             self._waiting.append(letter)
             return
         letter.attempts += 1
