@@ -9,7 +9,7 @@ import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from llmlog_consumer.elastic import NOT_FOUND
+from llmlog_consumer.elastic import NOT_FOUND, SERVER_ERROR, TOO_MANY
 from llmlog_consumer.outcome import BROKEN_ANSWER, Disposition, Verdict, of_item, of_request
 from llmlog_schemas.errors import ElasticsearchError, Unreachable
 
@@ -91,8 +91,7 @@ class Indexer:
         except Unreachable as error:
             return Answered(batch, verdict=Verdict(Disposition.RETRY), detail=str(error))
         except ElasticsearchError as error:
-            verdict = Verdict(Disposition.CONFIGURATION, advice=str(error))
-            return Answered(batch, verdict=verdict, detail=str(error))
+            return Answered(batch, verdict=Verdict(Disposition.CONFIGURATION), detail=str(error))
         return self._judge(batch, answer)
 
     def _judge(self, batch: Batch, answer: Answer) -> Answered:
@@ -131,18 +130,17 @@ class Indexer:
             ElasticsearchError: the template is missing, or the index is not made of it.
             Unreachable: Elasticsearch says nothing, or "not now".
         """
-        mapping = self._elastic.request("GET", f"/{index}/_mapping")
-        if mapping.status == NOT_FOUND:
+        if self._elastic.request("GET", f"/{index}/_mapping").status == NOT_FOUND:
             template = self._elastic.request("GET", f"/_index_template/{self._alias}")
             if template.status == NOT_FOUND:
                 raise ElasticsearchError(
                     f"index template {self._alias} is missing: run `pipeline setup`"
                 )
             made = self._elastic.request("PUT", f"/{index}")
-            if not made.ok and made.error.get("type") != ALREADY_THERE:
-                self._elastic.demand("PUT", f"/{index}")
-        body = self._elastic.demand("GET", f"/{index}/_mapping")
-        if llmlog_version(body) is None:
+            if made.error.get("type") != ALREADY_THERE:
+                _demand(made, f"PUT /{index}")
+        mapping = _demand(self._elastic.request("GET", f"/{index}/_mapping"), f"GET /{index}")
+        if llmlog_version(mapping) is None:
             raise ElasticsearchError(
                 f"index {index} is not made of our template (no _meta.llmlog_version): "
                 "run `pipeline setup`, then delete or reindex it"
@@ -154,6 +152,22 @@ class Indexer:
         """Look at the index again before its next use: it may be gone."""
         with self._lock:
             self._known.discard(index)
+
+
+def _demand(answer: Answer, asked: str) -> Any:
+    """Return the body of a good answer.
+
+    Raises:
+        ElasticsearchError: the deployment is wrong; the text says what to do.
+        Unreachable: the answer says "not now".
+    """
+    if answer.ok:
+        return answer.body
+    if answer.status == TOO_MANY or answer.status >= SERVER_ERROR:
+        raise Unreachable(f"Elasticsearch: {asked}: {answer.describe()}")
+    verdicts = of_item(answer.status, answer.error), of_request(answer.status, answer.error)
+    advice = next((f" ({verdict.advice})" for verdict in verdicts if verdict.advice), "")
+    raise ElasticsearchError(f"Elasticsearch: {asked}: {answer.describe()}{advice}")
 
 
 def _results(body: Any) -> list[dict[str, Any]] | None:
