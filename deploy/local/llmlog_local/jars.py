@@ -159,9 +159,12 @@ def _download_one(context: Any, jar: Jar, cache: Path) -> None:
 
 def _maven(repository: Path) -> Any:
     try:
-        from jgo.maven import MavenContext  # noqa: PLC0415 - an extra, and slow to import
+        import truststore  # noqa: PLC0415 - an extra, as is the next, which is slow to import
+        from jgo.maven import MavenContext  # noqa: PLC0415
     except ImportError as error:
         raise LocalUsageError(MISSING_EXTRA) from error
+    # Downloads trust whom this machine trusts, a company's own authority included.
+    truststore.inject_into_ssl()
     return MavenContext(repo_cache=repository, timeout=60)
 
 
