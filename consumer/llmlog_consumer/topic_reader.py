@@ -25,7 +25,11 @@ _TURN: Final = 0.1
 
 
 def read(
-    settings: Settings, topic: str, ranges: Mapping[int, tuple[int, int]]
+    settings: Settings,
+    topic: str,
+    ranges: Mapping[int, tuple[int, int]],
+    *,
+    buffer_kbytes: int | None = None,
 ) -> Iterator[list[Any]]:
     """Yield chunks of records.
 
@@ -33,13 +37,15 @@ def read(
         settings: how to reach Kafka.
         topic: to read.
         ranges: first and next-after-last offset of each partition; empty ranges are left out.
+        buffer_kbytes: what may be fetched ahead; default as for consuming.
 
     Raises:
         KafkaError: the broker refuses.
         KafkaUnreachable: no broker answers.
     """
     ends = {p: end for p, (start, end) in ranges.items() if end > start}
-    with assigned(settings, topic, {p: ranges[p][0] for p in ends}) as consumer:
+    starts = {p: ranges[p][0] for p in ends}
+    with assigned(settings, topic, starts, buffer_kbytes=buffer_kbytes) as consumer:
         heard = time.monotonic()
         while ends:
             messages = consumer.consume(_CHUNK, _TURN)
@@ -62,6 +68,20 @@ def read(
                     del ends[partition]
             if chunk:
                 yield chunk
+                heard = time.monotonic()  # whoever took it may have been long about it
+
+
+def one(settings: Settings, topic: str, partition: int, offset: int) -> Any:
+    """Return the record at these coordinates; None where nothing lies there.
+
+    Raises:
+        KafkaError: the broker refuses.
+        KafkaUnreachable: no broker answers.
+    """
+    for chunk in read(settings, topic, {partition: (offset, offset + 1)}):
+        for message in chunk:
+            return message if message.offset() == offset else None
+    return None
 
 
 class assigned:  # noqa: N801 - used as a function
@@ -71,18 +91,28 @@ class assigned:  # noqa: N801 - used as a function
         settings: how to reach Kafka.
         topic: to read.
         starts: first offset of each partition.
+        buffer_kbytes: what may be fetched ahead; default as for consuming.
 
     Raises:
         ConfigurationError: a property that librdkafka does not know.
     """
 
-    def __init__(self, settings: Settings, topic: str, starts: Mapping[int, int]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        topic: str,
+        starts: Mapping[int, int],
+        *,
+        buffer_kbytes: int | None = None,
+    ) -> None:
         config = consumer_config(settings) | {
             "group.id": "llmlog-inspect",
             "enable.partition.eof": True,
         }
         config.pop("group.instance.id", None)
         config.pop("group.protocol", None)
+        if buffer_kbytes is not None:
+            config["queued.max.messages.kbytes"] = buffer_kbytes
         try:
             self._consumer = Consumer(config, logger=QUIET)
         except KafkaException as error:

@@ -11,7 +11,8 @@ from typer.main import get_command
 from llmlog_consumer import status, verify
 from llmlog_consumer.cli.app import app
 from llmlog_consumer.cli.report import _result
-from llmlog_consumer.dead_letters.reader import Found
+from llmlog_consumer.dead_letters.found import Found
+from llmlog_consumer.dead_letters.stats import Stats
 from llmlog_schemas import errors, kafka_clients
 from llmlog_schemas.codec import current_fingerprint, schema_text
 from llmlog_schemas.records import JSON_PARTS
@@ -196,6 +197,14 @@ def letter():
     return Found("t", 0, 0, None, None, headers, 0).as_json(recovered=False)
 
 
+def letter_stats():
+    from support.messages import Message
+
+    counted = Stats()
+    counted.add([Message()])
+    return counted.as_json()
+
+
 def current_status():
     partition = status.Partition(0, 1, 0, 1, 0, "host/0", 0)
     return status.Status("t", "g", "stable", 1, [partition], 0.0).as_json()
@@ -215,6 +224,7 @@ def report():
     ("name", "made"),
     [
         ("pipeline dlq list", letter),
+        ("pipeline dlq stats", letter_stats),
         ("pipeline status", current_status),
         ("pipeline report", report),
     ],

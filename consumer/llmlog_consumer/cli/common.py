@@ -29,6 +29,7 @@ SinceOption = Annotated[
     str | None,
     typer.Option("--since", metavar="WHEN", help="`24 hours`, `7d`, or an ISO 8601 time."),
 ]
+UntilOption = Annotated[str | None, typer.Option("--until", metavar="WHEN", help="Like --since.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
@@ -92,16 +93,41 @@ def write_json(value: Any) -> None:
     sys.stdout.write(orjson.dumps(value).decode() + "\n")
 
 
-def write_table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Write a table: drawn on a terminal, tab-separated when piped."""
+def write_table(
+    headings: Sequence[str], rows: Iterable[Sequence[object]], *, cut: str | None = None
+) -> None:
+    """Write a table: drawn on a terminal, tab-separated when piped.
+
+    Args:
+        headings: of the columns.
+        rows: of as many cells.
+        cut: heading of the column that is cut to fit the terminal, while others stay whole.
+    """
     if not sys.stdout.isatty():
         for row in (headings, *rows):
             say("\t".join(_cell(cell) for cell in row))
         return
-    table = Table(*headings, header_style="bold", box=None, pad_edge=False)
+    Console().print(drawn_table(headings, rows, cut=cut))
+
+
+def drawn_table(
+    headings: Sequence[str], rows: Iterable[Sequence[object]], *, cut: str | None = None
+) -> Table:
+    """Return a table as a terminal shows it; see `write_table`."""
+    table = Table(header_style="bold", box=None, pad_edge=False)
+    for heading in headings:
+        table.add_column(
+            heading, no_wrap=cut is not None, overflow="ellipsis",
+            min_width=None if cut in (None, heading) else len(heading),
+        )  # fmt: skip
     for row in rows:
         table.add_row(*(Text(_cell(cell)) for cell in row))
-    Console().print(table)
+    return table
+
+
+def printable(text: str) -> str:
+    """Return text that does nothing to a terminal: letters hold what anybody wrote."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else "�" for c in text)
 
 
 def _cell(value: object) -> str:
@@ -109,4 +135,4 @@ def _cell(value: object) -> str:
         return "-"
     if isinstance(value, float):
         return f"{value:.6g}"
-    return " ".join(str(value).split())
+    return printable(" ".join(str(value).split()))

@@ -1,73 +1,131 @@
-"""`pipeline dlq list | show`."""
+"""`pipeline dlq list | show | stats | export`."""
 
 from __future__ import annotations
 
-import json
+import base64
 import sys
-from typing import Annotated, Any
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
+import orjson
 import typer
 
-from llmlog_consumer.cli.common import ConfigOption, JsonOption, complain, say, write_json
-from llmlog_consumer.cli.common import write_table as table
+from llmlog_consumer.cli import dlq_views as views
+from llmlog_consumer.cli.common import (
+    ConfigOption,
+    JsonOption,
+    Progress,
+    SinceOption,
+    UntilOption,
+    complain,
+    say,
+    write_json,
+    write_table,
+)
+from llmlog_consumer.cli.dlq_options import (
+    ContentOption,
+    FingerprintOption,
+    IndexOption,
+    ModelOption,
+    PartitionOption,
+    ReasonOption,
+    StageOption,
+    chosen,
+)
 from llmlog_consumer.dead_letters import reader
+from llmlog_consumer.dead_letters.content import Contents
+from llmlog_consumer.dead_letters.stats import Stats
 from llmlog_consumer.elastic import Elastic
-from llmlog_schemas.codec import DecodeError, Decoder
 from llmlog_schemas.errors import ConfigurationError, ElasticsearchError, Unreachable
-from llmlog_schemas.records import JSON_PARTS
-from llmlog_schemas.registry import Registry
 from llmlog_schemas.settings import Settings, load
 
-app = typer.Typer(help="Inspect dead letters.", no_args_is_help=True)
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
-_HEX_BYTES = 256
+    from llmlog_consumer.dead_letters.found import Found
+
+app = typer.Typer(help="Inspect dead letters and replay them.", no_args_is_help=True)
+
+LimitOption = Annotated[
+    int | None, typer.Option("--limit", metavar="N", min=1, help="At most so many.")
+]
 
 
 @app.command("list")
 def list_letters(
-    stage: Annotated[
-        str | None, typer.Option("--stage", help="decode, transform, oversize or index.")
-    ] = None,
-    fingerprint: Annotated[
-        str | None, typer.Option("--fingerprint", help="Only letters of this cause.")
-    ] = None,
-    limit: Annotated[
-        int | None, typer.Option("--limit", min=1, help="At most so many, the newest.")
-    ] = None,
+    since: SinceOption = None,
+    until: UntilOption = None,
+    stage: StageOption = None,
+    reason: ReasonOption = None,
+    fingerprint: FingerprintOption = None,
+    index: IndexOption = None,
+    partition: PartitionOption = None,
+    model: ModelOption = None,
+    limit: LimitOption = None,
+    show_content: ContentOption = False,
     as_json: JsonOption = False,
     config: ConfigOption = None,
 ) -> None:
     """List dead letters, newest first, one for each source record.
 
-    Example: pipeline dlq list --stage index --json
+    Example: pipeline dlq list --since 24h --stage index --limit 20
     """
+    wanted = chosen(since, until, stage, reason, fingerprint, index, partition, model)
     settings = load(config=config)
-    found = [
-        letter
-        for letter in reader.newest_of_each(reader.letters(settings))
-        if (stage is None or letter.headers.get("stage") == stage)
-        and (fingerprint is None or letter.headers.get("fingerprint") == fingerprint)
-    ][:limit]
-    recovered = _recovered(settings, found)
-    letters = [letter.as_json(recovered=letter.name in recovered) for letter in found]
+    with Progress() as progress:
+        there = reader.DeadLetters(settings, since_ms=wanted.since_ms, progress=progress)
+        found = reader.newest_first(there.newest(wanted), limit)
+        recovered = _Recovered(settings)
+        rows = (
+            letter.as_json(recovered=known, show_content=show_content)
+            for letter, known in recovered.of(iter(found))
+        )
+        if not as_json:
+            view = views.listed(rows, views.width())
     if as_json:
-        for letter in letters:
-            write_json(letter)
-        return
-    table(
-        ("coordinates", "failed at", "stage", "cause", "fingerprint", "recovered"),
-        [
-            (
-                letter["coordinates"],
-                (letter["last_failed_at"] or "")[:19],
-                letter["stage"],
-                _cause(letter)[:100],
-                letter["fingerprint"],
-                "yes" if letter["recovered"] else "no",
-            )
-            for letter in letters
-        ],
-    )
+        for row in rows:
+            write_json(row)
+    else:
+        write_table(view.headings, view.rows, cut=view.cut)
+    if there.suspicion:
+        complain(there.suspicion)
+
+
+@app.command("stats")
+def stats(
+    since: SinceOption = None,
+    until: UntilOption = None,
+    stage: StageOption = None,
+    reason: ReasonOption = None,
+    fingerprint: FingerprintOption = None,
+    index: IndexOption = None,
+    partition: PartitionOption = None,
+    model: ModelOption = None,
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+) -> None:
+    """Count dead letters by cause, stage, index, model and hour.
+
+    Letters of one source record count once. Times are those of the letters, in UTC.
+
+    Example: pipeline dlq stats --since 24h
+    """
+    wanted = chosen(since, until, stage, reason, fingerprint, index, partition, model)
+    settings = load(config=config)
+    counted = Stats(wanted)
+    with Progress() as progress:
+        there = reader.DeadLetters(settings, since_ms=wanted.since_ms, progress=progress)
+        for chunk in there.messages():
+            counted.add(chunk)
+    result = counted.as_json()
+    if as_json:
+        write_json(result)
+    else:
+        _print_stats(result)
+    if suspicion := reader.suspicion(there.topic, counted.read, counted.foreign):
+        complain(suspicion)
 
 
 @app.command("show")
@@ -75,73 +133,149 @@ def show(
     coordinates: Annotated[
         str, typer.Argument(metavar="TOPIC/PARTITION/OFFSET", help="As `dlq list` prints them.")
     ],
-    show_content: Annotated[
-        bool, typer.Option("--show-content", help="Print prompts, answers and metadata too.")
-    ] = False,
+    show_content: ContentOption = False,
     as_json: JsonOption = False,
     config: ConfigOption = None,
 ) -> None:
-    """Show one letter: why it died, and the record decoded, or in hex where it cannot be.
+    """Show one letter: why it died, and the event it holds, or the bytes where it is none.
+
+    Of a letter that was truncated the original is read from the source topic, while that has it.
 
     Example: pipeline dlq show litellm-logs.dlq/3/17 --show-content
     """
     settings = load(config=config)
     letter = reader.letter_at(settings, coordinates)
-    recovered = letter.name in _recovered(settings, [letter])
-    shown = letter.as_json(recovered=recovered) | _content(settings, letter, show_content)
+    ((_, recovered),) = _Recovered(settings).of(iter([letter]))
+    shown = letter.as_json(recovered=recovered, show_content=show_content)
+    shown |= Contents(settings, show=show_content).of(letter)
     if as_json:
         write_json(shown)
         return
-    for key, value in shown.items():
-        if isinstance(value, dict):
-            say(f"{key}:")
-            for inner, item in value.items():
-                say(f"  {inner}: {_readable(item)}")
-        else:
-            say(f"{key}: {_readable(value)}")
+    for line in views.page(shown, views.width()):
+        say(line)
     if not show_content:
         complain("contents are hidden; --show-content prints them")
+    if not letter.writer:
+        complain("nothing that we know wrote this letter: it says neither cause nor source")
 
 
-def _recovered(settings: Settings, letters: list[reader.Found]) -> set[str]:
-    """Ask which letters have a document; an index that is away costs that column alone."""
+@app.command("export")
+def export(
+    since: SinceOption = None,
+    until: UntilOption = None,
+    stage: StageOption = None,
+    reason: ReasonOption = None,
+    fingerprint: FingerprintOption = None,
+    index: IndexOption = None,
+    partition: PartitionOption = None,
+    model: ModelOption = None,
+    limit: LimitOption = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", metavar="FILE", help="Instead of stdout.")
+    ] = None,
+    show_content: ContentOption = False,
+    config: ConfigOption = None,
+) -> None:
+    """Write dead letters as NDJSON, each with the event it holds, as they lie on the topic.
+
+    With --show-content each has its key and value too, in base64, byte for byte.
+
+    Example: pipeline dlq export --fingerprint 2f6c1b9d04aa --output letters.ndjson
+    """
+    wanted = chosen(since, until, stage, reason, fingerprint, index, partition, model)
+    settings = load(config=config)
+    contents = Contents(settings, show=show_content)
+    written = 0
+    with Progress() as progress, _opened(output) as file:
+        there = reader.DeadLetters(settings, since_ms=wanted.since_ms, progress=progress)
+        found = islice(there.newest(wanted, content=True), limit)
+        for letter, recovered in _Recovered(settings).of(found):
+            row = letter.as_json(recovered=recovered, show_content=show_content)
+            row |= contents.of(letter)
+            if show_content:
+                row |= {"key_base64": _base64(letter.key), "value_base64": _base64(letter.value)}
+            file.write(_json_line(row))
+            written += 1
+        file.flush()
+    complain(f"{written} letters written to {output or 'stdout'}")
+    if there.suspicion:
+        complain(there.suspicion)
+
+
+class _Recovered:
+    """Asks which letters have a document; an index that is away costs that answer alone."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._elastic: Elastic | None = Elastic(settings, timeout=30)
+
+    def of(self, letters: Iterator[Found]) -> Iterator[tuple[Found, bool | None]]:
+        for chunk in _chunks(letters):
+            names = self._ask(chunk)
+            for letter in chunk:
+                yield letter, None if names is None else letter.name in names
+
+    def _ask(self, chunk: list[Found]) -> set[str] | None:
+        if self._elastic is None:
+            return None
+        try:
+            return reader.recovered(self._elastic, chunk)
+        except (Unreachable, ElasticsearchError) as error:
+            complain(f"cannot tell which letters are recovered: {error}")
+            self._elastic = None
+            return None
+
+
+_CHUNK_BYTES = 4 * 1024 * 1024
+
+
+def _chunks(letters: Iterator[Found]) -> Iterator[list[Found]]:
+    chunk: list[Found] = []
+    size = 0
+    for letter in letters:
+        chunk.append(letter)
+        size += len(letter.value or b"")
+        if len(chunk) >= reader.CHUNK or size >= _CHUNK_BYTES:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk
+
+
+@contextmanager
+def _opened(output: Path | None) -> Iterator[BinaryIO]:
+    if output is None:
+        yield sys.stdout.buffer
+        return
     try:
-        return reader.recovered(Elastic(settings, timeout=30), letters)
-    except (Unreachable, ElasticsearchError) as error:
-        complain(f"cannot tell which letters are recovered: {error}")
-        return set()
+        file = output.open("wb")
+    except OSError as error:
+        raise ConfigurationError(f"{output}: {error.strerror}") from None
+    with file:
+        yield file
 
 
-def _content(settings: Settings, letter: reader.Found, show_content: bool) -> dict[str, Any]:
-    value = letter.value
-    try:
-        event: dict[str, Any] = dict(Decoder(Registry.of_settings(settings)).decode(value))
-    except (DecodeError, ConfigurationError, Unreachable) as error:
-        size = None if value is None else len(value)
-        return {
-            "value_bytes": size,
-            "decode_error": str(error),
-            "value_hex": value[:_HEX_BYTES].hex(" ") if value and show_content else None,
-        }
-    for part in JSON_PARTS:
-        raw: bytes = event[part]
-        event[part] = _json_or_text(raw) if show_content else f"<{len(raw)} bytes>"
-    return {"event": {key: None if value != value else value for key, value in event.items()}}
+def _json_line(row: dict[str, Any]) -> bytes:
+    return orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE)
 
 
-def _json_or_text(raw: bytes) -> Any:
-    try:
-        return json.loads(raw) if raw else None
-    except ValueError:
-        return raw.decode("utf-8", "replace")
+def _base64(raw: bytes | None) -> str | None:
+    return None if raw is None else base64.b64encode(raw).decode()
 
 
-def _readable(value: Any) -> str:
-    if isinstance(value, (dict, list)):
-        return json.dumps(value, ensure_ascii=not sys.stdout.encoding.lower().startswith("utf"))
-    return "-" if value is None else str(value)
-
-
-def _cause(letter: dict[str, Any]) -> str:
-    es = letter["es"]
-    return f"{es['type']}: {es['reason']}" if es else letter["exception"] or "-"
+def _print_stats(result: dict[str, Any]) -> None:
+    columns = views.width()
+    say(f"{result['total']} dead letters, {len(result['fingerprints'])} causes")
+    if not result["total"]:
+        return
+    say("")
+    view = views.causes(result, columns)
+    write_table(view.headings, view.rows, cut=view.cut)
+    for name, plural in (("stage", "stages"), ("index", "indices"), ("model", "models")):
+        say("")
+        view = views.breakdown(result, name, plural)
+        write_table(view.headings, view.rows)
+    say("")
+    for line in views.histogram(result, columns or 80):
+        say(line)
+    worst = result["fingerprints"][0]
+    say(f"\nLook at the largest: pipeline dlq show {worst['example']}")

@@ -76,10 +76,14 @@ class Cause:
     @property
     def fingerprint(self) -> str:
         """Return 12 hexadecimal digits that letters of one cause share."""
-        pattern = re.sub(r"\d+", "#", self.index)
-        said = without_literals(self.exception or self.reason)
-        seed = f"{self.stage}|{self.es_type}|{pattern}|{said}"
-        return hashlib.sha256(seed.encode("utf-8", "replace")).hexdigest()[:12]
+        return fingerprint_of(self.stage, self.es_type, self.index, self.exception or self.reason)
+
+
+def fingerprint_of(stage: str, es_type: str, index: str, said: str) -> str:
+    """Return 12 hexadecimal digits; days, values and numbers make no difference."""
+    pattern = re.sub(r"\d+", "#", index)
+    seed = f"{stage}|{es_type}|{pattern}|{without_literals(said)}"
+    return hashlib.sha256(seed.encode("utf-8", "replace")).hexdigest()[:12]
 
 
 # Python escapes a quote within quotes, Elasticsearch does not.

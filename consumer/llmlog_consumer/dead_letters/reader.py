@@ -2,102 +2,143 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import heapq
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from llmlog_consumer import topic_reader
-from llmlog_consumer.dead_letters.letter import PREFIX
+from llmlog_consumer.dead_letters.found import Found, found, name_of, position, second_of
+from llmlog_consumer.dead_letters.names import Names
 from llmlog_consumer.kafka_admin import KafkaAdmin
 from llmlog_schemas.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator
 
+    from llmlog_consumer.dead_letters.filters import Filter
     from llmlog_consumer.elastic import Elastic
     from llmlog_schemas.settings import Settings
 
-_CHUNK: Final = 1000
+CHUNK: Final = 1000
+
+_BUFFER_KBYTES: Final = 8 * 1024
+"""What librdkafka may fetch ahead: a look at letters is to stay small beside a broker."""
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
-    """A letter as it lies on the topic.
+class DeadLetters:
+    """The letters that are on the topic at the moment this is made, and no later ones.
 
-    Attributes:
-        topic: the dead-letter topic.
-        partition: of the letter itself.
-        offset: of the letter itself.
-        key: of the source record.
-        value: of the source record.
-        headers: ours, without their prefix; empty for a record that something else wrote.
-        timestamp_ms: of the letter.
-    """
-
-    topic: str
-    partition: int
-    offset: int
-    key: bytes | None
-    value: bytes | None
-    headers: Mapping[str, str]
-    timestamp_ms: int
-
-    @property
-    def coordinates(self) -> str:
-        """Where the letter lies: `topic/partition/offset`."""
-        return f"{self.topic}/{self.partition}/{self.offset}"
-
-    @property
-    def name(self) -> str:
-        """The source record's coordinates: letters of one name are one letter."""
-        source = [self.headers.get(part, "") for part in ("topic", "partition", "offset")]
-        return "/".join(source) if all(source) else self.coordinates
-
-    def as_json(self, *, recovered: bool) -> dict[str, Any]:
-        """Return what `pipeline dlq list --json` prints of it."""
-        h = self.headers
-        return {
-            "coordinates": self.coordinates,
-            "source": {
-                "topic": h.get("topic"),
-                "partition": _number(h.get("partition")),
-                "offset": _number(h.get("offset")),
-            },
-            "stage": h.get("stage"),
-            "disposition": h.get("disposition"),
-            "fingerprint": h.get("fingerprint"),
-            "exception": h.get("exception"),
-            "es": {
-                "status": _number(h.get("es.status")),
-                "type": h.get("es.type"),
-                "reason": h.get("es.reason"),
-                "caused_by": h.get("es.caused_by"),
-            }
-            if "es.status" in h
-            else None,
-            "document_id": h.get("document_id"),
-            "index": h.get("index"),
-            "model": h.get("model"),
-            "attempts": _number(h.get("attempts")),
-            "first_failed_at": h.get("first_failed_at"),
-            "last_failed_at": h.get("last_failed_at"),
-            "replay_count": _number(h.get("replay_count")) or 0,
-            "recovered": recovered,
-        }
-
-
-def letters(settings: Settings) -> Iterator[Found]:
-    """Yield every letter that is on the topic now, partition by partition.
+    Args:
+        settings: how to reach Kafka, and the topic's name.
+        since_ms: epoch milliseconds; letters that were written before are not read.
+        progress: told a step's name, how much of it is done, and its total.
 
     Raises:
         KafkaError: the topic is missing, or the broker refuses.
         KafkaUnreachable: no broker answers.
     """
-    admin = KafkaAdmin(settings)
-    topic = admin.require(settings.dlq_topic)
-    ranges = admin.watermarks(settings.dlq_topic, range(topic.partitions))
-    for chunk in topic_reader.read(settings, settings.dlq_topic, ranges):
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        since_ms: int | None = None,
+        progress: Callable[[str, int, int], None] | None = None,
+    ) -> None:
+        self._settings = settings
+        self._progress = progress
+        self.topic = settings.dlq_topic
+        admin = KafkaAdmin(settings)
+        partitions = range(admin.require(self.topic).partitions)
+        self._ranges = admin.watermarks(self.topic, partitions)
+        if since_ms is not None:
+            after = admin.offsets_at(self.topic, partitions, max(0, since_ms))
+            self._ranges = {
+                p: (max(start, after.get(p, end)), end) for p, (start, end) in self._ranges.items()
+            }
+        self._superseded: set[int] | None = None
+        self._read = self._foreign = 0
+
+    @property
+    def suspicion(self) -> str:
+        """Say that the topic looks like none of dead letters; empty where it looks like one."""
+        self._find_superseded()
+        return suspicion(self.topic, self._read, self._foreign)
+
+    def messages(self, step: str = "reading letters") -> Iterator[list[Any]]:
+        """Yield everything, in chunks."""
+        total, done = sum(max(0, end - start) for start, end in self._ranges.values()), 0
+        for chunk in topic_reader.read(
+            self._settings, self.topic, self._ranges, buffer_kbytes=_BUFFER_KBYTES
+        ):
+            yield chunk
+            done += len(chunk)
+            if self._progress:
+                self._progress(step, done, total)
+
+    def newest(self, wanted: Filter, *, content: bool = False) -> Iterator[Found]:
+        """Yield the letters that speak for their name and are asked for, as they lie.
+
+        Args:
+            wanted: which ones.
+            content: with their keys, values and own headers.
+        """
+        superseded = self._find_superseded()
+        for chunk in self.messages():
+            for message in chunk:
+                if superseded and position(message) in superseded:
+                    continue
+                letter = found(message, content=content)
+                if wanted.takes(letter):
+                    yield letter
+
+    def _find_superseded(self) -> set[int]:
+        """Return the positions of letters that a newer one of their name speaks for.
+
+        Read before anything is shown: whether a letter is the newest is known at the end.
+        """
+        if self._superseded is None:
+            names, gone = Names(), set()
+            for chunk in self.messages("looking for doublets"):
+                for message in chunk:
+                    topic, partition, offset = name_of(message.headers(), message)
+                    self._foreign += topic is None
+                    former = names.column((topic, partition)).put(
+                        offset, second_of(message), position(message)
+                    )
+                    if former is not None:
+                        gone.add(former)
+                self._read += len(chunk)
+            self._superseded = gone
+        return self._superseded
+
+
+def suspicion(topic: str, read: int, foreign: int) -> str:
+    """Say that a topic looks like none of dead letters; empty where it looks like one.
+
+    Args:
+        topic: its name.
+        read: records on it.
+        foreign: those without the headers of a letter.
+    """
+    if not read or foreign < read:
+        return ""
+    return (
+        f"{topic} looks like no dead-letter topic: none of its {read} records has the headers "
+        "of a letter (LLMLOG_DLQ_TOPIC names it)"
+    )
+
+
+def letters(settings: Settings) -> Iterator[Found]:
+    """Yield every letter that is on the topic now, partition by partition, without contents.
+
+    Raises:
+        KafkaError: the topic is missing, or the broker refuses.
+        KafkaUnreachable: no broker answers.
+    """
+    for chunk in DeadLetters(settings).messages():
         for message in chunk:
-            yield found(message)
+            yield found(message, content=False)
 
 
 def letter_at(settings: Settings, coordinates: str) -> Found:
@@ -121,14 +162,12 @@ def letter_at(settings: Settings, coordinates: str) -> Found:
         raise ConfigurationError(f"{topic} has no partition {where[0]}")
     start, end = admin.watermarks(topic, [where[0]])[where[0]]
     if not start <= where[1] < end:
-        raise ConfigurationError(
-            f"nothing lies at {coordinates}: the partition holds offsets {start} to {end - 1}"
-        )
-    with topic_reader.assigned(settings, topic, {where[0]: where[1]}) as consumer:
-        for message in consumer.consume(1, topic_reader.SILENCE):
-            if message.error() is None and message.offset() == where[1]:
-                return found(message)
-    raise ConfigurationError(f"nothing lies at {coordinates}")
+        holds = f"holds offsets {start} to {end - 1}" if end > start else "is empty"
+        raise ConfigurationError(f"nothing lies at {coordinates}: the partition {holds}")
+    message = topic_reader.one(settings, topic, *where)
+    if message is None:
+        raise ConfigurationError(f"nothing lies at {coordinates}")
+    return found(message)
 
 
 def newest_of_each(found_letters: Iterable[Found]) -> list[Found]:
@@ -138,44 +177,38 @@ def newest_of_each(found_letters: Iterable[Found]) -> list[Found]:
         earlier = by_name.get(letter.name)
         if earlier is None or letter.timestamp_ms >= earlier.timestamp_ms:
             by_name[letter.name] = letter
-    return sorted(by_name.values(), key=lambda letter: letter.timestamp_ms, reverse=True)
+    return newest_first(by_name.values())
+
+
+def newest_first(some: Iterable[Found], limit: int | None = None) -> list[Found]:
+    """Sort letters, newest first; with a limit no more than that are ever held."""
+    if limit is None:
+        return sorted(some, key=_age, reverse=True)
+    return heapq.nlargest(limit, some, key=_age)
+
+
+def _age(letter: Found) -> tuple[int, int, int]:
+    return letter.timestamp_ms, letter.offset, letter.partition
 
 
 def recovered(elastic: Elastic, some: Iterable[Found]) -> set[str]:
     """Return the names of those letters whose document exists after all."""
-    targets = [
+    targets = (
         (letter.name, letter.headers["index"], letter.headers["document_id"])
         for letter in some
         if letter.headers.get("index") and letter.headers.get("document_id")
-    ]
+    )
     names: set[str] = set()
-    for start in range(0, len(targets), _CHUNK):
-        chunk = targets[start : start + _CHUNK]
-        docs = [{"_index": index, "_id": doc_id, "_source": False} for _, index, doc_id in chunk]
-        answer = elastic.demand("POST", "/_mget", body={"docs": docs})
-        names |= {
-            name
-            for (name, _, _), doc in zip(chunk, answer["docs"], strict=True)
-            if doc.get("found")
-        }
+    while chunk := list(islice(targets, CHUNK)):
+        found_ids = existing(elastic, [(index, doc_id) for _, index, doc_id in chunk])
+        names |= {name for name, index, doc_id in chunk if (index, doc_id) in found_ids}
     return names
 
 
-def found(message: Any) -> Found:
-    """Read a message of the dead-letter topic, whoever wrote it."""
-    headers = {
-        name.removeprefix(PREFIX): (value or b"").decode("utf-8", "replace")
-        for name, value in message.headers() or []
-        if name.startswith(PREFIX)
-    }
-    return Found(
-        message.topic(), message.partition(), message.offset(), message.key(), message.value(),
-        headers, message.timestamp()[1],
-    )  # fmt: skip
-
-
-def _number(text: str | None) -> int | None:
-    try:
-        return int(text or "")
-    except ValueError:
-        return None
+def existing(elastic: Elastic, some: list[tuple[str, str]]) -> set[tuple[str, str]]:
+    """Return those of up to `CHUNK` (index, id) pairs that are documents."""
+    if not some:
+        return set()
+    docs = [{"_index": index, "_id": doc_id, "_source": False} for index, doc_id in some]
+    answer = elastic.demand("POST", "/_mget", body={"docs": docs})
+    return {pair for pair, doc in zip(some, answer["docs"], strict=True) if doc.get("found")}

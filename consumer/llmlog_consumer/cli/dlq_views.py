@@ -1,0 +1,134 @@
+"""Letters as a person sees them: tables, histograms and pages, for a width of characters."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import textwrap
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from llmlog_consumer.cli.common import printable
+from llmlog_consumer.dead_letters.content import hex_dump
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+WIDE: Final = 120
+"""Characters from which on a table has all its columns."""
+MOST_BARS: Final = 24
+MOST_ROWS: Final = 10
+
+
+class View(NamedTuple):
+    """A table, and the column that is cut to fit."""
+
+    headings: Sequence[str]
+    rows: Sequence[Sequence[object]]
+    cut: str | None = None
+
+
+def width() -> int | None:
+    """Return the terminal's; None where stdout is none."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def listed(letters: Iterable[dict[str, Any]], columns: int | None) -> View:
+    """Return `pipeline dlq list`; columns is the width, None for everything."""
+    rows: list[tuple[object, ...]] = []
+    wide = columns is None or columns >= WIDE
+    for letter in letters:
+        at, cause = (letter["last_failed_at"] or "")[:19], _cause(letter)
+        recovered = {True: "yes", False: "no", None: "?"}[letter["recovered"]]
+        if wide:
+            rows.append((letter["coordinates"], at or None, letter["stage"], cause,
+                         letter["fingerprint"], letter["replay_count"], recovered))  # fmt: skip
+        else:
+            rows.append((letter["coordinates"], at[5:16] or None, letter["fingerprint"],
+                         recovered, cause))  # fmt: skip
+    if wide:
+        headings = ("coordinates", "failed at", "stage", "cause", "fingerprint", "replays",
+                    "recovered")  # fmt: skip
+        return View(headings, rows, "cause")
+    return View(("coordinates", "failed at", "fingerprint", "ok", "cause"), rows, "cause")
+
+
+def causes(stats: dict[str, Any], columns: int | None) -> View:
+    """Return the first table of `pipeline dlq stats`."""
+    wide = columns is None or columns >= WIDE
+    rows: list[tuple[object, ...]] = []
+    for row in stats["fingerprints"]:
+        first, last = row["first_seen"] or "-", row["last_seen"] or "-"
+        said = ": ".join(filter(None, (row["type"], row["reason"])))
+        if wide:
+            rows.append((row["count"], row["fingerprint"], row["stage"], first[:19], last[:19],
+                         row["example"], said))  # fmt: skip
+        else:
+            rows.append((row["count"], row["fingerprint"], row["stage"], last[5:16], said))
+    if wide:
+        headings = ("letters", "fingerprint", "stage", "first seen", "last seen", "example",
+                    "cause")  # fmt: skip
+        return View(headings, rows, "cause")
+    return View(("letters", "fingerprint", "stage", "last seen", "cause"), rows, "cause")
+
+
+def breakdown(stats: dict[str, Any], name: str, plural: str) -> View:
+    """Return the counts by stage, index or model, the largest first."""
+    rows = [(row["count"], row[name]) for row in stats[plural]]
+    if len(rows) > MOST_ROWS:
+        left = sum(int(count) for count, _ in rows[MOST_ROWS:])
+        rows = [*rows[:MOST_ROWS], (left, f"({len(rows) - MOST_ROWS} others)")]
+    return View(("letters", name), rows)
+
+
+def histogram(stats: dict[str, Any], columns: int) -> list[str]:
+    """Return a bar for each of the newest hours that have letters."""
+    hours = stats["hours"][-MOST_BARS:]
+    most = max((row["count"] for row in hours), default=0)
+    digits = len(str(most))
+    room = max(10, min(columns, 100) - 19 - digits)
+    lines = []
+    for row in hours:
+        bar = "█" * max(1, round(room * row["count"] / most))
+        lines.append(f"{(row['hour'] or '-')[:16]}  {row['count']:>{digits}} {bar}")
+    if len(stats["hours"]) > len(hours):
+        lines.insert(0, f"({len(stats['hours']) - len(hours)} earlier hours: --json has them)")
+    return lines
+
+
+def page(shown: dict[str, Any], columns: int | None) -> list[str]:
+    """Return `pipeline dlq show`: a line for each thing that is known."""
+    lines: list[str] = []
+    for key, value in shown.items():
+        if key == "value_hex":
+            lines += ["value:", *(f"  {line}" for line in hex_dump(value))] if value else []
+        elif isinstance(value, dict):
+            lines.append(f"{key}:")
+            for inner, item in value.items():
+                lines += _wrapped(f"  {inner}: ", _readable(item), columns)
+        else:
+            lines += _wrapped(f"{key}: ", _readable(value), columns)
+    return lines
+
+
+def _wrapped(label: str, text: str, columns: int | None) -> list[str]:
+    if columns is None:
+        return [label + text]
+    return textwrap.wrap(
+        text, columns, initial_indent=label, subsequent_indent=" " * 4, break_on_hyphens=False
+    ) or [label]
+
+
+def _readable(value: Any) -> str:
+    if isinstance(value, (dict, list)):
+        ascii_only = not (sys.stdout.encoding or "").lower().startswith("utf")
+        return printable(json.dumps(value, ensure_ascii=ascii_only))
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "-" if value is None else printable(" ".join(str(value).split()))
+
+
+def _cause(letter: dict[str, Any]) -> str:
+    es = letter["es"] or {}
+    said = ": ".join(filter(None, (es.get("type"), es.get("reason"))))
+    return said or letter["exception"] or "-"

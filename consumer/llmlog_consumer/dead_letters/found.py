@@ -1,0 +1,175 @@
+"""A letter as it lies on the topic, whoever wrote it. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from llmlog_consumer.dead_letters import headers as of_letters
+from llmlog_consumer.dead_letters.letter import PREFIX
+from llmlog_consumer.dead_letters.names import LARGEST
+from llmlog_consumer.dead_letters.reasons import redacted
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from llmlog_consumer.dead_letters.headers import Raw
+
+_TOPIC, _PARTITION, _OFFSET = (f"{PREFIX}{name}" for name in ("topic", "partition", "offset"))
+_PARTITION_BITS: Final = 15
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A letter as it lies on the topic.
+
+    Attributes:
+        topic: the dead-letter topic.
+        partition: of the letter itself.
+        offset: of the letter itself.
+        key: of the source record.
+        value: of the source record.
+        headers: ours, without their prefix; empty for a record that something else wrote.
+        timestamp_ms: of the letter.
+        own: the source record's headers.
+        writer: `pipeline`, `connect`, or empty where nobody can tell.
+    """
+
+    topic: str
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    headers: Mapping[str, str]
+    timestamp_ms: int
+    own: tuple[Raw, ...] = ()
+    writer: str = ""
+
+    @property
+    def coordinates(self) -> str:
+        """Where the letter lies: `topic/partition/offset`."""
+        return f"{self.topic}/{self.partition}/{self.offset}"
+
+    @property
+    def name(self) -> str:
+        """The source record's coordinates: letters of one name are one letter."""
+        source = [self.headers.get(part, "") for part in ("topic", "partition", "offset")]
+        return "/".join(source) if all(source) else self.coordinates
+
+    @property
+    def source(self) -> tuple[str, int, int]:
+        """The source record's coordinates; the letter's own where it does not say them."""
+        topic = self.headers.get("topic")
+        partition = number(self.headers.get("partition"))
+        offset = number(self.headers.get("offset"))
+        if not topic or partition is None or offset is None or min(partition, offset) < 0:
+            return self.topic, self.partition, self.offset
+        return topic, partition, offset
+
+    @property
+    def fingerprint(self) -> str:
+        """The cause's short name."""
+        return of_letters.fingerprint(self.headers)
+
+    @property
+    def replays(self) -> int:
+        """How often it was replayed and died again."""
+        return max(0, number(self.headers.get("replay_count")) or 0)
+
+    @property
+    def truncated(self) -> bool:
+        """Tell whether the value is only the beginning of the source's."""
+        return "truncated.length" in self.headers
+
+    def as_json(self, *, recovered: bool | None, show_content: bool = False) -> dict[str, Any]:
+        """Return what `pipeline dlq list --json` prints of it.
+
+        Args:
+            recovered: whether its document exists; None where that is not known.
+            show_content: leave values in reasons.
+        """
+        h = self.headers
+
+        def said(name: str) -> str | None:
+            text = h.get(name)
+            return text if text is None or show_content else redacted(text)
+
+        return {
+            "coordinates": self.coordinates,
+            "source": {
+                "topic": h.get("topic"),
+                "partition": number(h.get("partition")),
+                "offset": number(h.get("offset")),
+            },
+            "stage": h.get("stage"),
+            "disposition": h.get("disposition"),
+            "fingerprint": self.fingerprint,
+            "exception": said("exception"),
+            "es": {
+                "status": number(h.get("es.status")),
+                "type": h.get("es.type"),
+                "reason": said("es.reason"),
+                "caused_by": said("es.caused_by"),
+            }
+            if "es.status" in h
+            else None,
+            "document_id": h.get("document_id"),
+            "index": h.get("index"),
+            "model": h.get("model"),
+            "attempts": number(h.get("attempts")),
+            "first_failed_at": h.get("first_failed_at"),
+            "last_failed_at": h.get("last_failed_at"),
+            "replay_count": self.replays,
+            "recovered": recovered,
+        }
+
+
+def found(message: Any, *, content: bool = True) -> Found:
+    """Read a message of the dead-letter topic, whoever wrote it.
+
+    Args:
+        message: as consumed.
+        content: with its key, its value and its own headers.
+    """
+    read = of_letters.read(message.headers())
+    return Found(
+        message.topic(), message.partition(), message.offset(),
+        message.key() if content else None, message.value() if content else None,
+        read.ours, message.timestamp()[1], read.own if content else (), read.writer,
+    )  # fmt: skip
+
+
+def number(text: str | None) -> int | None:
+    """Read a number that anybody may have written."""
+    try:
+        return int(text or "")
+    except ValueError:
+        return None
+
+
+def name_of(headers: list[Raw] | None, message: Any) -> tuple[object, object, int]:
+    """Return topic, partition and offset of a letter's source, in whatever spelling is cheap.
+
+    The letter's own where it does not say them: such a letter has no other of its name.
+    """
+    ours = dict(headers) if headers else {}
+    try:
+        offset = int(ours[_OFFSET] or "")
+        if 0 <= offset <= LARGEST and ours[_TOPIC] and ours[_PARTITION]:
+            return ours[_TOPIC], ours[_PARTITION], offset
+    except (KeyError, ValueError):
+        said = of_letters.read(headers).ours
+        offset_said = number(said.get("offset"))
+        if offset_said is not None and 0 <= offset_said <= LARGEST and said.get("topic"):
+            return said["topic"].encode(), said.get("partition", "").encode(), offset_said
+    return None, message.partition(), message.offset()
+
+
+def position(message: Any) -> int:
+    """Return where a message lies on its topic, as one number."""
+    return int(message.partition() | message.offset() << _PARTITION_BITS)
+
+
+def second_of(message: Any) -> int:
+    """Return the epoch second of a message, within what 32 bits hold."""
+    return int(min(max(0, message.timestamp()[1]) // 1000, 0xFFFFFFFF))

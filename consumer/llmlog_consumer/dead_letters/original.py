@@ -1,0 +1,50 @@
+"""Re-reads the source record of a letter that was truncated, while its topic still has it."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from llmlog_consumer import topic_reader
+from llmlog_consumer.kafka_admin import KafkaAdmin
+from llmlog_schemas.errors import PipelineError
+
+if TYPE_CHECKING:
+    from llmlog_consumer.dead_letters.found import Found
+    from llmlog_schemas.settings import Settings
+
+
+class GoneError(Exception):
+    """The original cannot be had; the text says why."""
+
+
+def whole(settings: Settings, letter: Found) -> Found:
+    """Return the letter with its source's whole value; itself where nothing was cut off.
+
+    Raises:
+        GoneError: the source has it no more, or has something else in its place.
+        KafkaUnreachable: no broker answers.
+    """
+    if not letter.truncated:
+        return letter
+    topic, partition, offset = letter.source
+    where = f"{topic}/{partition}/{offset}"
+    try:
+        admin = KafkaAdmin(settings)
+        if topic == letter.topic or not 0 <= partition < admin.require(topic).partitions:
+            raise GoneError(f"{where} is no place on a source topic")
+        start, end = admin.watermarks(topic, [partition])[partition]
+        if not start <= offset < end:
+            raise GoneError(f"{where} is not retained: the log holds offsets from {start}")
+        record = topic_reader.one(settings, topic, partition, offset)
+    except PipelineError as error:
+        raise GoneError(f"{where}: {error}") from None
+    value = record.value() if record is not None else None
+    if value is None or hashlib.sha256(value).hexdigest() != letter.headers.get("truncated.sha256"):
+        raise GoneError(f"{where} holds another record now: its sha256 is not the letter's")
+    return replace(letter, value=value, headers=_uncut(letter))
+
+
+def _uncut(letter: Found) -> dict[str, str]:
+    return {k: v for k, v in letter.headers.items() if not k.startswith("truncated.")}
