@@ -14,6 +14,8 @@ from support.payloads import payload
 
 PARTITIONS = 8
 _DISTINCT = 2_000
+_LETTERS = "etaoinshrdlucmfwypvbgkjqxz"
+"""From the most to the least frequent."""
 
 
 def values(size: int, count: int):
@@ -39,7 +41,7 @@ def _prose(seed: int, length: int) -> str:
     """Return text that compresses about as well as prose does."""
     pick = random.Random(seed)
     words = (
-        "".join(pick.choices("etaoinshrdlucmfwypvbgkjqxz", weights=range(26, 0, -1), k=pick.randint(2, 9)))
+        "".join(pick.choices(_LETTERS, weights=range(len(_LETTERS), 0, -1), k=pick.randint(2, 9)))
         for _ in range(max(length, 0) // 3 + 1)
     )
     return " ".join(words)[: max(length, 0)]
