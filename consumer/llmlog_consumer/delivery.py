@@ -21,6 +21,7 @@ from llmlog_consumer.batch import Batch, BatchBuilder, Operation
 from llmlog_consumer.breaker import ALERT, Breaker, Phase, Share
 from llmlog_consumer.concurrency import Window
 from llmlog_consumer.dead_letters.letter import Cause, Ending, Stage, es_cause
+from llmlog_consumer.dead_letters.reasons import redacted
 from llmlog_consumer.dead_letters.writer import Letter
 from llmlog_consumer.document import ExpiredError, TransformError, check_parts
 from llmlog_consumer.outcome import Disposition, Verdict
@@ -462,7 +463,7 @@ class Delivery:
         )
         if self._breaker.open and not was_open:
             log.error("flood breaker tripped: records are held, none is lost", why=self.flood,
-                      said=cause.said[:300])  # fmt: skip
+                      said=redacted(cause.said)[:300])  # fmt: skip
         if withheld:
             return
 
@@ -475,7 +476,8 @@ class Delivery:
             "dead letter",
             stage=str(cause.stage),
             fingerprint=cause.fingerprint,
-            why=cause.said[:300],
+            why=redacted(cause.said)[:300],
+            see=f"pipeline dlq list --fingerprint {cause.fingerprint}",
             record=f"{record.topic()}/{record.partition()}/{record.offset()}",
         )
         if self._breaker.share > ALERT:

@@ -28,12 +28,14 @@ from llmlog_consumer.cli.dlq_options import (
     ContentOption,
     FingerprintOption,
     IndexOption,
+    LimitOption,
     ModelOption,
     PartitionOption,
     ReasonOption,
     StageOption,
     chosen,
 )
+from llmlog_consumer.cli.dlq_replay import OptionalTopic, replay_letters
 from llmlog_consumer.dead_letters import reader
 from llmlog_consumer.dead_letters.content import Contents
 from llmlog_consumer.dead_letters.stats import Stats
@@ -47,10 +49,7 @@ if TYPE_CHECKING:
     from llmlog_consumer.dead_letters.found import Found
 
 app = typer.Typer(help="Inspect dead letters and replay them.", no_args_is_help=True)
-
-LimitOption = Annotated[
-    int | None, typer.Option("--limit", metavar="N", min=1, help="At most so many.")
-]
+app.command("replay", cls=OptionalTopic)(replay_letters)
 
 
 @app.command("list")
@@ -209,7 +208,7 @@ class _Recovered:
         self._elastic: Elastic | None = Elastic(settings, timeout=30)
 
     def of(self, letters: Iterator[Found]) -> Iterator[tuple[Found, bool | None]]:
-        for chunk in _chunks(letters):
+        for chunk in reader.chunks(letters):
             names = self._ask(chunk)
             for letter in chunk:
                 yield letter, None if names is None else letter.name in names
@@ -223,22 +222,6 @@ class _Recovered:
             complain(f"cannot tell which letters are recovered: {error}")
             self._elastic = None
             return None
-
-
-_CHUNK_BYTES = 4 * 1024 * 1024
-
-
-def _chunks(letters: Iterator[Found]) -> Iterator[list[Found]]:
-    chunk: list[Found] = []
-    size = 0
-    for letter in letters:
-        chunk.append(letter)
-        size += len(letter.value or b"")
-        if len(chunk) >= reader.CHUNK or size >= _CHUNK_BYTES:
-            yield chunk
-            chunk, size = [], 0
-    if chunk:
-        yield chunk
 
 
 @contextmanager

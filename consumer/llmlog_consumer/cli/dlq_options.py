@@ -33,6 +33,9 @@ ModelOption = Annotated[
     str | None,
     typer.Option("--model", metavar="MODEL", help="Only of this model; * for anything."),
 ]
+LimitOption = Annotated[
+    int | None, typer.Option("--limit", metavar="N", min=1, help="At most so many.")
+]
 ContentOption = Annotated[
     bool,
     typer.Option("--show-content", help="Print values, prompts, answers and metadata too."),

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from llmlog_consumer import topic_reader
+from llmlog_consumer.dead_letters import headers as of_letters
 from llmlog_consumer.kafka_admin import KafkaAdmin
 from llmlog_schemas.errors import PipelineError
 
@@ -40,10 +41,12 @@ def whole(settings: Settings, letter: Found) -> Found:
         record = topic_reader.one(settings, topic, partition, offset)
     except PipelineError as error:
         raise GoneError(f"{where}: {error}") from None
-    value = record.value() if record is not None else None
+    value = None if record is None else record.value()
     if value is None or hashlib.sha256(value).hexdigest() != letter.headers.get("truncated.sha256"):
         raise GoneError(f"{where} holds another record now: its sha256 is not the letter's")
-    return replace(letter, value=value, headers=_uncut(letter))
+    # Key and headers may have been cut as well.
+    own = of_letters.read(record.headers()).own
+    return replace(letter, key=record.key(), value=value, own=own, headers=_uncut(letter))
 
 
 def _uncut(letter: Found) -> dict[str, str]:

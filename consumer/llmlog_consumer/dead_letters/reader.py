@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from llmlog_schemas.settings import Settings
 
 CHUNK: Final = 1000
+CHUNK_BYTES: Final = 4 * 1024 * 1024
+"""Bounds of what is handled at once."""
 
 _BUFFER_KBYTES: Final = 8 * 1024
 """What librdkafka may fetch ahead: a look at letters is to stay small beside a broker."""
@@ -46,7 +48,7 @@ class DeadLetters:
         progress: Callable[[str, int, int], None] | None = None,
     ) -> None:
         self._settings = settings
-        self._progress = progress
+        self.progress = progress
         self.topic = settings.dlq_topic
         admin = KafkaAdmin(settings)
         partitions = range(admin.require(self.topic).partitions)
@@ -73,8 +75,8 @@ class DeadLetters:
         ):
             yield chunk
             done += len(chunk)
-            if self._progress:
-                self._progress(step, done, total)
+            if self.progress:
+                self.progress(step, done, total)
 
     def newest(self, wanted: Filter, *, content: bool = False) -> Iterator[Found]:
         """Yield the letters that speak for their name and are asked for, as they lie.
@@ -189,6 +191,20 @@ def newest_first(some: Iterable[Found], limit: int | None = None) -> list[Found]
 
 def _age(letter: Found) -> tuple[int, int, int]:
     return letter.timestamp_ms, letter.offset, letter.partition
+
+
+def chunks(letters: Iterable[Found], most: int = CHUNK) -> Iterator[list[Found]]:
+    """Yield letters in lists, bounded by number and bytes."""
+    chunk: list[Found] = []
+    size = 0
+    for letter in letters:
+        chunk.append(letter)
+        size += len(letter.value or b"")
+        if len(chunk) >= most or size >= CHUNK_BYTES:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk
 
 
 def recovered(elastic: Elastic, some: Iterable[Found]) -> set[str]:
