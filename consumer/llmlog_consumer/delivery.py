@@ -40,6 +40,11 @@ log = structlog.get_logger("llmlog.delivery")
 
 MAX_REFUSALS: Final = 6
 """Attempts that end in an answer which a retry rarely mends, before the next measure."""
+MAX_PUSH_BACKS: Final = 4
+"""Attempts that are pushed back before a request is halved: it may be too much for any node,
+which 9.x does not tell, as it counts a request piece by piece."""
+SMALL: Final = 64 * 1024
+"""Bytes of a request that is not halved for being pushed back."""
 MOST_FAILING: Final = 0.01
 FEW_FAILING: Final = 10
 """More documents than both, failing with a 5xx of their own: the server's fault, not theirs."""
@@ -336,6 +341,13 @@ class Delivery:
             batch.not_before = time.monotonic() + delay
             if self.hold is not None and self.hold.probe is answered.batch:
                 self._hold_on(batch, batch.not_before)
+            elif (
+                verdict.pushed_back
+                and batch.attempts % MAX_PUSH_BACKS == 0
+                and batch.size > SMALL
+                and len(batch.operations) > 1
+            ):
+                self._ready.extend(batch.halves())
             else:
                 self._ready.append(batch)
             self._say("retry", "waiting for Elasticsearch", why=detail)

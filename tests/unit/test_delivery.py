@@ -251,6 +251,14 @@ def test_a_request_too_large_is_halved_and_the_ceiling_is_remembered(monkeypatch
     assert rig.delivery._builder.max_bytes < 60 * 2000
 
 
+def test_a_request_that_is_pushed_back_again_and_again_is_halved(monkeypatch, values):
+    rig = Rig(monkeypatch, always(GOOD), [encoded(n) for n in range(200)], whole=[BUSY] * 4)
+    rig.take_all()
+    rig.until_settled()
+    assert [len(request) for request in rig.server.requests] == [200] * 4 + [100, 100]
+    assert rig.counts[Outcome.INDEXED] == 200
+
+
 def test_a_document_too_large_by_itself_is_a_letter(monkeypatch, values):
     rig = Rig(monkeypatch, always(GOOD), values[:1], whole=[(413, {})])
     rig.take_all()
