@@ -126,7 +126,10 @@ class LetterWriter:
         if error is not None:
             self._failed(letter, error)
             return
-        self.refusal = ""
+        if self.refusal:
+            self.refusal = ""
+            for waiting in self._waiting:  # what one letter passes, the others may pass too
+                waiting.not_before = 0.0
         letter.settled()
 
     def _failed(self, letter: Letter, error: KafkaError) -> None:
