@@ -80,7 +80,8 @@ def test_dead_letter_topic_refuses(arena: Arena, pipeline: Pipeline) -> None:
         resource = ConfigResource(
             ResourceType.TOPIC, f"{pipeline.topic}.dlq", incremental_configs=[entry]
         )
-        run.admin().incremental_alter_configs([resource])[resource].result(30)
+        admin = run.admin()  # kept until it has answered
+        admin.incremental_alter_configs([resource])[resource].result(30)
 
     def fault(run: Run) -> None:
         limit(run, 100)
