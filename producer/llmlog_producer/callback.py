@@ -21,15 +21,20 @@ from typing import Any, Final
 
 from litellm.integrations.custom_logger import CustomLogger
 
-from llmlog_producer.publisher import Captured, Publisher
+from llmlog_producer.event import Captured
+from llmlog_producer.publisher import Publisher
 from llmlog_producer.quiet_log import QuietLog, spelt
 from llmlog_producer.snapshot import snapshot
 from llmlog_producer.stats import Stats
+from llmlog_producer.termination import before_sigterm
 from llmlog_schemas.errors import ConfigurationError
 from llmlog_schemas.settings import Settings, load
 
 EXIT_FLUSH_SECONDS: Final = 10.0
 """How long an interpreter that ends waits for what is unsent."""
+
+SIGTERM_SECONDS: Final = 2.0
+"""How long a process that a SIGTERM ends at once waits for its journal."""
 
 _MODEL_MAP: Final = frozenset({"model_map_information"})
 
@@ -50,6 +55,8 @@ class LLMLogHandler(CustomLogger):  # type: ignore[misc]  # litellm ships no typ
         self._settings = self._load()
         atexit.register(self._at_exit)
         os.register_at_fork(after_in_child=self._begin)
+        if self._settings is not None and self._settings.journal != "off":
+            before_sigterm(self._on_sigterm)
         # In a proxy's worker: connect now, so that a SIGTERM soon after the first request, which
         # runs no exit handler there, does not meet an event that waits for a connection.
         if _in_event_loop():
@@ -63,6 +70,8 @@ class LLMLogHandler(CustomLogger):  # type: ignore[misc]  # litellm ships no typ
         self._ends_by: float | None = None
         # A parent's client has no threads here: it can neither be used nor be taken down.
         self._inherited, self._publisher = self._publisher, None
+        if self._inherited is not None:
+            self._inherited.abandon()
 
     def log_success_event(
         self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any
@@ -101,7 +110,7 @@ class LLMLogHandler(CustomLogger):  # type: ignore[misc]  # litellm ships no typ
         """Flush and end the background thread; a later event starts it again.
 
         Returns:
-            Events left unsent.
+            Events left unsent; those in the journal are sent by the next process.
         """
         with self._lock:
             publisher, self._publisher = self._publisher, None
@@ -152,8 +161,8 @@ class LLMLogHandler(CustomLogger):  # type: ignore[misc]  # litellm ships no typ
             )
             if self._ends_by is not None:
                 left = max(0.0, self._ends_by - time.monotonic())
-                if unsent := publisher.flush(left):
-                    self._log(logging.ERROR, "unsent", f"ended with {unsent} events unsent")
+                if lost := publisher.leave(left):
+                    self._log(logging.ERROR, "unsent", f"ended with {lost} events unsent")
         except Exception as error:  # noqa: BLE001 - nothing may reach the gateway
             self._stats.add("dropped_unreadable")
             self._stats.add("accepted")
@@ -176,6 +185,11 @@ class LLMLogHandler(CustomLogger):  # type: ignore[misc]  # litellm ships no typ
                     # Children of multiprocessing end without atexit before Python 3.13.
                     multiprocessing.util.Finalize(None, self._at_exit, exitpriority=0)
             return self._publisher
+
+    def _on_sigterm(self, *, last: bool) -> None:
+        """Have everything in the journal; wait for it where the process ends right after."""
+        if (publisher := self._publisher) is not None:
+            publisher.journal_first(SIGTERM_SECONDS if last else 0.0)
 
     def _at_exit(self) -> None:
         """Flush; from here on every hook sends by itself.

@@ -3,53 +3,55 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass, field
+from typing import Final
 
-COUNTERS = (
-    "accepted", "delivered", "dropped_no_payload", "dropped_unreadable", "dropped_queue_full",
-    "dropped_disabled", "failed", "cut",
-)  # fmt: skip
+COUNTERS: Final = {
+    "accepted": "Payloads that the hook took.",
+    "recovered": "Events taken over from the journal of a dead process.",
+    "delivered": "Events that every in-sync replica acknowledged.",
+    "failed": "Events that Kafka refuses whatever is done.",
+    "cut": "Events of which a large part was replaced by a marker.",
+    "journaled": "Events that were written to the journal.",
+    "journal_torn": "Files of dead processes whose last, unfinished event was cut off.",
+    "journal_damaged": "Places in the journal, or events, that cannot be read.",
+    "dropped_no_payload": "Hooks called with None or no dict in the payload's place.",
+    "dropped_unreadable": "Payloads that could not be converted.",
+    "dropped_queue_full": "Payloads that came while memory and journal had no room.",
+    "dropped_disabled": "Payloads that came while wrong settings had the handler disabled.",
+    "producer_rebuilt": "Fatal errors of the Kafka client, each answered by a new one.",
+}
+"""Every counter and what it counts; also the help texts of the metrics."""
+
+_CAME: Final = ("accepted", "recovered")
+_WENT: Final = ("delivered", "failed", "dropped_unreadable")
 
 
-@dataclass
 class Stats:
-    """Numbers since the process began; read them with `snapshot`.
+    """Numbers since the process began.
 
-    accepted = delivered + failed + dropped_unreadable + pending, at all times.
+    accepted + recovered = delivered + failed + dropped_unreadable + pending, at all times.
     """
 
-    accepted: int = 0
-    """Payloads that the hook queued."""
-    delivered: int = 0
-    """Events that every in-sync replica acknowledged."""
-    failed: int = 0
-    """Events that Kafka refused for good."""
-    cut: int = 0
-    """Events whose largest parts were replaced by a marker to fit the topic."""
-    dropped_no_payload: int = 0
-    """Hooks called with None or no dict in the payload's place."""
-    dropped_unreadable: int = 0
-    """Payloads that could not be converted."""
-    dropped_queue_full: int = 0
-    """Payloads that came while the memory bound was reached."""
-    dropped_disabled: int = 0
-    """Payloads that came while wrong settings had the handler disabled."""
-    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._values = dict.fromkeys(COUNTERS, 0)
 
     def add(self, counter: str, number: int = 1) -> None:
         """Add to one of `COUNTERS`; hooks and delivery reports call it from several threads."""
         with self._lock:
-            setattr(self, counter, getattr(self, counter) + number)
+            self._values[counter] += number
 
     @property
     def pending(self) -> int:
-        """Events accepted and not yet settled."""
+        """Events taken and not yet settled."""
         with self._lock:
-            return self.accepted - self.delivered - self.failed - self.dropped_unreadable
+            return self._pending()
 
     def snapshot(self) -> dict[str, int]:
         """Return all counters, and `pending`."""
-        pending = self.pending
         with self._lock:
-            values = {name: getattr(self, name) for name in COUNTERS}
-        return {**values, "pending": pending}
+            return {**self._values, "pending": self._pending()}
+
+    def _pending(self) -> int:
+        values = self._values
+        return sum(values[name] for name in _CAME) - sum(values[name] for name in _WENT)

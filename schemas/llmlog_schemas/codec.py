@@ -92,6 +92,21 @@ class Encoder:
         fastavro.schemaless_writer(out, self._schema, event)
         return out.getvalue()
 
+    def reframed(self, value: bytes) -> bytes:
+        """Return a value of single-object encoding, of any version, in this encoder's framing.
+
+        Raises:
+            DecodeError: it is no such value.
+        """
+        found, start = wire.read_header(value)
+        if not isinstance(found, wire.Fingerprint) or found not in _published():
+            raise DecodeError("no event in single-object encoding of a version known here")
+        if self._header.startswith(wire.SINGLE_OBJECT_MAGIC):
+            return value
+        if found == current_fingerprint():
+            return self._header + value[start:]
+        return self.encode(Decoder().decode(value))
+
 
 class Decoder:
     """Kafka values to events.

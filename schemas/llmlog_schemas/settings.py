@@ -12,7 +12,7 @@ import re
 import tomllib
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from pydantic import (
     BeforeValidator,
@@ -136,6 +136,12 @@ class Settings(BaseSettings):
     schema_registry_username: str | None = None
     schema_registry_password: SecretStr | None = None
     schema_registry_ca_certs: Path | None = None
+
+    journal: Literal["spill", "always", "off"] = "spill"
+    """What the gateway writes to disk: what Kafka cannot take at once, every event, nothing."""
+    journal_dir: Path | None = None
+    """Default: `llmlog-pipeline/journal` in the user's state folder."""
+    journal_max_bytes: Bytes = 1 << 30
 
     search_text: bool = True
     """Extract the text of prompt and answer into fields for full-text search."""

@@ -69,7 +69,10 @@ def scripts(
     (closed,) = free_ports(1)
     special = {
         "wrong settings": {"LLMLOG_BOGUS": "1"},
-        "no Kafka": {"LLMLOG_KAFKA_BOOTSTRAP_SERVERS": f"127.0.0.1:{closed}"},
+        "no Kafka": {
+            "LLMLOG_KAFKA_BOOTSTRAP_SERVERS": f"127.0.0.1:{closed}",
+            "LLMLOG_JOURNAL": "off",
+        },
     }
 
     def run(name: str, source: str) -> subprocess.CompletedProcess[str]:
@@ -219,7 +222,7 @@ def test_wrong_settings_are_one_line_and_the_calls_go_on(scripts: Scripts) -> No
     assert said["stats"]["accepted"] == 0
 
 
-def test_no_kafka_costs_the_events_and_says_so(scripts: Scripts) -> None:
+def test_no_kafka_and_no_journal_cost_the_events_and_say_so(scripts: Scripts) -> None:
     said = scripts.said("no Kafka")
     assert said["answers"] == ["hi", "hi"]
     assert said["stats"]["accepted"] == said["stats"]["pending"] == 2

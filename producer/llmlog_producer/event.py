@@ -1,0 +1,107 @@
+"""Turns a captured payload into the value that is journaled and produced."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from llmlog_producer.journal import KEY_BYTES
+from llmlog_producer.snapshot import size_of
+from llmlog_schemas.codec import Decoder, Encoder
+from llmlog_schemas.json_form import plain
+from llmlog_schemas.kafka_clients import MAX_RECORD_BYTES
+from llmlog_schemas.payload import PayloadError, fit, to_event
+
+if TYPE_CHECKING:
+    from llmlog_producer.journal import Ref
+    from llmlog_producer.stats import Stats
+    from llmlog_schemas.records import LLMEvent
+    from llmlog_schemas.settings import Settings
+
+
+class Captured:
+    """One payload as the hook left it; `at` is in epoch seconds."""
+
+    __slots__ = ("at", "call_id", "payload", "size")
+
+    def __init__(self, payload: dict[Any, Any], call_id: str, at: float) -> None:
+        self.payload = payload
+        self.call_id = call_id
+        self.at = at
+        self.size = size_of(payload)
+
+
+class Item:
+    """One event on its way to Kafka.
+
+    Attributes:
+        body: event id and value in single-object encoding; empty where only the journal has it.
+        ref: where it lies in the journal.
+        sent: when it was handed to the Kafka client, by the monotonic clock.
+    """
+
+    __slots__ = ("body", "ref", "sent", "size")
+
+    def __init__(self, body: bytes, ref: Ref | None = None) -> None:
+        self.body = body
+        self.ref = ref
+        self.sent = 0.0
+        self.size = len(body)
+
+    @property
+    def key(self) -> bytes:
+        """The event id."""
+        return self.body[:KEY_BYTES]
+
+    @property
+    def value(self) -> bytes:
+        """The event, in single-object encoding."""
+        return self.body[KEY_BYTES:]
+
+
+class Preparer:
+    """Payloads to items; whatever must not leave the gateway is gone from them."""
+
+    def __init__(self, settings: Settings, stats: Stats) -> None:
+        self._settings = settings
+        self._stats = stats
+        # The journal outlives the settings: it holds the framing that needs no registry.
+        self._encoder = Encoder()
+
+    def __call__(self, captured: Captured) -> Item:
+        """Return the event, ready to be written.
+
+        Raises:
+            Exception: a payload that cannot be read; foreign objects raise what they like.
+        """
+        event = self._convert(captured)
+        value = self._encoder.encode(event)
+        if len(value) > MAX_RECORD_BYTES:
+            value = self._encoder.encode(fit(event, MAX_RECORD_BYTES // 2))
+            self._stats.add("cut")
+        return Item(event["event_id"].encode() + value)
+
+    def smaller(self, item: Item) -> Item | None:
+        """Return the event at half its size, or None where nothing is left to cut."""
+        event = Decoder().decode(item.value)
+        value = self._encoder.encode(fit(event, len(item.value) // 2))
+        if len(value) >= len(item.value):
+            return None
+        self._stats.add("cut")
+        return Item(item.key + value, item.ref)
+
+    def _convert(self, captured: Captured) -> LLMEvent:
+        def convert(payload: Any) -> LLMEvent:
+            return to_event(
+                payload,
+                call_id=captured.call_id,
+                captured_at=captured.at,
+                search_text=self._settings.search_text,
+                model_map_information=self._settings.model_map_information,
+            )
+
+        try:
+            return convert(captured.payload)
+        except PayloadError:
+            raise
+        except Exception:  # noqa: BLE001 - an object in it misbehaved: read it the careful way
+            return convert(plain(captured.payload))

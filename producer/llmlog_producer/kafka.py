@@ -1,0 +1,100 @@
+"""Owns the Kafka client of the gateway: made anew after fatal errors, one callback an event."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any
+
+from confluent_kafka import KafkaError, KafkaException, Producer
+
+from llmlog_schemas.errors import ConfigurationError
+from llmlog_schemas.kafka_clients import QUIET, producer_config
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from llmlog_producer.event import Item
+    from llmlog_schemas.settings import Settings
+
+
+class Client:
+    """A librdkafka producer; used by one thread at a time.
+
+    Args:
+        settings: as loaded.
+        on_report: told the outcome of each event, from within `poll`.
+
+    Attributes:
+        broken: a fatal error: nothing goes any more until `rebuild`.
+        down: no broker answers.
+
+    Raises:
+        ConfigurationError: librdkafka does not know a property, or not its value.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        on_report: Callable[[Item, KafkaError | None], None],
+        on_error: Callable[[KafkaError], None],
+    ) -> None:
+        self._topic = settings.topic
+        self._on_report = on_report
+        self._on_error = on_error
+        self._config = {**producer_config(settings), "error_cb": self._error}
+        self.broken = False
+        self.down = False
+        self._generation = 0
+        self._producer = self._new()
+
+    def _new(self) -> Any:
+        try:
+            return Producer(self._config, logger=QUIET)
+        except KafkaException as error:
+            raise ConfigurationError(f"Kafka settings: {error.args[0].str()}") from None
+
+    def topic_exists(self, timeout: float) -> bool:
+        """Look the topic up in the list of all: asking by its name could create it.
+
+        Raises:
+            KafkaException: no broker answers.
+        """
+        return self._topic in self._producer.list_topics(timeout=timeout).topics
+
+    def produce(self, item: Item, value: bytes) -> None:
+        """Hand one event over.
+
+        Raises:
+            BufferError: the client's own queue is full.
+            KafkaException: it will not take this event.
+        """
+        report = functools.partial(self._report, item, self._generation)
+        self._producer.produce(self._topic, value=value, key=item.key, on_delivery=report)
+
+    def poll(self, timeout: float) -> None:
+        """Serve reports and errors; wait for the first of them for `timeout` seconds."""
+        self._producer.poll(timeout)
+
+    def rebuild(self) -> None:
+        """Replace the client after a fatal error; what it had will not be reported."""
+        old, self._producer = self._producer, self._new()
+        self._generation += 1
+        self.broken = False
+        old.purge()
+
+    def _report(self, item: Item, generation: int, error: KafkaError | None, message: Any) -> None:
+        del message
+        if generation != self._generation:
+            return
+        if error is None:
+            self.down = False
+        elif error.fatal():
+            self.broken = True
+        self._on_report(item, error)
+
+    def _error(self, error: KafkaError) -> None:
+        if error.code() == KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001 - their public name
+            self.down = True
+        if error.fatal():
+            self.broken = True
+        self._on_error(error)

@@ -1,0 +1,214 @@
+"""What a gateway leaves behind when it or Kafka dies, and how the next process sends it."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from acceptance.gateway.proxy import VERSIONS, Proxy, offline, python_of
+from llmlog_local.kafka import KafkaServer
+from llmlog_local.ports import free_ports
+from llmlog_producer.event import Captured
+from llmlog_producer.publisher import Publisher
+from llmlog_producer.stats import Stats
+from llmlog_schemas.codec import Decoder
+from llmlog_schemas.settings import load
+from support.judge import read_all
+from support.payloads import payload
+from support.pipeline import base_environment, wait_until
+
+NEWEST = VERSIONS[-1]
+
+# Calls until it is killed; says after each call how many events the hook has taken.
+CALLS = """
+import logging
+import os
+import signal
+
+logging.basicConfig(format="%(levelname)s %(name)s %(message)s")
+import litellm
+from llmlog_producer.callback import handler
+
+litellm.callbacks = [handler]
+print("ready", flush=True)
+number = 0
+while True:
+    number += 1
+    litellm.completion(
+        model="openai/gpt-4o-mini", mock_response="hi",
+        messages=[{"role": "user", "content": f"call {number}"}],
+    )
+    print(handler.stats()["accepted"], flush=True)
+    if number == int(os.environ.get("STOP_AFTER", "0")):
+        break
+"""
+
+
+@pytest.fixture(scope="module")
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaServer]:
+    """A broker that these tests may stop."""
+    (port,) = free_ports(1)
+    with KafkaServer(tmp_path_factory.mktemp("kafka"), port) as server:
+        yield server
+
+
+@pytest.fixture
+def environment(kafka: KafkaServer, tmp_path: Path) -> dict[str, str]:
+    """Settings of a gateway with a topic and a spool folder of its own."""
+    admin = AdminClient({"bootstrap.servers": kafka.bootstrap_servers})
+    admin.create_topics([NewTopic(tmp_path.name, 3, 1)])[tmp_path.name].result(30)
+    return offline(
+        base_environment(
+            {
+                "LLMLOG_KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
+                "LLMLOG_TOPIC": tmp_path.name,
+                "LLMLOG_JOURNAL_DIR": str(tmp_path / "spool"),
+            }
+        )
+    )
+
+
+@pytest.fixture
+def no_kafka(environment: dict[str, str]) -> dict[str, str]:
+    """The same with a port on which nobody listens."""
+    (closed,) = free_ports(1)
+    return environment | {"LLMLOG_KAFKA_BOOTSTRAP_SERVERS": f"127.0.0.1:{closed}"}
+
+
+def contents(environment: dict[str, str]) -> list[str]:
+    """Return what was asked in each record on the topic, without doubles."""
+    records = read_all(environment["LLMLOG_KAFKA_BOOTSTRAP_SERVERS"], environment["LLMLOG_TOPIC"])
+    events = {record.key(): Decoder().decode(record.value()) for record in records}
+    return [json.loads(event["messages"])[0]["content"] for event in events.values()]
+
+
+def journal(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run `python -m llmlog_producer journal`."""
+    return subprocess.run(
+        [python_of(NEWEST), "-m", "llmlog_producer", "journal", *arguments],
+        env=environment, text=True, capture_output=True, timeout=60, check=False,
+    )  # fmt: skip
+
+
+def calls(environment: dict[str, str], folder: Path) -> subprocess.Popen[str]:
+    """Start a script that makes calls."""
+    with (folder / "stderr").open("w") as log:
+        return subprocess.Popen(
+            [python_of(NEWEST), "-c", CALLS], env=environment, cwd=folder, text=True,
+            stdout=subprocess.PIPE, stderr=log,
+        )  # fmt: skip
+
+
+def accepted_before(process: subprocess.Popen[str], number: int, end: signal.Signals) -> int:
+    """Let it take so many events, end it by a signal, return how many it had taken at least."""
+    assert process.stdout
+    accepted = 0
+    for line in process.stdout:
+        accepted = 0 if line == "ready\n" else int(line)
+        if accepted >= number:
+            break
+    process.send_signal(end)
+    lines = process.communicate(timeout=30)[0].splitlines()
+    assert process.returncode == -end
+    return max([accepted, *(int(line) for line in lines)])
+
+
+def test_kill_9_loses_nothing_that_the_hook_accepted(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    process = calls(environment | {"LLMLOG_JOURNAL": "always"}, tmp_path)
+    accepted = accepted_before(process, 50, signal.SIGKILL)
+    assert accepted >= 50
+    sent = journal(environment, "send")
+    assert sent.returncode == 0, sent.stderr
+    found = contents(environment)
+    # LiteLLM's threads report calls in any order.
+    assert len(found) == len(set(found)) >= accepted
+    assert json.loads(journal(environment, "show", "--json").stdout)["owners"] == []
+
+
+def test_a_sigterm_while_kafka_is_away_loses_nothing(
+    environment: dict[str, str], no_kafka: dict[str, str], tmp_path: Path
+) -> None:
+    accepted = accepted_before(calls(no_kafka, tmp_path), 20, signal.SIGTERM)
+    sent = journal(environment, "send")
+    assert sent.returncode == 0, sent.stderr
+    assert len(set(contents(environment))) >= accepted
+
+
+def test_what_a_script_could_not_send_the_next_one_sends(
+    environment: dict[str, str], no_kafka: dict[str, str], tmp_path: Path
+) -> None:
+    first = calls(no_kafka | {"STOP_AFTER": "3"}, tmp_path)
+    first.communicate(timeout=60)
+    assert first.returncode == 0
+    said = (tmp_path / "stderr").read_text()
+    assert "3 events are not sent yet: they are kept in" in said
+    assert "Traceback" not in said
+
+    refused = journal(no_kafka, "send", "--timeout", "1")
+    assert refused.returncode == 3
+    assert "3 events are still in the journal" in refused.stderr
+    shown = journal(no_kafka, "show")
+    assert shown.returncode == 0, shown.stderr
+    assert ": 3 events\n" in shown.stdout
+    assert " ended " in shown.stdout
+
+    sent = journal(environment, "send")
+    assert sent.stderr.endswith(f"3 events sent to {tmp_path.name}\n")
+    assert sorted(contents(environment)) == ["call 1", "call 2", "call 3"]
+    assert json.loads(journal(environment, "show", "--json").stdout)["owners"] == []
+
+
+def test_a_proxy_that_uvicorn_ends_leaves_everything_in_the_journal(
+    environment: dict[str, str], no_kafka: dict[str, str], tmp_path: Path
+) -> None:
+    proxy = Proxy(NEWEST, tmp_path, no_kafka)
+    try:
+        proxy.wait_ready()
+        for number in range(10):
+            body = {"model": "chat", "messages": [{"role": "user", "content": f"call {number}"}]}
+            proxy.client.post("/v1/chat/completions", json=body).raise_for_status()
+        wait_until(lambda: len(proxy.recorded()) == 10, 30, "all calls are reported")
+        began = time.monotonic()
+        proxy.stop()
+        assert time.monotonic() - began < 10
+    finally:
+        proxy.clean_up()
+    assert proxy.process.returncode in {0, -signal.SIGTERM}, "uvicorn's own end"
+    sent = journal(environment, "send")
+    assert sent.returncode == 0, sent.stderr + proxy.log()
+    assert sorted(contents(environment)) == [f"call {number}" for number in range(10)]
+
+
+def test_a_broker_that_is_stopped_and_started_gets_everything(
+    kafka: KafkaServer, environment: dict[str, str]
+) -> None:
+    stats = Stats()
+    ours = {name: value for name, value in environment.items() if name.startswith("LLMLOG_")}
+    publisher = Publisher(load(environ=ours), stats)
+
+    def offer(*numbers: int) -> None:
+        for number in numbers:
+            messages = [{"content": f"call {number}"}]
+            given = payload(1, messages=messages, litellm_call_id=f"id {number}")
+            assert publisher.offer(Captured(given, "", time.time()))
+
+    offer(*range(100))
+    assert publisher.flush(30) == 0
+    kafka.stop()
+    offer(*range(100, 200))
+    wait_until(lambda: publisher.unsafe == 0, 30, "what Kafka cannot take is in the journal")
+    assert stats.snapshot()["pending"] == 100
+    kafka.start()
+    offer(*range(200, 300))
+    assert publisher.flush(60) == 0
+    assert publisher.close(5) == 0
+    assert sorted(contents(environment)) == sorted(f"call {number}" for number in range(300))

@@ -1,0 +1,367 @@
+"""An event's way from the hook to Kafka, with a Kafka client that answers as told."""
+
+import json
+import logging
+import threading
+import time
+
+import pytest
+from confluent_kafka import KafkaError, KafkaException
+
+from llmlog_producer import publisher as module
+from llmlog_producer.event import Captured
+from llmlog_producer.publisher import Publisher
+from llmlog_producer.stats import Stats
+from llmlog_schemas.codec import Decoder
+from llmlog_schemas.settings import load
+from support.payloads import payload
+from support.pipeline import wait_until
+
+TRANSPORT = KafkaError._TRANSPORT
+TOO_LARGE = KafkaError.MSG_SIZE_TOO_LARGE
+
+
+class Cluster:
+    """What the fake client talks to.
+
+    Attributes:
+        up: acknowledges; otherwise keeps what it is given unanswered.
+        there: the topic exists and brokers answer.
+        answer: the code of every answer; None for an acknowledgement.
+        records: what was acknowledged.
+    """
+
+    def __init__(self):
+        self.there = self.up = True
+        self.answer = None
+        self.room = 10**9
+        self.records = []
+        self.produced = 0
+        self.limit = 10**9
+        self.rebuilt = 0
+
+    def ids(self):
+        return [Decoder().decode(value)["litellm_call_id"] for value in self.records]
+
+
+class Client:
+    """In the place of `kafka.Client`."""
+
+    cluster: Cluster
+
+    def __init__(self, settings, on_report, on_error):
+        self.on_report = on_report
+        self.waiting = []
+        self.broken = self.down = False
+
+    def topic_exists(self, timeout):
+        if not self.cluster.there:
+            raise KafkaException(KafkaError(TRANSPORT))
+        return True
+
+    def produce(self, item, value):
+        self.cluster.produced += 1
+        if len(self.waiting) >= self.cluster.room:
+            raise BufferError
+        if len(value) > self.cluster.limit:
+            raise KafkaException(KafkaError(TOO_LARGE))
+        self.waiting.append((item, value))
+
+    def poll(self, timeout):
+        if self.cluster.up:
+            answered, self.waiting = self.waiting, []
+            for item, value in answered:
+                self.answer(item, value)
+        if timeout:
+            threading.Event().wait(timeout / 10)
+
+    def answer(self, item, value):
+        code = self.cluster.answer
+        if code is None:
+            self.cluster.records.append(value)
+        self.on_report(item, None if code is None else KafkaError(code))
+
+    def rebuild(self):
+        self.cluster.rebuilt += 1
+        self.waiting = []
+        self.broken = False
+
+
+@pytest.fixture
+def cluster(monkeypatch):
+    """A cluster, and a client that asks it."""
+    made = Cluster()
+    monkeypatch.setattr(Client, "cluster", made, raising=False)
+    monkeypatch.setattr(module, "Client", Client)
+    monkeypatch.setattr(module, "OVERDUE", 0.1)
+    monkeypatch.setattr(module, "_TEND", 0.01)
+    monkeypatch.setattr(module, "_LOOK_AGAIN", 0.05)
+    monkeypatch.setattr(module, "_POLL", 0.01)
+    return made
+
+
+@pytest.fixture
+def start(cluster, tmp_path):
+    """Start publishers that share a journal folder, and end them."""
+    running = []
+
+    def start_one(journal="spill", **settings):
+        environ = {"LLMLOG_JOURNAL": journal, "LLMLOG_JOURNAL_DIR": str(tmp_path)}
+        environ |= {f"LLMLOG_{name.upper()}": str(value) for name, value in settings.items()}
+        one = Publisher(load(environ=environ), Stats())
+        running.append(one)
+        return one
+
+    yield start_one
+    for one in running:
+        kill(one)
+
+
+def kill(publisher):
+    """End it as kill -9 does: nothing is flushed, the kernel drops the locks."""
+    publisher._closing.set()
+    publisher._thread.join()
+    publisher.abandon()
+
+
+def offer(publisher, *names, **fields):
+    for name in names:
+        given = payload(1, litellm_call_id=name, **fields)
+        assert publisher.offer(Captured(given, "", time.time()))
+
+
+def journal_files(tmp_path):
+    return list(tmp_path.glob("*/*.journal"))
+
+
+@pytest.mark.parametrize("journal", ["spill", "always", "off"])
+def test_events_are_delivered(start, cluster, journal, tmp_path):
+    publisher = start(journal)
+    offer(publisher, "a", "b", "c")
+    assert publisher.flush(5) == 0
+    assert cluster.ids() == ["a", "b", "c"]
+    assert publisher._stats.snapshot()["delivered"] == 3
+    assert publisher.close(1) == 0
+    assert not journal_files(tmp_path)
+
+
+def test_always_writes_before_the_hook_returns(start, cluster):
+    cluster.there = False
+    publisher = start("always")
+    offer(publisher, "a")
+    assert publisher.unsafe == 0
+    kill(publisher)
+    cluster.there = True
+    following = start("always")
+    wait_until(lambda: cluster.ids() == ["a"], 5)
+    assert following.flush(5) == 0
+    assert following._stats.snapshot()["recovered"] == 1
+
+
+def test_spill_writes_what_is_overdue_while_kafka_is_away(start, cluster):
+    cluster.there = False
+    publisher = start()
+    offer(publisher, "a", "b")
+    assert publisher.unsafe == 2
+    wait_until(lambda: publisher.unsafe == 0, 5)
+    assert publisher._stats.pending == 2
+    cluster.there = True
+    assert publisher.flush(5) == 0
+    assert sorted(cluster.ids()) == ["a", "b"]
+
+
+def test_spill_writes_what_is_overdue_without_an_answer(start, cluster):
+    publisher = start()
+    offer(publisher, "first")
+    assert publisher.flush(5) == 0
+    cluster.up = False
+    offer(publisher, "in flight")
+    wait_until(lambda: publisher._late, 5)
+    assert publisher.unsafe == 0
+    offer(publisher, "later")
+    wait_until(lambda: publisher.unsafe == 0, 5)
+    assert cluster.produced == 2, "nothing is added to what Kafka does not answer"
+    cluster.up = True
+    assert publisher.flush(5) == 0
+    assert cluster.ids() == ["first", "in flight", "later"]
+
+
+def test_a_dead_process_in_flight_is_sent_by_the_next(start, cluster):
+    cluster.up = False
+    publisher = start()
+    offer(publisher, "a", "b")
+    wait_until(lambda: publisher._stats.pending == 2 and publisher.unsafe == 0, 5)
+    kill(publisher)
+    cluster.up = True
+    start()
+    wait_until(lambda: sorted(cluster.ids()) == ["a", "b"], 5)
+
+
+def test_a_full_client_is_waited_for(start, cluster, monkeypatch):
+    cluster.room = 3
+    publisher = start()
+    offer(publisher, *map(str, range(50)))
+    assert publisher.flush(10) == 0
+    assert sorted(map(int, cluster.ids())) == list(range(50))
+
+
+@pytest.mark.parametrize("journal", ["spill", "off"])
+def test_a_refusal_of_the_cluster_is_waited_out(start, cluster, journal, caplog):
+    cluster.answer = KafkaError.TOPIC_AUTHORIZATION_FAILED
+    publisher = start(journal)
+    offer(publisher, *map(str, range(20)))
+    wait_until(lambda: cluster.produced > 20, 5)
+    assert publisher._stats.snapshot()["failed"] == 0
+    cluster.answer = None
+    assert publisher.flush(5) == 0
+    assert sorted(map(int, cluster.ids())) == list(range(20))
+    lines = [r for r in caplog.records if "takes no events" in r.message]
+    assert len(lines) == 1, "one line per cause and minute"
+
+
+def test_a_refused_record_is_lost_and_counted(start, cluster):
+    cluster.answer = KafkaError.INVALID_RECORD
+    publisher = start("always")
+    offer(publisher, "a")
+    wait_until(lambda: publisher._stats.snapshot()["failed"] == 1, 5)
+    assert publisher._stats.pending == publisher._journal.waiting == 0
+
+
+@pytest.mark.parametrize("journal", ["always", "off"])
+def test_what_is_too_large_is_cut_until_it_fits(start, cluster, journal):
+    cluster.limit = 3000
+    publisher = start(journal)
+    offer(publisher, "a", messages="m" * 50_000)
+    assert publisher.flush(5) == 0
+    (value,) = cluster.records
+    event = Decoder().decode(value)
+    assert "llmlog_cut" in json.loads(event["messages"])
+    stats = publisher._stats.snapshot()
+    assert (stats["delivered"], stats["failed"]) == (1, 0)
+    assert stats["cut"] >= 1
+    if journal == "always":
+        assert publisher._journal.waiting == 0
+
+
+def test_what_cannot_be_cut_is_lost_and_counted(start, cluster):
+    cluster.limit = 10
+    publisher = start()
+    offer(publisher, "a")
+    assert publisher.flush(5) == 0
+    assert publisher._stats.snapshot()["failed"] == 1
+
+
+@pytest.mark.parametrize("journal", ["spill", "off"])
+def test_a_fatal_error_makes_a_new_client_that_sends_again(start, cluster, journal):
+    publisher = start(journal)
+    cluster.up = False
+    offer(publisher, "a", "b")
+    wait_until(lambda: cluster.produced == 2, 5)
+    publisher._client.broken = True
+    wait_until(lambda: cluster.rebuilt, 5)
+    cluster.up = True
+    assert publisher.flush(5) == 0
+    assert sorted(cluster.ids()) == ["a", "b"]
+    assert publisher._stats.snapshot()["producer_rebuilt"] == 1
+
+
+def test_past_both_bounds_the_newest_is_dropped_loudly(start, cluster, caplog, monkeypatch):
+    monkeypatch.setattr(module, "MAX_QUEUED_EVENTS", 5)
+    cluster.there = False
+    publisher = start(journal_max_bytes=20_000)
+    given = [Captured(payload(1, litellm_call_id=str(n)), "", time.time()) for n in range(100)]
+    taken = sum(publisher.offer(one) for one in given)
+    stats = publisher._stats.snapshot()
+    assert 5 < taken < 100
+    assert stats["dropped_queue_full"] == 100 - taken
+    assert stats["accepted"] == taken
+    loud = [r for r in caplog.records if r.levelno == logging.ERROR and "LOST" in r.message]
+    assert len(loud) == 1
+    cluster.there = True
+    assert publisher.flush(5) == 0
+    assert set(cluster.ids()) <= {str(n) for n in range(100)}
+    assert len(cluster.records) == taken
+
+
+def test_a_full_queue_goes_to_the_journal(start, cluster, monkeypatch):
+    monkeypatch.setattr(module, "MAX_QUEUED_EVENTS", 5)
+    cluster.there = False
+    publisher = start()
+    offer(publisher, *map(str, range(100)))
+    cluster.there = True
+    assert publisher.flush(5) == 0
+    assert sorted(map(int, cluster.ids())) == list(range(100))
+
+
+def test_an_unwritable_folder_is_one_error_and_memory_alone(start, cluster, tmp_path, caplog):
+    (tmp_path / "file").touch()
+    publisher = start("always", journal_dir=tmp_path / "file")
+    offer(publisher, "a")
+    assert publisher.flush(5) == 0
+    (line,) = [r for r in caplog.records if r.levelno == logging.ERROR]
+    assert "LLMLOG_JOURNAL_DIR" in line.message
+
+
+def test_the_signal_handler_has_everything_written(start, cluster):
+    cluster.up = False
+    publisher = start()
+    offer(publisher, "produced")
+    wait_until(lambda: cluster.produced, 5)
+    offer(publisher, *map(str, range(20)))
+    publisher.journal_first(5)
+    assert publisher.unsafe == 0
+    offer(publisher, "after")
+    assert publisher.unsafe == 0, "from now on the hook writes"
+    cluster.up = True
+    assert publisher.flush(5) == 0, "and Kafka is still sent to"
+
+
+def test_close_waits_for_the_journal_where_kafka_is_away(start, cluster, caplog):
+    cluster.there = False
+    publisher = start()
+    offer(publisher, "a")
+    began = time.monotonic()
+    assert publisher.close(30) == 1
+    assert time.monotonic() - began < 5
+    assert "1 events are not sent yet" in caplog.text
+    cluster.there = True
+    start()
+    wait_until(lambda: cluster.ids() == ["a"], 5)
+
+
+def test_close_without_a_journal_says_what_is_lost(start, cluster, caplog):
+    cluster.there = False
+    publisher = start("off")
+    offer(publisher, "a")
+    assert publisher.close(0.1) == 1
+    assert "closed with 1 events unsent" in caplog.text
+
+
+def test_an_interpreter_that_ends_needs_no_thread(cluster, tmp_path):
+    environ = {"LLMLOG_JOURNAL_DIR": str(tmp_path)}
+    publisher = Publisher(load(environ=environ), Stats(), background=False)
+    offer(publisher, "a")
+    assert publisher.leave(5) == 0
+    assert cluster.ids() == ["a"]
+    cluster.there = cluster.up = False
+    publisher._framing = None
+    offer(publisher, "b")
+    assert publisher.leave(5) == 0
+    assert len(journal_files(tmp_path)) == 1
+    publisher.abandon()
+
+
+def test_a_payload_that_cannot_be_read_is_counted(start, cluster):
+    class Rude(dict):
+        def get(self, *_):
+            raise RuntimeError
+
+        items = keys = __iter__ = get
+
+    for journal in ("spill", "always"):
+        publisher = start(journal)
+        captured = Captured({}, "", time.time())
+        captured.payload = Rude()
+        publisher.offer(captured)
+        assert publisher.flush(5) == 0
+        assert publisher._stats.snapshot()["dropped_unreadable"] == 1
