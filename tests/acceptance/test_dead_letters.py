@@ -224,6 +224,31 @@ def test_what_something_else_wrote_is_listed_and_a_wrong_topic_is_named(
     assert refused.returncode == 2
 
 
+def test_a_request_is_traced_through_every_place(pipeline: Pipeline) -> None:
+    def trace(seed: int, *options: str, code: int = 0) -> dict:
+        call_id = payload(seed)["litellm_call_id"]
+        done = pipeline.run("trace", call_id, "--json", *options, check=False)
+        assert done.returncode == code, done.stderr
+        return json.loads(done.stdout)
+
+    send(bootstrap(pipeline), pipeline.topic, [encoded(1), encoded(2, metadata=b"[1]")])
+    waiting = trace(1)
+    assert waiting["verdict"].startswith("WAITING")
+    assert waiting["records"][0]["coordinates"].startswith(f"{pipeline.topic}/")
+    pipeline.run("consume", "--until-end")
+    pipeline.refresh()
+    indexed = trace(1)
+    assert indexed["verdict"] == "INDEXED"
+    assert indexed["documents"][0]["document_id"] == waiting["records"][0]["event_id"]
+    assert not indexed["scanned"]
+    assert trace(1, "--scan")["records"][0]["settled"]
+    dead = trace(2)
+    assert "metadata is no JSON object" in dead["verdict"]
+    assert dead["letters"][0]["source"] == dead["records"][0]["coordinates"]
+    assert trace(3, code=1)["verdict"].startswith("NOT FOUND")
+    assert "DEAD" in pipeline.run("trace", payload(2)["litellm_call_id"]).stdout
+
+
 @pytest.mark.parametrize("command", ["list", "stats", "export", "replay"])
 def test_without_a_dead_letter_topic_it_says_what_to_run(bare_pipeline, command) -> None:
     done = bare_pipeline.run("dlq", command, *(["--yes"] * (command == "replay")), check=False)

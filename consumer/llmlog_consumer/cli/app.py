@@ -13,6 +13,7 @@ from llmlog_consumer.cli import (
     report,
     setup,
     status,
+    trace,
     verify,
     version,
 )
@@ -29,6 +30,7 @@ app.command("consume")(consume.consume)
 app.command("produce")(produce.produce)
 app.command("status")(status.status)
 app.command("verify")(verify.verify)
+app.command("trace")(trace.trace)
 app.add_typer(offsets.app, name="offsets")
 app.add_typer(dlq.app, name="dlq")
 app.command("report")(report.report)
