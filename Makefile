@@ -4,7 +4,7 @@ LITELLM_VERSIONS := 1.106.2 1.109.1
 BIN := .venv/bin
 PIP_INSTALL = -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes
 
-.PHONY: install litellm demo test lint lock clean
+.PHONY: install litellm demo test faults lint docs lock clean
 .DELETE_ON_ERROR:
 
 install: .venv/.installed
@@ -34,11 +34,19 @@ test: install litellm lint
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
+# Every fault, on real servers, with a full count after each: FAULT_RECORDS=3000 FAULT_SEED=1 make faults
+faults: install
+	$(BIN)/python -m pytest tests/faults -m "long or not long"
+
 lint: install
 	$(BIN)/ruff check --quiet .
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# Draws the screens in the documentation anew.
+docs: install
+	PYTHONPATH=tests $(BIN)/python -m support.screens
 
 # A maintainer's command: resolves every pinned file anew (needs uv).
 lock:

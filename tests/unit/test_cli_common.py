@@ -1,12 +1,13 @@
 """What commands share: `--since` is a duration or a time; piped tables are one row a line."""
 
+import io
 import time
 from datetime import UTC, datetime
 
 import pytest
 import typer
 
-from llmlog_consumer.cli.common import moment, write_json, write_table
+from llmlog_consumer.cli.common import drawn_table, moment, write_json, write_table
 
 NEW_YEAR = datetime(2026, 1, 1, tzinfo=UTC).timestamp() * 1000
 
@@ -56,3 +57,14 @@ def test_a_piped_table_is_one_row_a_line_whatever_its_cells(capsys):
 def test_json_is_one_line(capsys):
     write_json({"a": "x\ny", "b": float("nan"), "c": None})
     assert capsys.readouterr().out == '{"a":"x\\ny","b":null,"c":null}\n'
+
+
+def test_on_a_terminal_one_column_is_cut_and_the_others_stay_whole():
+    from rich.console import Console
+
+    rows = [("topic.with.a.name/3/17", "2f6c1b9d04aa", "word " * 50)]
+    console = Console(width=60, record=True, file=io.StringIO())
+    console.print(drawn_table(("where", "print", "cause"), rows, cut="cause", columns=60))
+    _, line = console.export_text().splitlines()
+    assert line.startswith("topic.with.a.name/3/17  2f6c1b9d04aa  word")
+    assert line.rstrip().endswith("…")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import orjson
 import typer
+from rich.cells import cell_len
 from rich.console import Console
 from rich.progress import Progress as Bars
 from rich.progress import TaskID
@@ -51,6 +52,9 @@ def moment(text: str) -> int:
     if not isinstance(ago, timedelta):
         raise typer.BadParameter(f"{text!r} is neither a duration nor a time")
     return int((time.time() - ago.total_seconds()) * 1000)
+
+
+_LEAST_CUT = 12
 
 
 class Progress:
@@ -107,21 +111,34 @@ def write_table(
         for row in (headings, *rows):
             say("\t".join(_cell(cell) for cell in row))
         return
-    Console().print(drawn_table(headings, rows, cut=cut))
+    console = Console()
+    console.print(drawn_table(headings, rows, cut=cut, columns=console.width))
 
 
 def drawn_table(
-    headings: Sequence[str], rows: Iterable[Sequence[object]], *, cut: str | None = None
+    headings: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    *,
+    cut: str | None = None,
+    columns: int = 80,
 ) -> Table:
-    """Return a table as a terminal shows it; see `write_table`."""
+    """Return a table as a terminal of so many columns shows it; see `write_table`."""
     table = Table(header_style="bold", box=None, pad_edge=False)
+    lines = [[_cell(cell) for cell in row] for row in rows]
+    widths = [
+        max(cell_len(text) for text in (heading, *(line[number] for line in lines)))
+        for number, heading in enumerate(headings)
+    ]
     for heading in headings:
-        table.add_column(
-            heading, no_wrap=cut is not None, overflow="ellipsis",
-            min_width=None if cut in (None, heading) else len(heading),
-        )  # fmt: skip
-    for row in rows:
-        table.add_row(*(Text(_cell(cell)) for cell in row))
+        table.add_column(heading, no_wrap=cut is not None)
+    # rich takes from every column alike, until those that name things name nothing.
+    at = list(headings).index(cut) if cut else None
+    room = columns - sum(widths) - 2 * (len(widths) - 1) + (widths[at] if at is not None else 0)
+    for line in lines:
+        cells = [Text(text) for text in line]
+        if at is not None:
+            cells[at].truncate(max(room, _LEAST_CUT), overflow="ellipsis")
+        table.add_row(*cells)
     return table
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 import textwrap
@@ -44,13 +45,22 @@ def listed(letters: Iterable[dict[str, Any]], columns: int | None) -> View:
             rows.append((letter["coordinates"], at or None, letter["stage"], cause,
                          letter["fingerprint"], letter["replay_count"], recovered))  # fmt: skip
         else:
-            rows.append((letter["coordinates"], at[5:16] or None, letter["fingerprint"],
-                         recovered, cause))  # fmt: skip
+            cause = _short(cause)
+            if letter["recovered"]:
+                cause = f"(recovered) {cause}"
+            rows.append(
+                (
+                    letter["coordinates"],
+                    at[5:16].replace("T", " ") or None,
+                    letter["fingerprint"],
+                    cause,
+                )
+            )
     if wide:
         headings = ("coordinates", "failed at", "stage", "cause", "fingerprint", "replays",
                     "recovered")  # fmt: skip
         return View(headings, rows, "cause")
-    return View(("coordinates", "failed at", "fingerprint", "ok", "cause"), rows, "cause")
+    return View(("coordinates", "failed at", "fingerprint", "cause"), rows, "cause")
 
 
 def causes(stats: dict[str, Any], columns: int | None) -> View:
@@ -64,7 +74,9 @@ def causes(stats: dict[str, Any], columns: int | None) -> View:
             rows.append((row["count"], row["fingerprint"], row["stage"], first[:19], last[:19],
                          row["example"], said))  # fmt: skip
         else:
-            rows.append((row["count"], row["fingerprint"], row["stage"], last[5:16], said))
+            rows.append(
+                (row["count"], row["fingerprint"], row["stage"], last[5:16].replace("T", " "), said)
+            )
     if wide:
         headings = ("letters", "fingerprint", "stage", "first seen", "last seen", "example",
                     "cause")  # fmt: skip
@@ -126,6 +138,11 @@ def _readable(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return "-" if value is None else printable(" ".join(str(value).split()))
+
+
+def _short(cause: str) -> str:
+    """Return a cause without its type and its place in the document: what is left tells most."""
+    return re.sub(r"^\w+: (\[\d+:\d+\] )?", "", cause)
 
 
 def _cause(letter: dict[str, Any]) -> str:

@@ -1,0 +1,106 @@
+"""Draws the screens in docs/dead-letters.md: `python -m support.screens` writes them anew."""
+
+from __future__ import annotations
+
+import io
+import re
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from rich.console import Console
+
+from llmlog_consumer.cli import dlq_views as views
+from llmlog_consumer.cli.common import drawn_table
+from llmlog_consumer.dead_letters.content import Contents
+from llmlog_consumer.dead_letters.found import found
+from llmlog_consumer.dead_letters.letter import Cause, Ending, Stage, headers_of
+from llmlog_consumer.dead_letters.reader import newest_first
+from llmlog_consumer.dead_letters.stats import Stats
+from llmlog_schemas.codec import Encoder
+from llmlog_schemas.settings import load
+from support.golden_events import FULL
+from support.messages import Message
+
+PAGE = Path(__file__).parents[2] / "docs/dead-letters.md"
+WIDTHS = (80, 160)
+
+_START = datetime(2026, 1, 31, 1, 58, tzinfo=UTC)
+_INDEX = "litellm-logs-2026.01.31"
+_CAUSES = (
+    Cause(Stage.INDEX, Ending.PERMANENT, reason="[1:311] failed to parse field [model] of type "
+          "[long] in document with id 'AZtXgOIAPqM4wrx7hCk_'. Preview of field's value: "
+          "'gpt-4o-mini'", es_status=400, es_type="document_parsing_exception",
+          es_caused_by='illegal_argument_exception: For input string: "gpt-4o-mini"',
+          index=_INDEX, document_id="AZtXgOIAPqM4wrx7hCk_", model="gpt-4o-mini", attempts=1),
+    Cause(Stage.DECODE, Ending.POISON, "DecodeError: no Avro framing: 9 bytes that begin with "
+          "67 61 72 62 61 67 65 20 (expected c3 01, or 00 of a Schema Registry)"),
+    Cause(Stage.TRANSFORM, Ending.POISON, "TransformError: messages is no valid JSON: Expecting "
+          "value: line 1 column 12 (char 11)", model="claude-sonnet"),
+)  # fmt: skip
+
+
+def letters() -> list[Message]:
+    """Return the letters of one night: a wrong mapping, somebody's garbage, broken JSON."""
+    some = []
+    for number in range(60):
+        cause = _CAUSES[0 if number % 10 < 7 else 1 if number % 10 < 9 else 2]
+        at = _START + timedelta(minutes=3 * number)
+        source = Message(partition_=number % 4, offset_=1000 + number)
+        value = b"garbage 0" if cause.stage is Stage.DECODE else Encoder().encode(FULL)  # type: ignore[arg-type]
+        some.append(
+            Message(
+                topic_="litellm-logs.dlq", partition_=number % 4, offset_=number // 4,
+                value_=value, headers_=headers_of(source, cause, group="llmlog-pipeline", now=at),
+                timestamp_=(1, int(at.timestamp() * 1000)),
+            )
+        )  # fmt: skip
+    return some
+
+
+def screen(name: str, columns: int) -> str:
+    """Return a screen as lines without a blank at their ends."""
+    out = Console(width=columns, file=io.StringIO(), force_terminal=False, soft_wrap=False)
+
+    def table(view: views.View) -> None:
+        out.print(drawn_table(view.headings, view.rows, cut=view.cut, columns=columns))
+
+    def line(text: str) -> None:
+        out.file.write(f"{text}\n")
+
+    some = letters()
+    if name == "list":
+        newest = newest_first(map(found, some), 8)
+        table(views.listed([one.as_json(recovered=False) for one in newest], columns))
+    elif name == "stats":
+        counted = Stats()
+        counted.add(some)
+        result = counted.as_json()
+        line(f"{result['total']} dead letters, {len(result['fingerprints'])} causes\n")
+        table(views.causes(result, columns))
+        for single, plural in (("stage", "stages"), ("index", "indices"), ("model", "models")):
+            line("")
+            table(views.breakdown(result, single, plural))
+        line("")
+        for text in views.histogram(result, columns):
+            line(text)
+    else:
+        one = found(some[0])
+        shown = one.as_json(recovered=False) | Contents(load(environ={}), show=False).of(one)
+        for text in views.page(shown, columns):
+            line(text)
+    drawn = out.file.getvalue()  # type: ignore[attr-defined]
+    return "\n".join(text.rstrip() for text in drawn.rstrip().splitlines())
+
+
+def page_with_screens(page: str) -> str:
+    """Return the page with every marked screen drawn anew."""
+
+    def drawn(match: re.Match[str]) -> str:
+        name, columns = match[1], int(match[2])
+        return f"<!-- screen {name} {columns} -->\n```text\n{screen(name, columns)}\n```"
+
+    return re.sub(r"<!-- screen (\w+) (\d+) -->\n```text\n.*?```", drawn, page, flags=re.DOTALL)
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page_with_screens(PAGE.read_text()))
