@@ -78,11 +78,11 @@ def document(event: LLMEvent, time_ms: int) -> bytes:
     pieces = [orjson.dumps(_typed(event, time_ms))[:-1]]
     if members := _part(event, "attributes")[1:-1].strip():
         pieces += b",", members
-    for name, label, starts in _SPLICED:
+    for name, label, starts, ends in _SPLICED:
         part = event[name]
         if part:
             # What looks as the gateway writes it needs no closer look.
-            if part[0] not in starts or part[-1] not in _ENDS or b"\n" in part or b"\r" in part:
+            if part[0] not in starts or part[-1] not in ends or b"\n" in part or b"\r" in part:
                 part = _part(event, name)
             pieces += label, part
     pieces.append(b"}")
@@ -95,9 +95,8 @@ _COUNTS: Final[tuple[Literal["prompt_tokens", "completion_tokens", "total_tokens
 _WORDS: Final[
     tuple[Literal["litellm_call_id", "trace_id", "call_type", "status", "model"], ...]
 ] = ("litellm_call_id", "trace_id", "call_type", "status", "model")
-_ENDS: Final = b"}]"
-_SPLICED: Final[tuple[tuple[PartName, bytes, bytes], ...]] = tuple(
-    (name, f',"{name}":'.encode(), b"{[" if name in _ANY_PARTS else b"{")
+_SPLICED: Final[tuple[tuple[PartName, bytes, bytes, bytes], ...]] = tuple(
+    (name, f',"{name}":'.encode(), *((b"{[", b"}]") if name in _ANY_PARTS else (b"{", b"}")))
     for name in records.JSON_PARTS[1:]
 )
 
