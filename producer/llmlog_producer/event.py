@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from llmlog_producer.journal import KEY_BYTES
+from llmlog_producer.redaction import Redactor
 from llmlog_producer.snapshot import size_of
 from llmlog_schemas.codec import Decoder, Encoder
 from llmlog_schemas.json_form import plain
@@ -66,6 +67,7 @@ class Preparer:
         self._stats = stats
         # The journal outlives the settings: it holds the framing that needs no registry.
         self._encoder = Encoder()
+        self._redact = Redactor(settings)
 
     def __call__(self, captured: Captured) -> Item:
         """Return the event, ready to be written.
@@ -73,7 +75,10 @@ class Preparer:
         Raises:
             Exception: a payload that cannot be read; foreign objects raise what they like.
         """
-        event = self._convert(captured)
+        redacted = self._redact(captured.payload)
+        event = self._convert(captured, redacted)
+        if self._redact.suspects(event):
+            event = self._convert(captured, self._redact.scrub(redacted))
         value = self._encoder.encode(event)
         if len(value) > MAX_RECORD_BYTES:
             value = self._encoder.encode(fit(event, MAX_RECORD_BYTES // 2))
@@ -89,19 +94,19 @@ class Preparer:
         self._stats.add("cut")
         return Item(item.key + value, item.ref)
 
-    def _convert(self, captured: Captured) -> LLMEvent:
+    def _convert(self, captured: Captured, redacted: dict[Any, Any]) -> LLMEvent:
         def convert(payload: Any) -> LLMEvent:
             return to_event(
                 payload,
-                call_id=captured.call_id,
+                call_id=self._redact.text(captured.call_id),
                 captured_at=captured.at,
                 search_text=self._settings.search_text,
                 model_map_information=self._settings.model_map_information,
             )
 
         try:
-            return convert(captured.payload)
+            return convert(redacted)
         except PayloadError:
             raise
         except Exception:  # noqa: BLE001 - an object in it misbehaved: read it the careful way
-            return convert(plain(captured.payload))
+            return convert(plain(redacted))

@@ -96,12 +96,21 @@ def parse_bytes(value: object) -> object:
     return int(match[1]) * _SIZES[match[2].lower()]
 
 
+def parse_names(value: object) -> object:
+    """Read `a, b.c`; leave the rest, such as a list in the file, to the type."""
+    if not isinstance(value, str):
+        return value
+    return tuple(name.strip() for name in value.split(",") if name.strip())
+
+
 Duration = Annotated[timedelta, BeforeValidator(parse_duration), Field(gt=timedelta(0))]
 Bytes = Annotated[int, BeforeValidator(parse_bytes), Field(gt=0)]
 TopicName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
 # Lower case without the characters that Elasticsearch refuses in the name of an index or alias.
 AliasName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,200}$")]
 KafkaProperties = dict[str, str]
+RedactMode = Literal["keep", "mask", "drop"]
+Names = Annotated[tuple[str, ...], BeforeValidator(parse_names)]
 
 
 class Settings(BaseSettings):
@@ -142,6 +151,20 @@ class Settings(BaseSettings):
     journal_dir: Path | None = None
     """Default: `llmlog-pipeline/journal` in the user's state folder."""
     journal_max_bytes: Bytes = 1 << 30
+
+    redact_messages: RedactMode = "keep"
+    redact_response: RedactMode = "keep"
+    redact_error_str: RedactMode | None = None
+    """Default: the stricter of messages and response; provider errors repeat prompts."""
+    redact_error_information: RedactMode | None = None
+    redact_fields: Names = ()
+    """Dotted paths into the payload; `*` stands for any one key or list position."""
+    redact_keys: Names = ()
+    """Keys or headers, anywhere, in any case."""
+    redact_secrets: bool = True
+    """Replace whatever looks like a secret, by its name or its form, anywhere."""
+    redact_function: str | None = None
+    """`package.module.function`, called with each payload; returns what is to be kept."""
 
     search_text: bool = True
     """Extract the text of prompt and answer into fields for full-text search."""

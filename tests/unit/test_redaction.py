@@ -1,0 +1,303 @@
+"""What must not leave the gateway: no planted secret survives, whatever is around it."""
+
+import json
+import string
+import sys
+import time
+import types
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llmlog_producer.event import Captured, Preparer
+from llmlog_producer.secret_forms import REDACTED, may_hold, names_secret, without_secrets
+from llmlog_producer.snapshot import snapshot
+from llmlog_producer.stats import Stats
+from llmlog_schemas.codec import Decoder
+from llmlog_schemas.errors import ConfigurationError
+from llmlog_schemas.json_form import dumps
+from llmlog_schemas.records import JSON_PARTS
+from llmlog_schemas.settings import load
+from support.payloads import payload
+
+PLANTED = "Zq7Hx2Kw9Lm4Nb6Vc8Rt3Yp5"
+FORMS = [
+    f"sk-{PLANTED}", f"sk-proj-{PLANTED}", f"sk-ant-api03-{PLANTED}", f"sk_live_{PLANTED}",
+    f"rk_test_{PLANTED}", f"AIza{PLANTED}{PLANTED}", f"ghp_{PLANTED}", f"github_pat_{PLANTED}",
+    f"glpat-{PLANTED}", f"hf_{PLANTED}", f"gsk_{PLANTED}", f"xai-{PLANTED}", f"pplx-{PLANTED}",
+    f"xoxb-1234-{PLANTED}", f"npm_{PLANTED}{PLANTED}", f"pypi-{PLANTED}{PLANTED}",
+    f"ya29.{PLANTED}", f"SG.{PLANTED}.{PLANTED}", f"eyJhbGciOi.{PLANTED}.{PLANTED}",
+    f"-----BEGIN RSA PRIVATE KEY-----\n{PLANTED}\n-----END RSA PRIVATE KEY-----",
+    f"Bearer {PLANTED}", f"bearer {PLANTED}", f"Bearer\n{PLANTED}", f"Basic {PLANTED}==",
+    f"https://user:{PLANTED}@host/path", f"https://host/?api_key={PLANTED}&x=1",
+    f"api_key={PLANTED}", f"password: {PLANTED}", f'{{"token": "{PLANTED}"}}',
+    f"{{'x-api-key': '{PLANTED}'}}", f'"authorization": "Bearer {PLANTED}"',
+    json.dumps({"arguments": json.dumps({"secret": PLANTED})}),
+]  # fmt: skip
+NAMES = [
+    "api_key", "x-api-key", "Api-Key", "apiKey", "OPENAI_API_KEY", "authorization",
+    "Proxy-Authorization", "cookie", "set-cookie", "password", "db_password", "clientSecret",
+    "client_secret", "access_token", "refreshToken", "aws_secret_access_key", "private_key",
+    "aws_session_token", "ocp-apim-subscription-key", "vertex_credentials", "X-Auth-Token", "jwt",
+    "x-goog-api-key", "azure_ad_token", "connectionString",
+]  # fmt: skip
+HARMLESS = [
+    "user_api_key_hash", "user_api_key_alias", "total_tokens", "max_tokens", "cache_key",
+    "prompt_tokens_details", "author", "authors", "keyboard", "secretary", "model", "key",
+]  # fmt: skip
+
+
+def prepared(given, **environ):
+    """Return the event of a payload as it is written: everything in one text, and its parts."""
+    settings_ = load(environ={f"LLMLOG_{name.upper()}": value for name, value in environ.items()})
+    copy = snapshot(given, without=frozenset())
+    item = Preparer(settings_, Stats())(Captured(copy, "", 1_800_000_000.0))
+    event = Decoder().decode(item.value)
+    parts = {name: json.loads(event[name]) for name in JSON_PARTS if event[name]}
+    return item.value.decode("utf-8", "replace"), parts
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_is_hidden_and_the_text_around_it_stays(form):
+    hidden = without_secrets(f"before {form} after")
+    assert PLANTED not in hidden
+    assert hidden.startswith("before ")
+    assert REDACTED in hidden
+    assert may_hold(dumps(f"before\n{form}\nafter"))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_names_of_secrets(name):
+    assert names_secret(name)
+    assert may_hold(dumps({name: "x"}))
+
+
+@pytest.mark.parametrize("name", HARMLESS)
+def test_names_of_other_things(name):
+    assert not names_secret(name)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Summarise the task-oriented risk-adjusted report on basic tokens.",
+        "The token: a word. The secret: none. A password is needed; key = value.",
+        "https://example.org:8080/path?page=2#part",
+        "disk-usage and ask-me-anything",
+    ],
+)
+def test_prose_stays_as_it_is(text):
+    assert without_secrets(text) == text
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    ["eyJ", "sk-", "token='", "token=\\\\'", "bearer ", "://a:", "SG.",
+     "-----BEGIN PRIVATE KEY-----", "AKIA", "xoxb-", "password: ", "_", "a=", "eyJa."],
+)  # fmt: skip
+def test_no_text_takes_long(hostile):
+    began = time.process_time()
+    text = hostile * (300_000 // len(hostile))
+    without_secrets(text)
+    may_hold(dumps(text))
+    names_secret(text)
+    assert time.process_time() - began < 2
+
+
+PLACES = [
+    "messages", "response", "metadata", "error_str", "error_information", "hidden_params",
+    "model_parameters", "model", "end_user", "api_base", "user_agent", "request_tags", "trace_id",
+    "cache_key", "litellm_call_id", "a_field_of_tomorrow", "guardrail_information", "call_type",
+    "startTime", "total_tokens", "status", "id",
+]  # fmt: skip
+
+texts = st.text(st.sampled_from(string.printable + "äß🌍\u2028\ud800"), max_size=12)
+hashables = texts | st.integers() | st.none()
+
+
+class Dumped:
+    def __init__(self, inner):
+        self.inner = inner
+
+    def model_dump(self):
+        return {"inner": self.inner}
+
+
+class Spoken:
+    def __init__(self, inner):
+        self.inner = inner
+
+    def __repr__(self):
+        return f"<Spoken {self.inner!r}>"
+
+
+def embedded(form):
+    """Wrap a secret in whatever objects hold one."""
+    here = (
+        st.just(form)
+        | st.builds(lambda a, b: f"{a} {form} {b}", texts, texts)
+        | st.just(form.encode())
+        | st.just({form: 1})
+        | st.just(RuntimeError(form))
+    )
+    return st.recursive(
+        here,
+        lambda inner: (
+            st.tuples(texts, inner).map(list)
+            | st.tuples(inner, texts)
+            | st.builds(lambda key, value: {key: value, "x": 1}, hashables, inner)
+            | inner.map(Dumped)
+            | inner.map(lambda value: json.dumps(value, default=repr))
+        ),
+        max_leaves=3,
+    )
+
+
+planted = st.sampled_from(FORMS).flatmap(embedded) | st.builds(
+    lambda name, value: {name: value},
+    st.sampled_from(NAMES),
+    st.sampled_from([PLANTED, [PLANTED], {"a": {"b": PLANTED}}, PLANTED.encode()]),
+).flatmap(lambda held: st.sampled_from([held, [held], {"deeper": (held,)}, Dumped(held)]))
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.sampled_from(PLACES), planted, st.booleans(), texts)
+def test_no_planted_secret_survives_anywhere(place, secret, failed, around):
+    given_ = payload(10 if failed else 1, end_user=around)
+    given_[place] = secret
+    written, _ = prepared(given_)
+    assert PLANTED not in written
+    assert PLANTED.lower() not in written.lower()
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.sampled_from(FORMS), texts, texts)
+def test_the_fast_look_misses_nothing(form, before, after):
+    text = f"{before}{form}{after}"
+    if without_secrets(text) != text:
+        assert may_hold(dumps({"a": [text]}))
+
+
+def test_a_secret_as_a_key_is_hidden():
+    written, _ = prepared(payload(1, metadata={f"sk-{PLANTED}": 1}))
+    assert PLANTED not in written
+
+
+def test_the_tokens_of_logprobs_stay():
+    response = {"logprobs": [{"token": "Hello", "logprob": -0.1}], "api_key": "sk-12345678"}
+    _, parts = prepared(payload(1, response=response))
+    assert parts["response"]["logprobs"] == [{"token": "Hello", "logprob": -0.1}]
+    assert parts["response"]["api_key"] == REDACTED
+
+
+def test_the_rest_of_an_event_with_a_secret_stays_as_it_is():
+    usual = payload(1, startTime=1_800_000_000.25, total_tokens="12", response_cost=float("nan"))
+    _, clean = prepared(usual)
+    _, with_secret = prepared({**usual, "metadata": {**usual["metadata"], "password": PLANTED}})
+    assert with_secret["metadata"].pop("password") == REDACTED
+    assert with_secret == clean
+
+
+def test_secrets_can_be_kept():
+    written, _ = prepared(payload(1, metadata={"password": PLANTED}), redact_secrets="false")
+    assert PLANTED in written
+
+
+@pytest.mark.parametrize("seed", [1, 10], ids=["success", "failure"])
+@pytest.mark.parametrize("mode", ["mask", "drop"])
+def test_messages_and_what_repeats_them(seed, mode):
+    content = [{"role": "user", "content": [{"type": "text", "text": PLANTED}]}]
+    given_ = payload(
+        seed, messages=content, response={"choices": [{"message": {"content": PLANTED}}]},
+        error_str=f"refused: {PLANTED}", error_information={"error_message": PLANTED},
+    )  # fmt: skip
+    written, parts = prepared(given_, redact_messages=mode, redact_response=mode)
+    assert PLANTED not in written
+    if mode == "mask":
+        assert parts["messages"] == [
+            {"role": "user", "content": [{"type": "text", "text": REDACTED}]}
+        ]
+        assert parts["attributes"]["error_information"] == {"error_message": REDACTED}
+    else:
+        assert parts["messages"] == REDACTED
+    assert parts["attributes"]["error_str"] == REDACTED
+    assert parts["extra"]["llmlog_redacted"] == [
+        "messages", "response", "error_str", "error_information",
+    ]  # fmt: skip
+    assert given_["messages"] is content, "the gateway's own payload is not changed"
+    assert content[0]["content"][0]["text"] == PLANTED
+
+
+def test_errors_can_be_kept_while_messages_are_not():
+    _, parts = prepared(
+        payload(10, error_str="rate limited"), redact_messages="drop", redact_error_str="keep"
+    )
+    assert parts["attributes"]["error_str"] == "rate limited"
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("metadata.a.b", {"a": {"b": REDACTED, "c": "2"}, "l": [{"b": "3"}], "x.y": "4"}),
+        ("metadata.a", {"a": REDACTED, "l": [{"b": "3"}], "x.y": "4"}),
+        ("metadata.*.b", {"a": {"b": REDACTED, "c": "2"}, "l": [{"b": "3"}], "x.y": "4"}),
+        ("metadata.l.*.b", {"a": {"b": "1", "c": "2"}, "l": [{"b": REDACTED}], "x.y": "4"}),
+        ("metadata.l.0.b", {"a": {"b": "1", "c": "2"}, "l": [{"b": REDACTED}], "x.y": "4"}),
+        ("metadata.x.y", {"a": {"b": "1", "c": "2"}, "l": [{"b": "3"}], "x.y": REDACTED}),
+        ("metadata.none", {"a": {"b": "1", "c": "2"}, "l": [{"b": "3"}], "x.y": "4"}),
+    ],
+)
+def test_named_fields(path, expected):
+    metadata = {"a": {"b": "1", "c": "2"}, "l": [{"b": "3"}], "x.y": "4"}
+    _, parts = prepared(payload(1, metadata=metadata), redact_fields=f"{path}, none.at.all")
+    assert parts["metadata"] == expected
+
+
+def test_named_keys_anywhere_in_any_case():
+    metadata = {"headers": {"X-Employee": PLANTED}, "deep": [{"x-employee": [PLANTED]}]}
+    written, parts = prepared(payload(1, metadata=metadata), redact_keys="x-employee")
+    assert PLANTED not in written
+    assert parts["metadata"]["headers"] == {"X-Employee": REDACTED}
+
+
+@pytest.fixture
+def function(monkeypatch):
+    """Name a redaction function of the user's."""
+
+    def name_it(function):
+        module = types.ModuleType("users_redaction")
+        module.function = function
+        monkeypatch.setitem(sys.modules, "users_redaction", module)
+        return "users_redaction.function"
+
+    return name_it
+
+
+def test_a_users_function_decides_what_is_kept(function):
+    def without_names(given_):
+        given_["end_user"] = "somebody"
+        return given_
+
+    _, parts = prepared(payload(1, end_user="eve"), redact_function=function(without_names))
+    assert parts["attributes"]["end_user"] == "somebody"
+
+
+def test_a_users_function_that_raises_costs_the_content_and_not_the_event(function, caplog):
+    def fails(given_):
+        raise ValueError(f"cannot read {given_}")
+
+    for wrong in (fails, lambda given_: None, lambda given_: "text"):
+        given_ = payload(10, error_str=PLANTED, messages=[{"content": PLANTED}], tomorrow=PLANTED)
+        written, parts = prepared(given_, redact_function=function(wrong))
+        assert PLANTED not in written
+        assert given_["litellm_call_id"] in written
+        assert "messages" not in parts
+        assert parts["extra"] == {"llmlog_redacted": ["everything: redaction failed"]}
+    assert PLANTED not in caplog.text
+
+
+@pytest.mark.parametrize("path", ["none.such", "json.none", "json.decoder", "x", "json"])
+def test_a_function_that_is_none_is_a_wrong_setting(path):
+    with pytest.raises(ConfigurationError, match="LLMLOG_REDACT_FUNCTION"):
+        prepared({}, redact_function=path)
