@@ -27,7 +27,7 @@ def test_kill_9_of_a_worker(arena: Arena, pipeline: Pipeline) -> None:
 
 def test_kill_9_of_the_supervisor(arena: Arena, pipeline: Pipeline) -> None:
     def fault(run: Run) -> None:
-        family = psutil.Process(run.consuming.pid).children(recursive=True)
+        family = run.family()
         run.kill(run.consuming)
         run.consuming.wait(10)
         _, alive = psutil.wait_procs(family, timeout=30)
