@@ -20,6 +20,15 @@ SILENCE: Final = 30.0
 """Seconds without a record after which the broker counts as gone."""
 
 _CHUNK: Final = 2000
+_SMALL_CHUNK: Final = 500
+_SMALL: Final[dict[str, Any]] = {
+    # Counted before they are unpacked: letters alike are packed to a hundredth of their size.
+    "fetch.message.max.bytes": 4096,
+    "queued.max.messages.kbytes": 64,
+    "queued.min.messages": 100,
+    # Otherwise a full queue is left alone for a second.
+    "fetch.queue.backoff.ms": 2,
+}
 _TURN: Final = 0.1
 """Seconds that a chunk is waited for; it comes as it is then, full or not."""
 
@@ -29,7 +38,7 @@ def read(
     topic: str,
     ranges: Mapping[int, tuple[int, int]],
     *,
-    buffer_kbytes: int | None = None,
+    small: bool = False,
 ) -> Iterator[list[Any]]:
     """Yield chunks of records.
 
@@ -37,7 +46,7 @@ def read(
         settings: how to reach Kafka.
         topic: to read.
         ranges: first and next-after-last offset of each partition; empty ranges are left out.
-        buffer_kbytes: what may be fetched ahead; default as for consuming.
+        small: fetch little ahead, for the sake of memory.
 
     Raises:
         KafkaError: the broker refuses.
@@ -45,10 +54,10 @@ def read(
     """
     ends = {p: end for p, (start, end) in ranges.items() if end > start}
     starts = {p: ranges[p][0] for p in ends}
-    with assigned(settings, topic, starts, buffer_kbytes=buffer_kbytes) as consumer:
+    with assigned(settings, topic, starts, small=small) as consumer:
         heard = time.monotonic()
         while ends:
-            messages = consumer.consume(_CHUNK, _TURN)
+            messages = consumer.consume(_SMALL_CHUNK if small else _CHUNK, _TURN)
             if messages:
                 heard = time.monotonic()
             elif time.monotonic() - heard > SILENCE:
@@ -91,7 +100,7 @@ class assigned:  # noqa: N801 - used as a function
         settings: how to reach Kafka.
         topic: to read.
         starts: first offset of each partition.
-        buffer_kbytes: what may be fetched ahead; default as for consuming.
+        small: fetch little ahead, for the sake of memory.
 
     Raises:
         ConfigurationError: a property that librdkafka does not know.
@@ -103,7 +112,7 @@ class assigned:  # noqa: N801 - used as a function
         topic: str,
         starts: Mapping[int, int],
         *,
-        buffer_kbytes: int | None = None,
+        small: bool = False,
     ) -> None:
         config = consumer_config(settings) | {
             "group.id": "llmlog-inspect",
@@ -111,8 +120,8 @@ class assigned:  # noqa: N801 - used as a function
         }
         config.pop("group.instance.id", None)
         config.pop("group.protocol", None)
-        if buffer_kbytes is not None:
-            config["queued.max.messages.kbytes"] = buffer_kbytes
+        if small:
+            config |= _SMALL
         try:
             self._consumer = Consumer(config, logger=QUIET)
         except KafkaException as error:

@@ -74,9 +74,8 @@ def causes(stats: dict[str, Any], columns: int | None) -> View:
             rows.append((row["count"], row["fingerprint"], row["stage"], first[:19], last[:19],
                          row["example"], said))  # fmt: skip
         else:
-            rows.append(
-                (row["count"], row["fingerprint"], row["stage"], last[5:16].replace("T", " "), said)
-            )
+            at = last[5:16].replace("T", " ")
+            rows.append((row["count"], row["fingerprint"], row["stage"], at, _short(said)))
     if wide:
         headings = ("letters", "fingerprint", "stage", "first seen", "last seen", "example",
                     "cause")  # fmt: skip

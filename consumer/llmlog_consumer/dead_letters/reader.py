@@ -23,9 +23,6 @@ CHUNK: Final = 1000
 CHUNK_BYTES: Final = 4 * 1024 * 1024
 """Bounds of what is handled at once."""
 
-_BUFFER_KBYTES: Final = 8 * 1024
-"""What librdkafka may fetch ahead: a look at letters is to stay small beside a broker."""
-
 
 class DeadLetters:
     """The letters that are on the topic at the moment this is made, and no later ones.
@@ -70,9 +67,7 @@ class DeadLetters:
     def messages(self, step: str = "reading letters") -> Iterator[list[Any]]:
         """Yield everything, in chunks."""
         total, done = sum(max(0, end - start) for start, end in self._ranges.values()), 0
-        for chunk in topic_reader.read(
-            self._settings, self.topic, self._ranges, buffer_kbytes=_BUFFER_KBYTES
-        ):
+        for chunk in topic_reader.read(self._settings, self.topic, self._ranges, small=True):
             yield chunk
             done += len(chunk)
             if self.progress:
