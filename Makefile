@@ -4,7 +4,7 @@ LITELLM_VERSIONS := 1.106.2 1.109.1
 BIN := .venv/bin
 PIP_INSTALL = -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes
 
-.PHONY: install litellm demo test faults lint docs lock clean
+.PHONY: install litellm demo test faults bench lint docs lock clean
 .DELETE_ON_ERROR:
 
 install: .venv/.installed
@@ -37,6 +37,10 @@ test: install litellm lint
 # Every fault, on real servers, with a full count after each: FAULT_RECORDS=3000 FAULT_SEED=1 make faults
 faults: install
 	$(BIN)/python -m pytest tests/faults -m "long or not long"
+
+# What a worker costs, measured here; writes bench.json.
+bench: install
+	$(BIN)/python tests/benchmarks/consumer.py
 
 lint: install
 	$(BIN)/ruff check --quiet .
