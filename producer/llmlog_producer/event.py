@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from llmlog_producer.journal import KEY_BYTES
 from llmlog_producer.redaction import Redactor
+from llmlog_producer.sizes import Cutter
 from llmlog_producer.snapshot import size_of
 from llmlog_schemas.codec import Decoder, Encoder
 from llmlog_schemas.json_form import plain
@@ -17,6 +18,12 @@ if TYPE_CHECKING:
     from llmlog_producer.stats import Stats
     from llmlog_schemas.records import LLMEvent
     from llmlog_schemas.settings import Settings
+
+
+_OVERHEAD: Final = 512
+"""Bytes of a record batch around a value of one event."""
+_WORDS: Final = 64 * 1024
+"""Bytes that the fields of an event take at most which are no JSON parts."""
 
 
 class Captured:
@@ -60,14 +67,22 @@ class Item:
 
 
 class Preparer:
-    """Payloads to items; whatever must not leave the gateway is gone from them."""
+    """Payloads to items; whatever must not leave the gateway is gone from them.
+
+    Attributes:
+        limit: bytes of the largest value; the publisher lowers it to what the topic takes.
+        redacts: in a few words, what is redacted.
+    """
 
     def __init__(self, settings: Settings, stats: Stats) -> None:
         self._settings = settings
         self._stats = stats
         # The journal outlives the settings: it holds the framing that needs no registry.
         self._encoder = Encoder()
+        self._cut = Cutter(settings)
         self._redact = Redactor(settings)
+        self.redacts = self._redact.summary
+        self.limit = min(settings.max_event_bytes, MAX_RECORD_BYTES)
 
     def __call__(self, captured: Captured) -> Item:
         """Return the event, ready to be written.
@@ -75,15 +90,22 @@ class Preparer:
         Raises:
             Exception: a payload that cannot be read; foreign objects raise what they like.
         """
+        cut = self._cut(captured.payload)
         redacted = self._redact(captured.payload)
         event = self._convert(captured, redacted)
         if self._redact.suspects(event):
             event = self._convert(captured, self._redact.scrub(redacted))
         value = self._encoder.encode(event)
-        if len(value) > MAX_RECORD_BYTES:
-            value = self._encoder.encode(fit(event, MAX_RECORD_BYTES // 2))
+        if len(value) > self.limit:
+            value = self._encoder.encode(fit(event, _room(self.limit)))
+            cut += 1
+        if cut:
             self._stats.add("cut")
         return Item(event["event_id"].encode() + value)
+
+    def lower_limit(self, topic_bytes: int) -> None:
+        """Take the topic's `max.message.bytes` into account."""
+        self.limit = max(_OVERHEAD, min(self.limit, topic_bytes - _OVERHEAD))
 
     def smaller(self, item: Item) -> Item | None:
         """Return the event at half its size, or None where nothing is left to cut."""
@@ -110,3 +132,7 @@ class Preparer:
             raise
         except Exception:  # noqa: BLE001 - an object in it misbehaved: read it the careful way
             return convert(plain(redacted))
+
+
+def _room(limit: int) -> int:
+    return max(limit // 2, limit - _WORDS)

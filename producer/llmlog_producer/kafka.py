@@ -6,9 +6,13 @@ import functools
 from typing import TYPE_CHECKING, Any
 
 from confluent_kafka import KafkaError, KafkaException, Producer
+from confluent_kafka.admin import (  # type: ignore[attr-defined]
+    AdminClient,
+    ConfigResource,
+)
 
 from llmlog_schemas.errors import ConfigurationError
-from llmlog_schemas.kafka_clients import QUIET, producer_config
+from llmlog_schemas.kafka_clients import QUIET, admin_config, producer_config
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,6 +42,7 @@ class Client:
         on_report: Callable[[Item, KafkaError | None], None],
         on_error: Callable[[KafkaError], None],
     ) -> None:
+        self._settings = settings
         self._topic = settings.topic
         self._on_report = on_report
         self._on_error = on_error
@@ -60,6 +65,16 @@ class Client:
             KafkaException: no broker answers.
         """
         return self._topic in self._producer.list_topics(timeout=timeout).topics
+
+    def max_message_bytes(self, timeout: float) -> int | None:
+        """Ask for the topic's bound; None where we may not know it."""
+        resource = ConfigResource(ConfigResource.Type.TOPIC, self._topic)
+        try:
+            admin = AdminClient(admin_config(self._settings), logger=QUIET)
+            answer = admin.describe_configs([resource], request_timeout=timeout)[resource]
+            return int(answer.result(timeout + 1.0)["max.message.bytes"].value)
+        except Exception:  # noqa: BLE001 - not allowed, too old, too slow: a refusal tells it too
+            return None
 
     def produce(self, item: Item, value: bytes) -> None:
         """Hand one event over.

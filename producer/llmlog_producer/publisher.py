@@ -24,7 +24,7 @@ from confluent_kafka import KafkaError, KafkaException
 from llmlog_producer.event import Captured, Item, Preparer
 from llmlog_producer.journal import Journal, folder_of
 from llmlog_producer.kafka import Client
-from llmlog_producer.quiet_log import QuietLog, spelt
+from llmlog_producer.quiet_log import QuietLog, logger, spelt
 from llmlog_schemas.codec import Encoder
 from llmlog_schemas.errors import ConfigurationError, Unreachable
 from llmlog_schemas.registry import Registry
@@ -93,6 +93,18 @@ class Publisher:
         self._closing = threading.Event()
         self._working = threading.Lock()
         self._thread = self._started() if background else None
+        if background:
+            logger.info("llmlog: %s", self.summary)
+
+    @property
+    def summary(self) -> str:
+        """Say in one line where events go and what is redacted."""
+        settings, journal = self._settings, self._journal
+        spool = f"{settings.journal} in {journal.folder}" if journal else "off"
+        return (
+            f"events go to topic {settings.topic} at {settings.kafka_bootstrap_servers}; "
+            f"journal: {spool}; redacted: {self._prepare.redacts}"
+        )
 
     # What the hook calls.
 
@@ -463,6 +475,8 @@ class Publisher:
                     registry.register(self._settings.topic) if registry else None
                 )
                 self._client.down = False
+                if (topic_bytes := self._client.max_message_bytes(timeout)) is not None:
+                    self._prepare.lower_limit(topic_bytes)
                 return
             self._log(
                 logging.ERROR,

@@ -166,6 +166,16 @@ class Settings(BaseSettings):
     redact_function: str | None = None
     """`package.module.function`, called with each payload; returns what is to be kept."""
 
+    keep_binary: bool = False
+    """Keep base64 audio and images, `data:` URIs and embedding vectors whole."""
+    max_field_bytes: Bytes = 2 * 1024 * 1024
+    """Characters of any one text that are kept; of a larger one the beginning is."""
+    max_event_bytes: Bytes = 8 * 1024 * 1024
+    """Bound of an event; the topic's `max.message.bytes` bounds it too."""
+
+    gateway_metrics: bool = True
+    """Show the gateway's counters in its own Prometheus registry, where there is one."""
+
     search_text: bool = True
     """Extract the text of prompt and answer into fields for full-text search."""
     model_map_information: bool = False

@@ -38,6 +38,7 @@ class Cluster:
         self.records = []
         self.produced = 0
         self.limit = 10**9
+        self.told = None
         self.rebuilt = 0
 
     def ids(self):
@@ -58,6 +59,9 @@ class Client:
         if not self.cluster.there:
             raise KafkaException(KafkaError(TRANSPORT))
         return True
+
+    def max_message_bytes(self, timeout):
+        return self.cluster.told
 
     def produce(self, item, value):
         self.cluster.produced += 1
@@ -241,6 +245,17 @@ def test_what_is_too_large_is_cut_until_it_fits(start, cluster, journal):
     assert stats["cut"] >= 1
     if journal == "always":
         assert publisher._journal.waiting == 0
+
+
+def test_the_topics_bound_is_respected(start, cluster):
+    cluster.told = cluster.limit = 20_000
+    publisher = start()
+    offer(publisher, "a")
+    assert publisher.flush(5) == 0
+    offer(publisher, "b", messages="words and words " * 5000)
+    assert publisher.flush(5) == 0
+    assert cluster.produced == 2, "nothing was refused"
+    assert "llmlog_cut" in json.loads(Decoder().decode(cluster.records[1])["messages"])
 
 
 def test_what_cannot_be_cut_is_lost_and_counted(start, cluster):
