@@ -14,6 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from llmlog_producer.check import Finding, check
 from llmlog_producer.journal import folder_of
 from llmlog_producer.publisher import Publisher
 from llmlog_producer.stats import Stats
@@ -43,13 +44,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m llmlog_producer",
-        description="The gateway's side: look after the journal.",
+        description="The gateway's side: see whether all is in order, look after the journal.",
         allow_abbrev=False,
     )
     parser.add_argument(
         "--config", type=Path, help="TOML file; default: pipeline.toml if it exists"
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    look = commands.add_parser("check", help="look at everything that the gateway needs")
+    look.add_argument("--litellm-config", type=Path, metavar="FILE", help="the proxy's config.yaml")
+    look.set_defaults(run=_check)
     journal = commands.add_parser("journal", help="what Kafka did not take yet")
     actions = journal.add_subparsers(required=True, metavar="ACTION")
     show = actions.add_parser("show", help="print what lies in the journal")
@@ -61,6 +65,19 @@ def _parser() -> argparse.ArgumentParser:
     )
     send.set_defaults(run=_send)
     return parser
+
+
+def _check(given: argparse.Namespace, settings: Settings) -> None:
+    wrong: list[Finding] = []
+    for finding in check(settings, given.litellm_config):
+        state = "WRONG" if finding.exit_code else "ok"
+        print(f"{state:6} {finding.what}: {finding.said}", flush=True)  # noqa: T201
+        wrong += [finding] * bool(finding.exit_code)
+    if wrong:
+        kind = (
+            ConfigurationError if wrong[0].exit_code == ConfigurationError.exit_code else KafkaError
+        )
+        raise kind(f"{len(wrong)} to be put right")
 
 
 def _show(given: argparse.Namespace, settings: Settings) -> None:

@@ -22,6 +22,7 @@ from typing import Any, Final
 from litellm.integrations.custom_logger import CustomLogger
 
 from llmlog_producer.event import Captured
+from llmlog_producer.metrics import expose
 from llmlog_producer.publisher import Publisher
 from llmlog_producer.quiet_log import QuietLog, spelt
 from llmlog_producer.snapshot import snapshot
@@ -51,6 +52,7 @@ class LLMLogHandler(CustomLogger):  # type: ignore[misc]  # litellm ships no typ
         super().__init__()
         self._publisher: Publisher | None = None
         self._without: frozenset[str] = frozenset()
+        self._exposed = False
         self._begin()
         self._settings = self._load()
         atexit.register(self._at_exit)
@@ -181,6 +183,9 @@ class LLMLogHandler(CustomLogger):  # type: ignore[misc]  # litellm ships no typ
                     self._log(logging.ERROR, "settings", f"disabled, events are dropped: {error}")
                     self._settings = None
                     return None
+                if self._settings.gateway_metrics and not self._exposed:
+                    self._exposed = True
+                    expose(self.stats)
                 if background and multiprocessing.parent_process() is not None:
                     # Children of multiprocessing end without atexit before Python 3.13.
                     multiprocessing.util.Finalize(None, self._at_exit, exitpriority=0)

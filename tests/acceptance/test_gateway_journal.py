@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from acceptance.gateway.proxy import VERSIONS, Proxy, offline, python_of
+from acceptance.gateway.proxy import CONFIG, VERSIONS, Proxy, offline, python_of
 from llmlog_local.kafka import KafkaServer
 from llmlog_local.ports import free_ports
 from llmlog_producer.event import Captured
@@ -186,6 +186,19 @@ def test_a_proxy_that_uvicorn_ends_leaves_everything_in_the_journal(
     sent = journal(environment, "send")
     assert sent.returncode == 0, sent.stderr + proxy.log()
     assert sorted(contents(environment)) == [f"call {number}" for number in range(10)]
+
+
+def test_check_finds_everything_in_order(environment: dict[str, str]) -> None:
+    done = subprocess.run(
+        [python_of(NEWEST), "-m", "llmlog_producer", "check", "--litellm-config", CONFIG],
+        env=environment, text=True, capture_output=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert {line.split()[0] for line in done.stdout.splitlines()} == {"ok"}
+    topic = environment["LLMLOG_TOPIC"]
+    for said in (f"may write to {topic}", f"{topic}: 3 partitions, max.message.bytes 1048588",
+                 "names the handler", f"LiteLLM {NEWEST}"):  # fmt: skip
+        assert said in done.stdout
 
 
 def test_a_broker_that_is_stopped_and_started_gets_everything(

@@ -1,0 +1,177 @@
+"""Looks at everything that the gateway's side needs, and says what to do where it is not there."""
+
+from __future__ import annotations
+
+import importlib
+from importlib import metadata
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from confluent_kafka import KafkaException, Producer, TopicCollection
+from confluent_kafka.admin import AclOperation, AdminClient  # type: ignore[attr-defined]
+
+from llmlog_producer.journal import Journal, folder_of
+from llmlog_producer.kafka import Client
+from llmlog_producer.redaction import Redactor
+from llmlog_producer.survey import survey
+from llmlog_schemas.errors import ConfigurationError, KafkaError, Unreachable
+from llmlog_schemas.kafka_clients import QUIET, admin_config
+from llmlog_schemas.registry import Registry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from llmlog_schemas.settings import Settings
+
+REGISTERED_AS: Final = "llmlog_producer.callback.handler"
+_LISTS: Final = ("callbacks", "success_callback", "failure_callback")
+_PATIENCE: Final = 5.0
+
+
+class Finding(NamedTuple):
+    """One line: what was looked at, what was found, and the exit code where it is wrong."""
+
+    what: str
+    said: str
+    exit_code: int = 0
+
+
+def check(settings: Settings, litellm_config: Path | None) -> Iterator[Finding]:
+    """Yield one finding after the other; the slow ones come last.
+
+    Args:
+        settings: as loaded.
+        litellm_config: the proxy's `config.yaml`, to see whether the handler is named there.
+    """
+    yield Finding("settings", f"topic {settings.topic} at {settings.kafka_bootstrap_servers}")
+    yield _redaction(settings)
+    yield _spool(settings)
+    yield _handler()
+    if litellm_config is not None:
+        yield from _named(litellm_config)
+    yield from _kafka(settings)
+
+
+def _wrong(what: str, said: str) -> Finding:
+    return Finding(what, said, ConfigurationError.exit_code)
+
+
+def _redaction(settings: Settings) -> Finding:
+    try:
+        return Finding("redaction", Redactor(settings).summary)
+    except ConfigurationError as error:
+        return _wrong("redaction", str(error))
+
+
+def _spool(settings: Settings) -> Finding:
+    if settings.journal == "off":
+        return Finding("journal", "off: what Kafka has not acknowledged dies with the process")
+    try:
+        folder = folder_of(settings)
+        Journal(folder, settings.journal_max_bytes).release()
+        events = sum(owner.events for owner in survey(folder))
+    except (OSError, RuntimeError) as error:
+        return _wrong("journal", f"{error}: set LLMLOG_JOURNAL_DIR to a folder that can be written")
+    return Finding("journal", f"{settings.journal} in {folder}, {events} events lie there")
+
+
+def _handler() -> Finding:
+    try:
+        version = metadata.version("litellm")
+    except metadata.PackageNotFoundError:
+        return _wrong("handler", "LiteLLM is not installed here: run this with LiteLLM's Python")
+    try:
+        module = importlib.import_module("llmlog_producer.callback")
+    except Exception as error:  # noqa: BLE001 - LiteLLM's import may raise anything
+        return _wrong("handler", f"cannot import {REGISTERED_AS}: {type(error).__name__}: {error}")
+    return Finding("handler", f"{REGISTERED_AS} from {module.__file__}, LiteLLM {version}")
+
+
+def _named(config: Path) -> Iterator[Finding]:
+    shadow = config.parent / "llmlog_producer" / "callback.py"
+    if shadow.exists():
+        yield _wrong("registration", f"{shadow} is loaded in the package's place: remove it")
+    try:
+        read = importlib.import_module("yaml").safe_load(config.read_text())
+    except ImportError:
+        yield _wrong("registration", f"cannot read {config}: run this with the proxy's Python")
+        return
+    except Exception as error:  # noqa: BLE001 - a file, and a parser of somebody else's
+        yield _wrong("registration", f"cannot read {config}: {type(error).__name__}: {error}")
+        return
+    named = _listed(read)
+    both = all(REGISTERED_AS in named.get(name, ()) for name in _LISTS[1:])
+    if both or REGISTERED_AS in named.get(_LISTS[0], ()):
+        yield Finding("registration", f"{config} names the handler")
+        return
+    yield _wrong(
+        "registration",
+        f'{config}: under litellm_settings write  callbacks: ["{REGISTERED_AS}"]',
+    )
+
+
+def _listed(config: Any) -> dict[str, list[Any]]:
+    """Return LiteLLM's lists of callbacks, whatever shape the file has."""
+    section = config.get("litellm_settings") if isinstance(config, dict) else None
+    if not isinstance(section, dict):
+        return {}
+    lists = {name: section[name] for name in _LISTS if section.get(name)}
+    return {name: one if isinstance(one, list) else [one] for name, one in lists.items()}
+
+
+def _kafka(settings: Settings) -> Iterator[Finding]:
+    heard: list[str] = []
+    config = {**admin_config(settings), "error_cb": lambda error: heard.append(error.str())}
+    exit_code = KafkaError.exit_code
+    try:
+        topics = Producer(config, logger=QUIET).list_topics(timeout=_PATIENCE).topics
+    except KafkaException as error:
+        # The cause (authentication, TLS) comes by the callback; the exception is a time-out.
+        why = "; ".join(dict.fromkeys(heard)) or error.args[0].str()
+        advice = "is it running, and are LLMLOG_KAFKA_… right?"
+        yield Finding("kafka", f"{settings.kafka_bootstrap_servers}: {why}: {advice}", exit_code)
+        return
+    yield Finding("kafka", f"{settings.kafka_bootstrap_servers} answers")
+    if settings.topic not in topics:
+        yield Finding("topic", f"{settings.topic} is not there: run `pipeline setup`", exit_code)
+        return
+    yield _writable(settings)
+    bound = Client(settings, _ignore, _ignore).max_message_bytes(_PATIENCE)
+    known = f"max.message.bytes {bound}" if bound else "max.message.bytes may not be read"
+    number = len(topics[settings.topic].partitions)
+    yield Finding("topic", f"{settings.topic}: {number} partitions, {known}")
+    if settings.schema_registry_url:
+        yield _registry(settings)
+
+
+def _writable(settings: Settings) -> Finding:
+    try:
+        admin = AdminClient(admin_config(settings), logger=QUIET)
+        asked = admin.describe_topics(
+            TopicCollection([settings.topic]),
+            include_authorized_operations=True,
+            request_timeout=_PATIENCE,
+        )
+        allowed = asked[settings.topic].result(_PATIENCE + 1).authorized_operations
+    except Exception as error:  # noqa: BLE001 - an old broker does not tell
+        return Finding("permission", f"not told by the broker: {type(error).__name__}")
+    if allowed is not None and AclOperation.WRITE not in allowed:
+        return Finding(
+            "permission",
+            f"may not write to {settings.topic}: grant WRITE on the topic",
+            KafkaError.exit_code,
+        )
+    return Finding("permission", f"may write to {settings.topic}")
+
+
+def _registry(settings: Settings) -> Finding:
+    try:
+        registry = Registry.of_settings(settings)
+        number = registry.register(settings.topic) if registry else None
+    except (Unreachable, ConfigurationError) as error:
+        return _wrong("registry", str(error))
+    return Finding("registry", f"answers; the schema's id is {number}")
+
+
+def _ignore(*_: Any) -> None:
+    """Take no notice."""

@@ -1,0 +1,137 @@
+"""For users' tests: what would be sent, without Kafka.
+
+    document_of(payload, redact_fields="metadata.email")    the document of one payload
+    recorder(redact_messages="mask")                        a LiteLLM callback that keeps documents
+
+Settings are given by their names, as in `pipeline.toml`; the environment is not read.
+"""
+
+from __future__ import annotations
+
+import importlib
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from llmlog_producer.event import Captured, Preparer
+from llmlog_producer.snapshot import snapshot
+from llmlog_producer.stats import Stats
+from llmlog_schemas.codec import Decoder
+from llmlog_schemas.fields import TYPED, Kind
+from llmlog_schemas.records import ABSENT_COUNT, ABSENT_PART, ABSENT_TEXT, JSON_PARTS
+from llmlog_schemas.settings import PREFIX, Settings, load
+
+if TYPE_CHECKING:
+    from llmlog_schemas.records import LLMEvent
+
+_TIMES = {"startTime": "start_time_ms", "endTime": "end_time_ms"}
+
+
+def document_of(payload: dict[str, Any], **settings: object) -> dict[str, Any]:
+    """Return what Elasticsearch would hold of a logging payload: redacted, cut, converted.
+
+    Raises:
+        ConfigurationError: a setting is wrong.
+    """
+    return _document(payload, "", _settings(settings))
+
+
+def recorder(**settings: object) -> Any:
+    """Return a LiteLLM callback that keeps documents: `documents`, and `wait_for(number)`.
+
+    Raises:
+        ConfigurationError: a setting is wrong.
+        ImportError: LiteLLM is not installed.
+    """
+    custom_logger = importlib.import_module("litellm.integrations.custom_logger").CustomLogger
+    kind = type("Recorder", (_Recorder, custom_logger), {})
+    return kind(_settings(settings))
+
+
+class _Recorder:
+    """The four hooks that the handler has.
+
+    Attributes:
+        documents: one for each call that LiteLLM reported, in the order of its reports.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__()
+        self._settings = settings
+        self._more = threading.Condition()
+        self._seen: set[str] = set()
+        self.documents: list[dict[str, Any]] = []
+
+    def wait_for(self, number: int, timeout: float = 10.0) -> list[dict[str, Any]]:
+        """Wait until there are so many documents: LiteLLM reports from threads of its own.
+
+        Raises:
+            TimeoutError: there are not, within `timeout` seconds.
+        """
+        with self._more:
+            if not self._more.wait_for(lambda: len(self.documents) >= number, timeout):
+                raise TimeoutError(f"{len(self.documents)} documents within {timeout} s")
+            return list(self.documents)
+
+    def log_success_event(self, kwargs: Any, **_: Any) -> None:
+        """Take the payload of a synchronous call that succeeded."""
+        self._record(kwargs)
+
+    def log_failure_event(self, kwargs: Any, **_: Any) -> None:
+        """Take the payload of a synchronous call that failed."""
+        self._record(kwargs)
+
+    async def async_log_success_event(self, kwargs: Any, **_: Any) -> None:
+        """Take the payload of an asynchronous call that succeeded."""
+        self._record(kwargs)
+
+    async def async_log_failure_event(self, kwargs: Any, **_: Any) -> None:
+        """Take the payload of an asynchronous call that failed."""
+        self._record(kwargs)
+
+    def _record(self, kwargs: Any) -> None:
+        payload = (kwargs or {}).get("standard_logging_object")
+        if not isinstance(payload, dict):
+            return
+        call_id = kwargs.get("litellm_call_id")
+        document = _document(payload, call_id if isinstance(call_id, str) else "", self._settings)
+        with self._more:
+            if document["event_id"] not in self._seen:  # a doubly fired hook is one event
+                self._seen.add(document["event_id"])
+                self.documents.append(document)
+            self._more.notify_all()
+
+
+def _settings(given: dict[str, object]) -> Settings:
+    def spelt(value: object) -> str:
+        if isinstance(value, (list, tuple)):
+            return ",".join(str(item) for item in value)
+        return str(value).lower() if isinstance(value, bool) else str(value)
+
+    return load(environ={f"{PREFIX}{name.upper()}": spelt(value) for name, value in given.items()})
+
+
+def _document(payload: dict[str, Any], call_id: str, settings: Settings) -> dict[str, Any]:
+    without = (
+        frozenset() if settings.model_map_information else frozenset({"model_map_information"})
+    )
+    copy = snapshot(payload, without=without)
+    item = Preparer(settings, Stats())(Captured(copy, call_id, time.time()))
+    return _readable(Decoder().decode(item.value))
+
+
+def _readable(event: LLMEvent) -> dict[str, Any]:
+    """Put an event's parts together under LiteLLM's own names; times in epoch milliseconds."""
+    document: dict[str, Any] = {"event_id": event["event_id"]}
+    for name, kind in TYPED.items():
+        value = event[_TIMES.get(name, name)]  # type: ignore[literal-required]
+        absent = value != value or value == (ABSENT_TEXT if kind is Kind.KEYWORD else ABSENT_COUNT)
+        if not absent:
+            document[name] = value
+    for part in JSON_PARTS:
+        if (text := event[part]) != ABSENT_PART:
+            value = orjson.loads(text)
+            document |= value if part == "attributes" else {part: value}
+    return document
