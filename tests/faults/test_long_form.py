@@ -16,6 +16,7 @@ import pytest
 from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import NewPartitions
 
+from llmlog_consumer.breaker import MIN_RECORDS
 from llmlog_consumer.document import daily_index
 from llmlog_local.elasticsearch import ElasticsearchServer
 from llmlog_local.jars import ELASTICSEARCH_VERSIONS
@@ -403,7 +404,7 @@ def test_everything_is_bad(arena: Arena, pipeline: Pipeline) -> None:
     run = Run(arena, pipeline, load, {}, 2)
     tripped = pipeline.run("consume", "--workers", "2", "--until-end", check=False)
     assert tripped.returncode == 6, tripped.stderr[-3000:]
-    assert len(_letters(pipeline)) < LONG / 2
+    assert len(_letters(pipeline)) < run.workers * MIN_RECORDS, "each worker has a breaker"
     fingerprint = _letters(pipeline)[0]["fingerprint"]
     run.consuming = run.consume("--accept", fingerprint)
     settle(run)

@@ -106,7 +106,7 @@ def test_elasticsearch_through_a_cutting_proxy(arena: Arena, pipeline: Pipeline)
 
 
 def test_rebalance_storm(arena: Arena, pipeline: Pipeline) -> None:
-    rounds = 4 if SHORT <= 5_000 else 8
+    rounds = 3 if SHORT <= 5_000 else 8
 
     def fault(run: Run) -> None:
         others: list[subprocess.Popen[str]] = []
