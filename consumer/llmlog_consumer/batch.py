@@ -5,7 +5,7 @@ A retry or a bisection sends slices of the body again and never serialises anew.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 if TYPE_CHECKING:
@@ -51,6 +51,8 @@ class Batch:
         attempts: how often it was sent.
         not_before: monotonic seconds before which it waits.
         refusals: attempts that were refused in a way that is not for ever.
+        good_before: requests that had been answered item by item when this one was first refused
+            as a whole; -1 where it was not.
     """
 
     source: bytes
@@ -58,6 +60,7 @@ class Batch:
     attempts: int = 0
     not_before: float = 0.0
     refusals: int = 0
+    good_before: int = -1
 
     @property
     def size(self) -> int:
@@ -78,7 +81,7 @@ class Batch:
 
     def part(self, operations: Sequence[Operation]) -> Batch:
         """Return some of its operations as a batch over the same bytes."""
-        return Batch(self.source, operations, self.attempts, self.not_before, self.refusals)
+        return replace(self, operations=operations)
 
     def halves(self) -> tuple[Batch, Batch]:
         """Return its first and its second half."""

@@ -143,11 +143,19 @@ class Breaker(Generic[T]):
         return True
 
     def went_in(self, key: Hashable, now: float) -> None:
-        """Take note of a record that did not die, or is no longer ours."""
+        """Take note of a record that did not die."""
         self._tried(key, now, went_in=True)
+
+    def gone(self, key: Hashable, now: float) -> None:
+        """Take note of a record that says nothing of the deployment: released, or expired."""
+        if key in self._probing:
+            self._probe_size -= 1
+            self._tried(key, now, went_in=False)
 
     def due(self, now: float) -> list[T]:
         """Return what is to be tried again now: a few while open, everything once closed."""
+        if self.open and not self._withheld and not self._probing:
+            self.cause = ""  # nothing is left to try; the share stays, and one death trips again
         if not self._withheld or (self.open and (self._probing or now < self._next_probe)):
             return []
         number = PROBE_RECORDS if self.open else len(self._withheld)

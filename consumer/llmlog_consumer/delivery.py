@@ -127,6 +127,7 @@ class Delivery:
         self._said: dict[str, float] = {}
         self._breaker: Breaker[tuple[Span, Any]] = Breaker(accepted)
         self._failing = Share()
+        self._good = 0  # requests that were answered item by item
         self._registry_away = ""
         self.hold: Hold | None = None
         self.retries = 0
@@ -201,6 +202,8 @@ class Delivery:
         while self._incoming:
             span, records = self._incoming.popleft()
             if span.released:
+                for record in records:
+                    self._breaker.gone(_key(span, record), time.monotonic())
                 continue
             passed = 0
             for position, record in enumerate(records):
@@ -232,6 +235,7 @@ class Delivery:
             self._bury(Phase.READ, span, record, size, cause)
         except ExpiredError:
             self._settle(span, Outcome.EXPIRED, size)
+            self._breaker.gone(_key(span, record), time.monotonic())
             return True
         else:
             now = time.monotonic()
@@ -263,6 +267,9 @@ class Delivery:
 
     def _submit(self, batch: Batch) -> None:
         if batch.attempts:
+            for op in batch.operations:
+                if op.span.released:
+                    self._breaker.gone(_key(op.span, op.record), time.monotonic())
             batch.operations = [op for op in batch.operations if not op.span.released]
         if not batch.operations:
             return
@@ -306,6 +313,7 @@ class Delivery:
                 again.setdefault(judged.verdict, []).append(judged)
         self._breaker.passed(Phase.INDEX, passed)
         self._failing.good(passed)
+        self._good += 1
         self.failure_store += answered.failure_store
         self._learn(pushed_back=any(verdict.pushed_back for verdict in again))
         for verdict, of_verdict in again.items():
@@ -319,6 +327,8 @@ class Delivery:
         """One verdict for a whole request."""
         self.unclassified += verdict.unclassified
         self._learn(pushed_back=verdict.pushed_back)
+        if batch.good_before < 0:
+            batch.good_before = self._good
         if verdict.bounded:
             batch.refusals += 1
             if batch.refusals >= MAX_REFUSALS:
@@ -334,7 +344,7 @@ class Delivery:
         elif verdict.disposition is Disposition.BISECT and len(batch.operations) > 1:
             self._ready.extend(batch.halves())
         elif verdict.disposition is Disposition.BISECT:
-            self._unsendable(batch, detail, answered.status)
+            self._unsendable(batch, detail, answered)
         else:
             self.retries += 1
             delay = _RETRY.delay(batch.attempts, at_least=answered.retry_after)
@@ -355,7 +365,7 @@ class Delivery:
     def _one_by_one(self, part: Batch, failed: Sequence[Judged]) -> None:
         """Try documents alone that fail in a way that may be their own fault, or the server's."""
         for judged in failed:
-            if part.refusals == 0:
+            if len(part.operations) > 1 or part.refusals == 0:
                 self._failing.bad(judged.operation.index_name)
         failing = self._failing
         if failing.died > FEW_FAILING and failing.died > MOST_FAILING * failing.seen:
@@ -411,10 +421,11 @@ class Delivery:
         was_open = self._breaker.open
         for span, record in self._breaker.due(time.monotonic()):
             if span.released:
-                self._breaker.went_in(_key(span, record), time.monotonic())
+                self._breaker.gone(_key(span, record), time.monotonic())
             else:
-                self._breaker.passed(Phase.READ, self._prepare(span, record))
-        if was_open:
+                self._incoming.append((span, [record]))
+        if was_open and self._incoming:
+            self._decode_incoming()
             self.hurry()
 
     def _learn(self, *, pushed_back: bool) -> None:
@@ -444,10 +455,16 @@ class Delivery:
             )
         self._bury(Phase.INDEX, operation.span, operation.record, operation.size, cause)
 
-    def _unsendable(self, batch: Batch, detail: str, status: int) -> None:
-        """Bury the one document of a request that no server takes."""
-        (operation,) = batch.operations
+    def _unsendable(self, batch: Batch, detail: str, answered: Answered) -> None:
+        """Bury the one document of a request that no server takes.
+
+        But where no other request was taken meanwhile either, the server is at fault.
+        """
+        (operation,), status = batch.operations, answered.status
         too_large = status in (_TOO_LARGE, _TOO_MANY)
+        if not too_large and batch.good_before == self._good:
+            self._hold(batch, f"{detail} (every request is refused: see what answers there)")
+            return
         cause = Cause(
             Stage.OVERSIZE if too_large else Stage.INDEX,
             Ending.PERMANENT if too_large else Ending.EXHAUSTED,
@@ -509,7 +526,7 @@ def _key(span: Span, record: Any) -> tuple[int, int, int]:
 
 def _detail(judged: Judged) -> str:
     error = judged.error or {}
-    return f"{judged.status} {error.get('type')}: {error.get('reason')}"[:300]
+    return redacted(f"{judged.status} {error.get('type')}: {error.get('reason')}")[:300]
 
 
 def _named(error: Exception) -> str:

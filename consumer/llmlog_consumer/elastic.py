@@ -203,7 +203,7 @@ def _readable(ca_certs: Path) -> str:
 
 def _public(text: str) -> str:
     """Return the text with its URLs freed of user names and passwords."""
-    return re.sub(r"//[^/\s]*@", "//", text)
+    return re.sub(r"//[^,]*@", "//", text)
 
 
 def _retry_after(headers: Mapping[str, str]) -> float:

@@ -27,6 +27,7 @@ def configure(worker: int | None = None) -> None:
             _of_worker(worker),
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
             _one_line,
             renderer,
         ],

@@ -161,12 +161,17 @@ ITEM_RULES: Final[tuple[Rule, ...]] = (
 
 REQUEST_RULES: Final[tuple[Rule, ...]] = (
     _row(_BISECT, None, 413),
+    _row(_RETRY, "node_closed_exception", 500),
+    _row(_RETRY, "node_disconnected_exception", 500),
+    _row(_RETRY, "node_not_connected_exception", 500),
     _row(_wrong("not an Elasticsearch that speaks to this client"), "media_type_header_exception"),
     _row(_wrong("not an Elasticsearch that speaks to this client"), None, 406),
     _row(_wrong("check the credentials and their privileges"), None, 401, 403),
     _row(_wrong("not an Elasticsearch, or a wrong URL"), None, 404, 405, 501),
     _row(_PUSH_BACK, None, 429),
     _row(_RETRY, None, 502, 503, 504),
+    # Elasticsearch names the type of what it refuses; whatever else answers does not.
+    _row(_wrong("what answers is no Elasticsearch"), "", 400),
     _row(_BISECT, None, 400),
     _row(_BOUNDED_REQUEST, None, *range(500, 600)),
     _row(_UNKNOWN_REQUEST),

@@ -137,6 +137,8 @@ class Source:
             at = {p.partition: p.offset for p in self._consumer.position(others)}
             kept = [TopicPartition(self._topic, p, o) for p, o in at.items()]
             self._consumer.assign(kept + name)
+        # librdkafka keeps a pause flag over this; the next `gate` pauses again where it must.
+        self._consumer.resume(name)
         self._paused.discard(partition)
 
     def commit(self, commits: Sequence[Commit], notes: Mapping[int, str] | None = None) -> None:

@@ -20,6 +20,7 @@ from llmlog_consumer import topic_reader
 from llmlog_consumer.dead_letters import reader
 from llmlog_consumer.document import DAY_MS
 from llmlog_schemas.codec import DecodeError, Decoder
+from llmlog_schemas.errors import KafkaError
 from llmlog_schemas.records import EVENT_ID, event_time_ms
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ class Proof:
         doubled: events with more than one document; a row each.
         doubled_count: of all.
         gaps: accepted ones, a row each.
+        overtaken: what retention took before it was settled and nobody accepted; a row each.
         ranges: what was read: first and next-after-last offset of each partition.
     """
 
@@ -78,12 +80,13 @@ class Proof:
     doubled: list[dict[str, Any]] = field(default_factory=list)
     doubled_count: int = 0
     gaps: list[dict[str, Any]] = field(default_factory=list)
+    overtaken: list[dict[str, Any]] = field(default_factory=list)
     ranges: dict[int, tuple[int, int]] = field(default_factory=dict)
 
     @property
     def ok(self) -> bool:
-        """Tell whether nothing is lost and nothing doubled."""
-        return not self.lost_count and not self.doubled_count
+        """Tell whether nothing is lost, doubled, or gone before it was read."""
+        return not self.lost_count and not self.doubled_count and not self.overtaken
 
     def as_json(self) -> dict[str, Any]:
         """Return what `pipeline verify --json` prints."""
@@ -91,7 +94,7 @@ class Proof:
             name: getattr(self, name)
             for name in (
                 "events", "records", "documents", "dead_letters", "recovered", "expired", "gaps",
-                "lost", "lost_count", "doubled", "doubled_count", "ok",
+                "overtaken", "lost", "lost_count", "doubled", "doubled_count", "ok",
             )
         }  # fmt: skip
 
@@ -120,6 +123,7 @@ class Verifier:
         self._elastic = elastic
         self._decoder = Decoder(registry)
         self._progress = progress
+        self._overtaken: list[dict[str, Any]] = []
 
     def ranges(
         self, since_ms: int | None = None, until_ms: int | None = None
@@ -131,13 +135,19 @@ class Verifier:
             until_ms: only records written before.
 
         Raises:
-            KafkaError: the topic is missing.
+            KafkaError: the topic is missing, or the group has settled nothing of it.
             Unreachable: Kafka does not answer.
         """
         topic = self._settings.topic
         partitions = range(self._admin.require(topic).partitions)
         marks = self._admin.watermarks(topic, partitions)
         committed = self._admin.committed(topic, partitions)
+        if not committed and any(end > start for start, end in marks.values()):
+            raise KafkaError(
+                f"group {self._settings.group} has committed nothing of {topic}: there is nothing "
+                "to prove yet; check LLMLOG_GROUP, or run `pipeline consume`"
+            )
+        self._overtaken = self._gone(marks, committed)
         after = self._admin.offsets_at(topic, partitions, since_ms) if since_ms else {}
         before = self._admin.offsets_at(topic, partitions, until_ms) if until_ms else {}
         ranges = {}
@@ -146,6 +156,19 @@ class Verifier:
             ranges[p] = (first, min(committed.get(p, start), before.get(p, end)))
         return ranges
 
+    def _gone(
+        self, marks: Mapping[int, tuple[int, int]], committed: Mapping[int, int]
+    ) -> list[dict[str, Any]]:
+        """Name what retention took before it was settled, and nobody accepted."""
+        topic = self._settings.topic
+        gaps = self._admin.gaps(topic)
+        return [
+            {"partition": f"{topic}/{p}", "first": committed[p], "next": start}
+            for p, (start, _) in marks.items()
+            if committed.get(p, start) < start
+            and not any(gap.first == committed[p] for gap in gaps.get(p, ()))
+        ]
+
     def prove(self, ranges: Mapping[int, tuple[int, int]]) -> Proof:
         """Read the records in these ranges, and look up what became of each event.
 
@@ -153,7 +176,7 @@ class Verifier:
             KafkaError, ElasticsearchError: a server refuses.
             Unreachable: a server does not answer.
         """
-        proof = Proof(ranges=dict(ranges))
+        proof = Proof(ranges=dict(ranges), overtaken=self._overtaken)
         for partition, gaps in self._admin.gaps(self._settings.topic).items():
             proof.gaps += [_gap_row(self._settings.topic, partition, gap) for gap in gaps]
         letters = self._letters()

@@ -6,7 +6,10 @@ import hashlib
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import httpx
 from confluent_kafka import Producer, TopicPartition
@@ -86,6 +89,13 @@ def test_verify_since_leaves_out_what_was_before(pipeline: Pipeline) -> None:
     assert json.loads(pipeline.run("verify", "--json", "--since", "1h").stdout)["events"] == 1
     after = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 3600))
     assert json.loads(pipeline.run("verify", "--json", "--since", after).stdout)["events"] == 0
+
+
+def test_verify_proves_nothing_for_a_group_that_has_done_nothing(pipeline: Pipeline) -> None:
+    pipeline.run("produce", "-", input=ndjson([payload(1)]))
+    refused = pipeline.run("verify", check=False)
+    assert refused.returncode == 3
+    assert "has committed nothing" in refused.stderr
 
 
 def test_status_tells_what_waits_and_who_works(pipeline: Pipeline) -> None:
@@ -194,6 +204,10 @@ def test_what_retention_took_is_accepted_recorded_and_passed_over(pipeline: Pipe
     assert shown[1]["log_start"] == 12
     assert "out of range" in shown[1]["state"]
     assert status_of(pipeline)["verdict"].startswith("STUCK")
+    overtaken = pipeline.run("verify", "--json", check=False)
+    assert overtaken.returncode == 7
+    (gone,) = json.loads(overtaken.stdout)["overtaken"]
+    assert gone == {"partition": f"{pipeline.topic}/1", "first": 5, "next": 12}
     refused = pipeline.run("offsets", "accept-gap", f"{pipeline.topic}/0", "--yes", check=False)
     assert refused.returncode == 2
     assert "no gap" in refused.stderr
@@ -239,3 +253,16 @@ def test_a_letter_that_its_topic_finds_too_large_is_cut_and_says_so(pipeline: Pi
     assert headers["pipeline.dlq.truncated.sha256"].decode() == hashlib.sha256(noise).hexdigest()
     assert noise.startswith(by_partition[0].value())
     assert len(by_partition[1].key()) == 1024
+
+
+def test_a_header_that_is_not_utf_8_holds_nobody_up(pipeline: Pipeline) -> None:
+    for _ in range(3):
+        subprocess.run(
+            [sys.executable, "-m", "support.foreign", bootstrap(pipeline), pipeline.topic],
+            cwd=Path(__file__).parents[1], check=True,
+        )  # fmt: skip
+    send(bootstrap(pipeline), pipeline.topic, [encoded(seed) for seed in range(10)])
+    pipeline.run("consume", "--until-end", "--timeout", "60")
+    assert pipeline.count() == 10
+    assert len(pipeline.run("dlq", "list", "--json").stdout.splitlines()) == 3
+    assert json.loads(pipeline.run("verify", "--json").stdout)["ok"]

@@ -310,3 +310,41 @@ def test_every_disposition_is_dealt_with():
     assert {d.value for d in Disposition} == {
         "indexed", "duplicate", "retry", "bisect", "permanent", "configuration",
     }  # fmt: skip
+
+
+def test_a_server_that_refuses_every_request_is_held_and_buries_none(monkeypatch, values):
+    """One event on a quiet day, and a load balancer that answers 500, or 400, for itself."""
+    for status in (500, 302, 400):
+        rig = Rig(monkeypatch, always(GOOD), values[:1], whole=[(status, {})] * 9)
+        rig.take_all()
+        rig.until(lambda rig=rig: rig.delivery.hold)
+        rig.until_settled()
+        assert rig.counts[Outcome.INDEXED] == 1
+        assert not rig.letters.letters
+
+
+def test_a_request_refused_before_does_not_hide_failing_items(monkeypatch, values):
+    rig = Rig(monkeypatch, always(BROKEN, BROKEN, GOOD), values, whole=[(500, {})])
+    rig.take_all()
+    rig.until_settled()
+    assert rig.counts[Outcome.INDEXED] == 60
+
+
+@pytest.mark.parametrize("end", ["released", "expired"])
+def test_a_probe_that_goes_elsewhere_does_not_wedge_the_breaker(monkeypatch, end):
+    values = [encoded(seed) for seed in range(1100)]
+    answers = types.SimpleNamespace(now=MAPPING)
+    rig = Rig(monkeypatch, lambda _: [answers.now], values)
+    rig.take_all()
+    rig.until(lambda: rig.delivery._breaker.withheld > 50)
+    for _ in range(4):
+        rig.turn(0.1)
+    answers.now = AWAY
+    if end == "expired":
+        rig.delivery._documents._max_age_ms = 0.0
+    rig.until(lambda: rig.delivery._breaker._probing or end == "expired")
+    rig.span.released = end == "released"
+    rig.turn()
+    answers.now = GOOD
+    rig.until(lambda: not rig.delivery.closed)
+    rig.delivery.close()

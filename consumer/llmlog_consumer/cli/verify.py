@@ -75,7 +75,8 @@ def verify(
     elif not as_json:
         _print(proof)
     if not proof.ok:
-        raise DifferenceError(f"{proof.lost_count} lost, {proof.doubled_count} doubled")
+        gone = f", {len(proof.overtaken)} partitions overtaken" if proof.overtaken else ""
+        raise DifferenceError(f"{proof.lost_count} lost, {proof.doubled_count} doubled{gone}")
 
 
 def _print(proof: Proof) -> None:
@@ -92,6 +93,11 @@ def _print(proof: Proof) -> None:
     )  # fmt: skip
     for row in proof.gaps:
         say(f"gap accepted: {row['partition']} from {row['first']} to {row['next']}")
+    for row in proof.overtaken:
+        say(
+            f"gone before it was read: {row['partition']} from {row['first']} to {row['next']}: "
+            f"`pipeline offsets accept-gap {row['partition']}`"
+        )
     for row in proof.lost[:_SHOWN]:
         say(f"lost: {row['event_id'] or 'unreadable record'} {' '.join(row['coordinates'])}")
     for row in proof.doubled[:_SHOWN]:

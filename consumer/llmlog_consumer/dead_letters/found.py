@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from llmlog_consumer.dead_letters import headers as of_letters
 from llmlog_consumer.dead_letters.letter import PREFIX
+from llmlog_consumer.dead_letters.message import read_headers
 from llmlog_consumer.dead_letters.names import LARGEST
 from llmlog_consumer.dead_letters.reasons import redacted
 
@@ -131,7 +132,7 @@ def found(message: Any, *, content: bool = True) -> Found:
         message: as consumed.
         content: with its key, its value and its own headers.
     """
-    read = of_letters.read(message.headers())
+    read = of_letters.read(read_headers(message))
     return Found(
         message.topic(), message.partition(), message.offset(),
         message.key() if content else None, message.value() if content else None,

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+Headers = list[tuple[str, Any]]
+
 PREFIX: Final = "pipeline.dlq."
 VERSION: Final = 1
 MAX_REASON_BYTES: Final = 1024
@@ -111,7 +113,12 @@ def es_cause(error: Mapping[str, Any]) -> dict[str, str]:
 
 
 def headers_of(
-    source: Any, cause: Cause, *, group: str, now: datetime | None = None
+    source: Any,
+    cause: Cause,
+    *,
+    group: str,
+    theirs: Headers | None = None,
+    now: datetime | None = None,
 ) -> list[tuple[str, str | bytes | None]]:
     """Return the letter's headers: the source's own, then ours.
 
@@ -119,13 +126,14 @@ def headers_of(
         source: the Kafka message that died.
         cause: why.
         group: the consumer group that it died in.
+        theirs: the source's own headers, where they were read already.
         now: moment of failure; default the present.
     """
-    own = [(name, value) for name, value in source.headers() or [] if not name.startswith(PREFIX)]
+    if theirs is None:
+        theirs = source.headers() or []
+    own = [(name, value) for name, value in theirs if not name.startswith(PREFIX)]
     earlier = {
-        name.removeprefix(PREFIX): value
-        for name, value in source.headers() or []
-        if name.startswith(PREFIX)
+        name.removeprefix(PREFIX): value for name, value in theirs if name.startswith(PREFIX)
     }
     moment = (now or datetime.now(UTC)).isoformat(timespec="milliseconds")
     _, timestamp = source.timestamp()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from llmlog_consumer import topic_reader
 from llmlog_consumer.dead_letters import headers as of_letters
+from llmlog_consumer.dead_letters.message import read_headers
 from llmlog_consumer.kafka_admin import KafkaAdmin
 from llmlog_schemas.errors import PipelineError
 
@@ -45,7 +46,7 @@ def whole(settings: Settings, letter: Found) -> Found:
     if value is None or hashlib.sha256(value).hexdigest() != letter.headers.get("truncated.sha256"):
         raise GoneError(f"{where} holds another record now: its sha256 is not the letter's")
     # Key and headers may have been cut as well.
-    own = of_letters.read(record.headers()).own
+    own = of_letters.read(read_headers(record)).own
     return replace(letter, key=record.key(), value=value, own=own, headers=_uncut(letter))
 
 

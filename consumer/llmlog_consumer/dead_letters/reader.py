@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from llmlog_consumer import topic_reader
 from llmlog_consumer.dead_letters.found import Found, found, name_of, position, second_of
+from llmlog_consumer.dead_letters.message import read_headers
 from llmlog_consumer.dead_letters.names import Names
 from llmlog_consumer.kafka_admin import KafkaAdmin
 from llmlog_schemas.errors import ConfigurationError
@@ -98,7 +99,7 @@ class DeadLetters:
             names, gone = Names(), set()
             for chunk in self.messages("looking for doublets"):
                 for message in chunk:
-                    topic, partition, offset = name_of(message.headers(), message)
+                    topic, partition, offset = name_of(read_headers(message), message)
                     self._foreign += topic is None
                     former = names.column((topic, partition)).put(
                         offset, second_of(message), position(message)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from llmlog_consumer.dead_letters.filters import Filter
 from llmlog_consumer.dead_letters.found import found, name_of, second_of
 from llmlog_consumer.dead_letters.letter import PREFIX
+from llmlog_consumer.dead_letters.message import read_headers
 from llmlog_consumer.dead_letters.names import Names
 from llmlog_consumer.dead_letters.reasons import redacted
 
@@ -91,7 +92,7 @@ class Stats:
         causes, numbers, columns = self._causes, self._cause_numbers, self._columns
         for message in messages:
             self.read += 1
-            raw = message.headers()
+            raw = read_headers(message)
             headers = dict(raw) if raw else {}
             ms = message.timestamp()[1]
             try:
@@ -119,7 +120,7 @@ class Stats:
     def _unseen(self, message: Any, headers: dict[str, bytes | None]) -> tuple[int, int, Column]:
         """Read a letter in full: the first of its kind, or one that something else wrote."""
         letter = found(message, content=False)
-        topic, partition, offset = name_of(message.headers(), message)
+        topic, partition, offset = name_of(read_headers(message), message)
         column = self._names.column((topic, partition))
         if isinstance(topic, bytes) and isinstance(partition, bytes) and letter.writer:
             self._columns[topic, partition] = column
