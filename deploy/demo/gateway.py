@@ -74,6 +74,7 @@ class Gateway:
                 cwd=ROOT,
                 env={
                     **self._environment,
+                    "LLMLOG_JOURNAL_DIR": str(self._folder / "journal"),
                     "LITELLM_MASTER_KEY": self.key,
                     "LITELLM_LOCAL_MODEL_COST_MAP": "True",
                     "LITELLM_TELEMETRY": "False",
