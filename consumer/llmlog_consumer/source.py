@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import suppress
+from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -34,7 +36,8 @@ _ASSIGN_SECONDS: Final = 120.0
 _ASK_AGAIN: Final = 0.5
 _AWAY: Final = frozenset(
     (KafkaError._TRANSPORT, KafkaError._TIMED_OUT, KafkaError._WAIT_COORD,  # noqa: SLF001
-     KafkaError._ALL_BROKERS_DOWN, KafkaError.NOT_COORDINATOR,  # noqa: SLF001
+     KafkaError._ALL_BROKERS_DOWN, KafkaError._UNKNOWN_PARTITION,  # noqa: SLF001
+     KafkaError.NOT_COORDINATOR,
      KafkaError.COORDINATOR_NOT_AVAILABLE, KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
      KafkaError.LEADER_NOT_AVAILABLE, KafkaError.NOT_LEADER_FOR_PARTITION)
 )  # fmt: skip
@@ -254,18 +257,33 @@ class Source:
 
     def _where_to_begin(self, consumer: Consumer, partitions: list[int]) -> dict[int, int]:
         """Return the committed offsets; a partition without one is new, and begins at its start."""
-        offsets = {}
         named = self._named(partitions)
-        for answer in _patiently(lambda: consumer.committed(named, _METADATA_TIMEOUT)):
-            if answer.error is not None:
-                raise KafkaException(answer.error)
-            offsets[answer.partition] = answer.offset
-        for partition, offset in offsets.items():
-            if offset < 0:
-                name = TopicPartition(self._topic, partition)
-                offsets[partition], _ = _patiently(
-                    lambda name=name: consumer.get_watermark_offsets(name, _METADATA_TIMEOUT)
-                )
+
+        def places() -> dict[int, int]:
+            answers = consumer.committed(named, _METADATA_TIMEOUT)
+            for answer in answers:
+                if answer.error is not None:
+                    raise KafkaException(answer.error)
+            return {answer.partition: answer.offset for answer in answers}
+
+        def look_again() -> None:
+            with suppress(KafkaException):
+                consumer.list_topics(self._topic, _METADATA_TIMEOUT)
+
+        def start(name: TopicPartition) -> int:
+            try:
+                return int(consumer.get_watermark_offsets(name, _METADATA_TIMEOUT)[0])
+            except KafkaException as error:
+                if error.args[0].code() == KafkaError._UNKNOWN_PARTITION:  # noqa: SLF001
+                    # The group has heard sooner than this client that the topic has grown. From
+                    # a thread: within a callback this call would abort the process.
+                    _within(look_again, _METADATA_TIMEOUT)
+                raise
+
+        offsets: dict[int, int] = _patiently(places)
+        for name in named:
+            if offsets[name.partition] < 0:
+                offsets[name.partition] = _patiently(partial(start, name))
         return offsets
 
     def _offsets(
