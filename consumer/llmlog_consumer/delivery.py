@@ -347,16 +347,14 @@ class Delivery:
             self._unsendable(batch, detail, answered)
         else:
             self.retries += 1
-            delay = _RETRY.delay(batch.attempts, at_least=answered.retry_after)
+            too_much = verdict.pushed_back and batch.size > SMALL and len(batch.operations) > 1
+            # What is to be halved soon begins its waits anew with each halving.
+            attempt = (batch.attempts - 1) % MAX_PUSH_BACKS + 1 if too_much else batch.attempts
+            delay = _RETRY.delay(attempt, at_least=answered.retry_after)
             batch.not_before = time.monotonic() + delay
             if self.hold is not None and self.hold.probe is answered.batch:
                 self._hold_on(batch, batch.not_before)
-            elif (
-                verdict.pushed_back
-                and batch.attempts % MAX_PUSH_BACKS == 0
-                and batch.size > SMALL
-                and len(batch.operations) > 1
-            ):
+            elif too_much and attempt == MAX_PUSH_BACKS:
                 self._ready.extend(batch.halves())
             else:
                 self._ready.append(batch)
