@@ -339,8 +339,9 @@ class Delivery:
         self._queue_again(batch, verdict, answered.detail, answered)
 
     def _queue_again(self, batch: Batch, verdict: Verdict, detail: str, answered: Answered) -> None:
+        detail += f" ({verdict.advice})" if verdict.advice else ""
         if verdict.disposition is Disposition.CONFIGURATION:
-            self._hold(batch, f"{detail} ({verdict.advice})" if verdict.advice else detail)
+            self._hold(batch, detail)
         elif verdict.disposition is Disposition.BISECT and len(batch.operations) > 1:
             self._ready.extend(batch.halves())
         elif verdict.disposition is Disposition.BISECT:

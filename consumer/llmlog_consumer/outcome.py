@@ -37,7 +37,7 @@ class Verdict:
         then: what follows a bounded retry. PERMANENT means exhausted, and never befalls more
             than a few documents: a server that fails many has a fault of its own.
         unclassified: no row speaks of this answer; counted.
-        advice: for a configuration: what to do, in a clause.
+        advice: what a person has to do, in a clause.
     """
 
     disposition: Disposition
@@ -76,6 +76,9 @@ class Rule:
 _INDEXED = Verdict(Disposition.INDEXED)
 _DUPLICATE = Verdict(Disposition.DUPLICATE)
 _RETRY = Verdict(Disposition.RETRY)
+_DISK_FULL = Verdict(
+    Disposition.RETRY, advice="a disk is above the flood-stage watermark: make room on it"
+)
 _PUSH_BACK = Verdict(Disposition.RETRY, pushed_back=True)
 _BOUNDED = Verdict(Disposition.RETRY, bounded=True)
 _BOUNDED_REQUEST = Verdict(Disposition.RETRY, bounded=True, then=Disposition.BISECT)
@@ -121,7 +124,8 @@ ITEM_RULES: Final[tuple[Rule, ...]] = (
     _row(_RETRY, "process_cluster_event_timeout_exception", 429, 503),
     _row(_RETRY, "mapper_exception", reason="timed out while waiting for a dynamic mapping update"),
     # The disk is full; named by the block, because the status changed between versions.
-    _row(_RETRY, "cluster_block_exception", 403, 429, reason=_BLOCKED + r"\[TOO_MANY_REQUESTS/12/"),
+    _row(_DISK_FULL, "cluster_block_exception", 403, 429,
+         reason=_BLOCKED + r"\[TOO_MANY_REQUESTS/12/"),
     # A node or a shard is away for now.
     _row(_RETRY, "cluster_block_exception", 503),
     _row(_RETRY, "unavailable_shards_exception", 503),

@@ -151,7 +151,9 @@ def test_flood_stage_block_is_waited_for(node: Node) -> None:
     node.put(f"/{index}/_settings", **{"index.blocks.read_only_allow_delete": True})
     item = node.item(index, {})
     assert "flood-stage" in item["error"]["reason"]
-    assert verdict_of(item, "cluster_block_exception").disposition is Disposition.RETRY
+    verdict = verdict_of(item, "cluster_block_exception")
+    assert verdict.disposition is Disposition.RETRY
+    assert "disk" in verdict.advice
 
 
 @pytest.mark.parametrize("block", ["write", "read_only"])
