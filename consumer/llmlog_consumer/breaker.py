@@ -49,7 +49,9 @@ class Share:
     cause: str = ""
 
     def good(self, records: int) -> None:
-        """Count records that passed."""
+        """Count records that passed; none leaves the row of deaths as it is."""
+        if not records:
+            return
         self.seen += records
         self.row = 0
         self._fade()

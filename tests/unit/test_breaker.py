@@ -161,3 +161,13 @@ def test_nothing_is_given_back_twice_or_forgotten():
             breaker.went_in(int(item.split()[1]), now)
     given_back += breaker.due(now)
     assert sorted(given_back) == sorted(f"record {key}" for key in range(999, 1999))
+
+
+def test_nothing_that_passed_does_not_break_a_row():
+    """Whoever counts what passed between deaths may have nothing to count."""
+    breaker = Breaker()
+    breaker.passed(INDEX, 3000)
+    for key in range(MIN_RECORDS):
+        breaker.passed(INDEX, 0)
+        breaker.died(INDEX, "f", key, None, 0.0)
+    assert breaker.open
