@@ -19,6 +19,8 @@ from llmlog_consumer.dead_letters.letter import (
     headers_of,
     without_literals,
 )
+from llmlog_consumer.dead_letters.message import read_headers
+from llmlog_consumer.dead_letters.stats import Stats
 from llmlog_consumer.document import Documents, TransformError
 from llmlog_schemas.payload import to_event
 from support.messages import Message
@@ -254,3 +256,27 @@ def test_what_was_said_is_ours_or_elasticsearchs():
     assert POISON.said == "DecodeError: the record has no value"
     assert REFUSED.said.startswith("document_parsing_exception: failed to parse")
     assert Cause(Stage.OVERSIZE, Ending.PERMANENT, reason="too large").said == "too large"
+
+
+class Foreign(Message):
+    """A message with a header name that is not UTF-8, as the client gives it out."""
+
+    asked = 0
+
+    def headers(self):
+        self.asked += 1
+        assert self.asked == 1, "a second question ends the process"
+        raise SystemError
+
+
+def test_headers_that_cannot_be_read_are_asked_for_once():
+    message = Foreign()
+    for _ in range(3):
+        assert read_headers(message) == []
+    assert dict(headers_of(message, Cause(Stage.DECODE, Ending.POISON), group="g"))
+
+
+def test_a_letter_with_such_headers_is_counted():
+    counted = Stats()
+    counted.add([Foreign()])
+    assert counted.as_json()["total"] == 1

@@ -13,10 +13,10 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
+from llmlog_consumer.dead_letters.message import read_headers
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-
-Headers = list[tuple[str, Any]]
 
 PREFIX: Final = "pipeline.dlq."
 VERSION: Final = 1
@@ -117,7 +117,6 @@ def headers_of(
     cause: Cause,
     *,
     group: str,
-    theirs: Headers | None = None,
     now: datetime | None = None,
 ) -> list[tuple[str, str | bytes | None]]:
     """Return the letter's headers: the source's own, then ours.
@@ -126,11 +125,9 @@ def headers_of(
         source: the Kafka message that died.
         cause: why.
         group: the consumer group that it died in.
-        theirs: the source's own headers, where they were read already.
         now: moment of failure; default the present.
     """
-    if theirs is None:
-        theirs = source.headers() or []
+    theirs = read_headers(source)
     own = [(name, value) for name, value in theirs if not name.startswith(PREFIX)]
     earlier = {
         name.removeprefix(PREFIX): value for name, value in theirs if name.startswith(PREFIX)

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-if TYPE_CHECKING:
-    from llmlog_consumer.dead_letters.letter import Headers
+Headers = list[tuple[str, Any]]
 
-_NEVER_FREED: Final[list[Any]] = []
-"""Messages whose headers could not be read. The client has freed part of such a message by then,
-and frees it again with the message: that ends the process."""
+_UNREADABLE: Final[dict[int, Any]] = {}
+"""Messages whose headers could not be read, by identity. The client has freed part of such a
+message by then; to ask it again, or to free the message, ends the process. So they are kept."""
 
 
 def read_headers(message: Any) -> Headers:
-    """Return the headers, none where a name is not UTF-8. To be asked once of each message."""
+    """Return the headers; none where a name is not UTF-8."""
+    if id(message) in _UNREADABLE:
+        return []
     try:
         return message.headers() or []
     except (SystemError, UnicodeError):
-        _NEVER_FREED.append(message)
+        _UNREADABLE[id(message)] = message
         return []

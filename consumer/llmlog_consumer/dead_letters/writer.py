@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import structlog
 from confluent_kafka import KafkaError, KafkaException, Producer
 
-from llmlog_consumer.dead_letters.letter import PREFIX, Cause, Headers, headers_of
-from llmlog_consumer.dead_letters.message import read_headers
+from llmlog_consumer.dead_letters.letter import PREFIX, Cause, headers_of
 from llmlog_consumer.retry import Backoff
 from llmlog_schemas.kafka_clients import QUIET, producer_config
 
@@ -44,7 +43,6 @@ class Letter:
         record: the source message.
         cause: why it died.
         settled: called once, when the letter is delivered.
-        headers: the record's own, read once.
         cuts: how often the topic refused it for its size: first the value is cut, then key and
             headers.
     """
@@ -52,7 +50,6 @@ class Letter:
     record: Any
     cause: Cause
     settled: Callable[[], None]
-    headers: Headers | None = None
     cuts: int = 0
     attempts: int = 0
     not_before: float = 0.0
@@ -102,11 +99,7 @@ class LetterWriter:
 
     def _produce(self, letter: Letter) -> None:
         key, value = letter.record.key(), letter.record.value()
-        if letter.headers is None:
-            letter.headers = read_headers(letter.record)
-        headers = headers_of(
-            letter.record, letter.cause, group=self._settings.group, theirs=letter.headers
-        )
+        headers = headers_of(letter.record, letter.cause, group=self._settings.group)
         if letter.cuts and value is not None:
             headers += [
                 (f"{PREFIX}truncated.length", str(len(value)).encode()),
