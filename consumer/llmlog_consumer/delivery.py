@@ -22,19 +22,20 @@ from llmlog_consumer.breaker import ALERT, Breaker, Phase, Share
 from llmlog_consumer.concurrency import Window
 from llmlog_consumer.dead_letters.letter import Cause, Ending, Stage, es_cause
 from llmlog_consumer.dead_letters.reasons import redacted
-from llmlog_consumer.dead_letters.writer import Letter
-from llmlog_consumer.document import ExpiredError, TransformError, check_parts
+from llmlog_consumer.dead_letters.writer import Letter, LetterWriter
+from llmlog_consumer.document import Documents, ExpiredError, TransformError, check_parts
+from llmlog_consumer.indexer import Indexer
 from llmlog_consumer.outcome import Disposition, Verdict
 from llmlog_consumer.retry import Backoff
-from llmlog_schemas.codec import DecodeError
+from llmlog_schemas.codec import DecodeError, Decoder
 from llmlog_schemas.errors import ConfigurationError, Unreachable
+from llmlog_schemas.registry import Registry
 
 if TYPE_CHECKING:
-    from llmlog_consumer.dead_letters.writer import LetterWriter
-    from llmlog_consumer.document import Documents
-    from llmlog_consumer.indexer import Answered, Indexer, Judged
+    from llmlog_consumer.elastic import Elastic
+    from llmlog_consumer.indexer import Answered, Judged
     from llmlog_consumer.tracker import Span
-    from llmlog_schemas.codec import Decoder
+    from llmlog_schemas.settings import Settings
 
 log = structlog.get_logger("llmlog.delivery")
 
@@ -95,7 +96,6 @@ class Delivery:
         indexer: sends batches.
         letters: writes dead letters.
         settle: told every outcome.
-        window: how many bulks may be in flight.
         accepted: fingerprints that the flood breaker lets through.
     """
 
@@ -107,7 +107,6 @@ class Delivery:
         indexer: Indexer,
         letters: LetterWriter,
         settle: Settle,
-        window: Window | None = None,
         accepted: frozenset[str] = frozenset(),
     ) -> None:
         self._decoder = decoder
@@ -115,7 +114,7 @@ class Delivery:
         self._indexer = indexer
         self._letters = letters
         self._settle = settle
-        self._window = window or Window()
+        self._window = Window()
         self._builder = BatchBuilder()
         self._incoming: deque[tuple[Span, Sequence[Any]]] = deque()
         self._decode_not_before = 0.0
@@ -133,6 +132,29 @@ class Delivery:
         self.retries = 0
         self.unclassified = 0
         self.failure_store = 0
+
+    @classmethod
+    def wired(
+        cls, settings: Settings, elastic: Elastic, dlq_partitions: int, settle: Settle,
+        accepted: frozenset[str] = frozenset(),
+    ) -> Delivery:  # fmt: skip
+        """Make one with all its parts.
+
+        Args:
+            settings: as loaded.
+            elastic: the connection.
+            dlq_partitions: of the dead-letter topic.
+            settle: told every outcome.
+            accepted: fingerprints that the flood breaker lets through.
+        """
+        return cls(
+            decoder=Decoder(Registry.of_settings(settings)),
+            documents=Documents(settings.index, settings.max_event_age),
+            indexer=Indexer(elastic, settings.index),
+            letters=LetterWriter(settings, dlq_partitions),
+            settle=settle,
+            accepted=accepted,
+        )
 
     @property
     def unhealthy(self) -> str:

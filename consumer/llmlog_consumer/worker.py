@@ -18,18 +18,12 @@ import orjson
 import structlog
 from confluent_kafka import KafkaException
 
-from llmlog_consumer.concurrency import Window
-from llmlog_consumer.dead_letters.writer import LetterWriter
 from llmlog_consumer.delivery import Delivery, Outcome
-from llmlog_consumer.document import Documents
 from llmlog_consumer.elastic import Elastic
-from llmlog_consumer.indexer import Indexer
 from llmlog_consumer.kafka_admin import KafkaAdmin
 from llmlog_consumer.source import Source
 from llmlog_consumer.tracker import Tracker
-from llmlog_schemas.codec import Decoder
 from llmlog_schemas.errors import DeadLetterFloodError, PipelineError, Unreachable
-from llmlog_schemas.registry import Registry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -94,15 +88,8 @@ class Worker:
         self.counts: Counter[str] = Counter()
         self._tracker = Tracker()
         self._elastic = Elastic(settings)
-        self._window = Window()
-        self._delivery = Delivery(
-            decoder=Decoder(Registry.of_settings(settings)),
-            documents=Documents(settings.index, settings.max_event_age),
-            indexer=Indexer(self._elastic, settings.index),
-            letters=LetterWriter(settings, task.dlq_partitions),
-            settle=self._settle,
-            window=self._window,
-            accepted=task.accepted,
+        self._delivery = Delivery.wired(
+            settings, self._elastic, task.dlq_partitions, self._settle, task.accepted
         )
         self._source = Source(settings, self, number)
         self._paused = False

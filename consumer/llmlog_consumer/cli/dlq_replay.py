@@ -33,13 +33,9 @@ from llmlog_consumer.cli.dlq_options import (
     chosen,
 )
 from llmlog_consumer.dead_letters.reader import DeadLetters
-from llmlog_consumer.dead_letters.writer import LetterWriter
 from llmlog_consumer.delivery import Delivery
-from llmlog_consumer.document import Documents
 from llmlog_consumer.elastic import Elastic
-from llmlog_consumer.indexer import Indexer
 from llmlog_consumer.kafka_admin import KafkaAdmin
-from llmlog_schemas.codec import Decoder
 from llmlog_schemas.errors import ConfigurationError, PipelineError
 from llmlog_schemas.registry import Registry
 from llmlog_schemas.settings import Settings, load
@@ -174,13 +170,7 @@ def _runner(
     partitions = KafkaAdmin(settings).require(settings.dlq_topic).partitions
 
     def delivery(settle: Any) -> Delivery:
-        return Delivery(
-            decoder=Decoder(Registry.of_settings(settings)),
-            documents=Documents(settings.index, settings.max_event_age),
-            indexer=Indexer(elastic, settings.index),
-            letters=LetterWriter(settings, partitions),
-            settle=settle,
-        )
+        return Delivery.wired(settings, elastic, partitions, settle)
 
     return replay.Indexing(gate, delivery, stopping=stopping, rate=rate, progress=progress)
 
