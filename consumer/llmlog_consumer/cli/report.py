@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Any
 
 from llmlog_consumer.cli.common import (
@@ -15,6 +14,7 @@ from llmlog_consumer.cli.common import (
     write_table,
 )
 from llmlog_consumer.elastic import Elastic
+from llmlog_consumer.times import iso
 from llmlog_schemas.errors import ElasticsearchError
 from llmlog_schemas.settings import load
 
@@ -96,7 +96,7 @@ def _result(numbers: Any, errors: Any) -> dict[str, Any]:
         },
         "errors": [
             {
-                "at": _iso(source.get("endTime")),
+                "at": iso(source.get("endTime")),
                 "model": source.get("model"),
                 "error_class": (source.get("error_information") or {}).get("error_class"),
                 "error": source.get("error_str"),
@@ -123,9 +123,3 @@ def _print(result: dict[str, Any]) -> None:
             for e in result["errors"]
         ],
     )
-
-
-def _iso(ms: Any) -> str | None:
-    if not isinstance(ms, (int, float)):
-        return None
-    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="seconds")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from llmlog_consumer.dead_letters.filters import Filter
@@ -17,6 +16,7 @@ from llmlog_consumer.dead_letters.letter import PREFIX
 from llmlog_consumer.dead_letters.message import read_headers
 from llmlog_consumer.dead_letters.names import Names
 from llmlog_consumer.dead_letters.reasons import redacted
+from llmlog_consumer.times import iso
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -181,7 +181,7 @@ class Stats:
                 for number, count in models.most_common()
             ],
             "hours": [
-                {"hour": _iso(hour * 3_600_000), "count": count}
+                {"hour": iso(hour * 3_600_000), "count": count}
                 for hour, count in sorted(hours.items())
             ],
         }
@@ -193,15 +193,8 @@ class Stats:
             "stage": cause.stage,
             "type": cause.type,
             "count": count,
-            "first_seen": _iso(cause.first_ms),
-            "last_seen": _iso(cause.last_ms),
+            "first_seen": iso(cause.first_ms),
+            "last_seen": iso(cause.last_ms),
             "example": cause.example,
             "reason": cause.reason,
         }
-
-
-def _iso(ms: int) -> str | None:
-    try:
-        return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="seconds")
-    except (ValueError, OverflowError, OSError):
-        return None

@@ -1,0 +1,14 @@
+"""Writes moments for people and for JSON. Pure."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+
+def iso(ms: Any, timespec: str = "seconds") -> str | None:
+    """Return epoch milliseconds as ISO 8601 in UTC; None for what is no time."""
+    try:
+        return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec=timespec)
+    except (TypeError, ValueError, OverflowError, OSError):
+        return None
