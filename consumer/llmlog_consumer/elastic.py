@@ -77,6 +77,11 @@ class Answer:
         return 200 <= self.status < 300  # noqa: PLR2004
 
     @property
+    def not_now(self) -> bool:
+        """Tell whether the server puts us off."""
+        return self.status == TOO_MANY or self.status >= SERVER_ERROR
+
+    @property
     def error(self) -> Mapping[str, Any]:
         """Return the body's `error` object; a text becomes its reason."""
         found = self.body.get("error") if isinstance(self.body, dict) else None
@@ -155,7 +160,7 @@ class Elastic:
         answer = self.request(method, path, body=body, params=params)
         if answer.ok:
             return answer.body
-        if answer.status == TOO_MANY or answer.status >= SERVER_ERROR:
+        if answer.not_now:
             raise ElasticsearchUnreachable(f"Elasticsearch at {self.where}: {answer.describe()}")
         raise ElasticsearchError(f"Elasticsearch: {method} {path}: {answer.describe()}")
 

@@ -9,7 +9,7 @@ import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from llmlog_consumer.elastic import NOT_FOUND, SERVER_ERROR, TOO_MANY
+from llmlog_consumer.elastic import NOT_FOUND
 from llmlog_consumer.outcome import BROKEN_ANSWER, Disposition, Verdict, of_item, of_request
 from llmlog_schemas.errors import ElasticsearchError, Unreachable
 
@@ -163,7 +163,7 @@ def _demand(answer: Answer, asked: str) -> Any:
     """
     if answer.ok:
         return answer.body
-    if answer.status == TOO_MANY or answer.status >= SERVER_ERROR:
+    if answer.not_now:
         raise Unreachable(f"Elasticsearch: {asked}: {answer.describe()}")
     verdicts = of_item(answer.status, answer.error), of_request(answer.status, answer.error)
     advice = next((f" ({verdict.advice})" for verdict in verdicts if verdict.advice), "")

@@ -86,8 +86,8 @@ class Source:
         self.joined = False
         """Whether the group has given us an assignment, an empty one included."""
         self._said: dict[object, float] = {}
-        self.out_of_range: dict[int, int] = {}
-        """Partitions that stand still, and the offset they were to read: the log has it not."""
+        self.out_of_range: set[int] = set()
+        """Partitions that stand still: the log has not what they were to read."""
         config = consumer_config(settings)
         if instance := config.get("group.instance.id"):
             config["group.instance.id"] = f"{instance}-{member}"
@@ -130,7 +130,7 @@ class Source:
         Raises:
             KafkaException: the client refuses.
         """
-        self.out_of_range.pop(partition, None)
+        self.out_of_range.discard(partition)
         name = [TopicPartition(self._topic, partition, offset)]
         if self._incremental:
             self._consumer.incremental_unassign(name)
@@ -203,7 +203,7 @@ class Source:
         code = error.code()
         if code in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):  # noqa: SLF001
             partition = message.partition()
-            self.out_of_range[partition] = message.offset()
+            self.out_of_range.add(partition)
             log.error(
                 "the log has not what was to be read next, this partition stands still",
                 why=error.str(),
@@ -246,8 +246,7 @@ class Source:
             numbers = [p.partition for p in partitions]
             tell(numbers)
             self._paused -= set(numbers)
-            for number in numbers:
-                self.out_of_range.pop(number, None)
+            self.out_of_range -= set(numbers)
             if self._incremental:
                 consumer.incremental_unassign(partitions)
             else:
