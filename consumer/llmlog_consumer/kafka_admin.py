@@ -180,10 +180,32 @@ class KafkaAdmin:
 
     def offsets_at(self, topic: str, partitions: Iterable[int], ms: int) -> dict[int, int]:
         """Return the first offset written at or after a moment; none where nothing was since."""
-        asked = [TopicPartition(topic, p, ms) for p in partitions]
+        # Kafka takes what is below zero for something else than a time.
+        asked = [TopicPartition(topic, p, max(0, ms)) for p in partitions]
         with _Reader(self._settings) as reader:
             answers = self._call(lambda: reader.offsets_for_times(asked, TIMEOUT))
         return {a.partition: a.offset for a in answers if a.error is None and a.offset >= 0}
+
+    def written_since(self, topic: str, since_ms: int | None) -> dict[int, tuple[int, int]]:
+        """Return log start and end of each partition, from a moment on.
+
+        Args:
+            topic: which has to exist.
+            since_ms: epoch milliseconds; None for all that the log has.
+
+        Raises:
+            KafkaError: the topic is missing, or the broker refuses.
+            KafkaUnreachable: no broker answers.
+        """
+        marks = self.watermarks(topic, range(self.require(topic).partitions))
+        return marks if since_ms is None else self.narrowed(topic, marks, since_ms)
+
+    def narrowed(
+        self, topic: str, marks: Mapping[int, tuple[int, int]], since_ms: int
+    ) -> dict[int, tuple[int, int]]:
+        """Return start and end of each partition, without what was written before a moment."""
+        after = self.offsets_at(topic, marks, since_ms)
+        return {p: (max(start, after.get(p, end)), end) for p, (start, end) in marks.items()}
 
     def noted(self, topic: str) -> dict[int, Committed]:
         """Return the group's committed offsets with the notes beside them."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from llmlog_consumer import topic_reader
 from llmlog_consumer.dead_letters.filters import Filter
 from llmlog_consumer.dead_letters.reader import DeadLetters
+from llmlog_consumer.times import iso
 from llmlog_schemas.codec import DecodeError, Decoder
 from llmlog_schemas.errors import KafkaError
 from llmlog_schemas.records import EVENT_ID, event_time_ms
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 MOST: Final = 100
 """Documents, records and letters of one call that are told."""
+_MS: Final = "milliseconds"
 
 
 @dataclass
@@ -131,8 +132,8 @@ class Tracer:
             {
                 "index": hit["_index"],
                 "document_id": hit["_id"],
-                "started_at": _iso(hit["_source"].get("@timestamp")),
-                "ended_at": _iso(hit["_source"].get("endTime")),
+                "started_at": iso(hit["_source"].get("@timestamp"), _MS),
+                "ended_at": iso(hit["_source"].get("endTime"), _MS),
                 "status": hit["_source"].get("status"),
                 "model": hit["_source"].get("model"),
             }
@@ -141,12 +142,8 @@ class Tracer:
 
     def _records(self, call_id: str, since_ms: int | None) -> list[dict[str, Any]]:
         topic = self._settings.topic
-        partitions = range(self._admin.require(topic).partitions)
-        ranges = self._admin.watermarks(topic, partitions)
-        if since_ms is not None:
-            after = self._admin.offsets_at(topic, partitions, max(0, since_ms))
-            ranges = {p: (max(s, after.get(p, end)), end) for p, (s, end) in ranges.items()}
-        committed = self._admin.committed(topic, partitions)
+        ranges = self._admin.written_since(topic, since_ms)
+        committed = self._admin.committed(topic, ranges)
         total = sum(max(0, end - start) for start, end in ranges.values())
         rows: list[dict[str, Any]] = []
         read, needle = 0, call_id.encode()
@@ -174,9 +171,9 @@ class Tracer:
         good_id = event_id is not None and EVENT_ID.fullmatch(event_id)
         return {
             "coordinates": f"{record.topic()}/{record.partition()}/{record.offset()}",
-            "written_at": _iso(record.timestamp()[1]),
+            "written_at": iso(record.timestamp()[1], _MS),
             "event_id": event_id,
-            "started_at": _iso(event_time_ms(event_id)) if good_id and event_id else None,
+            "started_at": iso(event_time_ms(event_id), _MS) if good_id and event_id else None,
             "settled": record.offset() < committed,
             "behind": max(0, record.offset() - committed),
         }
@@ -209,10 +206,3 @@ def _letter_row(letter: Found) -> dict[str, Any]:
         "fingerprint": shown["fingerprint"],
         "cause": said or "not said",
     }
-
-
-def _iso(ms: Any) -> str | None:
-    try:
-        return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds")
-    except (TypeError, ValueError, OverflowError, OSError):
-        return None

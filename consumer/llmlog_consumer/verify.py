@@ -9,7 +9,6 @@ import base64
 import struct
 import tempfile
 import time
-from array import array
 from collections import defaultdict
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -17,7 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from llmlog_consumer import topic_reader
-from llmlog_consumer.dead_letters import reader
+from llmlog_consumer.dead_letters.found import found
+from llmlog_consumer.dead_letters.reader import DeadLetters
 from llmlog_consumer.document import DAY_MS
 from llmlog_schemas.codec import DecodeError, Decoder
 from llmlog_schemas.errors import KafkaError
@@ -66,7 +66,6 @@ class Proof:
         doubled_count: of all.
         gaps: accepted ones, a row each.
         overtaken: what retention took before it was settled and nobody accepted; a row each.
-        ranges: what was read: first and next-after-last offset of each partition.
     """
 
     events: int = 0
@@ -81,7 +80,6 @@ class Proof:
     doubled_count: int = 0
     gaps: list[dict[str, Any]] = field(default_factory=list)
     overtaken: list[dict[str, Any]] = field(default_factory=list)
-    ranges: dict[int, tuple[int, int]] = field(default_factory=dict)
 
     @property
     def ok(self) -> bool:
@@ -139,22 +137,20 @@ class Verifier:
             Unreachable: Kafka does not answer.
         """
         topic = self._settings.topic
-        partitions = range(self._admin.require(topic).partitions)
-        marks = self._admin.watermarks(topic, partitions)
-        committed = self._admin.committed(topic, partitions)
+        marks = self._admin.written_since(topic, None)
+        committed = self._admin.committed(topic, marks)
         if not committed and any(end > start for start, end in marks.values()):
             raise KafkaError(
                 f"group {self._settings.group} has committed nothing of {topic}: there is nothing "
                 "to prove yet; check LLMLOG_GROUP, or run `pipeline consume`"
             )
         self._overtaken = self._gone(marks, committed)
-        after = self._admin.offsets_at(topic, partitions, since_ms) if since_ms else {}
-        before = self._admin.offsets_at(topic, partitions, until_ms) if until_ms else {}
-        ranges = {}
-        for p, (start, end) in marks.items():
-            first = max(start, after.get(p, end) if since_ms else start)
-            ranges[p] = (first, min(committed.get(p, start), before.get(p, end)))
-        return ranges
+        chosen = marks if since_ms is None else self._admin.narrowed(topic, marks, since_ms)
+        before = {} if until_ms is None else self._admin.offsets_at(topic, marks, until_ms)
+        return {
+            p: (first, min(committed.get(p, marks[p][0]), before.get(p, end)))
+            for p, (first, end) in chosen.items()
+        }
 
     def _gone(
         self, marks: Mapping[int, tuple[int, int]], committed: Mapping[int, int]
@@ -176,7 +172,7 @@ class Verifier:
             KafkaError, ElasticsearchError: a server refuses.
             Unreachable: a server does not answer.
         """
-        proof = Proof(ranges=dict(ranges), overtaken=self._overtaken)
+        proof = Proof(overtaken=self._overtaken)
         for partition, gaps in self._admin.gaps(self._settings.topic).items():
             proof.gaps += [_gap_row(self._settings.topic, partition, gap) for gap in gaps]
         letters = self._letters()
@@ -192,15 +188,13 @@ class Verifier:
 
     def _letters(self) -> Mapping[int, set[int]]:
         """Return the offsets that have a letter, by source partition."""
-        offsets: dict[int, array[int]] = defaultdict(lambda: array("Q"))
-        for number, letter in enumerate(reader.letters(self._settings)):
-            if number % 10_000 == 0:
-                self._progress("reading letters", number, 0)
-            name, _, offset = letter.name.rpartition("/")
-            topic, _, partition = name.rpartition("/")
-            if topic == self._settings.topic and (partition + offset).isdecimal():
-                offsets[int(partition)].append(int(offset))
-        return {partition: set(found) for partition, found in offsets.items()}
+        offsets: dict[int, set[int]] = defaultdict(set)
+        for chunk in DeadLetters(self._settings, progress=self._progress).messages():
+            for message in chunk:
+                topic, partition, offset = found(message, content=False).source
+                if topic == self._settings.topic:
+                    offsets[partition].add(offset)
+        return offsets
 
     def _sort(
         self, ranges: Mapping[int, tuple[int, int]], letters: Mapping[int, set[int]],
@@ -269,7 +263,7 @@ class Verifier:
 
     def _copies(self, ids: list[str]) -> dict[str, list[str]]:
         """Return the indices that hold each document, over all daily indices."""
-        found: dict[str, list[str]] = defaultdict(list)
+        copies: dict[str, list[str]] = defaultdict(list)
         body = {
             "size": 10_000,
             "_source": False,
@@ -284,8 +278,8 @@ class Verifier:
                     "allow_partial_search_results": "false"},
         )  # fmt: skip
         for hit in answer.get("hits", {}).get("hits", ()):
-            found[hit["_id"]].append(hit["_index"])
-        return found
+            copies[hit["_id"]].append(hit["_index"])
+        return copies
 
     def _lose(self, proof: Proof, event_id: str | None, places: list[tuple[int, int]]) -> None:
         proof.lost_count += 1

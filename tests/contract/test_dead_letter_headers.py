@@ -188,9 +188,16 @@ def test_headers_that_are_no_numbers_do_not_stop_the_list(value):
 def test_the_newest_letter_of_a_name_speaks():
     def letter(offset, timestamp, source):
         headers = headers_of(Message(offset_=source), EVERYTHING, group="g")
-        return reader.found(
-            Message(topic_="d", offset_=offset, headers_=headers, timestamp_=(1, timestamp))
+        return Message(
+            topic_="d", offset_=offset, headers_=headers, timestamp_=(1, timestamp * 1000)
         )
 
-    newest = reader.newest_of_each([letter(1, 10, 41), letter(2, 30, 41), letter(3, 20, 42)])
+    letters, doublets = [letter(1, 10, 41), letter(2, 30, 41), letter(3, 20, 42)], reader.Doublets()
+    for message in letters:
+        doublets.add(message)
+    newest = reader.newest_first(
+        reader.found(message)
+        for message in letters
+        if reader.position(message) not in doublets.superseded
+    )
     assert [found.offset for found in newest] == [2, 3]

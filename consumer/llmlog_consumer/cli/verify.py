@@ -12,6 +12,7 @@ from llmlog_consumer.cli.common import (
     JsonOption,
     Progress,
     SinceOption,
+    UntilOption,
     moment,
     say,
     write_json,
@@ -33,9 +34,7 @@ _SHOWN = 20
 
 def verify(
     since: SinceOption = None,
-    until: Annotated[
-        str | None, typer.Option("--until", metavar="WHEN", help="Like --since.")
-    ] = None,
+    until: UntilOption = None,
     watch: Annotated[
         bool, typer.Option("--watch", help="Go on with what is committed meanwhile.")
     ] = False,

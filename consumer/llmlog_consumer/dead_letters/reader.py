@@ -48,14 +48,7 @@ class DeadLetters:
         self._settings = settings
         self.progress = progress
         self.topic = settings.dlq_topic
-        admin = KafkaAdmin(settings)
-        partitions = range(admin.require(self.topic).partitions)
-        self._ranges = admin.watermarks(self.topic, partitions)
-        if since_ms is not None:
-            after = admin.offsets_at(self.topic, partitions, max(0, since_ms))
-            self._ranges = {
-                p: (max(start, after.get(p, end)), end) for p, (start, end) in self._ranges.items()
-            }
+        self._ranges = KafkaAdmin(settings).written_since(self.topic, since_ms)
         self._superseded: set[int] | None = None
         self._read = self._foreign = 0
 
@@ -96,19 +89,39 @@ class DeadLetters:
         Read before anything is shown: whether a letter is the newest is known at the end.
         """
         if self._superseded is None:
-            names, gone = Names(), set()
+            found_doublets = Doublets()
             for chunk in self.messages("looking for doublets"):
                 for message in chunk:
-                    topic, partition, offset = name_of(read_headers(message), message)
-                    self._foreign += topic is None
-                    former = names.column((topic, partition)).put(
-                        offset, second_of(message), position(message)
-                    )
-                    if former is not None:
-                        gone.add(former)
-                self._read += len(chunk)
-            self._superseded = gone
+                    found_doublets.add(message)
+            self._superseded = found_doublets.superseded
+            self._read, self._foreign = found_doublets.read, found_doublets.foreign
         return self._superseded
+
+
+class Doublets:
+    """Letters in, the positions of those that do not speak for their name out.
+
+    Attributes:
+        superseded: positions of letters that have a newer one of their name.
+        read: letters taken in.
+        foreign: those without the headers of a letter.
+    """
+
+    def __init__(self) -> None:
+        self._names = Names()
+        self.superseded: set[int] = set()
+        self.read = self.foreign = 0
+
+    def add(self, message: Any) -> None:
+        """Take a letter in, in the order in which they lie."""
+        topic, partition, offset = name_of(read_headers(message), message)
+        self.read += 1
+        self.foreign += topic is None
+        former = self._names.column((topic, partition)).put(
+            offset, second_of(message), position(message)
+        )
+        if former is not None:
+            self.superseded.add(former)
 
 
 def suspicion(topic: str, read: int, foreign: int) -> str:
@@ -125,18 +138,6 @@ def suspicion(topic: str, read: int, foreign: int) -> str:
         f"{topic} looks like no dead-letter topic: none of its {read} records has the headers "
         "of a letter (LLMLOG_DLQ_TOPIC names it)"
     )
-
-
-def letters(settings: Settings) -> Iterator[Found]:
-    """Yield every letter that is on the topic now, partition by partition, without contents.
-
-    Raises:
-        KafkaError: the topic is missing, or the broker refuses.
-        KafkaUnreachable: no broker answers.
-    """
-    for chunk in DeadLetters(settings).messages():
-        for message in chunk:
-            yield found(message, content=False)
 
 
 def letter_at(settings: Settings, coordinates: str) -> Found:
@@ -166,16 +167,6 @@ def letter_at(settings: Settings, coordinates: str) -> Found:
     if message is None:
         raise ConfigurationError(f"nothing lies at {coordinates}")
     return found(message)
-
-
-def newest_of_each(found_letters: Iterable[Found]) -> list[Found]:
-    """Collapse letters of one name on the newest, and sort newest first."""
-    by_name: dict[str, Found] = {}
-    for letter in found_letters:
-        earlier = by_name.get(letter.name)
-        if earlier is None or letter.timestamp_ms >= earlier.timestamp_ms:
-            by_name[letter.name] = letter
-    return newest_first(by_name.values())
 
 
 def newest_first(some: Iterable[Found], limit: int | None = None) -> list[Found]:
