@@ -92,8 +92,9 @@ class Publisher:
         self._settled = threading.Condition()
         self._closing = threading.Event()
         self._working = threading.Lock()
-        self._thread = self._started() if background else None
+        self._thread: threading.Thread | None = None
         if background:
+            self._start_thread()
             logger.info("llmlog: %s", self.summary)
 
     @property
@@ -254,13 +255,13 @@ class Publisher:
 
     # The background thread. Everything below runs in it alone, or under its lock.
 
-    def _started(self) -> threading.Thread | None:
-        thread = threading.Thread(target=self._run, name="llmlog-publisher", daemon=True)
+    def _start_thread(self) -> None:
+        # Set before it runs: it asks whether there is one.
+        self._thread = threading.Thread(target=self._run, name="llmlog-publisher", daemon=True)
         try:
-            thread.start()
+            self._thread.start()
         except RuntimeError:  # since Python 3.12 an interpreter that ends starts no threads
-            return None
-        return thread
+            self._thread = None
 
     def _run(self) -> None:
         self._work(math.inf, self._closing.is_set)
@@ -410,8 +411,8 @@ class Publisher:
         if self._client.broken:
             self._rebuild()
         if self._framing is None and now >= self._next_look:
-            self._look_for_topic(min(1.0, left))
-            self._next_look = time.monotonic() + _LOOK_AGAIN
+            self._next_look = math.inf
+            self._look_aside(min(1.0, left))
 
     def _opened(self) -> Journal | None:
         if self._settings.journal == "off":
@@ -466,6 +467,20 @@ class Publisher:
             if item.ref is None and not self._write(item, taken=True):
                 return
 
+    def _look_aside(self, timeout: float) -> None:
+        """Look for the topic in a thread of its own: the journal waits for no broker."""
+        if self._thread is not None:
+            look = threading.Thread(
+                target=self._look_for_topic, args=(timeout,), name="llmlog-topic", daemon=True
+            )
+            try:
+                look.start()
+            except RuntimeError:  # an interpreter that ends starts no threads
+                pass
+            else:
+                return
+        self._look_for_topic(timeout)
+
     def _look_for_topic(self, timeout: float) -> None:
         """Find the topic and the registry; until then nothing is produced."""
         try:
@@ -487,6 +502,10 @@ class Publisher:
             self._log(logging.WARNING, "kafka", f"waiting for Kafka: {error.args[0].str()}")
         except (Unreachable, ConfigurationError) as error:
             self._log(logging.ERROR, "registry", f"waiting: {error}")
+        except Exception as error:  # noqa: BLE001 - nothing may end the looking
+            self._log(logging.ERROR, f"look {type(error)}", f"bug: {spelt(error)}")
+        finally:
+            self._next_look = time.monotonic() + _LOOK_AGAIN
 
     def _unreachable(self) -> bool:
         return self._framing is None or self._client.down or bool(self._late)

@@ -31,6 +31,7 @@ CALLS = """
 import logging
 import os
 import signal
+import time
 
 logging.basicConfig(format="%(levelname)s %(name)s %(message)s")
 import litellm
@@ -45,6 +46,9 @@ while True:
         model="openai/gpt-4o-mini", mock_response="hi",
         messages=[{"role": "user", "content": f"call {number}"}],
     )
+    # LiteLLM reports calls in threads of its own, which a tight loop would starve.
+    while handler.stats()["accepted"] < number:
+        time.sleep(0.001)
     print(handler.stats()["accepted"], flush=True)
     if number == int(os.environ.get("STOP_AFTER", "0")):
         break

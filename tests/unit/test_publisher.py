@@ -29,6 +29,7 @@ class Cluster:
         there: the topic exists and brokers answer.
         answer: the code of every answer; None for an acknowledgement.
         records: what was acknowledged.
+        silent: until it is set, whoever asks for the topic waits.
     """
 
     def __init__(self):
@@ -40,6 +41,8 @@ class Cluster:
         self.limit = 10**9
         self.told = None
         self.rebuilt = 0
+        self.silent = None
+        self.asked = threading.Event()
 
     def ids(self):
         return [Decoder().decode(value)["litellm_call_id"] for value in self.records]
@@ -56,6 +59,9 @@ class Client:
         self.broken = self.down = False
 
     def topic_exists(self, timeout):
+        self.cluster.asked.set()
+        if self.cluster.silent:
+            self.cluster.silent.wait(30)
         if not self.cluster.there:
             raise KafkaException(KafkaError(TRANSPORT))
         return True
@@ -329,6 +335,20 @@ def test_the_signal_handler_has_everything_written(start, cluster):
     assert publisher.unsafe == 0, "from now on the hook writes"
     cluster.up = True
     assert publisher.flush(5) == 0, "and Kafka is still sent to"
+
+
+def test_brokers_that_do_not_answer_hold_the_journal_up_for_nothing(start, cluster):
+    """A process that ends has no second to wait until a look for the topic is over."""
+    cluster.silent = threading.Event()
+    publisher = start()
+    assert cluster.asked.wait(10)
+    offer(publisher, "a", "b")
+    publisher.journal_first(10.0)
+    assert publisher.unsafe == 0
+    assert publisher._stats.snapshot()["journaled"] == 2
+    cluster.silent.set()
+    assert publisher.flush(10) == 0
+    assert sorted(cluster.ids()) == ["a", "b"]
 
 
 def test_close_waits_for_the_journal_where_kafka_is_away(start, cluster, caplog):
