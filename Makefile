@@ -4,7 +4,7 @@ LITELLM_VERSIONS := 1.106.2 1.109.1
 BIN := .venv/bin
 PIP_INSTALL = -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes
 
-.PHONY: install litellm demo test faults bench lint docs lock clean
+.PHONY: install litellm demo test faults soak bench lint docs lock clean
 .DELETE_ON_ERROR:
 
 install: .venv/.installed
@@ -30,13 +30,17 @@ demo: install .venvs/litellm-$(lastword $(LITELLM_VERSIONS))/.installed
 
 test: install litellm lint
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -m "not long"
+	$(BIN)/coverage run -m pytest -m "not long and not soak"
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
 # Every fault, on real servers, with a full count after each: FAULT_RECORDS=3000 FAULT_SEED=1 make faults
 faults: install
-	$(BIN)/python -m pytest tests/faults -m "long or not long"
+	$(BIN)/python -m pytest tests/faults -m "not soak"
+
+# Two million events and random faults for half an hour: SOAK_RECORDS=100000 SOAK_MINUTES=5 make soak
+soak: install
+	$(BIN)/python -m pytest tests/faults -m soak -s
 
 # What a worker costs, measured here; writes bench.json.
 bench: install

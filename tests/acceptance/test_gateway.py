@@ -154,7 +154,7 @@ def test_every_call_of_a_proxy_is_one_document_that_equals_its_payload(
         assert answers[model, status] == 1, answers
     payloads = {identity(expected(payload)): payload for payload in proxy.recorded()}
     kafka = pipeline.environment["LLMLOG_KAFKA_BOOTSTRAP_SERVERS"]
-    assert len(read_all(kafka, pipeline.topic)) == len(proxy.recorded()), proxy.log()
+    assert len(list(read_all(kafka, pipeline.topic))) == len(proxy.recorded()), proxy.log()
 
     pipeline.run("consume", "--workers", "2", "--until-end")
     documents = {identity(document): document for document in pipeline.documents().values()}

@@ -55,6 +55,11 @@ class Row:
 ROWS: list[Row] = []
 
 
+def patience(records: int) -> float:
+    """Return seconds in which so many records are done with, whatever machine this is."""
+    return max(PATIENCE, records / 250)
+
+
 def table() -> Iterator[str]:
     """Yield the lines of the table."""
     names = list(Row.__dataclass_fields__)
@@ -88,12 +93,16 @@ def bad_value(seed: int) -> bytes | None:
 class Load:
     """Sends records in the background: half at once, some during the fault, the rest after it.
 
+    Or evenly, at a rate.
+
     Args:
         bootstrap: where to send, never through a proxy.
         topic: the source topic.
         records: how many.
         bad_share: of them that are bad.
         good_until: records before which none is bad.
+        options: librdkafka properties.
+        rate: records a second; 0: as above.
     """
 
     bootstrap: str
@@ -102,6 +111,7 @@ class Load:
     bad_share: float = 0.0
     good_until: int = 0
     options: dict[str, Any] = field(default_factory=dict)
+    rate: float = 0.0
     sent: int = 0
     bad: int = 0
     delivered: int = 0
@@ -128,7 +138,7 @@ class Load:
     def finish(self) -> None:
         """Send the rest; wait until everything is on the topic."""
         self._mended.set()
-        self._thread.join(PATIENCE)
+        self._thread.join(patience(self.records))
         assert not self._thread.is_alive(), f"only {self.delivered} of {self.records} were taken"
         assert not self._failures, self._failures[0]
         assert self.delivered == self.records
@@ -141,16 +151,26 @@ class Load:
             return bad_value(seed)
         return encoded(seed)
 
+    @property
+    def all_sent(self) -> bool:
+        """Whether a load with a rate has come to its end."""
+        return self.sent >= self.records or bool(self._failures)
+
     def _run(self) -> None:
         try:
-            self._send(self.records // 2)
+            began = time.monotonic()
+            while self.rate and self.sent < self.records:
+                due = int((time.monotonic() - began) * self.rate)
+                self._send(min(due, self.records) - self.sent)
+                self._pace.wait(0.02)
+            self._send(self.records // 2 - self.sent)
             while self.sent < self.records * 4 // 5 and not self._mended.is_set():
                 self._send(max(1, self.records // 200))
                 self._pace.wait(0.1)
             while self.sent < self.records * 19 // 20 and not self._mended.is_set():
                 self._send(1)  # a fault that lasts still meets records
                 self._pace.wait(0.2)
-            self._mended.wait(PATIENCE * 2)
+            self._mended.wait(patience(self.records) * 2)
             self._send(self.records - self.sent)
             while self._producer.flush(1):
                 pass
@@ -384,7 +404,8 @@ def run_under_load(
 
 def settle(run: Run) -> None:
     """Wait until everything on the topic is committed."""
-    run.wait(lambda: run.unsettled() == 0, what="everything is committed")
+    within = patience(run.load.records)
+    run.wait(lambda: run.unsettled() == 0, within, what="everything is committed")
     assert run.status()["lag"] == 0
 
 
@@ -413,7 +434,7 @@ def count(run: Run, name: str, began: float, *, exact: bool = True) -> None:
     documents = len(verdict.documents)
     row = run.row(name, verdict, began)
     verdict.assert_exact()
-    proof = json.loads(pipeline.run("verify", "--json").stdout)
+    proof = json.loads(pipeline.run("verify", "--json", timeout=patience(row.sent)).stdout)
     found = {key: proof[key] for key in ("events", "documents", "recovered", "lost_count",
                                          "doubled_count", "expired", "ok")}  # fmt: skip
     assert found == {

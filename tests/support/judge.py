@@ -9,6 +9,7 @@ import io
 import json
 import time
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -79,8 +80,8 @@ def judge(bootstrap: str, elasticsearch: str, topic: str, index: str) -> Judgeme
     return result
 
 
-def read_all(bootstrap: str, topic: str) -> list[Any]:
-    """Return every record that is on a topic now."""
+def read_all(bootstrap: str, topic: str) -> Iterator[Any]:
+    """Yield every record that is on a topic now."""
     consumer = Consumer(
         {
             "bootstrap.servers": bootstrap,
@@ -92,7 +93,7 @@ def read_all(bootstrap: str, topic: str) -> list[Any]:
     )
     partitions = consumer.list_topics(topic, 30).topics[topic].partitions
     consumer.assign([TopicPartition(topic, p, OFFSET_BEGINNING) for p in partitions])
-    open_partitions, records = set(partitions), []
+    open_partitions = set(partitions)
     heard = time.monotonic()
     while open_partitions:
         messages = consumer.consume(5000, 0.2)
@@ -101,13 +102,12 @@ def read_all(bootstrap: str, topic: str) -> list[Any]:
         assert time.monotonic() - heard < 30, f"{topic}: the broker says nothing"
         for message in messages:
             if message.error() is None:
-                records.append(message)
+                yield message
             elif message.error().code() == KafkaError._PARTITION_EOF:
                 open_partitions.discard(message.partition())
             else:
                 raise AssertionError(message.error())
     consumer.close()
-    return records
 
 
 def _event_id(value: bytes | None) -> str | None:
