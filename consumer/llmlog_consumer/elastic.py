@@ -1,4 +1,4 @@
-"""Owns the connection to Elasticsearch; the only importer of its client.
+"""Owns the connection to Elasticsearch: a question in, an answer out.
 
 An answer of any status is a value; not to be answered is `Unreachable`; what no retry mends
 (TLS, a server that is no Elasticsearch) is `ElasticsearchError`.
@@ -6,23 +6,13 @@ An answer of any status is a value; not to be answered is `Unreachable`; what no
 
 from __future__ import annotations
 
-import logging
-import re
-import ssl
-import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-import elasticsearch
-from elastic_transport import TlsError, TransportError
-from elasticsearch import ApiError, Elasticsearch, OrjsonSerializer
-from elasticsearch.serializer import NdjsonSerializer
-
-from llmlog_schemas.errors import ConfigurationError, ElasticsearchError, ElasticsearchUnreachable
+from llmlog_schemas.errors import ElasticsearchError, ElasticsearchUnreachable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from llmlog_schemas.settings import Settings
 
@@ -34,19 +24,6 @@ SERVER_ERROR: Final = 500
 TOO_MANY: Final = 429
 
 
-class _Bytes(NdjsonSerializer):
-    """Bodies that are NDJSON already; the stock serialiser would copy them line by line."""
-
-    def dumps(self, data: Any) -> bytes:
-        return data if isinstance(data, bytes) else super().dumps(data)
-
-
-_SERIALIZERS: Final = {
-    "application/json": OrjsonSerializer(),
-    "application/vnd.elasticsearch+json": OrjsonSerializer(),
-    "application/x-ndjson": _Bytes(),
-    "application/vnd.elasticsearch+x-ndjson": _Bytes(),
-}
 _NDJSON: Final = {
     "content-type": "application/vnd.elasticsearch+x-ndjson; compatible-with=8",
     "accept": "application/vnd.elasticsearch+json; compatible-with=8",
@@ -107,14 +84,11 @@ class Elastic:
     """
 
     def __init__(self, settings: Settings, *, timeout: float = REQUEST_TIMEOUT) -> None:
-        logging.getLogger("elastic_transport").setLevel(logging.ERROR)
-        self.where = settings.elasticsearch_cloud_id or _public(settings.elasticsearch_url)
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                self._client = Elasticsearch(**_options(settings, timeout))
-        except (ValueError, TypeError, OSError) as error:
-            raise ConfigurationError(f"LLMLOG_ELASTICSEARCH_…: {_public(str(error))}") from None
+        # Imported with the first connection: 15 MB that not every command needs.
+        from llmlog_consumer.elastic_client import ElasticClient  # noqa: PLC0415
+
+        self._client = ElasticClient(settings, timeout)
+        self.where = self._client.where
 
     def request(
         self, method: str, path: str, *, body: Any = None, params: Mapping[str, Any] | None = None
@@ -130,23 +104,8 @@ class Elastic:
             headers = _NDJSON if isinstance(body, bytes) else _JSON
         else:
             headers = {"accept": _JSON["accept"]}
-        try:
-            response = self._client.perform_request(
-                method, path, params=params, headers=headers, body=body
-            )
-        except ApiError as error:
-            return Answer(error.meta.status, error.body, _retry_after(error.meta.headers))
-        except elasticsearch.UnsupportedProductError:
-            raise ElasticsearchError(
-                f"{self.where} answers, but is no Elasticsearch: check LLMLOG_ELASTICSEARCH_URL"
-            ) from None
-        except TlsError as error:
-            raise ElasticsearchError(f"{self.where}: TLS: {error.message}") from None
-        except TransportError as error:
-            raise ElasticsearchUnreachable(
-                f"Elasticsearch at {self.where}: {error.message}"[:300]
-            ) from None
-        return Answer(response.meta.status, response.body)
+        status, answered, retry_after = self._client.perform(method, path, headers, body, params)
+        return Answer(status, answered, retry_after)
 
     def demand(
         self, method: str, path: str, *, body: Any = None, params: Mapping[str, Any] | None = None
@@ -167,52 +126,3 @@ class Elastic:
     def close(self) -> None:
         """Close the connections."""
         self._client.close()
-
-
-def _options(settings: Settings, timeout: float) -> dict[str, Any]:
-    options: dict[str, Any] = {
-        "request_timeout": timeout,
-        # One place retries: the delivery engine.
-        "max_retries": 0,
-        "retry_on_timeout": False,
-        "serializers": _SERIALIZERS,
-        "connections_per_node": 16,
-    }
-    if settings.elasticsearch_cloud_id:
-        options["cloud_id"] = settings.elasticsearch_cloud_id
-    else:
-        options["hosts"] = [url.strip() for url in settings.elasticsearch_url.split(",")]
-    if settings.elasticsearch_api_key:
-        options["api_key"] = settings.elasticsearch_api_key.get_secret_value()
-    if settings.elasticsearch_username and settings.elasticsearch_password:
-        password = settings.elasticsearch_password.get_secret_value()
-        options["basic_auth"] = (settings.elasticsearch_username, password)
-    if settings.elasticsearch_bearer_auth:
-        options["bearer_auth"] = settings.elasticsearch_bearer_auth.get_secret_value()
-    if settings.elasticsearch_ca_certs:
-        options["ca_certs"] = _readable(settings.elasticsearch_ca_certs)
-    if settings.elasticsearch_ssl_assert_fingerprint:
-        options["ssl_assert_fingerprint"] = settings.elasticsearch_ssl_assert_fingerprint
-    return options
-
-
-def _readable(ca_certs: Path) -> str:
-    """See now that the certificates can be read: the client would say at each request "away"."""
-    try:
-        if not ca_certs.is_dir():
-            ssl.create_default_context(cafile=ca_certs)
-    except OSError as error:
-        raise ValueError(f"CA_CERTS {ca_certs}: {error.strerror or error}") from None
-    return str(ca_certs)
-
-
-def _public(text: str) -> str:
-    """Return the text with its URLs freed of user names and passwords."""
-    return re.sub(r"//[^,]*@", "//", text)
-
-
-def _retry_after(headers: Mapping[str, str]) -> float:
-    try:
-        return min(float(headers.get("retry-after", 0)), 300.0)
-    except ValueError:
-        return 0.0
