@@ -42,9 +42,9 @@ faults: install
 soak: install
 	$(BIN)/python -m pytest tests/faults -m soak -s
 
-# What a worker costs, measured here; writes bench.json.
-bench: install
-	$(BIN)/python tests/benchmarks/consumer.py
+# Figures and goals, measured here, written to bench.json: make bench ONLY=consumer|producer|dlq
+bench: install .venvs/litellm-$(lastword $(LITELLM_VERSIONS))/.installed
+	$(BIN)/python tests/benchmarks/run.py $(ONLY)
 
 lint: install
 	$(BIN)/ruff check --quiet .

@@ -32,10 +32,7 @@ def work(
     """Run one worker to its end; the process's exit code says how it went."""
     from llmlog_consumer.worker import Worker  # noqa: PLC0415 - in the child alone
 
-    # Hardly anything here is part of a cycle, and what is in flight is looked through each time:
-    # the collector's default thresholds cost a tenth of all CPU.
-    gc.set_threshold(200_000, 20, 100)
-    gc.freeze()
+    tune_collector()
     setproctitle(f"pipeline consume: worker {number}")
     logs.configure(worker=number)
     code = 0
@@ -55,6 +52,16 @@ def work(
     sys.stderr.flush()
     # Threads may still wait for servers that do not answer; nothing of theirs counts any more.
     os._exit(code)
+
+
+def tune_collector() -> None:
+    """Have the garbage collector look seldom.
+
+    Hardly anything here is part of a cycle, and what is in flight is looked through each time: its
+    default thresholds cost a tenth of all CPU.
+    """
+    gc.set_threshold(200_000, 20, 100)
+    gc.freeze()
 
 
 def _reporting(of: Any, reports: Connection, stop: threading.Event) -> Any:

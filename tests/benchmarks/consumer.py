@@ -1,120 +1,154 @@
-"""What a worker costs: CPU for each document and memory, against a sink that answers at once.
+"""What a worker costs and how fast it is: against a stub, and against a real Elasticsearch.
 
-    make bench
-
-An answer costs nothing there, so that only the worker counts. Start-up cancels out: each figure
-is the difference between a long topic and a short one.
-Writes `bench.json`.
+Against the stub, which answers at once, only the worker counts. Against Elasticsearch the ceiling
+is direct `_bulk`: the same documents, ready-made, over four connections, without Kafka.
+Start-up cancels out: a figure is the difference between a long topic and a short one.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
-import os
-import resource
-import statistics
-import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+import httpx
 
-from benchmarks import load
-from llmlog_local.kafka import KafkaServer
-from llmlog_local.ports import free_ports
+from benchmarks import arena, load
+from benchmarks.figures import Figures, rounds
 
-SHORT, LONG = 40_000, 200_000
-ROUNDS = int(os.environ.get("BENCH_ROUNDS", "3"))
-GOALS = {
-    "cpu_us_per_doc_2kb": "at most 16",
-    "cpu_us_per_doc_500b": "at most 10",
-    "worker_rss_mb": "under 200",
-    "dead_letter_cost": "at most 0.10",
-}
+SHORT, LONG = 40_000, 240_000
+_names = itertools.count()
 
 
-@dataclass
-class Cost:
-    """Of a worker: microseconds of CPU for each document, megabytes of memory."""
+class Bench:
+    """Consumes topics of two lengths into some sink.
 
-    cpu_us: float
-    rss_mb: float
+    Args:
+        bootstrap: of the broker.
+        url: of the sink.
+        real: the sink is an Elasticsearch: indices are made and deleted.
+    """
 
+    def __init__(self, bootstrap: str, url: str, *, real: bool) -> None:
+        self.bootstrap = bootstrap
+        self.url = url
+        self.real = real
 
-def consume(kafka: KafkaServer, url: str, topic: str) -> tuple[float, float]:
-    """Consume a whole topic with one worker; return seconds of CPU, and megabytes."""
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("LLMLOG_")} | {
-        "LLMLOG_KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
-        "LLMLOG_ELASTICSEARCH_URL": url,
-        "LLMLOG_TOPIC": topic,
-        "LLMLOG_INDEX": "stub",
-        "LLMLOG_GROUP": f"bench-{time.monotonic_ns()}",
-    }
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    done = subprocess.run(
-        [str(Path(sys.executable).with_name("pipeline")), "consume", "--until-end"],
-        env=environment, check=False, capture_output=True, text=True,
-    )  # fmt: skip
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    if done.returncode:
-        raise SystemExit(done.stderr[-3000:])
-    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return cpu, after.ru_maxrss / 1000
+    def settings(self, topic: str) -> Mapping[str, str]:
+        """Return the settings of a run with index and group of its own."""
+        name = f"bench-{next(_names)}-run"  # an alias: only a day ends in a digit
+        return {
+            "LLMLOG_KAFKA_BOOTSTRAP_SERVERS": self.bootstrap,
+            "LLMLOG_ELASTICSEARCH_URL": self.url,
+            "LLMLOG_TOPIC": topic,
+            "LLMLOG_INDEX": name,
+            "LLMLOG_GROUP": name,
+        }
 
+    def ready(self, topic: str) -> Mapping[str, str]:
+        """Return such settings, the index set up."""
+        settings = self.settings(topic)
+        if self.real:
+            arena.pipeline(settings, "setup")
+        return settings
 
-def difference(kafka: KafkaServer, url: str, prefix: str) -> Cost:
-    """Return what each document costs beyond start-up."""
-    short, _ = consume(kafka, url, f"{prefix}-{SHORT}")
-    long, rss_mb = consume(kafka, url, f"{prefix}-{LONG}")
-    return Cost((long - short) / (LONG - SHORT) * 1e6, rss_mb)
+    def done(self, settings: Mapping[str, str]) -> None:
+        """Forget what was indexed."""
+        if self.real:
+            names = httpx.get(f"{self.url}/{settings['LLMLOG_INDEX']}-*/_settings").json()
+            for name in names:
+                httpx.delete(f"{self.url}/{name}", timeout=60).raise_for_status()
 
+    def consume(self, topic: str, workers: int) -> arena.Usage:
+        """Consume a whole topic."""
+        settings = self.ready(topic)
+        usage = arena.pipeline(settings, "consume", "--until-end", "--workers", str(workers))
+        self.done(settings)
+        return usage
 
-@contextmanager
-def stub() -> Iterator[str]:
-    """Run the stub sink."""
-    (port,) = free_ports(1)
-    process = subprocess.Popen([sys.executable, Path(__file__).with_name("stub.py"), str(port)])
-    try:
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.kill()
-        process.wait()
+    def difference(self, prefix: str, workers: int = 1) -> tuple[float, float, float]:
+        """Return µs of CPU a document, documents a second, and megabytes."""
+        short = self.consume(f"{prefix}-{SHORT}", workers)
+        long = self.consume(f"{prefix}-{LONG}", workers)
+        number = LONG - SHORT
+        rate = number / (long.wall_s - short.wall_s)
+        return (long.cpu_s - short.cpu_s) / number * 1e6, rate, long.rss_mb
 
-
-def main() -> None:
-    """Measure everything, print the table, write `bench.json`."""
-    seen: dict[str, list[float]] = {name: [] for name in GOALS}
-    with tempfile.TemporaryDirectory() as folder, stub() as url:
-        (port,) = free_ports(1)
-        kafka = KafkaServer(Path(folder), port)
-        kafka.start()
-        try:
-            for name, size, bad in (("2kb", 2000, 0.0), ("500b", 500, 0.0), ("dead", 2000, 0.01)):
-                for count in (SHORT, LONG):
-                    load.fill(kafka.bootstrap_servers, f"{name}-{count}", size, count, bad)
-            for number in range(ROUNDS):
-                large, small, dead = (
-                    difference(kafka, url, prefix) for prefix in ("2kb", "500b", "dead")
-                )
-                seen["cpu_us_per_doc_2kb"].append(large.cpu_us)
-                seen["cpu_us_per_doc_500b"].append(small.cpu_us)
-                seen["worker_rss_mb"].append(large.rss_mb)
-                seen["dead_letter_cost"].append(dead.cpu_us / large.cpu_us - 1)
-                print(f"round {number + 1} of {ROUNDS}", flush=True)
-        finally:
-            kafka.stop()
-    print(f"\n{'figure':24}{'median':>10}{'least':>10}{'most':>10}   goal")
-    for name, figures in seen.items():
-        median = statistics.median(figures)
-        print(f"{name:24}{median:10.2f}{min(figures):10.2f}{max(figures):10.2f}   {GOALS[name]}")
-    medians = {name: round(statistics.median(figures), 3) for name, figures in seen.items()}
-    Path("bench.json").write_text(json.dumps(medians, indent=2) + "\n")
+    def script(self, name: str, topic: str) -> float:
+        """Run one of the scripts beside this file over a topic; return documents a second."""
+        settings = self.ready(topic)
+        usage = arena.run([sys.executable, str(arena.HERE / name)], settings)
+        self.done(settings)
+        said = json.loads(usage.stdout)
+        return float(said["documents"] / said["seconds"])
 
 
-if __name__ == "__main__":
-    main()
+def measure(figures: Figures) -> None:
+    """Measure everything about the consumer."""
+    with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
+        folder = Path(name)
+        kafka = stack.enter_context(arena.kafka(folder))
+        for prefix, size, bad in (("2kb", 2000, 0.0), ("500b", 500, 0.0), ("dead", 2000, 0.01)):
+            for count in (SHORT, LONG):
+                topic = f"{prefix}-{count}"
+                arena.aside(load.fill, kafka.bootstrap_servers, topic, size, count, bad)
+        with arena.stub() as url:
+            print("against the stub", flush=True)
+            _stub(Bench(kafka.bootstrap_servers, url, real=False), figures)
+            _profile(kafka.bootstrap_servers, url)
+        with arena.elasticsearch(folder / "shared") as server:
+            print("sharing the cores with Elasticsearch", flush=True)
+            _shared(Bench(kafka.bootstrap_servers, server.url, real=True), figures)
+        with arena.on_core(0):
+            pinned = stack.enter_context(arena.elasticsearch(folder / "pinned"))
+        with arena.moved(kafka.pid, 1), arena.on_core(1):
+            print("Elasticsearch on a core of its own", flush=True)
+            _pinned(Bench(kafka.bootstrap_servers, pinned.url, real=True), figures)
+
+
+def _stub(bench: Bench, figures: Figures) -> None:
+    for _ in rounds():
+        large, one_worker, rss_mb = bench.difference("2kb")
+        small, _, _ = bench.difference("500b")
+        dead, _, _ = bench.difference("dead")
+        _, two_workers, _ = bench.difference("2kb", workers=2)
+        figures.add(
+            cpu_us_per_doc_2kb=large,
+            cpu_us_per_doc_500b=small,
+            worker_rss_mb=rss_mb,
+            dead_letter_cost=dead / large - 1,
+            docs_per_s_stub_2_workers=two_workers,
+            workers_1_to_2=two_workers / one_worker,
+        )
+
+
+def _profile(bootstrap: str, url: str) -> None:
+    for prefix in ("2kb", "500b"):
+        bench = Bench(bootstrap, url, real=False)
+        settings = bench.settings(f"{prefix}-{LONG}")
+        print(arena.run([sys.executable, str(arena.HERE / "stages.py")], settings).stdout)
+
+
+def _shared(bench: Bench, figures: Figures) -> None:
+    bench.script("direct.py", f"2kb-{SHORT}")  # a JVM is slow at first
+    for _ in rounds():
+        direct = bench.script("direct.py", f"2kb-{LONG}")
+        _, ours, _ = bench.difference("2kb")
+        forty = bench.script("forty_lines.py", f"2kb-{LONG}")
+        figures.add(
+            direct_bulk_docs_per_s=direct,
+            share_of_direct_bulk=ours / direct,
+            times_forty_lines=ours / forty,
+        )
+
+
+def _pinned(bench: Bench, figures: Figures) -> None:
+    bench.script("direct.py", f"2kb-{SHORT}")
+    for _ in rounds():
+        direct = bench.script("direct.py", f"2kb-{LONG}")
+        _, ours, _ = bench.difference("2kb")
+        figures.add(share_of_direct_bulk_pinned=ours / direct)

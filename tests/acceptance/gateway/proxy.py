@@ -38,14 +38,14 @@ class Proxy:
         client: signed in with the master key.
     """
 
-    def __init__(self, version, folder, environment, *arguments):
+    def __init__(self, version, folder, environment, *arguments, callbacks=BOTH):
         self.recorded_file = folder / "recorded.jsonl"
         self.log_file = folder / "proxy.log"
         key = f"sk-{secrets.token_hex(24)}"
         config = folder / "config.yaml"
         text = CONFIG.read_text()
         assert OURS in text
-        config.write_text(text.replace(OURS, BOTH))
+        config.write_text(text.replace(OURS, callbacks))
         (port,) = free_ports(1)
         self.client = httpx.Client(
             base_url=f"http://127.0.0.1:{port}",

@@ -1,0 +1,133 @@
+"""Owns what benchmarks run against and with: servers, the stub sink, commands and their usage."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from llmlog_local.elasticsearch import ElasticsearchServer
+from llmlog_local.kafka import KafkaServer
+from llmlog_local.ports import free_ports
+
+HERE = Path(__file__).parent
+PIPELINE = str(Path(sys.executable).with_name("pipeline"))
+
+
+@dataclass
+class Usage:
+    """Of a command and its children: seconds of CPU and of the clock, megabytes, its stdout."""
+
+    cpu_s: float
+    wall_s: float
+    rss_mb: float
+    stdout: str
+
+
+def aside(work: Callable[..., None], *arguments: Any) -> None:
+    """Do something large in a process of its own.
+
+    What a process starts is charged with its parent's memory: Linux counts the peak from before
+    the `exec`. So this one stays small.
+    """
+    process = multiprocessing.get_context("spawn").Process(target=work, args=arguments)
+    process.start()
+    process.join()
+    if process.exitcode:
+        raise SystemExit(f"{work.__name__} failed")
+
+
+def run(command: list[str], settings: Mapping[str, str]) -> Usage:
+    """Run a command to its end.
+
+    Args:
+        command: program and arguments.
+        settings: of ours; the caller's own are left out.
+    """
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("LLMLOG_")}
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        began = time.monotonic()
+        process = subprocess.Popen(
+            command, env=environment | dict(settings), stdout=out, stderr=err, cwd=HERE.parents[1]
+        )
+        _, status, usage = os.wait4(process.pid, 0)
+        wall = time.monotonic() - began
+        process.returncode = os.waitstatus_to_exitcode(status)
+        out.seek(0)
+        err.seek(0)
+        if process.returncode:
+            raise SystemExit(f"{command}: {process.returncode}\n{err.read().decode()[-3000:]}")
+        return Usage(
+            usage.ru_utime + usage.ru_stime, wall, usage.ru_maxrss / 1000, out.read().decode()
+        )
+
+
+def pipeline(settings: Mapping[str, str], *arguments: str) -> Usage:
+    """Run the command `pipeline`."""
+    return run([PIPELINE, *arguments], settings)
+
+
+@contextmanager
+def kafka(folder: Path) -> Iterator[KafkaServer]:
+    """Run a broker."""
+    (port,) = free_ports(1)
+    with KafkaServer(folder / "kafka", port) as server:
+        yield server
+
+
+@contextmanager
+def elasticsearch(folder: Path) -> Iterator[ElasticsearchServer]:
+    """Run an Elasticsearch with a heap that benchmarks do not fill."""
+    (port,) = free_ports(1)
+    with ElasticsearchServer(folder, port, heap="2g") as server:
+        yield server
+
+
+@contextmanager
+def stub() -> Iterator[str]:
+    """Run the stub sink; yield its URL."""
+    (port,) = free_ports(1)
+    process = subprocess.Popen([sys.executable, HERE / "stub.py", str(port)])
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.kill()
+        process.wait()
+
+
+@contextmanager
+def on_core(number: int) -> Iterator[None]:
+    """Keep what is started in this block on one core."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {number})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+@contextmanager
+def moved(pid: int, number: int) -> Iterator[None]:
+    """Keep a running process on one core, for the length of the block."""
+    before = os.sched_getaffinity(pid)
+    _move(pid, {number})
+    try:
+        yield
+    finally:
+        _move(pid, before)
+
+
+def _move(pid: int, cores: set[int]) -> None:
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        try:
+            os.sched_setaffinity(int(thread.name), cores)
+        except ProcessLookupError:
+            continue

@@ -1,0 +1,82 @@
+"""The ceiling: the documents of a topic, ready-made, posted to `_bulk` over four connections.
+
+Reads `LLMLOG_…` as the pipeline does; prints documents and seconds as JSON. Only the posting is
+timed.
+"""
+
+import http.client
+import json
+import queue
+import threading
+import time
+from urllib.parse import urlsplit
+
+from llmlog_consumer import topic_reader
+from llmlog_consumer.batch import BatchBuilder
+from llmlog_consumer.document import Documents
+from llmlog_consumer.kafka_admin import KafkaAdmin
+from llmlog_schemas.codec import Decoder
+from llmlog_schemas.settings import load
+
+CONNECTIONS = 4
+BODY_BYTES = 4_000_000
+
+
+def bodies(settings):
+    """Return the bodies, made as the pipeline makes them, and the number of documents."""
+    decoder, documents = Decoder(), Documents(settings.index, settings.max_event_age)
+    builder, made, count = BatchBuilder(), [], 0
+    builder.max_bytes, builder.max_operations = BODY_BYTES, 10**9
+    ranges = KafkaAdmin(settings).written_since(settings.topic, None)
+    for chunk in topic_reader.read(settings, settings.topic, ranges):
+        for record in chunk:
+            event = decoder.decode(record.value())
+            index, document_id, document = documents.make(event, time.time() * 1000)
+            full = builder.add(None, None, 0, index, document_id, document, 0.0)
+            count += 1
+            if full is not None:
+                made.append(full.body())
+    if len(builder):
+        made.append(builder.take().body())
+    return made, count
+
+
+def post(address, waiting, failures):
+    """Post until nothing waits."""
+    connection = http.client.HTTPConnection(address.hostname, address.port, timeout=60)
+    while True:
+        try:
+            body = waiting.get_nowait()
+        except queue.Empty:
+            return
+        connection.request("POST", "/_bulk?filter_path=errors", body,
+                           {"content-type": "application/x-ndjson"})  # fmt: skip
+        answer = connection.getresponse().read()
+        if json.loads(answer) != {"errors": False}:
+            failures.append(answer[:300])
+
+
+def main():
+    """Build, then post."""
+    settings = load()
+    made, count = bodies(settings)
+    waiting, failures = queue.SimpleQueue(), []
+    for body in made:
+        waiting.put(body)
+    address = urlsplit(settings.elasticsearch_url)
+    threads = [
+        threading.Thread(target=post, args=(address, waiting, failures)) for _ in range(CONNECTIONS)
+    ]
+    began = time.monotonic()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    seconds = time.monotonic() - began
+    if failures:
+        raise SystemExit(failures[0])
+    print(json.dumps({"documents": count, "seconds": seconds}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,130 @@
+"""What it costs to look at a million dead letters, and how fast they are put back."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from benchmarks import arena, load
+from benchmarks.figures import Figures, rounds
+from llmlog_consumer.dead_letters.letter import Cause, Ending, Stage, headers_of
+
+LETTERS = int(os.environ.get("BENCH_LETTERS", "1000000"))
+SHORT, LONG = 20_000, 120_000
+CAUSES = tuple(
+    Cause(
+        Stage.INDEX, Ending.PERMANENT, es_status=400, es_type="document_parsing_exception",
+        reason=f"[1:27] failed to parse field [{field}] of type [long] in document with id 'x'",
+        es_caused_by='illegal_argument_exception: For input string: "soon"',
+        index="bench-2026.01.01", document_id="AAAAAAAAAAAAAAAAAAAA", model=model, attempts=1,
+    )
+    for field in ("end_user", "metadata.team", "metadata.cost", "response.id", "model_id")
+    for model in ("gpt-4o", "claude-sonnet-4-5")
+)  # fmt: skip
+
+
+class Source:
+    """The record that died, as `headers_of` asks for it."""
+
+    def __init__(self, topic: str, partition: int, offset: int) -> None:
+        self._where = topic, partition, offset
+
+    def topic(self) -> str:
+        return self._where[0]
+
+    def partition(self) -> int:
+        return self._where[1]
+
+    def offset(self) -> int:
+        return self._where[2]
+
+    def headers(self) -> None:
+        return None
+
+    def timestamp(self) -> tuple[int, int]:
+        return 1, int(time.time() * 1000)
+
+
+def letters(topic: str, count: int) -> Iterator[tuple[str, bytes, int, list]]:
+    """Yield key, value, partition and headers of each letter."""
+    known = {}
+    for number, (key, value) in enumerate(load.values(2000, count)):
+        cause, partition = number % len(CAUSES), number % load.PARTITIONS
+        if (cause, partition) not in known:
+            source = Source(topic, partition, 0)
+            known[cause, partition] = dict(headers_of(source, CAUSES[cause], group="bench"))
+        headers = known[cause, partition]
+        headers["pipeline.dlq.offset"] = str(number // load.PARTITIONS).encode()
+        yield key, value, partition, list(headers.items())
+
+
+def fill(bootstrap: str, topic: str, count: int) -> None:
+    """Create a topic and its dead-letter topic, the latter full."""
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+    names = [NewTopic(name, load.PARTITIONS) for name in (topic, f"{topic}.dlq")]
+    for future in admin.create_topics(names).values():
+        future.result(30)
+    producer = Producer({"bootstrap.servers": bootstrap, "compression.type": "zstd",
+                         "linger.ms": 50, "batch.size": 1_000_000})  # fmt: skip
+    for key, value, partition, headers in letters(topic, count):
+        while True:
+            try:
+                producer.produce(f"{topic}.dlq", value, key, partition=partition, headers=headers)
+                break
+            except BufferError:
+                producer.poll(0.1)
+        producer.poll(0)
+    assert producer.flush(120) == 0
+
+
+def measure(figures: Figures) -> None:
+    """Measure `stats` over all letters, and `replay` beside `consume` of the same records."""
+    with tempfile.TemporaryDirectory() as name, arena.kafka(Path(name)) as kafka:
+        arena.aside(fill, kafka.bootstrap_servers, "many", LETTERS)
+        for count in (SHORT, LONG):
+            arena.aside(fill, kafka.bootstrap_servers, f"few-{count}", count)
+            arena.aside(load.fill, kafka.bootstrap_servers, f"alive-{count}", 2000, count)
+        with arena.stub() as url:
+            for _ in rounds():
+                figures.add(**_stats(kafka.bootstrap_servers))
+                figures.add(**_replay(kafka.bootstrap_servers, url))
+
+
+def _settings(bootstrap: str, topic: str, url: str = "") -> dict[str, str]:
+    return {
+        "LLMLOG_KAFKA_BOOTSTRAP_SERVERS": bootstrap,
+        "LLMLOG_TOPIC": topic,
+        "LLMLOG_INDEX": "stub",
+        "LLMLOG_GROUP": f"bench-{time.monotonic_ns()}",
+        **({"LLMLOG_ELASTICSEARCH_URL": url} if url else {}),
+    }
+
+
+def _stats(bootstrap: str) -> dict[str, float]:
+    usage = arena.pipeline(_settings(bootstrap, "many"), "dlq", "stats", "--json")
+    assert json.loads(usage.stdout)["total"] == LETTERS
+    return {
+        "dlq_stats_letters_per_s": LETTERS / usage.cpu_s,
+        "dlq_stats_rss_mb": usage.rss_mb,
+    }
+
+
+def _replay(bootstrap: str, url: str) -> dict[str, float]:
+    seconds = {}
+    for kind, arguments in (
+        ("few", ("dlq", "replay", "--yes")),
+        ("alive", ("consume", "--until-end")),
+    ):
+        short, long = (
+            arena.pipeline(_settings(bootstrap, f"{kind}-{count}", url), *arguments).wall_s
+            for count in (SHORT, LONG)
+        )
+        seconds[kind] = long - short
+    return {"dlq_replay_vs_consume": seconds["alive"] / seconds["few"]}

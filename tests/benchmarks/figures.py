@@ -1,0 +1,81 @@
+"""Owns the figures of a run: what each round measured, the goal beside it, and `bench.json`."""
+
+from __future__ import annotations
+
+import json
+import operator
+import os
+import statistics
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+ROUNDS = int(os.environ.get("BENCH_ROUNDS", "3"))
+
+AT_MOST, AT_LEAST = "at most", "at least"
+GOALS: dict[str, tuple[str, float] | None] = {
+    "cpu_us_per_doc_2kb": (AT_MOST, 16),
+    "cpu_us_per_doc_500b": (AT_MOST, 10),
+    "docs_per_s_stub_2_workers": (AT_LEAST, 85_000),
+    "workers_1_to_2": (AT_LEAST, 1.9),
+    "worker_rss_mb": (AT_MOST, 200),
+    "dead_letter_cost": (AT_MOST, 0.10),
+    "share_of_direct_bulk": (AT_LEAST, 0.65),
+    "share_of_direct_bulk_pinned": (AT_LEAST, 0.97),
+    "direct_bulk_docs_per_s": None,
+    "times_forty_lines": None,
+    "hook_us_p50": (AT_MOST, 25),
+    "hook_us_p99": (AT_MOST, 200),
+    "hook_always_us_p50": None,
+    "hook_always_us_p99": None,
+    "producer_cpu_us": (AT_MOST, 150),
+    "producer_cpu_vs_generic_api": (AT_MOST, 0.5),
+    "proxy_throughput_ratio": (AT_LEAST, 0.99),
+    "proxy_p99_ratio": (AT_MOST, 1.02),
+    "proxy_throughput_ratio_kafka_down": (AT_LEAST, 0.99),
+    "proxy_p99_ratio_kafka_down": (AT_MOST, 1.02),
+    "dlq_stats_letters_per_s": (AT_LEAST, 100_000),
+    "dlq_stats_rss_mb": (AT_MOST, 100),
+    "dlq_replay_vs_consume": (AT_LEAST, 0.9),
+}
+_HOLDS = {AT_MOST: operator.le, AT_LEAST: operator.ge}
+
+
+class Figures:
+    """What was measured, by name."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, list[float]] = defaultdict(list)
+
+    def add(self, **measured: float) -> None:
+        """Take one round's figures."""
+        for name, value in measured.items():
+            assert name in GOALS, name
+            self._seen[name].append(value)
+
+    def medians(self) -> dict[str, float]:
+        """Return one number for each figure."""
+        return {name: round(statistics.median(seen), 3) for name, seen in self._seen.items()}
+
+    def table(self) -> Iterator[str]:
+        """Yield lines: median, spread, goal, and whether it is reached."""
+        yield f"{'figure':36}{'median':>11}{'least':>11}{'most':>11}   goal"
+        for name, seen in self._seen.items():
+            median, goal = statistics.median(seen), GOALS[name]
+            said = ""
+            if goal is not None:
+                reached = "" if _HOLDS[goal[0]](median, goal[1]) else "   NOT REACHED"
+                said = f"{goal[0]} {goal[1]:g}{reached}"
+            yield f"{name:36}{median:11.2f}{min(seen):11.2f}{max(seen):11.2f}   {said}"
+
+    def write(self, path: Path) -> None:
+        """Write the medians, beside those of parts that were not measured now."""
+        before = json.loads(path.read_text()) if path.exists() else {}
+        path.write_text(json.dumps(before | self.medians(), indent=2) + "\n")
+
+
+def rounds() -> Iterator[int]:
+    """Yield the number of each round."""
+    for number in range(1, ROUNDS + 1):
+        yield number
+        print(f"  round {number} of {ROUNDS}", flush=True)

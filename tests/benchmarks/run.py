@@ -1,0 +1,31 @@
+"""Runs the benchmarks: `make bench`, or `make bench ONLY=consumer|producer|dlq` for a part."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from benchmarks import consumer, dlq, producer
+from benchmarks.figures import Figures
+
+PARTS = {"consumer": consumer.measure, "producer": producer.measure, "dlq": dlq.measure}
+
+
+def main(only):
+    """Measure, print the table, write `bench.json`."""
+    unknown = set(only) - set(PARTS)
+    if unknown:
+        raise SystemExit(f"no such part: {', '.join(unknown)}; there are {', '.join(PARTS)}")
+    figures = Figures()
+    for name, measure in PARTS.items():
+        if not only or name in only:
+            print(f"\n== {name}", flush=True)
+            measure(figures)
+    print()
+    for line in figures.table():
+        print(line)
+    figures.write(Path("bench.json"))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
