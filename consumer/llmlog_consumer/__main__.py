@@ -7,18 +7,20 @@ import sys
 
 from llmlog_schemas.errors import PipelineError, Unreachable
 
-_NEEDED = ("elasticsearch", "rich", "setproctitle", "structlog", "typer")
+_NEEDED = ("elasticsearch", "prometheus_client", "rich", "setproctitle", "structlog", "typer")
 
 
 def main() -> None:
     """Run the command line and exit."""
     try:
         from llmlog_consumer.cli.app import app  # noqa: PLC0415
+        from llmlog_consumer.collector import tune_collector  # noqa: PLC0415
     except ModuleNotFoundError as error:
         if error.name not in _NEEDED:
             raise
         sys.stderr.write("pipeline needs more: pip install 'llmlog-pipeline[consumer]'\n")
         sys.exit(2)
+    tune_collector()
     try:
         app()
     except (PipelineError, Unreachable) as error:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import queue
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -46,6 +46,9 @@ MAX_PUSH_BACKS: Final = 4
 which 9.x does not tell, as it counts a request piece by piece."""
 SMALL: Final = 64 * 1024
 """Bytes of a request that is not halved for being pushed back."""
+MOST_CAUSES: Final = 100
+"""Fingerprints that are counted each by itself; what is beyond is `OTHER`."""
+OTHER: Final = "other"
 MOST_FAILING: Final = 0.01
 FEW_FAILING: Final = 10
 """More documents than both, failing with a 5xx of their own: the server's fault, not theirs."""
@@ -132,6 +135,8 @@ class Delivery:
         self.retries = 0
         self.unclassified = 0
         self.failure_store = 0
+        self.deaths: Counter[tuple[str, str]] = Counter()
+        """Letters delivered, by fingerprint and stage."""
 
     @classmethod
     def wired(
@@ -507,10 +512,8 @@ class Delivery:
 
     def _bury(self, phase: Phase, span: Span, record: Any, size: int, cause: Cause) -> None:
         """Write a dead letter, unless so many die that the deployment must be at fault."""
-        was_open, key = self._breaker.open, _key(span, record)
-        withheld = self._breaker.died(
-            phase, cause.fingerprint, key, (span, record), time.monotonic()
-        )
+        was_open, key, fingerprint = self._breaker.open, _key(span, record), cause.fingerprint
+        withheld = self._breaker.died(phase, fingerprint, key, (span, record), time.monotonic())
         if self._breaker.open and not was_open:
             log.error("flood breaker tripped: records are held, none is lost", why=self.flood,
                       said=redacted(cause.said)[:300])  # fmt: skip
@@ -518,16 +521,19 @@ class Delivery:
             return
 
         def settled() -> None:
+            kind = fingerprint, str(cause.stage)
+            known = kind in self.deaths or len(self.deaths) < MOST_CAUSES
+            self.deaths[kind if known else (OTHER, OTHER)] += 1
             self._settle(span, Outcome.DEAD, size)
 
         self._letters.write(Letter(record, cause, settled))
         self._say(
-            f"letter {cause.fingerprint}",
+            f"letter {fingerprint}",
             "dead letter",
             stage=str(cause.stage),
-            fingerprint=cause.fingerprint,
+            fingerprint=fingerprint,
             why=redacted(cause.said)[:300],
-            see=f"pipeline dlq list --fingerprint {cause.fingerprint}",
+            see=f"pipeline dlq list --fingerprint {fingerprint}",
             record=f"{record.topic()}/{record.partition()}/{record.offset()}",
         )
         if self._breaker.share > ALERT:

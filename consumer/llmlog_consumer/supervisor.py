@@ -38,6 +38,28 @@ DRAIN: Final = 45.0
 _RESTART: Final = Backoff(first=0.5, longest=30.0)
 _TURN: Final = 0.2
 
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """How all workers are at one moment.
+
+    Attributes:
+        counts: over all workers, those that ended included.
+        deaths: dead letters by fingerprint and stage, likewise.
+        in_flight: records consumed and not settled.
+        workers: that run.
+        unhealthy: of them that wait for a person.
+        restarts: workers that died and were started again.
+    """
+
+    counts: Counter[str] = field(default_factory=Counter)
+    deaths: Counter[tuple[str, str]] = field(default_factory=Counter)
+    in_flight: int = 0
+    workers: int = 0
+    unhealthy: int = 0
+    restarts: int = 0
+
+
 Target = Callable[..., None]
 """Runs in the child: called with its number, the report connection, and the arguments given."""
 
@@ -82,7 +104,11 @@ class Supervisor:
         self._context = multiprocessing.get_context("spawn")
         self._slots = [_Slot(number) for number in range(workers)]
         self._ended: Counter[str] = Counter()
+        self._deaths: Counter[tuple[str, str]] = Counter()
+        self._restarts = 0
         self._signals = 0
+        self.state = State()
+        """As of the last turn; replaced, never changed, so that any thread may read it."""
         self._stopped_at: float | None = None
 
     @property
@@ -92,6 +118,17 @@ class Supervisor:
         for slot in self._slots:
             total += _counts(slot.last)
         return total
+
+    def _state(self) -> State:
+        last = [slot.last for slot in self._slots]
+        return State(
+            counts=self.totals,
+            deaths=sum((report.get("deaths", Counter()) for report in last), self._deaths),
+            in_flight=sum(report.get("in_flight", 0) for report in last),
+            workers=sum(slot.process is not None for slot in self._slots),
+            unhealthy=sum(bool(report.get("unhealthy")) for report in last),
+            restarts=self._restarts,
+        )
 
     def signal(self, *_: object) -> None:
         """Take a SIGTERM or SIGINT; safe inside a signal handler."""
@@ -119,6 +156,7 @@ class Supervisor:
             self._obey()
             for slot in self._slots:
                 failure = self._look_after(slot) or failure
+            self.state = self._state()
         if failure is not None:
             raise failure
         return self._stopped_at is None
@@ -188,6 +226,7 @@ class Supervisor:
         self._read(slot)
         code = slot.process.exitcode
         self._ended += _counts(slot.last)
+        self._deaths += slot.last.get("deaths", Counter())
         slot.last = {}
         slot.process = None
         if code in self._final:
@@ -205,6 +244,7 @@ class Supervisor:
                 f"worker {slot.number} died {slot.crashes} times in a row, last with code {code}: "
                 "see its last lines above"
             )
+        self._restarts += 1
         delay = _RESTART.delay(slot.crashes)
         slot.restart_at = time.monotonic() + delay
         log.error("worker died, starting it again", worker=slot.number, code=code,

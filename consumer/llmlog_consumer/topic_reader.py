@@ -23,9 +23,10 @@ _CHUNK: Final = 2000
 _SMALL_CHUNK: Final = 500
 _SMALL: Final[dict[str, Any]] = {
     # Counted before they are unpacked: letters alike are packed to a hundredth of their size.
-    "fetch.message.max.bytes": 4096,
-    "queued.max.messages.kbytes": 64,
-    "queued.min.messages": 100,
+    # Less saves 5 MB and takes twice the time; more is no faster and costs 20.
+    "fetch.message.max.bytes": 131_072,
+    "queued.max.messages.kbytes": 512,
+    "queued.min.messages": 500,
     # Otherwise a full queue is left alone for a second.
     "fetch.queue.backoff.ms": 2,
 }

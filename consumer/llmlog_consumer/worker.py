@@ -238,6 +238,7 @@ class Worker:
             **self.counts,
             "in_flight": self._tracker.unsettled,
             "unhealthy": self.unhealthy,
+            "deaths": self._delivery.deaths,
         }
 
     def _gate(self) -> set[int]:

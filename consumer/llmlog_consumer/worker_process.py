@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import sys
 import time
@@ -12,6 +11,7 @@ import structlog
 from setproctitle import setproctitle
 
 from llmlog_consumer import logs
+from llmlog_consumer.collector import tune_collector
 from llmlog_schemas.errors import PipelineError
 
 if TYPE_CHECKING:
@@ -52,16 +52,6 @@ def work(
     sys.stderr.flush()
     # Threads may still wait for servers that do not answer; nothing of theirs counts any more.
     os._exit(code)
-
-
-def tune_collector() -> None:
-    """Have the garbage collector look seldom.
-
-    Hardly anything here is part of a cycle, and what is in flight is looked through each time: its
-    default thresholds cost a tenth of all CPU.
-    """
-    gc.set_threshold(200_000, 20, 100)
-    gc.freeze()
 
 
 def _reporting(of: Any, reports: Connection, stop: threading.Event) -> Any:

@@ -66,7 +66,8 @@ class _Rebuilder:
         self._path: set[int] = set()
 
     def rebuild(self, value: Any, depth: int) -> Any:
-        if value is None or value is True or value is False:
+        kind = type(value)
+        if value is None or kind is bool or (kind is str and value.isascii()):
             return value
         if isinstance(value, (str, int, float)) and not isinstance(value, Enum):
             return _scalar(value)
@@ -101,6 +102,10 @@ class _Rebuilder:
         return rebuilt
 
     def _key(self, key: Any) -> str:
+        if type(key) is str and key.isascii() and key:
+            most = self._max_key_bytes
+            if most is None or (len(key) * 4 <= most and "\0" not in key):
+                return key
         if isinstance(key, Enum):
             key = key.value
         if isinstance(key, str):

@@ -140,6 +140,8 @@ class Settings(BaseSettings):
     elasticsearch_ssl_assert_fingerprint: str | None = None
     index: AliasName = "litellm-logs"
     max_event_age: Duration = timedelta(days=400)
+    metrics_port: int = Field(default=0, ge=0, le=65_535)
+    """Port on which `pipeline consume` shows its counts to Prometheus; 0: none."""
 
     schema_registry_url: str | None = Field(default=None, repr=False)
     schema_registry_username: str | None = None

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import httpx
@@ -21,6 +22,7 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
+from llmlog_local.ports import free_ports
 from support.judge import judge, read_all
 from support.payloads import encoded, ndjson, payload, send
 from support.pipeline import Pipeline, wait_until
@@ -266,3 +268,34 @@ def test_a_header_that_is_not_utf_8_holds_nobody_up(pipeline: Pipeline) -> None:
     assert pipeline.count() == 10
     assert len(pipeline.run("dlq", "list", "--json").stdout.splitlines()) == 3
     assert json.loads(pipeline.run("verify", "--json").stdout)["ok"]
+
+
+def test_prometheus_is_told_of_each_cause_of_death(pipeline: Pipeline) -> None:
+    (port,) = free_ports(1)
+    pipeline.environment["LLMLOG_METRICS_PORT"] = str(port)
+    values = [encoded(seed) for seed in range(20)]
+    send(bootstrap(pipeline), pipeline.topic, [*values, b"garbage", b"garbage", None])
+    consuming = pipeline.start("consume", "--workers", "2")
+
+    def page() -> str:
+        try:
+            return httpx.get(f"http://127.0.0.1:{port}/metrics").text
+        except httpx.TransportError:
+            return ""
+
+    ended = 'llmlog_consumer_records_total{outcome="'
+    wait_until(lambda: f'{ended}indexed"}} 20.0' in page() and f'{ended}dead"}} 3.0' in page())
+    lines = pipeline.run("dlq", "list", "--json").stdout.splitlines()
+    letters = Counter(json.loads(line)["fingerprint"] for line in lines)
+    assert sorted(letters.values()) == [1, 2]
+    told = page()
+    for fingerprint, number in letters.items():
+        cause = f'{{fingerprint="{fingerprint}",stage="decode"}} {number}.0'
+        assert f"llmlog_consumer_dead_letters_total{cause}" in told
+        assert f"pipeline dlq list --fingerprint {fingerprint}" in pipeline.stderr_of(consuming)
+    assert "llmlog_consumer_workers 2.0" in told
+    assert "llmlog_consumer_unhealthy_workers 0.0" in told
+    refused = pipeline.run("consume", "--until-end", check=False)
+    assert refused.returncode == 2
+    assert f"LLMLOG_METRICS_PORT: port {port}: Address already in use" in refused.stderr
+    stop(pipeline, consuming)

@@ -11,13 +11,13 @@ from collections import Counter
 
 from llmlog_consumer import logs, topic_reader
 from llmlog_consumer.batch import BatchBuilder
+from llmlog_consumer.collector import tune_collector
 from llmlog_consumer.delivery import Delivery
 from llmlog_consumer.document import Documents
 from llmlog_consumer.indexer import Indexer
 from llmlog_consumer.kafka_admin import KafkaAdmin
 from llmlog_consumer.source import Source
 from llmlog_consumer.worker import Task, Worker
-from llmlog_consumer.worker_process import tune_collector
 from llmlog_schemas.codec import Decoder
 from llmlog_schemas.settings import load
 

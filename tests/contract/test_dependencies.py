@@ -51,4 +51,5 @@ def declared(*extras: str) -> set[str]:
 def test_every_import_is_declared(package: str, extras: tuple[str, ...]) -> None:
     distributions = packages_distributions()
     for module in imported(ROOT / package):
-        assert set(distributions.get(module, [module])) & declared(*extras), module
+        names = {name.replace("_", "-") for name in distributions.get(module, [module])}
+        assert names & declared(*extras), module

@@ -12,7 +12,7 @@ import structlog
 import typer
 from setproctitle import setproctitle
 
-from llmlog_consumer import logs, preflight
+from llmlog_consumer import logs, metrics, preflight
 from llmlog_consumer.cli.common import ConfigOption
 from llmlog_consumer.supervisor import Supervisor
 from llmlog_consumer.worker_process import work
@@ -77,6 +77,8 @@ def consume(
     if task is None or stop.is_set():
         return
     supervisor = Supervisor(work, (settings, task), workers, final=frozenset({_FLOOD}))
+    if settings.metrics_port:
+        metrics.serve(settings.metrics_port, lambda: supervisor.state)
     for number in handlers:
         signal.signal(number, supervisor.signal)
     log.info("consuming", topic=settings.topic, group=settings.group, index=settings.index,

@@ -57,15 +57,11 @@ class Filter:
             and (self.stage is None or headers.get("stage") == self.stage)
             and (self.fingerprint is None or letter.fingerprint == self.fingerprint)
             and (self.partition is None or headers.get("partition") == str(self.partition))
-            and _like(headers.get("index"), self.index)
-            and _like(headers.get("model"), self.model)
+            and (self.index is None or fnmatchcase(headers.get("index", ""), self.index))
+            and (self.model is None or fnmatchcase(headers.get("model", ""), self.model))
             and (self.reason is None or _said(headers, self.reason.casefold()))
         )
 
 
 def _said(headers: Mapping[str, str], words: str) -> bool:
     return any(words in headers.get(name, "").casefold() for name in _SAID)
-
-
-def _like(value: str | None, pattern: str | None) -> bool:
-    return pattern is None or fnmatchcase(value or "", pattern)

@@ -2,16 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from llmlog_consumer.dead_letters.letter import PREFIX, fingerprint_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
 CONNECT: Final = "__connect.errors."
 
 Raw = tuple[str, bytes | None]
+
+
+class Texts(Mapping[str, str]):
+    """Our headers of one letter as texts, without their prefix; decoded when they are asked for.
+
+    Args:
+        raw: all headers of the letter.
+    """
+
+    __slots__ = ("_raw",)
+
+    def __init__(self, raw: Mapping[str, bytes | str | None]) -> None:
+        self._raw = raw
+
+    def __getitem__(self, name: str) -> str:
+        return _text(self._raw[PREFIX + name])
+
+    def __contains__(self, name: object) -> bool:
+        return f"{PREFIX}{name}" in self._raw
+
+    def __iter__(self) -> Iterator[str]:
+        return (name[len(PREFIX) :] for name in self._raw if name.startswith(PREFIX))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
 
 
 class Read(NamedTuple):
@@ -29,22 +55,16 @@ class Read(NamedTuple):
 
 
 def read(raw: Iterable[Raw] | None) -> Read:
-    """Take headers apart."""
-    ours: dict[str, str] = {}
-    connect: dict[str, str] = {}
-    own: list[Raw] = []
-    for name, value in raw or ():
-        if name.startswith(PREFIX):
-            ours[name[len(PREFIX) :]] = _text(value)
-        elif name.startswith(CONNECT):
-            connect[name[len(CONNECT) :]] = _text(value)
-        else:
-            own.append((name, value))
-    if ours:
-        return Read(ours, tuple(own), "pipeline")
-    if connect:
-        return Read(_of_connect(connect), tuple(own), "connect")
-    return Read({}, tuple(own), "")
+    """Take headers apart; of two with one name the later counts."""
+    pairs = list(raw or ())
+    rest = [pair for pair in pairs if not pair[0].startswith(PREFIX)]
+    own = tuple(pair for pair in rest if not pair[0].startswith(CONNECT))
+    if len(rest) < len(pairs):
+        return Read(Texts(dict(pairs)), own, "pipeline")
+    if len(own) < len(rest):
+        connect = {n[len(CONNECT) :]: _text(v) for n, v in rest if n.startswith(CONNECT)}
+        return Read(_of_connect(connect), own, "connect")
+    return Read({}, own, "")
 
 
 def fingerprint(headers: Mapping[str, str]) -> str:
