@@ -232,45 +232,49 @@ class Delivery:
                 for record in records:
                     self._breaker.gone(_key(span, record), time.monotonic())
                 continue
-            passed = 0
-            for position, record in enumerate(records):
-                try:
-                    passed += self._prepare(span, record)
-                except (Unreachable, ConfigurationError) as error:
-                    self._incoming.appendleft((span, records[position:]))
-                    self._decode_not_before = time.monotonic() + _PROBE.first
-                    self._registry_away = f"Schema Registry: {error}"
-                    self._say("registry", "waiting for the Schema Registry", why=str(error))
-                    return
+            taken, passed, away = self._prepare(span, records)
             self._breaker.passed(Phase.READ, passed)
-            self._registry_away = ""
+            self._registry_away = f"Schema Registry: {away}" if away else ""
+            if away:
+                self._incoming.appendleft((span, records[taken:]))
+                self._decode_not_before = time.monotonic() + _PROBE.first
+                self._say("registry", "waiting for the Schema Registry", why=away)
+                return
 
-    def _prepare(self, span: Span, record: Any) -> bool:
-        """Make an operation of a record; False where none can be made of it."""
-        value = record.value()
-        size = len(value) if value is not None else 0
-        model = ""
-        try:
-            event = self._decoder.decode(value)
-            model = event["model"]
-            index, document_id, document = self._documents.make(event, time.time() * 1000)
-        except DecodeError as error:
-            cause = Cause(Stage.DECODE, Ending.POISON, _named(error))
-            self._bury(Phase.READ, span, record, size, cause)
-        except TransformError as error:
-            cause = Cause(Stage.TRANSFORM, Ending.POISON, _named(error), model=model)
-            self._bury(Phase.READ, span, record, size, cause)
-        except ExpiredError:
-            self._settle(span, Outcome.EXPIRED, size)
-            self._breaker.gone(_key(span, record), time.monotonic())
-            return True
-        else:
-            now = time.monotonic()
-            full = self._builder.add(span, record, size, index, document_id, document, now)
-            if full is not None:
-                self._ready.append(full)
-            return True
-        return False
+    def _prepare(self, span: Span, records: Sequence[Any]) -> tuple[int, int, str]:
+        """Make operations of records.
+
+        Returns:
+            How many were taken; of how many an operation could be made; and why the Schema
+            Registry ended it, or nothing.
+        """
+        decode, make, add = self._decoder.decode, self._documents.make, self._builder.add
+        now, now_ms = time.monotonic(), time.time() * 1000
+        taken = dead = 0
+        for record in records:
+            value = record.value()
+            size = len(value) if value is not None else 0
+            event = None
+            try:
+                event = decode(value)
+                index, document_id, document = make(event, now_ms)
+            except (DecodeError, TransformError) as error:
+                dead += 1
+                stage = Stage.DECODE if event is None else Stage.TRANSFORM
+                model = event["model"] if event else ""
+                cause = Cause(stage, Ending.POISON, _named(error), model=model)
+                self._bury(Phase.READ, span, record, size, cause)
+            except ExpiredError:
+                self._settle(span, Outcome.EXPIRED, size)
+                self._breaker.gone(_key(span, record), now)
+            except (Unreachable, ConfigurationError) as error:
+                return taken, taken - dead, str(error)
+            else:
+                full = add(span, record, size, index, document_id, document, now)
+                if full is not None:
+                    self._ready.append(full)
+            taken += 1
+        return taken, taken - dead, ""
 
     # Operations to Elasticsearch
 

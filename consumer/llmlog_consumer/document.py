@@ -75,18 +75,32 @@ def daily_index(alias: str, time_ms: int) -> str:
 
 def document(event: LLMEvent, time_ms: int) -> bytes:
     """Return one line of JSON: typed fields, then the parts spliced in."""
-    pieces = [orjson.dumps(_typed(event, time_ms))[:-1]]
-    if members := _part(event, "attributes")[1:-1].strip():
-        pieces += b",", members
+    typed = orjson.dumps(_typed(event, time_ms))[:-1]
+    # What looks as the gateway writes it needs no closer look.
+    attributes = event["attributes"]
+    if attributes[:2] != b'{"' or attributes[-1:] != b"}":
+        return _checked(event, typed)
+    pieces = [typed, b",", attributes[1:-1]]
     for name, label, starts, ends in _SPLICED:
         part = event[name]
         if part:
-            # What looks as the gateway writes it needs no closer look.
-            if part[0] not in starts or part[-1] not in ends or b"\n" in part or b"\r" in part:
-                part = _part(event, name)
+            if part[0] not in starts or part[-1] not in ends:
+                return _checked(event, typed)
             pieces += label, part
     pieces.append(b"}")
-    return b"".join(pieces)
+    joined = b"".join(pieces)
+    return _checked(event, typed) if b"\n" in joined or b"\r" in joined else joined
+
+
+def _checked(event: LLMEvent, typed: bytes) -> bytes:
+    """Return the document of an event with parts that are not as the gateway writes them."""
+    pieces = [typed]
+    if members := _part(event, "attributes")[1:-1].strip():
+        pieces += b",", members
+    for name, label, _, _ in _SPLICED:
+        if part := _part(event, name):
+            pieces += label, part
+    return b"".join([*pieces, b"}"])
 
 
 _COUNTS: Final[tuple[Literal["prompt_tokens", "completion_tokens", "total_tokens"], ...]] = (

@@ -66,10 +66,6 @@ class LLMEvent(TypedDict):
     """A JSON object of what no release of ours knew, and of mistyped originals."""
 
 
-# Three times as fast as the standard library's own URL-safe decoder; asked of every record.
-_STANDARD: Final = str.maketrans("-_", "+/")
-
-
 def make_event_id(
     start_time_ms: int, *, call_id: str, call_type: str, status: str, start_time: object
 ) -> str:
@@ -93,4 +89,6 @@ def make_event_id(
 
 def event_time_ms(event_id: str) -> int:
     """Read the start time, in epoch milliseconds, out of a well-formed event id."""
-    return int.from_bytes(binascii.a2b_base64(event_id[:8].translate(_STANDARD)), "big")
+    # Asked of every record: the standard library's own URL-safe decoder costs half as much again.
+    standard = event_id[:8].replace("-", "+").replace("_", "/")
+    return int.from_bytes(binascii.a2b_base64(standard), "big")
