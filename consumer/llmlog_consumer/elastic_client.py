@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import ssl
+import traceback
 import warnings
 from typing import TYPE_CHECKING, Any, Final
 
@@ -86,8 +87,10 @@ class ElasticClient:
                 f"{self.where} answers, but is no Elasticsearch: check LLMLOG_ELASTICSEARCH_URL"
             ) from None
         except TlsError as error:
+            _release(error)
             raise ElasticsearchError(f"{self.where}: TLS: {error.message}") from None
         except TransportError as error:
+            _release(error)
             raise ElasticsearchUnreachable(
                 f"Elasticsearch at {self.where}: {error.message}"[:300]
             ) from None
@@ -96,6 +99,23 @@ class ElasticClient:
     def close(self) -> None:
         """Close the connections."""
         self._client.close()
+
+
+def _release(error: BaseException | None) -> None:
+    """Free what the frames of an error and of its causes hold.
+
+    The transport's errors refer to themselves by way of their frames, which hold the body: each
+    request that was not answered would keep its megabytes until the collector looks.
+    """
+    seen: set[int] = set()
+    waiting = [error]
+    while waiting:
+        one = waiting.pop()
+        if one is None or id(one) in seen:
+            continue
+        seen.add(id(one))
+        traceback.clear_frames(one.__traceback__)
+        waiting += [one.__cause__, one.__context__, *getattr(one, "errors", ())]
 
 
 def _options(settings: Settings, timeout: float) -> dict[str, Any]:

@@ -49,6 +49,8 @@ def consumer_config(settings: Settings) -> dict[str, Any]:
         "session.timeout.ms": 10_000,
         "heartbeat.interval.ms": 1_000,
         "fetch.message.max.bytes": 1024 * 1024,
+        # Of one answer; the default, 50 MB, is what a worker's memory peaks by.
+        "fetch.max.bytes": 4 * 1024 * 1024,
         "queued.max.messages.kbytes": 16 * 1024,
         "fetch.wait.max.ms": 100,
         # A full queue is looked at again so soon; the default of a second leaves workers idle.

@@ -13,6 +13,7 @@ from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from benchmarks import arena, load
+from benchmarks.consumer import Bench
 from benchmarks.figures import Figures, rounds
 from llmlog_consumer.dead_letters.letter import Cause, Ending, Stage, headers_of
 
@@ -91,24 +92,18 @@ def measure(figures: Figures) -> None:
         for count in (SHORT, LONG):
             arena.aside(fill, kafka.bootstrap_servers, f"few-{count}", count)
             arena.aside(load.fill, kafka.bootstrap_servers, f"alive-{count}", 2000, count)
-        with arena.stub() as url:
+        for _ in rounds():
+            figures.add(**_stats(kafka.bootstrap_servers))
+        with arena.elasticsearch(Path(name) / "elasticsearch") as server:
+            bench = Bench(kafka.bootstrap_servers, server.url, real=True)
+            bench.consume(f"alive-{LONG}", 1)  # a JVM is slow at first
             for _ in rounds():
-                figures.add(**_stats(kafka.bootstrap_servers))
-                figures.add(**_replay(kafka.bootstrap_servers, url))
-
-
-def _settings(bootstrap: str, topic: str, url: str = "") -> dict[str, str]:
-    return {
-        "LLMLOG_KAFKA_BOOTSTRAP_SERVERS": bootstrap,
-        "LLMLOG_TOPIC": topic,
-        "LLMLOG_INDEX": "stub",
-        "LLMLOG_GROUP": f"bench-{time.monotonic_ns()}",
-        **({"LLMLOG_ELASTICSEARCH_URL": url} if url else {}),
-    }
+                figures.add(dlq_replay_vs_consume=_replay(bench))
 
 
 def _stats(bootstrap: str) -> dict[str, float]:
-    usage = arena.pipeline(_settings(bootstrap, "many"), "dlq", "stats", "--json")
+    settings = {"LLMLOG_KAFKA_BOOTSTRAP_SERVERS": bootstrap, "LLMLOG_TOPIC": "many"}
+    usage = arena.pipeline(settings, "dlq", "stats", "--json")
     assert json.loads(usage.stdout)["total"] == LETTERS
     return {
         "dlq_stats_letters_per_s": LETTERS / usage.cpu_s,
@@ -116,15 +111,15 @@ def _stats(bootstrap: str) -> dict[str, float]:
     }
 
 
-def _replay(bootstrap: str, url: str) -> dict[str, float]:
-    seconds = {}
-    for kind, arguments in (
-        ("few", ("dlq", "replay", "--yes")),
-        ("alive", ("consume", "--until-end")),
-    ):
-        short, long = (
-            arena.pipeline(_settings(bootstrap, f"{kind}-{count}", url), *arguments).wall_s
-            for count in (SHORT, LONG)
-        )
-        seconds[kind] = long - short
-    return {"dlq_replay_vs_consume": seconds["alive"] / seconds["few"]}
+def _replay(bench: Bench) -> float:
+    """Return the throughput of a replay over that of a consumer with the same records."""
+
+    def replay(topic: str) -> arena.Usage:
+        settings = bench.ready(topic)
+        usage = arena.pipeline(settings, "dlq", "replay", "--yes")
+        bench.done(settings)
+        return usage
+
+    consuming = [bench.consume(f"alive-{count}", 1).wall_s for count in (SHORT, LONG)]
+    replaying = [replay(f"few-{count}").wall_s for count in (SHORT, LONG)]
+    return (consuming[1] - consuming[0]) / (replaying[1] - replaying[0])

@@ -59,7 +59,8 @@ class Soak:
         """Break something and mend it; return its name."""
         fault = self.pick.choice(self.faults)
         fault()
-        self.run.wait_for_progress()
+        before = self.run.pipeline.count()
+        self.run.wait(lambda: self.run.load.all_sent or self.run.pipeline.count() > before)
         return fault.__name__
 
     def a_while(self) -> None:

@@ -1,5 +1,9 @@
 """The connection to Elasticsearch: what it says about itself, and to whom it says no."""
 
+import gc
+import sys
+from contextlib import suppress
+
 import pytest
 
 from llmlog_consumer.elastic import Elastic
@@ -49,3 +53,19 @@ def test_certificates_that_cannot_be_read_are_refused_at_once(tmp_path, content)
     with pytest.raises(ConfigurationError) as caught:
         elastic_at("https://localhost:1", LLMLOG_ELASTICSEARCH_CA_CERTS=str(file))
     assert f"CA_CERTS {file}" in str(caught.value)
+
+
+def test_a_request_that_is_not_answered_keeps_nothing_of_its_body():
+    """The collector hardly ever looks: what stood in a cycle would be megabytes an attempt."""
+    elastic, body = elastic_at("http://127.0.0.1:1"), b"x" * 1000
+    gc.collect()
+    gc.disable()
+    try:
+        before = sys.getrefcount(body)
+        for _ in range(3):
+            with suppress(ElasticsearchUnreachable):
+                elastic.request("POST", "/_bulk", body=body)
+        assert sys.getrefcount(body) == before
+    finally:
+        gc.enable()
+    elastic.close()
