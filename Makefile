@@ -42,7 +42,7 @@ faults: install
 soak: install
 	$(BIN)/python -m pytest tests/faults -m soak -s
 
-# Figures and goals, measured here, written to bench.json: make bench ONLY=consumer|producer|dlq
+# Figures and goals, measured here, written to bench.json: make bench ONLY=consumer|producer|dlq|index
 bench: install .venvs/litellm-$(lastword $(LITELLM_VERSIONS))/.installed
 	$(BIN)/python tests/benchmarks/run.py $(ONLY)
 

@@ -35,7 +35,11 @@ log = structlog.get_logger("llmlog.worker")
 
 MAX_IN_FLIGHT: Final = 24 * 1024 * 1024
 MAX_IN_FLIGHT_PARTITION: Final = 12 * 1024 * 1024
-"""Bytes of values consumed and not settled at which intake pauses; it resumes at half."""
+"""Bytes of values consumed and not settled at which intake ends for now."""
+
+BRAKE_SECONDS: Final = 2.0
+"""How long nothing is consumed before partitions are paused: a pause throws away what the client
+has fetched, and takes half a second to end. A paused partition goes on at half of its bound."""
 
 COMMIT_SECONDS: Final = 1.0
 COMMIT_RECORDS: Final = 10_000
@@ -49,6 +53,7 @@ REVOKE_SECONDS: Final = 15.0
 
 _POLL: Final = 0.1
 _BUSY_POLL: Final = 0.005
+_BRAKED_WAIT: Final = 0.02
 
 
 @dataclass(frozen=True)
@@ -92,7 +97,9 @@ class Worker:
             settings, self._elastic, task.dlq_partitions, self._settle, task.accepted
         )
         self._source = Source(settings, self, number)
-        self._paused = False
+        self._paused: set[int] = set()
+        self._braked = False
+        self._room_at = time.monotonic()
         self._ending = False
         self._last_commit = time.monotonic()
         self._settled_since = 0
@@ -111,10 +118,10 @@ class Worker:
             DeadLetterFloodError: the breaker is open, and nobody waits for it to close.
         """
         while not self._stopping() and not self._finished():
-            records = self._source.consume(_BUSY_POLL if self._busy() else _POLL)
+            records = () if self._braked else self._source.consume(self._patience())
             for span, of_span in self._register(records):
                 self._delivery.accept(span, of_span)
-            self._delivery.step()
+            self._delivery.step(_BRAKED_WAIT if self._braked else 0.0)
             self._source.gate(self._gate())
             self._commit()
         flood = self._delivery.flood
@@ -242,24 +249,32 @@ class Worker:
         }
 
     def _gate(self) -> set[int]:
-        """Return the partitions to pause: all above the high mark, until half of it."""
-        if self._ending:
-            return set(self._tracker.assigned)
-        flying = self._tracker.bytes_in_flight
-        if self._delivery.closed or flying > MAX_IN_FLIGHT:
-            self._paused = True
-        elif flying <= MAX_IN_FLIGHT // 2:
-            self._paused = False
-        if self._paused:
-            return set(self._tracker.assigned)
+        """Return the partitions to pause: the full ones, once the brake was on for too long."""
+        full, now = self._full(), time.monotonic()
+        if full <= self._paused:
+            self._room_at = now
+        shut = self._ending or self._delivery.closed
+        self._braked = not shut and not full <= self._paused and now - self._room_at < BRAKE_SECONDS
+        self._paused = full & self._paused if self._braked else full
+        return self._paused
+
+    def _full(self) -> set[int]:
+        """Return the partitions that have enough in flight; paused ones until half of it."""
+        assigned = set(self._tracker.assigned)
+        if self._ending or self._delivery.closed:
+            return assigned
+        easing = 2 if self._paused >= assigned else 1
+        if self._tracker.bytes_in_flight > MAX_IN_FLIGHT // easing:
+            return assigned
         return {
             partition
-            for partition in self._tracker.assigned
-            if self._tracker.in_flight(partition) > MAX_IN_FLIGHT_PARTITION
+            for partition in assigned
+            if self._tracker.in_flight(partition)
+            > MAX_IN_FLIGHT_PARTITION // (2 if partition in self._paused else 1)
         }
 
-    def _busy(self) -> bool:
-        return self._tracker.unsettled > 0
+    def _patience(self) -> float:
+        return _BUSY_POLL if self._tracker.unsettled else _POLL
 
     def _follow_positions(self) -> None:
         idle = [p for p in self._tracker.assigned if not self._tracker.in_flight_records(p)]

@@ -6,7 +6,9 @@ timed.
 
 import http.client
 import json
+import os
 import queue
+import secrets
 import threading
 import time
 from urllib.parse import urlsplit
@@ -32,6 +34,8 @@ def bodies(settings):
         for record in chunk:
             event = decoder.decode(record.value())
             index, document_id, document = documents.make(event, time.time() * 1000)
+            if os.environ.get("BENCH_IDS") == "random":
+                document_id = secrets.token_urlsafe(15)
             full = builder.add(None, None, 0, index, document_id, document, 0.0)
             count += 1
             if full is not None:

@@ -1,14 +1,19 @@
-"""Runs the benchmarks: `make bench`, or `make bench ONLY=consumer|producer|dlq` for a part."""
+"""Runs the benchmarks: `make bench`, or `make bench ONLY=consumer|producer|dlq|index`."""
 
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from benchmarks import consumer, dlq, producer
+from benchmarks import consumer, dlq, index_settings, producer
 from benchmarks.figures import Figures
 
-PARTS = {"consumer": consumer.measure, "producer": producer.measure, "dlq": dlq.measure}
+PARTS = {
+    "consumer": consumer.measure,
+    "producer": producer.measure,
+    "dlq": dlq.measure,
+    "index": index_settings.measure,
+}
 
 
 def main(only):

@@ -1,0 +1,75 @@
+"""What each choice of the index costs: direct `_bulk` of the same documents into each variant."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+import tempfile
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from benchmarks import arena, load
+from benchmarks.consumer import Bench
+from benchmarks.figures import Figures, rounds
+
+DOCUMENTS = 120_000
+INSTALLED = "as installed"
+VARIANTS: dict[str, dict[str, Any]] = {
+    INSTALLED: {},
+    "refresh_interval 1s": {"refresh_interval": "1s"},
+    "refresh_interval 60s": {"refresh_interval": "60s"},
+    "codec best_compression": {"codec": "best_compression"},
+    "translog async": {"translog": {"durability": "async"}},
+    "random ids": {},
+    "no text fields": {},
+}
+
+
+def measure(figures: Figures) -> None:
+    """Print documents a second and bytes a document, as a ratio to what `setup` installs."""
+    del figures  # ratios without goals: they are printed alone
+    speed: dict[str, list[float]] = defaultdict(list)
+    size: dict[str, float] = {}
+    topic = f"2kb-{DOCUMENTS}"
+    with tempfile.TemporaryDirectory() as name, arena.kafka(Path(name)) as kafka:
+        arena.aside(load.fill, kafka.bootstrap_servers, topic, 2000, DOCUMENTS)
+        with arena.elasticsearch(Path(name) / "elasticsearch") as server:
+            bench = Bench(kafka.bootstrap_servers, server.url, real=True)
+            bench.script("direct.py", topic)  # a JVM is slow at first
+            for _ in rounds():
+                for variant in VARIANTS:
+                    rate, size[variant] = _run(bench, topic, variant)
+                    speed[variant].append(rate)
+    medians = {variant: statistics.median(seen) for variant, seen in speed.items()}
+    print(f"\n{'index':28}{'documents/s':>14}{'ratio':>8}{'bytes each':>12}")
+    for variant, rate in medians.items():
+        ratio = rate / medians[INSTALLED]
+        print(f"{variant:28}{rate:14.0f}{ratio:8.2f}{size[variant]:12.0f}")
+
+
+def _run(bench: Bench, topic: str, variant: str) -> tuple[float, float]:
+    settings = dict(bench.ready(topic))
+    index = settings["LLMLOG_INDEX"]
+    url = f"{bench.url}/_index_template/{index}"
+    template = httpx.get(url).json()["index_templates"][0]["index_template"]
+    template["template"]["settings"]["index"] |= VARIANTS[variant]
+    if variant == "no text fields":
+        for field in template["template"]["mappings"]["properties"].values():
+            if field["type"] == "text":
+                field["index"] = False
+    httpx.put(url, json=template).raise_for_status()
+    for made in httpx.get(f"{bench.url}/{index}-*/_settings").json():
+        httpx.delete(f"{bench.url}/{made}").raise_for_status()  # of today, by `setup`
+    if variant == "random ids":
+        settings["BENCH_IDS"] = "random"
+    usage = arena.run([sys.executable, str(arena.HERE / "direct.py")], settings)
+    httpx.post(f"{bench.url}/{index}-*/_flush", timeout=60).raise_for_status()
+    stored = httpx.get(f"{bench.url}/{index}-*/_stats/store").json()
+    bench.done(settings)
+    said = json.loads(usage.stdout)
+    in_bytes = stored["_all"]["primaries"]["store"]["size_in_bytes"]
+    return said["documents"] / said["seconds"], in_bytes / said["documents"]
