@@ -24,7 +24,7 @@ from llmlog_schemas.codec import Decoder
 from support.judge import read_all
 from support.pipeline import base_environment, wait_until
 
-pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.gateway, pytest.mark.timeout(900)]
 
 NEWEST = VERSIONS[-1]
 CLIENTS = 4
