@@ -43,6 +43,7 @@ OVERDUE: Final = 2.0
 """Seconds for which memory alone holds an event; then the journal has it too."""
 
 _POLL: Final = 0.05
+_NAP: Final = 0.02
 _TEND: Final = 0.25
 _LOOK_AGAIN: Final = 2.0
 _ADOPT_AGAIN: Final = 30.0
@@ -280,14 +281,15 @@ class Publisher:
         self._client.poll(0)
         if time.monotonic() >= self._next_tending:
             self._tend(left)
-        if self._urgent:
+        urgent = self._urgent  # a signal may come at any line
+        if urgent:
             self._save_in_flight()
         flowing = self._flowing()
         if flowing:
             self._send_backlog()
         entry = self._next(min(_POLL, left))
         if entry is None:
-            if self._urgent:
+            if urgent:
                 self._saved.set()
             return
         if flowing or self._spills(entry):
@@ -305,8 +307,11 @@ class Publisher:
         if self._again:
             return self._again.popleft()
         try:
-            entry = self._queue.get(timeout=0 if self._hurries() else timeout)
+            entry = self._queue.get_nowait()
         except queue.Empty:
+            # Hooks wake nobody: that would cost each of them a system call.
+            if not self._hurries():
+                self._closing.wait(min(timeout, _NAP))
             return None
         if entry is not None:
             with self._counting:
