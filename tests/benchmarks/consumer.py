@@ -20,7 +20,9 @@ import httpx
 from benchmarks import arena, load
 from benchmarks.figures import Figures, rounds
 
-SHORT, LONG = 40_000, 240_000
+SHORT, LONG, LONGEST = 40_000, 240_000, 1_000_000
+"""Records of a topic. The longest is for two workers: they join one after the other, and only
+what comes after that is compared."""
 _names = itertools.count()
 
 
@@ -70,11 +72,12 @@ class Bench:
         self.done(settings)
         return usage
 
-    def difference(self, prefix: str, workers: int = 1) -> tuple[float, float, float]:
+    def difference(
+        self, prefix: str, workers: int = 1, lengths: tuple[int, int] = (SHORT, LONG)
+    ) -> tuple[float, float, float]:
         """Return µs of CPU a document, documents a second, and megabytes."""
-        short = self.consume(f"{prefix}-{SHORT}", workers)
-        long = self.consume(f"{prefix}-{LONG}", workers)
-        number = LONG - SHORT
+        short, long = (self.consume(f"{prefix}-{length}", workers) for length in lengths)
+        number = lengths[1] - lengths[0]
         rate = number / (long.wall_s - short.wall_s)
         return (long.cpu_s - short.cpu_s) / number * 1e6, rate, long.rss_mb
 
@@ -96,6 +99,7 @@ def measure(figures: Figures) -> None:
             for count in (SHORT, LONG):
                 topic = f"{prefix}-{count}"
                 arena.aside(load.fill, kafka.bootstrap_servers, topic, size, count, bad)
+        arena.aside(load.fill, kafka.bootstrap_servers, f"2kb-{LONGEST}", 2000, LONGEST)
         with arena.stub() as url:
             print("against the stub", flush=True)
             _stub(Bench(kafka.bootstrap_servers, url, real=False), figures)
@@ -112,15 +116,17 @@ def measure(figures: Figures) -> None:
 
 def _stub(bench: Bench, figures: Figures) -> None:
     for _ in rounds():
-        large, one_worker, rss_mb = bench.difference("2kb")
+        large, _, rss_mb = bench.difference("2kb")
         small, _, _ = bench.difference("500b")
         dead, _, _ = bench.difference("dead")
-        _, two_workers, _ = bench.difference("2kb", workers=2)
+        _, one_worker, _ = bench.difference("2kb", 1, (LONG, LONGEST))
+        _, two_workers, _ = bench.difference("2kb", 2, (LONG, LONGEST))
         figures.add(
             cpu_us_per_doc_2kb=large,
             cpu_us_per_doc_500b=small,
             worker_rss_mb=rss_mb,
             dead_letter_cost=dead / large - 1,
+            docs_per_s_stub_1_worker=one_worker,
             docs_per_s_stub_2_workers=two_workers,
             workers_1_to_2=two_workers / one_worker,
         )

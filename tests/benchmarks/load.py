@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import random
 
@@ -16,6 +17,9 @@ PARTITIONS = 8
 _DISTINCT = 2_000
 _LETTERS = "etaoinshrdlucmfwypvbgkjqxz"
 """From the most to the least frequent."""
+_VOCABULARY = 8_000
+"""Words that there are, the n-th of them n times as rare as the first, as in any language: what
+full-text search costs Elasticsearch goes by the number of different words."""
 
 
 def values(size: int, count: int):
@@ -38,13 +42,21 @@ def _answer(text: str):
 
 
 def _prose(seed: int, length: int) -> str:
-    """Return text that compresses about as well as prose does."""
-    pick = random.Random(seed)
-    words = (
-        "".join(pick.choices(_LETTERS, weights=range(len(_LETTERS), 0, -1), k=pick.randint(2, 9)))
-        for _ in range(max(length, 0) // 3 + 1)
-    )
-    return " ".join(words)[: max(length, 0)]
+    """Return text with the words of a language, and about as compressible as one."""
+    words, weights = _vocabulary()
+    found = random.Random(seed).choices(words, cum_weights=weights, k=max(length, 0) // 3 + 1)
+    return " ".join(found)[: max(length, 0)]
+
+
+@functools.cache
+def _vocabulary() -> tuple[list[str], list[float]]:
+    pick = random.Random(0)
+    frequency = range(len(_LETTERS), 0, -1)
+    words = [
+        "".join(pick.choices(_LETTERS, weights=frequency, k=pick.randint(2, 9)))
+        for _ in range(_VOCABULARY)
+    ]
+    return words, list(itertools.accumulate(1 / (rank + 1) for rank in range(_VOCABULARY)))
 
 
 def fill(bootstrap: str, topic: str, size: int, count: int, bad_share: float = 0.0) -> None:
