@@ -26,8 +26,9 @@ def values(size: int, count: int):
     """Yield encoded events of about `size` bytes, all of them distinct by their id."""
     encoder, events = Encoder(), []
     for seed in range(_DISTINCT):
-        room = size - len(encoder.encode(to_event(payload(seed, response=_answer("")))))
-        events.append(to_event(payload(seed, response=_answer(_prose(seed, room)))))
+        room = size - len(encoder.encode(to_event(payload(seed, response=_answer("."))))) + 2
+        # The answer's text stands there twice: as it came, and for full-text search.
+        events.append(to_event(payload(seed, response=_answer(_prose(seed, room // 2)))))
     letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
     suffixes = itertools.product(letters, repeat=4)
     for number, event in zip(range(count), itertools.cycle(events), strict=False):
