@@ -234,12 +234,13 @@ class Delivery:
                 continue
             taken, passed, away = self._prepare(span, records)
             self._breaker.passed(Phase.READ, passed)
-            self._registry_away = f"Schema Registry: {away}" if away else ""
             if away:
+                self._registry_away = f"Schema Registry: {away}"
                 self._incoming.appendleft((span, records[taken:]))
                 self._decode_not_before = time.monotonic() + _PROBE.first
                 self._say("registry", "waiting for the Schema Registry", why=away)
                 return
+        self._registry_away = ""
 
     def _prepare(self, span: Span, records: Sequence[Any]) -> tuple[int, int, str]:
         """Make operations of records.

@@ -42,6 +42,10 @@ _AWAY: Final = frozenset(
      KafkaError.LEADER_NOT_AVAILABLE, KafkaError.NOT_LEADER_FOR_PARTITION)
 )  # fmt: skip
 # A commit that a rebalance overtook: the next owner reads from the watermark.
+_REBALANCING: Final = frozenset((KafkaError.ILLEGAL_GENERATION, KafkaError.REBALANCE_IN_PROGRESS))
+"""The group is about to have another generation, in which the commit is taken."""
+_COMMIT_AGAIN: Final = 0.1
+_COMMIT_AGAIN_FOR: Final = 2.0
 _HARMLESS: Final = frozenset(
     (KafkaError.ILLEGAL_GENERATION, KafkaError.UNKNOWN_MEMBER_ID,
      KafkaError.REBALANCE_IN_PROGRESS, KafkaError._NO_OFFSET, KafkaError._ASSIGNMENT_LOST,  # noqa: SLF001
@@ -62,6 +66,10 @@ class Listener(Protocol):
 
     def lost(self, partitions: Sequence[int]) -> None:
         """Let go without committing: others have the partitions already."""
+        ...
+
+    def uncommitted(self, partitions: Sequence[int]) -> None:
+        """Commit these again: the broker refused, as it does while the group rebalances."""
         ...
 
 
@@ -162,12 +170,20 @@ class Source:
         if not commits:
             return True
 
+        deadline = time.monotonic() + min(timeout, _COMMIT_AGAIN_FOR)
+
         def commit() -> None:
-            try:
-                self._consumer.commit(offsets=self._offsets(commits), asynchronous=False)
-            except KafkaException as error:
-                if error.args[0].code() not in _HARMLESS:
-                    log.warning("commit failed", why=error.args[0].str())
+            while True:
+                try:
+                    self._consumer.commit(offsets=self._offsets(commits), asynchronous=False)
+                except KafkaException as error:
+                    code = error.args[0].code()
+                    if code in _REBALANCING and time.monotonic() < deadline:
+                        time.sleep(_COMMIT_AGAIN)
+                        continue
+                    if code not in _HARMLESS:
+                        log.warning("commit failed", why=error.args[0].str())
+                return
 
         return _within(commit, timeout)
 
@@ -302,7 +318,7 @@ class Source:
         return [TopicPartition(self._topic, partition) for partition in partitions]
 
     def _on_commit(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
-        del partitions
+        self._listener.uncommitted([p.partition for p in partitions if error or p.error])
         if error is not None and error.code() not in _HARMLESS:
             self._say(("commit", error.code()), error)
 

@@ -24,6 +24,7 @@ from llmlog_consumer.retry import Backoff
 from llmlog_schemas.errors import WorkerError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from multiprocessing.connection import Connection
     from multiprocessing.context import SpawnProcess
 
@@ -34,6 +35,9 @@ CRASHES: Final = 5
 STEADY: Final = 60.0
 DRAIN: Final = 45.0
 """Seconds after the first signal at which a worker that has not ended is killed."""
+
+MOST_KINDS: Final = 1000
+"""Kinds of deaths that are counted each by itself."""
 
 _RESTART: Final = Backoff(first=0.5, longest=30.0)
 _TURN: Final = 0.2
@@ -123,7 +127,7 @@ class Supervisor:
         last = [slot.last for slot in self._slots]
         return State(
             counts=self.totals,
-            deaths=sum((report.get("deaths", Counter()) for report in last), self._deaths),
+            deaths=_bounded(self._deaths, *(report.get("deaths", {}) for report in last)),
             in_flight=sum(report.get("in_flight", 0) for report in last),
             workers=sum(slot.process is not None for slot in self._slots),
             unhealthy=sum(bool(report.get("unhealthy")) for report in last),
@@ -226,7 +230,7 @@ class Supervisor:
         self._read(slot)
         code = slot.process.exitcode
         self._ended += _counts(slot.last)
-        self._deaths += slot.last.get("deaths", Counter())
+        self._deaths = _bounded(self._deaths, slot.last.get("deaths", {}))
         slot.last = {}
         slot.process = None
         if code in self._final:
@@ -250,6 +254,16 @@ class Supervisor:
         log.error("worker died, starting it again", worker=slot.number, code=code,
                   seconds=round(delay, 1))  # fmt: skip
         return None
+
+
+def _bounded(*some: Mapping[tuple[str, str], int]) -> Counter[tuple[str, str]]:
+    """Add deaths up, those of new kinds beyond the bound under one name."""
+    total: Counter[tuple[str, str]] = Counter()
+    for deaths in some:
+        for kind, number in deaths.items():
+            known = kind in total or len(total) < MOST_KINDS
+            total[kind if known else ("other", "other")] += number
+    return total
 
 
 def _counts(report: dict[str, Any]) -> Counter[str]:

@@ -9,6 +9,10 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 UNKNOWN_EPOCH = -1
 _NEVER = -1
@@ -196,6 +200,12 @@ class Tracker:
         for commit in commits:
             if (state := self._partitions.get(commit.partition)) is not None:
                 state.committed = max(state.committed, commit.offset)
+
+    def uncommitted(self, partitions: Iterable[int]) -> None:
+        """Remember that the broker refused what was handed to it of these."""
+        for partition in partitions:
+            if (state := self._partitions.get(partition)) is not None:
+                state.committed = 0
 
     def oldest(self) -> Span | None:
         """Return the unsettled span that has blocked its partition for longest."""

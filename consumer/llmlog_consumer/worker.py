@@ -20,6 +20,7 @@ from confluent_kafka import KafkaException
 
 from llmlog_consumer.delivery import Delivery, Outcome
 from llmlog_consumer.elastic import Elastic
+from llmlog_consumer.intake import Intake
 from llmlog_consumer.kafka_admin import KafkaAdmin
 from llmlog_consumer.source import Source
 from llmlog_consumer.tracker import Tracker
@@ -32,14 +33,6 @@ if TYPE_CHECKING:
     from llmlog_schemas.settings import Settings
 
 log = structlog.get_logger("llmlog.worker")
-
-MAX_IN_FLIGHT: Final = 24 * 1024 * 1024
-MAX_IN_FLIGHT_PARTITION: Final = 12 * 1024 * 1024
-"""Bytes of values consumed and not settled at which intake ends for now."""
-
-BRAKE_SECONDS: Final = 2.0
-"""How long nothing is consumed before partitions are paused: a pause throws away what the client
-has fetched, and takes half a second to end. A paused partition goes on at half of its bound."""
 
 COMMIT_SECONDS: Final = 1.0
 COMMIT_RECORDS: Final = 10_000
@@ -97,9 +90,7 @@ class Worker:
             settings, self._elastic, task.dlq_partitions, self._settle, task.accepted
         )
         self._source = Source(settings, self, number)
-        self._paused: set[int] = set()
-        self._braked = False
-        self._room_at = time.monotonic()
+        self._intake = Intake()
         self._ending = False
         self._last_commit = time.monotonic()
         self._settled_since = 0
@@ -118,10 +109,11 @@ class Worker:
             DeadLetterFloodError: the breaker is open, and nobody waits for it to close.
         """
         while not self._stopping() and not self._finished():
-            records = () if self._braked else self._source.consume(self._patience())
+            braked = self._intake.braked
+            records = () if braked else self._source.consume(self._patience())
             for span, of_span in self._register(records):
                 self._delivery.accept(span, of_span)
-            self._delivery.step(_BRAKED_WAIT if self._braked else 0.0)
+            self._delivery.step(_BRAKED_WAIT if braked else 0.0)
             self._source.gate(self._gate())
             self._commit()
         flood = self._delivery.flood
@@ -181,7 +173,8 @@ class Worker:
         self._source.gate(set(self._tracker.assigned))
         self._drain(deadline, self._tracker.assigned)
         self._follow_positions()
-        commits = self._tracker.commits()
+        # All of them: what was handed over a moment ago may have been refused since.
+        commits = self._tracker.all_commits()
         left = max(deadline - time.monotonic(), 2.0)
         if self._source.commit_within(commits, left):
             self._tracker.committed(commits)
@@ -214,7 +207,7 @@ class Worker:
         deadline = time.monotonic() + REVOKE_SECONDS
         self._drain(deadline, [p for p in partitions if p in self._tracker.assigned])
         self._follow_positions()
-        commits = [c for c in self._tracker.commits() if c.partition in set(partitions)]
+        commits = [c for c in self._tracker.all_commits() if c.partition in set(partitions)]
         # Not waited for: inside this callback the client lets no other thread commit. The commit
         # leaves before the partitions do, and where it fails the next owner starts earlier.
         self._source.commit(commits)
@@ -225,6 +218,10 @@ class Worker:
         for partition in partitions:
             self.counts["released"] += self._tracker.release(partition)
         log.info("released", partitions=sorted(partitions))
+
+    def uncommitted(self, partitions: Sequence[int]) -> None:
+        """Hand these to the broker again; see `source.Listener`."""
+        self._tracker.uncommitted(partitions)
 
     # State
 
@@ -249,29 +246,10 @@ class Worker:
         }
 
     def _gate(self) -> set[int]:
-        """Return the partitions to pause: the full ones, once the brake was on for too long."""
-        full, now = self._full(), time.monotonic()
-        if full <= self._paused:
-            self._room_at = now
+        """Return the partitions to pause."""
+        in_flight = {p: self._tracker.in_flight(p) for p in self._tracker.assigned}
         shut = self._ending or self._delivery.closed
-        self._braked = not shut and not full <= self._paused and now - self._room_at < BRAKE_SECONDS
-        self._paused = full & self._paused if self._braked else full
-        return self._paused
-
-    def _full(self) -> set[int]:
-        """Return the partitions that have enough in flight; paused ones until half of it."""
-        assigned = set(self._tracker.assigned)
-        if self._ending or self._delivery.closed:
-            return assigned
-        easing = 2 if self._paused >= assigned else 1
-        if self._tracker.bytes_in_flight > MAX_IN_FLIGHT // easing:
-            return assigned
-        return {
-            partition
-            for partition in assigned
-            if self._tracker.in_flight(partition)
-            > MAX_IN_FLIGHT_PARTITION // (2 if partition in self._paused else 1)
-        }
+        return self._intake.decide(in_flight, time.monotonic(), shut=shut)
 
     def _patience(self) -> float:
         return _BUSY_POLL if self._tracker.unsettled else _POLL

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Client:
-    """A librdkafka producer; used by one thread at a time.
+    """A librdkafka producer; used by one thread, except that another may look for the topic.
 
     Args:
         settings: as loaded.

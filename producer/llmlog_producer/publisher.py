@@ -491,12 +491,11 @@ class Publisher:
         try:
             if self._client.topic_exists(timeout):
                 registry = Registry.of_settings(self._settings)
-                self._framing = Encoder(
-                    registry.register(self._settings.topic) if registry else None
-                )
-                self._client.down = False
+                framing = Encoder(registry.register(self._settings.topic) if registry else None)
                 if (topic_bytes := self._client.max_message_bytes(timeout)) is not None:
                     self._prepare.lower_limit(topic_bytes)
+                self._client.down = False
+                self._framing = framing  # last: from here on events are sent
                 return
             self._log(
                 logging.ERROR,

@@ -6,6 +6,8 @@ import logging
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from llmlog_schemas.settings import Settings
 
 MAX_RECORD_BYTES: Final = 8 * 1024 * 1024
@@ -39,6 +41,9 @@ def producer_config(settings: Settings) -> dict[str, Any]:
     }
 
 
+FETCH_BYTES: Final = 4 * 1024 * 1024
+
+
 def consumer_config(settings: Settings) -> dict[str, Any]:
     """Properties of a group member that commits by its own hand."""
     config = {
@@ -49,8 +54,7 @@ def consumer_config(settings: Settings) -> dict[str, Any]:
         "session.timeout.ms": 10_000,
         "heartbeat.interval.ms": 1_000,
         "fetch.message.max.bytes": 1024 * 1024,
-        # Of one answer; the default, 50 MB, is what a worker's memory peaks by.
-        "fetch.max.bytes": 4 * 1024 * 1024,
+        "fetch.max.bytes": _fetch_bytes(settings.consumer_properties()),
         "queued.max.messages.kbytes": 16 * 1024,
         "fetch.wait.max.ms": 100,
         # A full queue is looked at again so soon; the default of a second leaves workers idle.
@@ -68,6 +72,19 @@ def consumer_config(settings: Settings) -> dict[str, Any]:
                         "heartbeat.interval.ms"):  # fmt: skip
             config.pop(decided, None)
     return config
+
+
+def _fetch_bytes(properties: Mapping[str, Any]) -> int:
+    """Bound one answer to a fetch: the default, 50 MB, is what a worker's memory peaks by.
+
+    But librdkafka wants it to be between two properties that may have been set.
+    """
+    try:
+        at_least = int(properties.get("message.max.bytes", 0))
+        at_most = int(properties.get("receive.message.max.bytes", 100_000_000)) - 512
+    except (TypeError, ValueError):
+        return FETCH_BYTES  # librdkafka will say what is wrong
+    return min(max(FETCH_BYTES, at_least), at_most)
 
 
 def admin_config(settings: Settings) -> dict[str, Any]:

@@ -3,8 +3,10 @@
 from datetime import timedelta
 
 import pytest
+from confluent_kafka import Consumer
 
 from llmlog_schemas.errors import ConfigurationError
+from llmlog_schemas.kafka_clients import consumer_config
 from llmlog_schemas.settings import REFUSED, Settings, describe, load, parse_bytes
 
 SECRET = "Hunter2-do-not-print"
@@ -342,3 +344,18 @@ def test_every_described_setting_can_be_set_by_its_name(name):
         load(environ={f"LLMLOG_{name.upper()}": ""})
     except ConfigurationError as error:
         assert "no such setting" not in str(error)  # noqa: PT017 - most names take an empty text
+
+
+@pytest.mark.parametrize(
+    ("properties", "bytes_"),
+    [
+        ({}, 4_194_304),
+        ({"MESSAGE_MAX_BYTES": "10485760"}, 10_485_760),
+        ({"RECEIVE_MESSAGE_MAX_BYTES": "2000000"}, 1_999_488),
+    ],
+)
+def test_the_bound_of_a_fetch_fits_what_else_is_set(properties, bytes_):
+    environ = {f"LLMLOG_KAFKA_{name}": value for name, value in properties.items()}
+    config = consumer_config(load(environ=environ))
+    assert config["fetch.max.bytes"] == bytes_
+    Consumer(config).close()

@@ -366,3 +366,14 @@ class TrackerMachine(RuleBasedStateMachine):
 
 TrackerMachine.TestCase.settings = settings(deadline=None, max_examples=100, stateful_step_count=40)
 TestAnyOrderOfAnswersAndRebalances = TrackerMachine.TestCase
+
+
+def test_what_the_broker_refused_is_handed_over_again():
+    tracker = Tracker()
+    tracker.assign(0, 5)
+    span = tracker.register(0, 5, 9, epoch=1, records=5, size=10, now=0.0)
+    tracker.settle(span, 5, 10)
+    tracker.committed(tracker.commits())
+    assert tracker.commits() == []
+    tracker.uncommitted([0, 7])
+    assert [(c.partition, c.offset) for c in tracker.commits()] == [(0, 10)]
