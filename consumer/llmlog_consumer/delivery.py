@@ -23,6 +23,7 @@ from llmlog_consumer.concurrency import Window
 from llmlog_consumer.dead_letters.letter import Cause, Ending, Stage, es_cause
 from llmlog_consumer.dead_letters.reasons import redacted
 from llmlog_consumer.dead_letters.writer import Letter, LetterWriter
+from llmlog_consumer.deaths import Kind, add_deaths
 from llmlog_consumer.document import Documents, ExpiredError, TransformError, check_parts
 from llmlog_consumer.indexer import Indexer
 from llmlog_consumer.outcome import Disposition, Verdict
@@ -47,8 +48,7 @@ which 9.x does not tell, as it counts a request piece by piece."""
 SMALL: Final = 64 * 1024
 """Bytes of a request that is not halved for being pushed back."""
 MOST_CAUSES: Final = 100
-"""Fingerprints that are counted each by itself; what is beyond is `OTHER`."""
-OTHER: Final = "other"
+"""Kinds of deaths that are counted each by itself."""
 MOST_FAILING: Final = 0.01
 FEW_FAILING: Final = 10
 """More documents than both, failing with a 5xx of their own: the server's fault, not theirs."""
@@ -135,7 +135,7 @@ class Delivery:
         self.retries = 0
         self.unclassified = 0
         self.failure_store = 0
-        self.deaths: Counter[tuple[str, str]] = Counter()
+        self.deaths: Counter[Kind] = Counter()
         """Letters delivered, by fingerprint and stage."""
 
     @classmethod
@@ -526,9 +526,7 @@ class Delivery:
             return
 
         def settled() -> None:
-            kind = fingerprint, str(cause.stage)
-            known = kind in self.deaths or len(self.deaths) < MOST_CAUSES
-            self.deaths[kind if known else (OTHER, OTHER)] += 1
+            add_deaths(self.deaths, {(fingerprint, str(cause.stage)): 1}, MOST_CAUSES)
             self._settle(span, Outcome.DEAD, size)
 
         self._letters.write(Letter(record, cause, settled))

@@ -56,7 +56,7 @@ class Intake:
     def _full(self, in_flight: Mapping[int, int], assigned: set[int]) -> set[int]:
         """Return the partitions that have enough; paused ones go on somewhat below the bound.
 
-        One partition that is stuck holds half of the bound over all: the others must go on.
+        One partition that is stuck at its bound holds half of the bound over all: the others go on.
         """
         eased = bool(assigned) and self.paused >= assigned
         if sum(in_flight.values()) > (MAX_IN_FLIGHT * 3 // 4 if eased else MAX_IN_FLIGHT):

@@ -41,16 +41,15 @@ _AWAY: Final = frozenset(
      KafkaError.COORDINATOR_NOT_AVAILABLE, KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
      KafkaError.LEADER_NOT_AVAILABLE, KafkaError.NOT_LEADER_FOR_PARTITION)
 )  # fmt: skip
-# A commit that a rebalance overtook: the next owner reads from the watermark.
 _REBALANCING: Final = frozenset((KafkaError.ILLEGAL_GENERATION, KafkaError.REBALANCE_IN_PROGRESS))
 """The group is about to have another generation, in which the commit is taken."""
 _COMMIT_AGAIN: Final = 0.1
 _COMMIT_AGAIN_FOR: Final = 2.0
-_HARMLESS: Final = frozenset(
-    (KafkaError.ILLEGAL_GENERATION, KafkaError.UNKNOWN_MEMBER_ID,
-     KafkaError.REBALANCE_IN_PROGRESS, KafkaError._NO_OFFSET, KafkaError._ASSIGNMENT_LOST,  # noqa: SLF001
-     KafkaError._DESTROY)  # noqa: SLF001
-)  # fmt: skip
+# A commit that a rebalance overtook: the next owner reads from the watermark.
+_HARMLESS: Final = _REBALANCING | {
+    KafkaError.UNKNOWN_MEMBER_ID, KafkaError._NO_OFFSET, KafkaError._ASSIGNMENT_LOST,  # noqa: SLF001
+    KafkaError._DESTROY,  # noqa: SLF001
+}  # fmt: skip
 
 
 class Listener(Protocol):

@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
+from llmlog_consumer.deaths import Kind, add_deaths
 from llmlog_consumer.retry import Backoff
 from llmlog_schemas.errors import WorkerError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from multiprocessing.connection import Connection
     from multiprocessing.context import SpawnProcess
 
@@ -57,7 +57,7 @@ class State:
     """
 
     counts: Counter[str] = field(default_factory=Counter)
-    deaths: Counter[tuple[str, str]] = field(default_factory=Counter)
+    deaths: Counter[Kind] = field(default_factory=Counter)
     in_flight: int = 0
     workers: int = 0
     unhealthy: int = 0
@@ -108,7 +108,7 @@ class Supervisor:
         self._context = multiprocessing.get_context("spawn")
         self._slots = [_Slot(number) for number in range(workers)]
         self._ended: Counter[str] = Counter()
-        self._deaths: Counter[tuple[str, str]] = Counter()
+        self._deaths: Counter[Kind] = Counter()
         self._restarts = 0
         self._signals = 0
         self.state = State()
@@ -125,9 +125,12 @@ class Supervisor:
 
     def _state(self) -> State:
         last = [slot.last for slot in self._slots]
+        died = self._deaths.copy()
+        for report in last:
+            add_deaths(died, report.get("deaths", {}), MOST_KINDS)
         return State(
             counts=self.totals,
-            deaths=_bounded(self._deaths, *(report.get("deaths", {}) for report in last)),
+            deaths=died,
             in_flight=sum(report.get("in_flight", 0) for report in last),
             workers=sum(slot.process is not None for slot in self._slots),
             unhealthy=sum(bool(report.get("unhealthy")) for report in last),
@@ -230,7 +233,7 @@ class Supervisor:
         self._read(slot)
         code = slot.process.exitcode
         self._ended += _counts(slot.last)
-        self._deaths = _bounded(self._deaths, slot.last.get("deaths", {}))
+        add_deaths(self._deaths, slot.last.get("deaths", {}), MOST_KINDS)
         slot.last = {}
         slot.process = None
         if code in self._final:
@@ -254,16 +257,6 @@ class Supervisor:
         log.error("worker died, starting it again", worker=slot.number, code=code,
                   seconds=round(delay, 1))  # fmt: skip
         return None
-
-
-def _bounded(*some: Mapping[tuple[str, str], int]) -> Counter[tuple[str, str]]:
-    """Add deaths up, those of new kinds beyond the bound under one name."""
-    total: Counter[tuple[str, str]] = Counter()
-    for deaths in some:
-        for kind, number in deaths.items():
-            known = kind in total or len(total) < MOST_KINDS
-            total[kind if known else ("other", "other")] += number
-    return total
 
 
 def _counts(report: dict[str, Any]) -> Counter[str]:

@@ -76,7 +76,7 @@ class Publisher:
         self._client = Client(settings, self._on_report, self._on_error)
         self._journal = self._opened()
         self._inline = settings.journal == "always" and self._journal is not None
-        self._queue: queue.SimpleQueue[Captured | Item | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Captured | Item] = queue.SimpleQueue()
         self._queued_bytes = 0
         self._counting = threading.Lock()
         self._head: Captured | Item | None = None
@@ -221,7 +221,6 @@ class Publisher:
                 f"{unsent} events are not sent yet: they are kept in {self._journal.folder}",
             )
         self._closing.set()
-        self._queue.put(None)
         if self._thread is not None:
             self._thread.join(2.0)
         if self._journal:
@@ -287,7 +286,7 @@ class Publisher:
         flowing = self._flowing()
         if flowing:
             self._send_backlog()
-        entry = self._next(min(_POLL, left))
+        entry = self._next(min(_NAP, left))
         if entry is None:
             if urgent:
                 self._saved.set()
@@ -311,11 +310,10 @@ class Publisher:
         except queue.Empty:
             # Hooks wake nobody: that would cost each of them a system call.
             if not self._hurries():
-                self._closing.wait(min(timeout, _NAP))
+                time.sleep(timeout)
             return None
-        if entry is not None:
-            with self._counting:
-                self._queued_bytes -= entry.size
+        with self._counting:
+            self._queued_bytes -= entry.size
         return entry
 
     def _hurries(self) -> bool:

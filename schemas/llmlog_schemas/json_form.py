@@ -49,6 +49,8 @@ def plain(value: Any, *, max_depth: int = MAX_DEPTH, max_key_bytes: int | None =
 
 def text(value: str) -> str:
     """Return the string itself, or with lone surrogates spelt out where it has any."""
+    if type(value) is str and value.isascii():
+        return value
     exact = str.__str__(value)  # a subclass may say something else
     try:
         exact.encode()
@@ -66,8 +68,7 @@ class _Rebuilder:
         self._path: set[int] = set()
 
     def rebuild(self, value: Any, depth: int) -> Any:
-        kind = type(value)
-        if value is None or kind is bool or (kind is str and value.isascii()):
+        if value is None or value is True or value is False:
             return value
         if isinstance(value, (str, int, float)) and not isinstance(value, Enum):
             return _scalar(value)
@@ -102,10 +103,6 @@ class _Rebuilder:
         return rebuilt
 
     def _key(self, key: Any) -> str:
-        if type(key) is str and key.isascii() and key:
-            most = self._max_key_bytes
-            if most is None or (len(key) * 4 <= most and "\0" not in key):
-                return key
         if isinstance(key, Enum):
             key = key.value
         if isinstance(key, str):

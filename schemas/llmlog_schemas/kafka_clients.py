@@ -16,6 +16,9 @@ MAX_RECORD_BYTES: Final = 8 * 1024 * 1024
 _RECORD_OVERHEAD: Final = 64 * 1024
 """Room for key, headers and framing beside a value of `MAX_RECORD_BYTES`."""
 
+_FETCH_BYTES: Final = 4 * 1024 * 1024
+"""Of one answer to a fetch; the default, 50 MB, is what a worker's memory peaks by."""
+
 CLIENT_ID: Final = "llmlog-pipeline"
 
 QUIET: Final = logging.getLogger("llmlog.librdkafka")
@@ -39,9 +42,6 @@ def producer_config(settings: Settings) -> dict[str, Any]:
         "acks": "all",
         "enable.idempotence": True,
     }
-
-
-FETCH_BYTES: Final = 4 * 1024 * 1024
 
 
 def consumer_config(settings: Settings) -> dict[str, Any]:
@@ -75,16 +75,13 @@ def consumer_config(settings: Settings) -> dict[str, Any]:
 
 
 def _fetch_bytes(properties: Mapping[str, Any]) -> int:
-    """Bound one answer to a fetch: the default, 50 MB, is what a worker's memory peaks by.
-
-    But librdkafka wants it to be between two properties that may have been set.
-    """
+    """Bound one answer to a fetch, between two properties as librdkafka wants it."""
     try:
         at_least = int(properties.get("message.max.bytes", 0))
         at_most = int(properties.get("receive.message.max.bytes", 100_000_000)) - 512
     except (TypeError, ValueError):
-        return FETCH_BYTES  # librdkafka will say what is wrong
-    return min(max(FETCH_BYTES, at_least), at_most)
+        return _FETCH_BYTES  # librdkafka will say what is wrong
+    return min(max(_FETCH_BYTES, at_least), at_most)
 
 
 def admin_config(settings: Settings) -> dict[str, Any]:

@@ -9,8 +9,8 @@ import json
 import os
 import queue
 import secrets
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit
 
 from llmlog_consumer import topic_reader
@@ -45,7 +45,7 @@ def bodies(settings):
     return made, count
 
 
-def post(address, waiting, failures):
+def post(address, waiting):
     """Post until nothing waits."""
     connection = http.client.HTTPConnection(address.hostname, address.port, timeout=60)
     while True:
@@ -57,28 +57,23 @@ def post(address, waiting, failures):
                            {"content-type": "application/x-ndjson"})  # fmt: skip
         answer = connection.getresponse().read()
         if json.loads(answer) != {"errors": False}:
-            failures.append(answer[:300])
+            raise SystemExit(answer[:300])
 
 
 def main():
     """Build, then post."""
     settings = load()
     made, count = bodies(settings)
-    waiting, failures = queue.SimpleQueue(), []
+    waiting = queue.SimpleQueue()
     for body in made:
         waiting.put(body)
     address = urlsplit(settings.elasticsearch_url)
-    threads = [
-        threading.Thread(target=post, args=(address, waiting, failures)) for _ in range(CONNECTIONS)
-    ]
-    began = time.monotonic()
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    seconds = time.monotonic() - began
-    if failures:
-        raise SystemExit(failures[0])
+    with ThreadPoolExecutor(CONNECTIONS) as pool:
+        began = time.monotonic()
+        posting = [pool.submit(post, address, waiting) for _ in range(CONNECTIONS)]
+        for one in posting:
+            one.result()
+        seconds = time.monotonic() - began
     print(json.dumps({"documents": count, "seconds": seconds}))
 
 

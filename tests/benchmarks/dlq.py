@@ -5,17 +5,14 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
-
-from confluent_kafka import Producer
-from confluent_kafka.admin import AdminClient, NewTopic
 
 from benchmarks import arena, load
 from benchmarks.consumer import Bench
 from benchmarks.figures import Figures, rounds
 from llmlog_consumer.dead_letters.letter import Cause, Ending, Stage, headers_of
+from support.messages import Message
 
 LETTERS = int(os.environ.get("BENCH_LETTERS", "1000000"))
 SHORT, LONG = 20_000, 120_000
@@ -31,58 +28,23 @@ CAUSES = tuple(
 )  # fmt: skip
 
 
-class Source:
-    """The record that died, as `headers_of` asks for it."""
-
-    def __init__(self, topic: str, partition: int, offset: int) -> None:
-        self._where = topic, partition, offset
-
-    def topic(self) -> str:
-        return self._where[0]
-
-    def partition(self) -> int:
-        return self._where[1]
-
-    def offset(self) -> int:
-        return self._where[2]
-
-    def headers(self) -> None:
-        return None
-
-    def timestamp(self) -> tuple[int, int]:
-        return 1, int(time.time() * 1000)
-
-
-def letters(topic: str, count: int) -> Iterator[tuple[str, bytes, int, list]]:
-    """Yield key, value, partition and headers of each letter."""
+def letters(topic: str, count: int) -> Iterator[tuple[str, bytes, list]]:
+    """Yield key, value and headers of each letter, in the order of `load.write`."""
     known = {}
     for number, (key, value) in enumerate(load.values(2000, count)):
         cause, partition = number % len(CAUSES), number % load.PARTITIONS
         if (cause, partition) not in known:
-            source = Source(topic, partition, 0)
+            source = Message(topic, partition, 0)
             known[cause, partition] = dict(headers_of(source, CAUSES[cause], group="bench"))
         headers = known[cause, partition]
         headers["pipeline.dlq.offset"] = str(number // load.PARTITIONS).encode()
-        yield key, value, partition, list(headers.items())
+        yield key, value, list(headers.items())
 
 
 def fill(bootstrap: str, topic: str, count: int) -> None:
     """Create a topic and its dead-letter topic, the latter full."""
-    admin = AdminClient({"bootstrap.servers": bootstrap})
-    names = [NewTopic(name, load.PARTITIONS) for name in (topic, f"{topic}.dlq")]
-    for future in admin.create_topics(names).values():
-        future.result(30)
-    producer = Producer({"bootstrap.servers": bootstrap, "compression.type": "zstd",
-                         "linger.ms": 50, "batch.size": 1_000_000})  # fmt: skip
-    for key, value, partition, headers in letters(topic, count):
-        while True:
-            try:
-                producer.produce(f"{topic}.dlq", value, key, partition=partition, headers=headers)
-                break
-            except BufferError:
-                producer.poll(0.1)
-        producer.poll(0)
-    assert producer.flush(120) == 0
+    load.create(bootstrap, topic)
+    load.write(bootstrap, f"{topic}.dlq", letters(topic, count))
 
 
 def measure(figures: Figures) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import random
+from collections.abc import Iterable
 
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
@@ -60,26 +61,35 @@ def _vocabulary() -> tuple[list[str], list[float]]:
     return words, list(itertools.accumulate(1 / (rank + 1) for rank in range(_VOCABULARY)))
 
 
-def fill(bootstrap: str, topic: str, size: int, count: int, bad_share: float = 0.0) -> None:
-    """Create the topic and its dead-letter topic, and write `count` events evenly."""
+def create(bootstrap: str, topic: str) -> None:
+    """Create a topic and its dead-letter topic."""
     admin = AdminClient({"bootstrap.servers": bootstrap})
     config = {"max.message.bytes": "8388608"}
-    names = [NewTopic(topic, PARTITIONS, config=config),
-             NewTopic(f"{topic}.dlq", PARTITIONS, config=config)]  # fmt: skip
+    names = [NewTopic(name, PARTITIONS, config=config) for name in (topic, f"{topic}.dlq")]
     for future in admin.create_topics(names).values():
         future.result(30)
+
+
+def write(bootstrap: str, topic: str, records: Iterable[tuple[str, bytes, list | None]]) -> None:
+    """Write keys, values and headers evenly over the partitions."""
     producer = Producer({"bootstrap.servers": bootstrap, "compression.type": "zstd",
                          "linger.ms": 50, "batch.size": 1_000_000})  # fmt: skip
-    every = round(1 / bad_share) if bad_share else 0
-    for number, (key, value) in enumerate(values(size, count)):
-        bad = every and number % every == 0
+    for number, (key, value, headers) in enumerate(records):
         while True:
             try:
-                producer.produce(
-                    topic, b"garbage" if bad else value, key, partition=number % PARTITIONS
-                )
+                producer.produce(topic, value, key, partition=number % PARTITIONS, headers=headers)
                 break
             except BufferError:
                 producer.poll(0.1)
         producer.poll(0)
     assert producer.flush(120) == 0
+
+
+def fill(bootstrap: str, topic: str, size: int, count: int, bad_share: float = 0.0) -> None:
+    """Create the topic and its dead-letter topic, and write `count` events evenly."""
+    create(bootstrap, topic)
+    every = round(1 / bad_share) if bad_share else 0
+    write(bootstrap, topic, (
+        (key, b"garbage" if every and number % every == 0 else value, None)
+        for number, (key, value) in enumerate(values(size, count))
+    ))  # fmt: skip

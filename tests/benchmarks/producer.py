@@ -5,9 +5,9 @@ from __future__ import annotations
 import http.client
 import json
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -108,9 +108,9 @@ def _load(proxy: Proxy) -> tuple[float, float]:
     url, headers = proxy.client.base_url, dict(proxy.client.headers)
     body = json.dumps({"model": "chat", "messages": [{"role": "user", "content": _PROMPT}]})
     headers["content-type"] = "application/json"
-    taken: list[float] = []
 
-    def client() -> None:
+    def client() -> list[float]:
+        taken = []
         connection = http.client.HTTPConnection(url.host, url.port, timeout=60)
         for _ in range(REQUESTS // CLIENTS):
             began = time.perf_counter()
@@ -119,13 +119,12 @@ def _load(proxy: Proxy) -> tuple[float, float]:
             answer.read()
             assert answer.status == 200
             taken.append(time.perf_counter() - began)
+        return taken
 
-    threads = [threading.Thread(target=client) for _ in range(CLIENTS)]
-    began = time.perf_counter()
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    seconds = time.perf_counter() - began
+    with ThreadPoolExecutor(CLIENTS) as pool:
+        began = time.perf_counter()
+        clients = [pool.submit(client) for _ in range(CLIENTS)]
+        taken = [seconds for one in clients for seconds in one.result()]
+        seconds = time.perf_counter() - began
     assert len(taken) == REQUESTS, "a request failed"
     return REQUESTS / seconds, sorted(taken)[REQUESTS * 99 // 100]

@@ -8,9 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from llmlog_local.elasticsearch import ElasticsearchServer
-from llmlog_local.ports import free_ports
-from support.fault_run import Arena, Run, run_under_load
+from support.fault_run import UNAUTHORIZED, Arena, Run, another_elasticsearch, run_under_load
 from support.payloads import encoded, send
 from support.pipeline import Pipeline
 
@@ -31,9 +29,9 @@ def test_elasticsearch_goes_away_for_a_minute(arena: Arena, pipeline: Pipeline) 
 def test_items_are_answered_with_429(
     arena: Arena, new_pipeline: Callable[..., Pipeline], tmp_path: Path
 ) -> None:
-    (port,) = free_ports(1)
-    settings = {"node.processors": "1", "thread_pool.write.queue_size": "1"}
-    with ElasticsearchServer(tmp_path / "es", port, settings=settings) as server:
+    with another_elasticsearch(
+        tmp_path, node__processors="1", thread_pool__write__queue_size="1"
+    ) as server:
 
         def fault(run: Run) -> None:
             run.wait_for_line("es_rejected_execution_exception")
@@ -61,13 +59,8 @@ def test_elasticsearch_stops_answering(arena: Arena, pipeline: Pipeline) -> None
 
 
 def test_requests_are_refused_for_a_minute(arena: Arena, pipeline: Pipeline) -> None:
-    body = (
-        b'{"error":{"type":"security_exception","reason":"unable to authenticate user"},'
-        b'"status":401}'
-    )
-
     def fault(run: Run) -> None:
-        arena.elastic_proxy.answer("401 Unauthorized", body)
+        arena.elastic_proxy.answer(*UNAUTHORIZED)
         run.outlast(60)
         arena.elastic_proxy.mend()
 

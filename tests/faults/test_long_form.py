@@ -6,8 +6,7 @@ import json
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -28,6 +27,7 @@ from support.fault_run import (
     Fault,
     Load,
     Run,
+    another_elasticsearch,
     count,
     frozen,
     run_under_load,
@@ -55,17 +55,6 @@ def again(run: Run, family: list[psutil.Process] | None = None, *, code: int | N
     assert not alive, f"left behind: {alive}"
     run.undisturbed = False
     run.consuming = run.consume()
-
-
-@contextmanager
-def another_elasticsearch(
-    folder: Path, version: str = ELASTICSEARCH_VERSIONS[0], **settings: str
-) -> Iterator[ElasticsearchServer]:
-    """Run an Elasticsearch with settings of its own."""
-    (port,) = free_ports(1)
-    named = {name.replace("__", "."): value for name, value in settings.items()}
-    with ElasticsearchServer(folder / "es", port, version=version, settings=named) as server:
-        yield server
 
 
 # While it drains

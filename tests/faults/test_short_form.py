@@ -13,7 +13,7 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
-from support.fault_run import SHORT, Arena, Run, run_under_load
+from support.fault_run import SHORT, UNAUTHORIZED, Arena, Run, run_under_load
 from support.pipeline import Pipeline
 
 
@@ -56,13 +56,8 @@ def test_kill_9_of_elasticsearch(arena: Arena, pipeline: Pipeline) -> None:
 
 
 def test_credentials_refused_for_a_while(arena: Arena, pipeline: Pipeline) -> None:
-    body = (
-        b'{"error":{"type":"security_exception","reason":"unable to authenticate user"},'
-        b'"status":401}'
-    )
-
     def fault(run: Run) -> None:
-        arena.elastic_proxy.answer("401 Unauthorized", body)
+        arena.elastic_proxy.answer(*UNAUTHORIZED)
         run.wait(lambda: "check the credentials" in str(run.status()["unhealthy"]))
         arena.elastic_proxy.mend()
 

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 import psutil
 import pytest
 
-from support.fault_run import SEED, Arena, Load, Run, count, frozen, settle, stop
+from support.fault_run import SEED, UNAUTHORIZED, Arena, Load, Run, count, frozen, settle, stop
 from support.pipeline import Pipeline
 
 pytestmark = pytest.mark.soak
@@ -117,8 +117,7 @@ class Soak:
         self.arena.elastic_proxy.mend()
 
     def credentials_refused(self) -> None:
-        body = b'{"error":{"type":"security_exception","reason":"no"},"status":401}'
-        self.arena.elastic_proxy.answer("401 Unauthorized", body)
+        self.arena.elastic_proxy.answer(*UNAUTHORIZED)
         self.a_while()
         self.arena.elastic_proxy.mend()
 

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -24,6 +25,9 @@ import psutil
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
+from llmlog_local.elasticsearch import ElasticsearchServer
+from llmlog_local.jars import ELASTICSEARCH_VERSIONS
+from llmlog_local.ports import free_ports
 from llmlog_local.testing import RunningServers
 from support.fault_proxy import FaultProxy
 from support.judge import Judgement, judge
@@ -53,6 +57,12 @@ class Row:
 
 
 ROWS: list[Row] = []
+
+UNAUTHORIZED = (
+    "401 Unauthorized",
+    b'{"error":{"type":"security_exception","reason":"unable to authenticate user"},"status":401}',
+)
+"""For `FaultProxy.answer`: what Elasticsearch says to credentials that it does not know."""
 
 
 def patience(records: int) -> float:
@@ -446,6 +456,17 @@ def count(run: Run, name: str, began: float, *, exact: bool = True) -> None:
         sent = load.records + load.extra
         assert row.sent == sent
         assert (documents, row.dead, row.recovered) == (sent - load.bad, load.bad, 0)
+
+
+@contextmanager
+def another_elasticsearch(
+    folder: Path, version: str = ELASTICSEARCH_VERSIONS[0], **settings: str
+) -> Iterator[ElasticsearchServer]:
+    """Run an Elasticsearch with settings of its own."""
+    (port,) = free_ports(1)
+    named = {name.replace("__", "."): value for name, value in settings.items()}
+    with ElasticsearchServer(folder / "es", port, version=version, settings=named) as server:
+        yield server
 
 
 @contextmanager

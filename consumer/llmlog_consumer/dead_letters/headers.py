@@ -19,7 +19,7 @@ class Texts(Mapping[str, str]):
     """Our headers of one letter as texts, without their prefix; decoded when they are asked for.
 
     Args:
-        raw: all headers of the letter.
+        raw: our headers of the letter, with their prefix.
     """
 
     __slots__ = ("_raw",)
@@ -34,10 +34,10 @@ class Texts(Mapping[str, str]):
         return f"{PREFIX}{name}" in self._raw
 
     def __iter__(self) -> Iterator[str]:
-        return (name[len(PREFIX) :] for name in self._raw if name.startswith(PREFIX))
+        return (name[len(PREFIX) :] for name in self._raw)
 
     def __len__(self) -> int:
-        return sum(1 for _ in self)
+        return len(self._raw)
 
 
 class Read(NamedTuple):
@@ -60,7 +60,8 @@ def read(raw: Iterable[Raw] | None) -> Read:
     rest = [pair for pair in pairs if not pair[0].startswith(PREFIX)]
     own = tuple(pair for pair in rest if not pair[0].startswith(CONNECT))
     if len(rest) < len(pairs):
-        return Read(Texts(dict(pairs)), own, "pipeline")
+        ours = {name: value for name, value in pairs if name.startswith(PREFIX)}
+        return Read(Texts(ours), own, "pipeline")
     if len(own) < len(rest):
         connect = {n[len(CONNECT) :]: _text(v) for n, v in rest if n.startswith(CONNECT)}
         return Read(_of_connect(connect), own, "connect")
