@@ -24,7 +24,7 @@ from llmlog_consumer.dead_letters.letter import Cause, Ending, Stage, es_cause
 from llmlog_consumer.dead_letters.reasons import redacted
 from llmlog_consumer.dead_letters.writer import Letter, LetterWriter
 from llmlog_consumer.deaths import Kind, add_deaths
-from llmlog_consumer.document import Documents, ExpiredError, TransformError, check_parts
+from llmlog_consumer.document import Documents, ExpiredError, TransformError, check
 from llmlog_consumer.indexer import Indexer
 from llmlog_consumer.outcome import Disposition, Verdict
 from llmlog_consumer.retry import Backoff
@@ -510,7 +510,7 @@ class Delivery:
     def _second_look(self, operation: Operation) -> tuple[str, TransformError | None]:
         event = self._decoder.decode(operation.record.value())
         try:
-            check_parts(event)
+            check(event["document"])
         except TransformError as error:
             return event["model"], error
         return event["model"], None

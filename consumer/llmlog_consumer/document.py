@@ -1,7 +1,7 @@
 """Events to documents: index name, document id, JSON bytes. Pure.
 
-JSON parts are spliced in as they are and never parsed, but not trusted: what could reach
-beyond its own line of a bulk body is written again or refused.
+The gateway has made the document already; it is sent as it is and never parsed, but not trusted:
+what could reach beyond its own line of a bulk body is written again or refused.
 """
 
 from __future__ import annotations
@@ -9,21 +9,14 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final
 
-import orjson
-
-from llmlog_schemas import records
-from llmlog_schemas.records import EARLIEST_MS, EVENT_ID, LATEST_MS, PartName, event_time_ms
+from llmlog_schemas.records import EARLIEST_MS, EVENT_ID, LATEST_MS, event_time_ms
 
 if TYPE_CHECKING:
     from llmlog_schemas.records import LLMEvent
 
 DAY_MS: Final = 86_400_000
-
-_OBJECT_PARTS: Final = ("attributes", "metadata", "extra")
-_ANY_PARTS: Final = ("messages", "response")
-_JSON_STARTS: Final = frozenset(b'{["tfn-0123456789')
 
 
 class TransformError(ValueError):
@@ -54,7 +47,7 @@ class Documents:
             now_ms: epoch milliseconds.
 
         Raises:
-            TransformError: the id, the time or a JSON part is not what it should be.
+            TransformError: the id, the time or the document is not what it should be.
             ExpiredError: older than `max_event_age`.
         """
         event_id = event["event_id"]
@@ -65,7 +58,11 @@ class Documents:
             raise TransformError(f"start time {time_ms} ms is outside 2020 to 2100 or to come")
         if now_ms - time_ms > self._max_age_ms:
             raise ExpiredError
-        return self._index_of_day(time_ms // DAY_MS), event_id, document(event, time_ms)
+        return (
+            self._index_of_day(time_ms // DAY_MS),
+            event_id,
+            stamped(event["document"], time_ms),
+        )
 
 
 def daily_index(alias: str, time_ms: int) -> str:
@@ -73,107 +70,48 @@ def daily_index(alias: str, time_ms: int) -> str:
     return f"{alias}-{datetime.fromtimestamp(time_ms / 1000, UTC):%Y.%m.%d}"
 
 
-def document(event: LLMEvent, time_ms: int) -> bytes:
-    """Return one line of JSON: typed fields, then the parts spliced in."""
-    typed = orjson.dumps(_typed(event, time_ms))[:-1]
+def stamped(document: bytes, time_ms: int) -> bytes:
+    """Return the document as one line, with `@timestamp`: the time in the event id.
+
+    Raises:
+        TransformError: it is no JSON object, or not on one line and no JSON.
+    """
     # What looks as the gateway writes it needs no closer look.
-    attributes = event["attributes"]
-    if attributes[:2] != b'{"' or attributes[-1:] != b"}":
-        return _checked(event, typed)
-    pieces = [typed, b",", attributes[1:-1]]
-    for name, label, starts, ends in _SPLICED:
-        part = event[name]
-        if part:
-            if part[0] not in starts or part[-1] not in ends:
-                return _checked(event, typed)
-            pieces += label, part
-    pieces.append(b"}")
-    joined = b"".join(pieces)
-    return _checked(event, typed) if b"\n" in joined or b"\r" in joined else joined
+    if document[:2] == b'{"' and document[-1:] == b"}" and not _spans_lines(document):
+        return b'{"@timestamp":%d,%b' % (time_ms, document[1:])
+    members = _one_line(document)[1:-1].strip()
+    return b'{"@timestamp":%d%b%b}' % (time_ms, b"," if members else b"", members)
 
 
-def _checked(event: LLMEvent, typed: bytes) -> bytes:
-    """Return the document of an event with parts that are not as the gateway writes them."""
-    pieces = [typed]
-    if members := _part(event, "attributes")[1:-1].strip():
-        pieces += b",", members
-    for name, label, _, _ in _SPLICED:
-        if part := _part(event, name):
-            pieces += label, part
-    return b"".join([*pieces, b"}"])
+def _spans_lines(document: bytes) -> bool:
+    return b"\n" in document or b"\r" in document
 
 
-_COUNTS: Final[tuple[Literal["prompt_tokens", "completion_tokens", "total_tokens"], ...]] = (
-    "prompt_tokens", "completion_tokens", "total_tokens",
-)  # fmt: skip
-_WORDS: Final[
-    tuple[Literal["litellm_call_id", "trace_id", "call_type", "status", "model"], ...]
-] = ("litellm_call_id", "trace_id", "call_type", "status", "model")
-_SPLICED: Final[tuple[tuple[PartName, bytes, bytes, bytes], ...]] = tuple(
-    (name, f',"{name}":'.encode(), *((b"{[", b"}]") if name in _ANY_PARTS else (b"{", b"}")))
-    for name in records.JSON_PARTS[1:]
-)
-
-
-def _typed(event: LLMEvent, time_ms: int) -> dict[str, object]:
-    """Return the typed fields under LiteLLM's names, without the absent ones."""
-    typed: dict[str, object] = {"@timestamp": time_ms, "startTime": event["start_time_ms"]}
-    if (end := event["end_time_ms"]) != records.ABSENT_TIME:
-        typed["endTime"] = end
-    if (seconds := event["response_time"]) == seconds:  # NaN is absence
-        typed["response_time"] = seconds
-    if (cost := event["response_cost"]) == cost:  # NaN is absence
-        typed["response_cost"] = cost
-    for name in _COUNTS:
-        if (count := event[name]) != records.ABSENT_COUNT:
-            typed[name] = count
-    for label in _WORDS:
-        if word := event[label]:
-            typed[label] = word
-    return typed
-
-
-def _part(event: LLMEvent, name: PartName) -> bytes:
-    """Return a part that stays on its line and within its braces, or refuse it."""
-    part: bytes = event[name]
-    if not part:
-        return part
-    if b"\n" in part or b"\r" in part:
-        part = _one_line(name, part)
-    if name in _OBJECT_PARTS:
-        if part[:1] != b"{" or part[-1:] != b"}":
-            raise TransformError(f"{name} is no JSON object: it begins {part[:16]!r}")
-    elif part[0] not in _JSON_STARTS:
-        raise TransformError(f"{name} is no JSON: it begins {part[:16]!r}")
-    return part
-
-
-def _one_line(name: str, part: bytes) -> bytes:
+def _one_line(document: bytes) -> bytes:
     """Write JSON that spans lines again as one: in a bulk body a newline is an operation.
 
     JSON that parses has its newlines between tokens alone, so that spaces can stand for them.
     """
-    _parsed(name, part)
-    return part.replace(b"\n", b" ").replace(b"\r", b" ").strip()
+    if _spans_lines(document):
+        check(document)
+        document = document.replace(b"\n", b" ").replace(b"\r", b" ").strip()
+    if document[:1] != b"{" or document[-1:] != b"}":
+        raise TransformError(f"document is no JSON object: it begins {document[:16]!r}")
+    return document
 
 
-def _parsed(name: str, part: bytes) -> object:
+def check(document: bytes) -> None:
+    """Parse the document; called for one that Elasticsearch could not parse.
+
+    Raises:
+        TransformError: it is no JSON, so the event is at fault and not the mapping.
+    """
+
     def refuse(constant: str) -> None:
         raise ValueError(f"{constant} is no JSON")
 
     try:
         # Numbers are left as they are written: Python reads no integer of 5,000 digits.
-        return json.loads(part.decode(), parse_constant=refuse, parse_int=str, parse_float=str)
+        json.loads(document.decode(), parse_constant=refuse, parse_int=str, parse_float=str)
     except (ValueError, RecursionError) as error:
-        raise TransformError(f"{name} is no valid JSON: {error}") from None
-
-
-def check_parts(event: LLMEvent) -> None:
-    """Parse every part; called for a document that Elasticsearch could not parse.
-
-    Raises:
-        TransformError: a part is no JSON, so the event is at fault and not the mapping.
-    """
-    for name in records.JSON_PARTS:
-        if part := event[name]:
-            _parsed(name, part)
+        raise TransformError(f"document is no valid JSON: {error}") from None

@@ -17,7 +17,7 @@ from confluent_kafka import KafkaException, Producer
 from llmlog_consumer.dead_letters.letter import PREFIX
 from llmlog_consumer.dead_letters.original import GoneError, whole
 from llmlog_consumer.dead_letters.reader import CHUNK, chunks, existing
-from llmlog_consumer.document import Documents, ExpiredError, TransformError, check_parts
+from llmlog_consumer.document import Documents, ExpiredError, TransformError, check
 from llmlog_consumer.tracker import UNKNOWN_EPOCH, Span
 from llmlog_schemas.codec import DecodeError, Decoder
 from llmlog_schemas.errors import DeadLetterFloodError, ElasticsearchError, KafkaError
@@ -175,7 +175,7 @@ class Plan:
         try:
             event = self._decoder.decode(opened.value)
             index, document_id, _ = self._documents.make(event, time.time() * 1000)
-            check_parts(event)
+            check(event["document"])
         except (DecodeError, TransformError):
             return Fate.DIES
         except ExpiredError:

@@ -20,7 +20,6 @@ from llmlog_producer.secret_forms import REDACTED, may_hold, names_secret, witho
 from llmlog_schemas.errors import ConfigurationError
 from llmlog_schemas.fields import TYPED
 from llmlog_schemas.json_form import plain
-from llmlog_schemas.records import JSON_PARTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -73,11 +72,7 @@ class Redactor:
 
     def suspects(self, event: LLMEvent) -> bool:
         """Tell whether there may be a secret in an event: rare, and then `scrub` finds it."""
-        if not self._secrets:
-            return False
-        words = "\n".join((event["litellm_call_id"], event["trace_id"], event["model"],
-                           event["call_type"], event["status"]))  # fmt: skip
-        return may_hold(b"\n".join((words.encode(), *(event[part] for part in JSON_PARTS))))
+        return self._secrets and may_hold(event["document"])
 
     def scrub(self, payload: dict[Any, Any]) -> dict[Any, Any]:
         """Return the payload without secrets. Never raises."""

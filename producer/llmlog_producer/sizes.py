@@ -12,7 +12,7 @@ import re
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
 
-from llmlog_schemas.fields import ATTRIBUTES, TYPED
+from llmlog_schemas.fields import DOCUMENT, Kind
 from llmlog_schemas.json_form import dumps, plain, text
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ SMALLEST_BLOB: Final = 1024
 _NAMED: Final = 50
 _MAX_DEPTH: Final = 60
 _LEAVES: Final = frozenset((int, float, bool, type(None)))
+_OPEN: Final = frozenset((Kind.STORED, Kind.FLATTENED))
 _ALPHABET: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/-_=\r\n"
 _DATA_URI: Final = re.compile(r"data:([\w.+-]+/[\w.+-]+)?((?:;[\w.=+-]+)*),", re.IGNORECASE)
 _KINDS: Final = (
@@ -72,7 +73,7 @@ class _Walk:
                 # plain value belongs, an object is mistyped, and has to stay one.
                 if isinstance(value, Enum) or kind.__module__ in {"datetime", "decimal", "uuid"}:
                     continue
-                if not depth and (key in TYPED or key in ATTRIBUTES):
+                if not depth and DOCUMENT.get(str(key), Kind.STORED) not in _OPEN:
                     continue
                 value = container[key] = plain(value)  # noqa: PLW2901
             smaller = self._smaller(value)

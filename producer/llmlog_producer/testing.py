@@ -11,7 +11,7 @@ from __future__ import annotations
 import importlib
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import orjson
 
@@ -19,14 +19,7 @@ from llmlog_producer.event import Captured, Preparer
 from llmlog_producer.snapshot import snapshot
 from llmlog_producer.stats import Stats
 from llmlog_schemas.codec import Decoder
-from llmlog_schemas.fields import TYPED, Kind
-from llmlog_schemas.records import ABSENT_COUNT, ABSENT_PART, ABSENT_TEXT, JSON_PARTS
 from llmlog_schemas.settings import PREFIX, Settings, load
-
-if TYPE_CHECKING:
-    from llmlog_schemas.records import LLMEvent
-
-_TIMES = {"startTime": "start_time_ms", "endTime": "end_time_ms"}
 
 
 def document_of(payload: dict[str, Any], **settings: object) -> dict[str, Any]:
@@ -119,19 +112,5 @@ def _document(payload: dict[str, Any], call_id: str, settings: Settings) -> dict
     )
     copy = snapshot(payload, without=without)
     item = Preparer(settings, Stats())(Captured(copy, call_id, time.time()))
-    return _readable(Decoder().decode(item.value))
-
-
-def _readable(event: LLMEvent) -> dict[str, Any]:
-    """Put an event's parts together under LiteLLM's own names; times in epoch milliseconds."""
-    document: dict[str, Any] = {"event_id": event["event_id"]}
-    for name, kind in TYPED.items():
-        value = event[_TIMES.get(name, name)]  # type: ignore[literal-required]
-        absent = value != value or value == (ABSENT_TEXT if kind is Kind.KEYWORD else ABSENT_COUNT)
-        if not absent:
-            document[name] = value
-    for part in JSON_PARTS:
-        if (text := event[part]) != ABSENT_PART:
-            value = orjson.loads(text)
-            document |= value if part == "attributes" else {part: value}
-    return document
+    event = Decoder().decode(item.value)
+    return {"event_id": event["event_id"], **orjson.loads(event["document"])}

@@ -43,9 +43,12 @@ TYPED: Final[dict[str, Kind]] = {
     "completion_tokens": Kind.LONG,
     "total_tokens": Kind.LONG,
 }
-"""Fields with a place of their own in the Avro schema."""
+"""Fields with a place of their own in the Avro schema, beside that in the document."""
 
-ATTRIBUTES: Final[dict[str, Kind]] = {
+UNTYPED: Final[dict[str, Kind]] = {
+    "messages": Kind.STORED,
+    "response": Kind.STORED,
+    "metadata": Kind.FLATTENED,
     "id": Kind.KEYWORD,
     "session_id": Kind.KEYWORD,
     "stream": Kind.BOOLEAN,
@@ -77,15 +80,15 @@ ATTRIBUTES: Final[dict[str, Kind]] = {
     "guardrail_information": Kind.STORED,
     "standard_built_in_tools_params": Kind.STORED,
 }
-"""Fields that travel in the part `attributes` and stand at the document's top level."""
+"""Fields that stand in the document alone."""
 
 SEARCH_TEXTS: Final[dict[str, str]] = {"messages_text": "messages", "response_text": "response"}
-"""Full-text fields that the gateway makes, and the part each is extracted from."""
+"""Full-text fields that the gateway makes, and the field each is extracted from."""
 
-PARTS: Final[dict[str, Kind]] = {
-    "messages": Kind.STORED,
-    "response": Kind.STORED,
-    "metadata": Kind.FLATTENED,
-    "extra": Kind.STORED,
-}
-"""Fields that travel as JSON parts of their own."""
+EXTRA: Final = "extra"
+"""The field that the gateway keeps everything else in: stored, not indexed."""
+
+DOCUMENT: Final[dict[str, Kind]] = {
+    **TYPED, **UNTYPED, **dict.fromkeys(SEARCH_TEXTS, Kind.TEXT), EXTRA: Kind.STORED,
+}  # fmt: skip
+"""Every name that a document may hold, but `@timestamp`."""

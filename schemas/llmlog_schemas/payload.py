@@ -14,8 +14,10 @@ from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
 
+import orjson
+
 from llmlog_schemas import records
-from llmlog_schemas.fields import ATTRIBUTES, PARTS, SEARCH_TEXTS, TYPED, Kind
+from llmlog_schemas.fields import DOCUMENT, EXTRA, SEARCH_TEXTS, TYPED, UNTYPED, Kind
 from llmlog_schemas.json_form import dumps, plain, text
 from llmlog_schemas.search_text import searchable_text
 
@@ -62,13 +64,12 @@ def to_event(
     typed = {name: fields.take(name, kind) for name, kind in TYPED.items()}
     if not model_map_information:
         fields.drop("model_map_information")
-    attributes = fields.take_all(ATTRIBUTES)
-    parts = fields.take_all(PARTS)
+    untyped = fields.take_all(UNTYPED)
     start_ms = _start_ms(fields, typed, captured_at)
     if search_text:
-        for name, part in SEARCH_TEXTS.items():
-            if found := searchable_text(parts.get(part)):
-                attributes[name] = found
+        for name, source in SEARCH_TEXTS.items():
+            if found := searchable_text(untyped.get(source)):
+                untyped[name] = found
     event_id = records.make_event_id(
         start_ms,
         call_id=typed["litellm_call_id"] or text(call_id),
@@ -77,9 +78,15 @@ def to_event(
         start_time=_spelt(payload.get("startTime")),
     )
     fields.bound_words(typed)
+    typed["litellm_call_id"] = typed["litellm_call_id"] or text(call_id)[:MAX_WORD]
+    typed["startTime"] = start_ms
+    document = {n: value for n, value in typed.items() if value is not None and value != ""}
+    document |= untyped
+    if extra := fields.extra():
+        document[EXTRA] = extra
     return {
         "event_id": event_id,
-        "litellm_call_id": typed["litellm_call_id"] or text(call_id)[:MAX_WORD],
+        "litellm_call_id": typed["litellm_call_id"],
         "trace_id": typed["trace_id"] or "",
         "call_type": typed["call_type"] or "",
         "status": typed["status"] or "",
@@ -91,33 +98,42 @@ def to_event(
         "prompt_tokens": _or(typed["prompt_tokens"], records.ABSENT_COUNT),
         "completion_tokens": _or(typed["completion_tokens"], records.ABSENT_COUNT),
         "total_tokens": _or(typed["total_tokens"], records.ABSENT_COUNT),
-        "attributes": dumps(attributes),
-        "messages": _part(parts, "messages"),
-        "response": _part(parts, "response"),
-        "metadata": _part(parts, "metadata"),
-        "extra": _extra(fields, parts.get("extra")),
+        "document": dumps(document),
     }
 
 
 def fit(event: LLMEvent, max_bytes: int) -> LLMEvent:
-    """Return the event with its largest parts replaced by a marker until it has room.
+    """Return the event with the largest fields of its document cut until it has room.
 
-    The marker is `{"llmlog_cut": {"bytes": …, "sha256": …}}`; bounds only the JSON parts, by
-    far the most of every event.
+    A marker takes their place, `{"llmlog_cut": {"bytes": …, "sha256": …}}`, or where a text
+    belongs one that says the same. Where that is not enough, only the typed fields are left.
     """
-    sizes = {name: len(event[name]) for name in records.JSON_PARTS}
-    excess = sum(sizes.values()) - max_bytes
-    cut = event.copy()
-    for name in sorted(records.JSON_PARTS, key=lambda part: sizes[part], reverse=True):
+    whole = event["document"]
+    if len(whole) <= max_bytes:
+        return event
+    document = orjson.loads(whole)
+    excess = len(whole) - max_bytes
+    written = {name: orjson.dumps(document[name]) for name in document.keys() - TYPED.keys()}
+    for name in sorted(written, key=lambda field: (-len(written[field]), field)):
         if excess <= 0:
             break
-        part = event[name]
-        digest = {"bytes": len(part), "sha256": hashlib.sha256(part).hexdigest()}
-        marker = dumps({"llmlog_cut": {name: digest} if name == "attributes" else digest})
-        if len(marker) < len(part):
-            cut[name] = marker
-            excess -= len(part) - len(marker)
-    return cut
+        marker = _marker(DOCUMENT.get(name, Kind.STORED), written[name])
+        if (gain := len(written[name]) - len(orjson.dumps(marker))) > 0:
+            document[name] = marker
+            excess -= gain
+    if excess > 0:
+        document = {name: value for name, value in document.items() if name in TYPED}
+        document[EXTRA] = _marker(Kind.STORED, whole)
+    return {**event, "document": orjson.dumps(document)}
+
+
+def _marker(kind: Kind, written: bytes) -> Any:
+    """Return what takes the place of a field; numbers are too small to be cut."""
+    size, sha256 = len(written), hashlib.sha256(written).hexdigest()
+    if kind is Kind.STORED or kind is Kind.FLATTENED:
+        return {"llmlog_cut": {"bytes": size, "sha256": sha256}}
+    said = f"<cut: {size} bytes of JSON, sha256 {sha256}>"
+    return [said] if kind is Kind.KEYWORDS else said
 
 
 class _Fields:
@@ -162,8 +178,16 @@ class _Fields:
     def reject(self, name: str) -> None:
         self.mistyped[name] = _original(self._payload[name])
 
-    def rest(self) -> dict[Any, Any]:
-        return {key: value for key, value in self._payload.items() if key not in self._taken}
+    def extra(self) -> dict[str, Any]:
+        """Return what no table knows, and the originals of what was mistyped."""
+        rest = {key: value for key, value in self._payload.items() if key not in self._taken}
+        if EXTRA in rest and rest[EXTRA] is None:
+            del rest[EXTRA]
+        if self.mistyped:
+            if "mistyped" in rest:
+                self.mistyped["mistyped"] = rest["mistyped"]
+            rest["mistyped"] = self.mistyped
+        return plain(rest) if rest else rest
 
 
 def _start_ms(fields: _Fields, typed: Mapping[str, Any], captured_at: float | None) -> int:
@@ -186,21 +210,6 @@ def _spelt(start_time: Any) -> str:
 
 def _or(value: Any, absent: float) -> Any:
     return absent if value is None else value
-
-
-def _part(parts: Mapping[str, Any], name: str) -> bytes:
-    return dumps(parts[name]) if name in parts else records.ABSENT_PART
-
-
-def _extra(fields: _Fields, given: Any) -> bytes:
-    extra = fields.rest()
-    if given is not None:
-        extra["extra"] = given
-    if fields.mistyped:
-        if "mistyped" in extra:
-            fields.mistyped["mistyped"] = extra["mistyped"]
-        extra["mistyped"] = fields.mistyped
-    return dumps(plain(extra)) if extra else records.ABSENT_PART
 
 
 def _original(value: Any) -> Any:

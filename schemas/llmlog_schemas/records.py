@@ -1,7 +1,8 @@
 """The event: its fields, its id, and what "absent" looks like in each.
 
 Pure. An event has about a dozen typed fields without unions, each with a natural form of
-absence, and JSON text in bytes for the rest, so that the consumer splices and never parses.
+absence, for whoever reads the topic; and its whole document as JSON in bytes, ready-made, so that
+the consumer neither parses nor writes JSON.
 """
 
 from __future__ import annotations
@@ -12,24 +13,18 @@ import hashlib
 import math
 import re
 import secrets
-from typing import Final, Literal, TypedDict
+from typing import Final, TypedDict
 
 ABSENT_NUMBER: Final = math.nan
 ABSENT_COUNT: Final = -1
 ABSENT_TIME: Final = -1
 ABSENT_TEXT: Final = ""
-ABSENT_PART: Final = b""
 
 EVENT_ID: Final = re.compile(r"[A-Za-z0-9_-]{20}")
 
 # Milliseconds since the epoch, UTC: 2020-01-01 and 2100-01-01. What lies outside is a wild clock.
 EARLIEST_MS: Final = 1_577_836_800_000
 LATEST_MS: Final = 4_102_444_800_000
-
-PartName = Literal["attributes", "messages", "response", "metadata", "extra"]
-JSON_PARTS: Final[tuple[PartName, ...]] = (
-    "attributes", "messages", "response", "metadata", "extra",
-)  # fmt: skip
 
 
 class LLMEvent(TypedDict):
@@ -54,16 +49,8 @@ class LLMEvent(TypedDict):
     prompt_tokens: int
     completion_tokens: int
     total_tokens: int
-    attributes: bytes
-    """A JSON object of LiteLLM's other known fields; its members stand at the document's top."""
-    messages: bytes
-    """JSON of any kind; empty where absent."""
-    response: bytes
-    """JSON of any kind; empty where absent."""
-    metadata: bytes
-    """A JSON object."""
-    extra: bytes
-    """A JSON object of what no release of ours knew, and of mistyped originals."""
+    document: bytes
+    """A JSON object on one line: everything under its name in Elasticsearch, but `@timestamp`."""
 
 
 def make_event_id(

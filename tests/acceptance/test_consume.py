@@ -124,11 +124,11 @@ def test_what_cannot_be_indexed_is_a_letter_and_its_neighbours_are_documents(
         encoded(2),
         None,
         b"",
-        encoded(3, messages=b'[{"role":"user"}]\n{"delete":{"_index":"x","_id":"y"}}\n'),
-        encoded(4, response=b'{"a":\n[1,2]}'),
+        encoded(3, document=b'{"a":1}\n{"delete":{"_index":"x","_id":"y"}}\n'),
+        encoded(4, document=b'{"response":\n{"a":[1,2]}}'),
         encoded(5, event_id="short"),
-        encoded(6, metadata=b"[1]"),
-        encoded(7, messages=b'{"broken": '),
+        encoded(6, document=b"[1]"),
+        encoded(7, document=b'{"messages":{"broken": }'),
         encoded(8),
         Encoder().encode(old_event),
         encoded(9),
@@ -181,9 +181,13 @@ def test_an_injected_operation_deletes_nothing(pipeline: Pipeline) -> None:
     pipeline.refresh()
     index = pipeline.get(f"/{pipeline.index}/_search")["hits"]["hits"][0]["_index"]
     operation = f'{{"delete":{{"_index":"{index}","_id":"{victim["event_id"]}"}}}}'
-    for number, part in enumerate(("messages", "response", "metadata", "extra", "attributes")):
-        attack = f'{{"a":1}}\n{operation}\n{{"b":2}}'.encode()
-        write(pipeline, [encoded(100 + number, **{part: attack})])
+    attacks = (
+        '{"a":1}\n%s\n{"b":2}', '{"a":1}\r\n%s\r\n{"b":2}', '{"a":"\n%s\n"}', '{"a":1}\n%s',
+        '\n%s\n{"b":2}',
+    )  # fmt: skip
+    for number, attack in enumerate(attacks):
+        document = attack.replace("%s", operation).encode()
+        write(pipeline, [encoded(100 + number, document=document)])
     pipeline.run("consume", "--until-end")
     assert victim["event_id"] in pipeline.documents()
     assert len(pipeline.run("dlq", "list", "--json").stdout.splitlines()) == 5

@@ -74,15 +74,15 @@ def test_what_died_is_counted_shown_mended_and_replayed(pipeline: Pipeline) -> N
         pipeline, 3, range(200, 205),
         {"metadata": {"properties": {"user_api_key_alias": {"type": "object"}}}},
     )  # fmt: skip
-    too_large = '"' + random.Random(1).randbytes(300_000).hex() + '"'
+    too_large = f'["{random.Random(1).randbytes(300_000).hex()}"]'
     values = [
         *(encoded(seed) for seed in range(30)),
         *(b"garbage %d" % number for number in range(4)),
         *(b"\xc3\x01" + bytes(8) + b"body" for _ in range(3)),
-        *(encoded(300 + number, messages=b'{"broken": ') for number in range(2)),
+        *(encoded(300 + number, document=b'{"messages":{"broken": }') for number in range(2)),
         *of_model,
         *of_alias,
-        encoded(400, messages=too_large.encode(), metadata=b"[1]"),
+        encoded(400, document=too_large.encode()),
     ]
     send(bootstrap(pipeline), pipeline.topic, values)
     pipeline.run("consume", "--until-end")
@@ -105,10 +105,11 @@ def test_what_died_is_counted_shown_mended_and_replayed(pipeline: Pipeline) -> N
     assert "user_api_key_alias" in alias["field"]
     cut = json.loads(pipeline.run("dlq", "show", by_count[1]["example"], "--json").stdout)
     assert cut["truncated"]["original"] == "read from the source topic"
-    assert cut["event"]["messages"] == f"<{len(too_large)} bytes>"
+    assert cut["event"]["document"] == f"<{len(too_large)} bytes>"
     exported = pipeline.run("dlq", "export", "--stage", "index", "--show-content").stdout
     assert len(exported.splitlines()) == 12
-    assert json.loads(exported.splitlines()[0])["event"]["messages"][0]["role"] == "user"
+    first = json.loads(exported.splitlines()[0])
+    assert first["event"]["document"]["messages"][0]["role"] == "user"
 
     httpx.delete(wrong_model).raise_for_status()
     only_the_mended_are_replayed(pipeline, by_count[7]["fingerprint"])
@@ -232,7 +233,7 @@ def test_a_request_is_traced_through_every_place(pipeline: Pipeline) -> None:
         assert done.returncode == code, done.stderr
         return json.loads(done.stdout)
 
-    send(bootstrap(pipeline), pipeline.topic, [encoded(1), encoded(2, metadata=b"[1]")])
+    send(bootstrap(pipeline), pipeline.topic, [encoded(1), encoded(2, document=b"[1]")])
     waiting = trace(1)
     assert waiting["verdict"].startswith("WAITING")
     assert waiting["records"][0]["coordinates"].startswith(f"{pipeline.topic}/")
@@ -244,7 +245,7 @@ def test_a_request_is_traced_through_every_place(pipeline: Pipeline) -> None:
     assert not indexed["scanned"]
     assert trace(1, "--scan")["records"][0]["settled"]
     dead = trace(2)
-    assert "metadata is no JSON object" in dead["verdict"]
+    assert "document is no JSON object" in dead["verdict"]
     assert dead["letters"][0]["source"] == dead["records"][0]["coordinates"]
     assert trace(3, code=1)["verdict"].startswith("NOT FOUND")
     assert "DEAD" in pipeline.run("trace", payload(2)["litellm_call_id"]).stdout

@@ -90,7 +90,8 @@ def contents(environment: dict[str, str]) -> list[str]:
     """Return what was asked in each record on the topic, without doubles."""
     records = read_all(environment["LLMLOG_KAFKA_BOOTSTRAP_SERVERS"], environment["LLMLOG_TOPIC"])
     events = {record.key(): Decoder().decode(record.value()) for record in records}
-    return [json.loads(event["messages"])[0]["content"] for event in events.values()]
+    documents = [json.loads(event["document"]) for event in events.values()]
+    return [document["messages"][0]["content"] for document in documents]
 
 
 def journal(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:

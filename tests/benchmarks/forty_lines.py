@@ -14,7 +14,6 @@ from confluent_kafka import Consumer
 from elasticsearch import Elasticsearch
 from elasticsearch.helpers import streaming_bulk
 
-PARTS = ("messages", "response", "metadata", "extra")
 ROOT = Path(__file__).parents[2]
 schema = fastavro.parse_schema(
     json.loads((ROOT / "schemas/llmlog_schemas/avro/llm_event.v1.avsc").read_text())
@@ -38,11 +37,7 @@ def documents():
         for message in consumer.consume(1000, 1.0):
             began = began or time.monotonic()
             event = fastavro.schemaless_reader(io.BytesIO(message.value()[10:]), schema)
-            for name in PARTS:
-                if event.get(name):
-                    event[name] = json.loads(event[name])
-            event |= json.loads(event.pop("attributes") or "{}")
-            document = {k: v for k, v in event.items() if v == v and v != b""}
+            document = json.loads(event["document"])
             day = time.strftime("%Y.%m.%d", time.gmtime(event["start_time_ms"] / 1000))
             yield {"_op_type": "create", "_index": f"{index}-{day}", "_id": event["event_id"],
                    "@timestamp": event["start_time_ms"], **document}  # fmt: skip

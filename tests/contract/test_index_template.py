@@ -7,8 +7,7 @@ import pytest
 
 from llmlog_consumer import provision
 from llmlog_consumer.document import daily_index
-from llmlog_schemas.fields import ATTRIBUTES, PARTS, SEARCH_TEXTS, TYPED, Kind
-from llmlog_schemas.records import JSON_PARTS
+from llmlog_schemas.fields import DOCUMENT, EXTRA, SEARCH_TEXTS, TYPED, UNTYPED, Kind
 from llmlog_schemas.settings import load
 
 KEYWORD = {"type": "keyword", "ignore_above": 1024}
@@ -23,9 +22,8 @@ MAPPING_OF = {
     Kind.FLATTENED: {"type": "flattened", "ignore_above": 1024},
     Kind.STORED: {"type": "object", "enabled": False},
 }
-TABLES = TYPED | ATTRIBUTES | PARTS | dict.fromkeys(SEARCH_TEXTS, Kind.TEXT)
 EXPECTED = {"@timestamp": MAPPING_OF[Kind.SECONDS]} | {
-    name: MAPPING_OF[kind] for name, kind in TABLES.items()
+    name: MAPPING_OF[kind] for name, kind in DOCUMENT.items()
 }
 TEMPLATE = provision.index_template("litellm-logs", lifecycle=False)
 MAPPINGS = TEMPLATE["template"]["mappings"]
@@ -45,9 +43,9 @@ def test_nothing_else_is_mapped():
 
 
 def test_the_tables_do_not_overlap():
-    assert len(TABLES) == len(TYPED) + len(ATTRIBUTES) + len(PARTS) + len(SEARCH_TEXTS)
-    assert set(JSON_PARTS) == {"attributes", *PARTS}
-    assert set(SEARCH_TEXTS.values()) <= set(PARTS)
+    assert len(DOCUMENT) == len(TYPED) + len(UNTYPED) + len(SEARCH_TEXTS) + 1
+    assert DOCUMENT[EXTRA] is Kind.STORED
+    assert set(SEARCH_TEXTS.values()) <= set(UNTYPED)
 
 
 def test_elasticsearch_guesses_nothing():

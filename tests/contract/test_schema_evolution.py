@@ -56,7 +56,7 @@ def test_the_event_of_the_code_is_the_record_of_the_current_schema():
 # The check itself: what it lets pass, and what it catches.
 
 
-@pytest.mark.parametrize("at", [0, 7, 18])
+@pytest.mark.parametrize("at", [0, 7, 14])
 @pytest.mark.parametrize(
     "field",
     [
@@ -98,7 +98,7 @@ def test_a_field_without_a_default_cannot_be_removed(name):
 @pytest.mark.parametrize(
     ("name", "other"),
     [("model", "long"), ("start_time_ms", "string"), ("response_cost", "long"),
-     ("total_tokens", "double"), ("messages", "long")],
+     ("total_tokens", "double"), ("document", "string")],
 )  # fmt: skip
 def test_a_type_cannot_change(name, other):
     newer = v1()

@@ -71,7 +71,7 @@ def test_requests_are_refused_for_a_minute(arena: Arena, pipeline: Pipeline) -> 
 
 
 def test_one_record_is_bad(arena: Arena, pipeline: Pipeline) -> None:
-    bad = [b"garbage", encoded(2_000_000_000, messages=b'{"broken": ')]
+    bad = [b"garbage", encoded(2_000_000_000, document=b'{"messages":{"broken": }')]
 
     def fault(run: Run) -> None:
         for partition in range(2):

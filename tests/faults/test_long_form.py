@@ -342,8 +342,8 @@ def test_record_over_the_request_limit(
 ) -> None:
     with another_elasticsearch(tmp_path, http__max_content_length="1mb") as server:
         pipeline = new_pipeline(server.url)
-        large = b'"' + b"x" * 1_500_000 + b'"'
-        oversize = [encoded(seed, messages=large) for seed in range(3)]
+        large = b'{"messages":"' + b"x" * 1_500_000 + b'"}'
+        oversize = [encoded(seed, document=large) for seed in range(3)]
 
         def fault(run: Run) -> None:
             send(arena.bootstrap, pipeline.topic, oversize, **{"message.max.bytes": 4_000_000})

@@ -90,11 +90,11 @@ def bad_value(seed: int) -> bytes | None:
         lambda: b"",
         lambda: encoded(seed)[:40],
         lambda: encoded(seed, event_id=f"short {seed}"),
-        lambda: encoded(seed, metadata=b"[1]"),
-        lambda: encoded(seed, messages=b'{"broken": '),
-        lambda: encoded(seed, response=b'{"a":1}\n{"delete":{"_index":"x","_id":"y"}}\n'),
-        lambda: encoded(seed, attributes=b'{"cache_hit":"perhaps"}'),
-        lambda: encoded(seed, attributes=b'{"metadata":{"a":{"b":1}},"saved_cache_cost":"much"}'),
+        lambda: encoded(seed, document=b"[1]"),
+        lambda: encoded(seed, document=b'{"messages":{"broken": }'),
+        lambda: encoded(seed, document=b'{"a":1}\n{"delete":{"_index":"x","_id":"y"}}\n'),
+        lambda: encoded(seed, document=b'{"cache_hit":"perhaps"}'),
+        lambda: encoded(seed, document=b'{"metadata":{"a":1},"metadata":{"a":{"b":1}}}'),
     ]
     return kinds[seed // 7 % len(kinds)]()
 

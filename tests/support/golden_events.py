@@ -17,11 +17,10 @@ FULL: dict[str, Any] = {
     "prompt_tokens": 11,
     "completion_tokens": 7,
     "total_tokens": 18,
-    "attributes": b'{"id":"chatcmpl-1","stream":false,"request_tags":["a","b"]}',
-    "messages": '[{"role":"user","content":"Grüße, 世界 🌍"}]'.encode(),
-    "response": b'{"choices":[{"message":{"content":"hi"}}]}',
-    "metadata": b'{"user_api_key_alias":"team-1"}',
-    "extra": b'{"brand_new":1}',
+    "document": (
+        '{"litellm_call_id":"5a0cb3e2-7f55-4d43-b9c7-0a4b1d1b6f10","model":"gpt-4o-mini",'
+        '"messages":[{"role":"user","content":"Grüße, 世界 🌍"}],"extra":{"brand_new":1}}'
+    ).encode(),
 }
 
 MINIMAL: dict[str, Any] = {
@@ -38,11 +37,7 @@ MINIMAL: dict[str, Any] = {
     "prompt_tokens": -1,
     "completion_tokens": -1,
     "total_tokens": -1,
-    "attributes": b"{}",
-    "messages": b"",
-    "response": b"",
-    "metadata": b"",
-    "extra": b"",
+    "document": b'{"startTime":1767225600000}',
 }
 
 EXTREME: dict[str, Any] = {
@@ -59,11 +54,7 @@ EXTREME: dict[str, Any] = {
     "prompt_tokens": 0,
     "completion_tokens": 2**63 - 1,
     "total_tokens": 2**32,
-    "attributes": bytes(range(256)),
-    "messages": b'"' + b"a" * 200 + b'"',
-    "response": b"null",
-    "metadata": b'{"":{"":{}}}',
-    "extra": b"\xff\xfe",
+    "document": bytes(range(256)) * 2,
 }
 
 EVENTS = {"full": FULL, "minimal": MINIMAL, "extreme": EXTREME}

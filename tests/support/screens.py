@@ -34,8 +34,8 @@ _CAUSES = (
           index=_INDEX, document_id="AZtXgOIAPqM4wrx7hCk_", model="gpt-4o-mini", attempts=1),
     Cause(Stage.DECODE, Ending.POISON, "DecodeError: no Avro framing: 9 bytes that begin with "
           "67 61 72 62 61 67 65 20 (expected c3 01, or 00 of a Schema Registry)"),
-    Cause(Stage.TRANSFORM, Ending.POISON, "TransformError: messages is no valid JSON: Expecting "
-          "value: line 1 column 12 (char 11)", model="claude-sonnet"),
+    Cause(Stage.TRANSFORM, Ending.POISON, "TransformError: document is no valid JSON: Expecting "
+          "value: line 1 column 24 (char 23)", model="claude-sonnet"),
 )  # fmt: skip
 
 

@@ -185,7 +185,7 @@ def test_a_limit_takes_the_newest():
          "model", None),
         ("mapper [model] cannot be changed from type [long] to [keyword]", "model", None),
         ("TransformError: event_id 'SECRET' is not 20 of A-Z a-z 0-9 - _", "event_id", "SECRET"),
-        ("TransformError: metadata is no JSON object: it begins b'SECRET'", "metadata", "SECRET"),
+        ("TransformError: document is no JSON object: it begins b'SECRET'", "document", "SECRET"),
         ("Unrecognized token 'SECRET': was expecting (JSON String)", None, None),
         ('failed to parse field [model] of type [long]: "SECRET …', "model", None),
         ("something [SECRET", None, None),
@@ -307,15 +307,19 @@ def test_a_hex_dump_is_offset_digits_and_text():
 
 def test_contents_are_sizes_unless_asked_for():
     settings = load(environ={})
-    value = encoded(1, messages=b'[{"content":"hi"}]', response=b'"\\ud800"')
+    value = encoded(1, document=b'{"messages":[{"content":"hi"}]}')
     hidden = Contents(settings, show=False).of(found(letter(value=value)))
     assert hidden["field"] == "model"
     assert hidden["field_value"] is None
-    assert hidden["event"]["messages"] == "<18 bytes>"
+    assert hidden["event"]["document"] == "<31 bytes>"
     shown = Contents(settings, show=True).of(found(letter(value=value)))
     assert shown["field_value"] == "my secret"
-    assert shown["event"]["messages"] == [{"content": "hi"}]
-    assert shown["event"]["response"] == '"\\ud800"', "what JSON cannot hold stays text"
+    assert shown["event"]["document"] == {"messages": [{"content": "hi"}]}
+    unprintable = letter(value=encoded(1, document=b'{"response":"\\ud800"}'))
+    shown = Contents(settings, show=True).of(found(unprintable))
+    assert shown["event"]["document"] == '{"response":"\\ud800"}', (
+        "what JSON cannot hold stays text"
+    )
     garbage = Contents(settings, show=False).of(found(letter(value=b"\x00\x01garbage")))
     assert garbage["value_hex"] is None
     assert "registry" in garbage["decode_error"].lower()

@@ -1,17 +1,19 @@
-"""Documents: absent and zero, time bounds, and parts that are not trusted."""
+"""Documents: the index of the day, time bounds, and JSON that is not trusted."""
 
 import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from llmlog_consumer.document import (
     Documents,
     ExpiredError,
     TransformError,
-    check_parts,
+    check,
     daily_index,
-    document,
+    stamped,
 )
 from llmlog_schemas.payload import to_event
 from llmlog_schemas.records import make_event_id
@@ -42,8 +44,8 @@ def read(line):
     return json.loads(line)
 
 
-def made(event):
-    return read(document(event, START_MS))
+def made(document):
+    return read(stamped(document, START_MS))
 
 
 def test_an_event_goes_to_the_index_of_its_day_under_its_own_id():
@@ -75,90 +77,34 @@ def test_the_index_is_of_the_id_alone():
     assert DOCUMENTS.make(event, START_MS)[0] == "litellm-logs-2026.01.01"
 
 
-def test_typed_fields_stand_under_litellms_names():
-    found = made(
-        event_of(
-            {
-                "endTime": START_MS / 1000 + 1,
-                "model": "m",
-                "trace_id": "t",
-                "call_type": "acompletion",
-                "response_time": 1.0,
-                "response_cost": 0.5,
-                "prompt_tokens": 1,
-                "completion_tokens": 2,
-                "total_tokens": 3,
-            }
-        )
-    )
-    assert found == {
-        "@timestamp": START_MS,
-        "startTime": START_MS,
-        "endTime": START_MS + 1000,
-        "litellm_call_id": "c",
-        "trace_id": "t",
-        "call_type": "acompletion",
-        "status": "success",
-        "model": "m",
-        "response_time": 1.0,
-        "response_cost": 0.5,
-        "prompt_tokens": 1,
-        "completion_tokens": 2,
-        "total_tokens": 3,
-    }
+def test_the_document_is_sent_as_the_gateway_made_it():
+    event = event_of({"messages": [1.10, "é"], "stream": True, "total_tokens": 0})
+    _, _, line = DOCUMENTS.make(event, START_MS)
+    assert line == b'{"@timestamp":%d,' % START_MS + event["document"][1:]
 
 
-def test_what_is_absent_is_absent():
-    assert made(event_of({"status": None})) == {
-        "@timestamp": START_MS,
-        "startTime": START_MS,
-        "litellm_call_id": "c",
-    }
+def test_nothing_in_it_is_written_anew():
+    line = stamped(b'{"messages": [ 1.10, "\\u00e9" ], "n": 1e999, "n": -0}', START_MS)
+    assert line.endswith(b',"messages": [ 1.10, "\\u00e9" ], "n": 1e999, "n": -0}')
 
 
-def test_zero_is_not_absent():
-    zeros = dict.fromkeys(
-        ("response_time", "response_cost", "prompt_tokens", "completion_tokens", "total_tokens"), 0
-    )
-    found = made(event_of(zeros))
-    assert {name: found[name] for name in zeros} == zeros
+@pytest.mark.parametrize("document", [b"{}", b"{ }", b"{\n}", b"\r\n{}\n", b"{\t}"])
+def test_an_empty_document_leaves_no_comma(document):
+    assert made(document) == {"@timestamp": START_MS}
 
 
-def test_parts_stand_in_their_places_as_they_are():
-    event = event_of(
-        attributes=b'{"stream":true,"id":"x"}',
-        messages=b'[ 1.10, "\\u00e9" ]',
-        response=b"null",
-        metadata=b'{"a":{}}',
-        extra=b"{}",
-    )
-    line = document(event, START_MS)
-    assert b'"messages":[ 1.10, "\\u00e9" ]' in line
-    found = read(line)
-    assert (found["stream"], found["id"]) == (True, "x")
-    assert (found["response"], found["metadata"], found["extra"]) == (None, {"a": {}}, {})
-
-
-@pytest.mark.parametrize("attributes", [b"", b"{}", b"{ }"])
-def test_no_attributes_leave_no_comma(attributes):
-    assert "status" in made(event_of(attributes=attributes))
-
-
-@pytest.mark.parametrize("part", [b'"text"', b"5", b"-1.5", b"true", b"false", b"null", b"[]"])
-def test_messages_and_response_may_be_any_json(part):
-    found = made(event_of(messages=part, response=part))
-    assert found["messages"] == found["response"] == json.loads(part)
+@pytest.mark.parametrize("document", [b'{ "a":1}', b'{\t"a" : 1 }'])
+def test_blanks_between_tokens_are_json(document):
+    assert made(document) == {"@timestamp": START_MS, "a": 1}
 
 
 # What is not trusted
 
 INJECTION = b'{}\n{"delete":{"_index":"litellm-logs-2026.01.01","_id":"x"}}\n{}'
-NAMES = ["attributes", "messages", "response", "metadata", "extra"]
 
 
-@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize(
-    "part",
+    "document",
     [
         INJECTION,
         INJECTION.replace(b"\n", b"\r"),
@@ -171,61 +117,53 @@ NAMES = ["attributes", "messages", "response", "metadata", "extra"]
         b'{"a":\n"\xff"}',
         b'{"a":\n' + b"[" * 100_000 + b"}",
     ],
-    ids=lambda part: repr(part[:12]),
+    ids=lambda document: repr(document[:12]),
 )
-def test_a_newline_in_what_is_no_json_is_refused(name, part):
-    with pytest.raises(TransformError, match=rf"^{name} is no (valid )?JSON"):
-        document(event_of(**{name: part}), START_MS)
+def test_a_newline_in_what_is_no_json_is_refused(document):
+    with pytest.raises(TransformError, match=r"^document is no (valid )?JSON"):
+        stamped(document, START_MS)
 
 
-@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("newline", [b"\n", b"\r", b"\r\n", b"\n\n"])
-def test_json_over_several_lines_is_written_as_one(name, newline):
-    part = newline + b'{"a":' + newline + b'[1,"\\n"]}' + newline
-    found = made(event_of(**{name: part}))
-    assert (found if name == "attributes" else found[name])["a"] == [1, "\n"]
+def test_json_over_several_lines_is_written_as_one(newline):
+    document = newline + b'{"a":' + newline + b'[1,"\\n"]}' + newline
+    assert made(document)["a"] == [1, "\n"]
 
 
 @pytest.mark.parametrize("number", [b"1e999", b"1" * 5000, b"0.10000000000000000001", b"-0.0"])
-def test_numbers_of_a_part_over_several_lines_stay_as_they_are_written(number):
-    line = document(event_of(messages=b"[\n" + number + b"]"), START_MS)
-    assert b'"messages":[ ' + number + b"]" in line
+def test_numbers_over_several_lines_stay_as_they_are_written(number):
+    assert b'"a": ' + number + b"}" in stamped(b'{"a":\n' + number + b"}", START_MS)
 
 
-@pytest.mark.parametrize("name", ["attributes", "metadata", "extra"])
-@pytest.mark.parametrize("part", [b"[]", b'"{}"', b"5", b"null", b"{", b"}", b'{"a":1}]', b"x{}"])
-def test_an_object_belongs_where_an_object_belongs(name, part):
-    with pytest.raises(TransformError, match=f"{name} is no JSON object"):
-        document(event_of(**{name: part}), START_MS)
+@pytest.mark.parametrize(
+    "document",
+    [b"", b"[]", b'"{}"', b"5", b"null", b"{", b"}", b'{"a":1}]', b"x{}", b"\n", b"\xff", b"[\n]"],
+)
+def test_a_document_is_a_json_object(document):
+    with pytest.raises(TransformError, match=r"^document is no (valid )?JSON"):
+        stamped(document, START_MS)
 
 
-@pytest.mark.parametrize("name", ["messages", "response"])
-@pytest.mark.parametrize("part", [b"hello", b"}", b"]", b",", b":1", b"\x00", b"\xff", b"NaN"])
-def test_what_does_not_begin_as_json_is_refused(name, part):
-    with pytest.raises(TransformError, match=f"{name} is no JSON"):
-        document(event_of(**{name: part}), START_MS)
+@given(st.binary() | st.text('{}[]":,\\\n\r1 a').map(str.encode))
+def test_every_document_is_one_line_of_a_bulk_body(document):
+    """Whatever came: refused, or without a newline."""
+    for framed in (document, b"{" + document + b"}", b'{"a":' + document + b"}"):
+        try:
+            line = stamped(framed, START_MS)
+        except TransformError:
+            continue
+        assert b"\n" not in line
+        assert b"\r" not in line
 
 
-def test_every_document_is_one_line_of_a_bulk_body():
-    """Whatever a part holds: refused, or without a newline."""
-    for name in NAMES:
-        for part in (INJECTION, b'{"a":\n1}', b"\n", b"\r", b" ", b'{"a":"\\n"}', b"[\n]"):
-            try:
-                line = document(event_of(**{name: part}), START_MS)
-            except TransformError:
-                continue
-            assert b"\n" not in line
-            assert b"\r" not in line
-
-
-def test_a_part_that_elasticsearch_could_not_parse_is_named():
-    check_parts(event_of(messages=b"[1]", metadata=b'{"a":1}'))
-    with pytest.raises(TransformError, match="metadata is no valid JSON"):
-        check_parts(event_of(metadata=b'{"a":1'))
+def test_what_elasticsearch_could_not_parse_is_looked_at_again():
+    check(b'{"a":1,"b":[1]}')
+    with pytest.raises(TransformError, match="document is no valid JSON"):
+        check(b'{"a":1')
     with pytest.raises(TransformError, match="NaN is no JSON"):
-        check_parts(event_of(response=b"[NaN]"))
-    with pytest.raises(TransformError, match="messages is no valid JSON"):
-        check_parts(event_of(messages=b"[" * 100_000))
+        check(b'{"a":[NaN]}')
+    with pytest.raises(TransformError, match="document is no valid JSON"):
+        check(b"[" * 100_000)
 
 
 @pytest.mark.parametrize(
@@ -266,6 +204,6 @@ def test_what_is_older_than_the_limit_is_expired():
         DOCUMENTS.make(at(START_MS), START_MS + 400 * DAY_MS + 1)
 
 
-def test_an_old_event_with_a_broken_part_is_expired_and_no_letter():
+def test_an_old_event_with_a_broken_document_is_expired_and_no_letter():
     with pytest.raises(ExpiredError):
-        DOCUMENTS.make({**at(START_MS), "metadata": b"broken"}, START_MS + 500 * DAY_MS)
+        DOCUMENTS.make({**at(START_MS), "document": b"broken"}, START_MS + 500 * DAY_MS)

@@ -4,15 +4,16 @@ import datetime as dt
 import hashlib
 import json
 import math
+import re
 from enum import Enum
 from uuid import UUID
 
 import pytest
 
 from llmlog_schemas.codec import Decoder, Encoder
-from llmlog_schemas.fields import ATTRIBUTES, PARTS, SEARCH_TEXTS, TYPED
+from llmlog_schemas.fields import EXTRA, SEARCH_TEXTS, TYPED, UNTYPED
 from llmlog_schemas.payload import MAX_WORD, PayloadError, fit, to_event
-from llmlog_schemas.records import EVENT_ID, JSON_PARTS, event_time_ms, make_event_id
+from llmlog_schemas.records import EVENT_ID, event_time_ms, make_event_id
 from llmlog_schemas.search_text import MAX_CHARACTERS, searchable_text
 
 START = 1_767_225_600.5  # 2026-01-01T00:00:00.5Z
@@ -62,8 +63,17 @@ def event_of(**overrides):
     return to_event({**BASE, **overrides})
 
 
-def part(event, name):
-    return json.loads(event[name]) if event[name] else None
+def document(event):
+    return json.loads(event["document"])
+
+
+def untyped(event):
+    """Return the fields of the document that have no place of their own in the event."""
+    return {name: value for name, value in document(event).items() if name not in TYPED}
+
+
+def extra(event):
+    return document(event).get("extra")
 
 
 def test_the_usual_payload_lands_in_the_typed_fields():
@@ -73,8 +83,7 @@ def test_the_usual_payload_lands_in_the_typed_fields():
     }
     assert event["start_time_ms"] == START_MS
     assert event["end_time_ms"] == START_MS + 2000
-    assert part(event, "attributes") == {}
-    assert [event[name] for name in JSON_PARTS[1:]] == [b""] * 4
+    assert document(event) == {**BASE, "startTime": START_MS, "endTime": START_MS + 2000}
 
 
 def test_absence_has_a_form_of_its_own_in_every_field():
@@ -88,12 +97,13 @@ def test_absence_has_a_form_of_its_own_in_every_field():
     assert [event[n] for n in ("prompt_tokens", "completion_tokens", "total_tokens")] == [-1] * 3
     assert event["end_time_ms"] == -1
     assert event["start_time_ms"] == START_MS
-    assert [event[name] for name in JSON_PARTS[1:]] == [b""] * 4
+    assert document(event) == {"startTime": START_MS}
 
 
 def test_zero_is_not_absence():
     event = event_of(response_cost=0, response_time=0.0, total_tokens=0)
-    assert (event["response_cost"], event["response_time"], event["total_tokens"]) == (0, 0, 0)
+    for found in (event, document(event)):
+        assert [found[n] for n in ("response_cost", "response_time", "total_tokens")] == [0, 0, 0]
 
 
 def test_null_is_absence_and_leaves_no_trace():
@@ -102,7 +112,8 @@ def test_null_is_absence_and_leaves_no_trace():
     )
     assert math.isnan(event["response_cost"])
     assert (event["total_tokens"], event["model"]) == (-1, "")
-    assert (event["attributes"], event["metadata"], event["extra"]) == (b"{}", b"", b"")
+    assert untyped(event) == {}
+    assert document(event).keys() == BASE.keys() - {"response_cost", "total_tokens", "model"}
 
 
 @pytest.mark.parametrize("payload", [None, "text", 1, [], b"{}", object()])
@@ -120,6 +131,7 @@ def test_the_payload_is_not_changed():
 
 # Coercion: what is lossless is done, the rest is absent and kept as it was.
 
+NAMES = {"start_time_ms": "startTime", "end_time_ms": "endTime"}
 KEPT = [
     ("model", 5, "model", "5"),
     ("model", 1.5, "model", "1.5"),
@@ -147,7 +159,8 @@ def test_what_loses_nothing_is_coerced(name, value, field, expected):
     event = event_of(**{name: value})
     assert event[field] == expected
     assert type(event[field]) is type(expected)
-    assert event["extra"] == b""
+    assert document(event)[NAMES.get(field, field)] == expected
+    assert extra(event) is None
 
 
 MISTYPED = [
@@ -185,10 +198,11 @@ def test_what_would_lose_something_is_absent_and_kept(name, value, absent, origi
     event = event_of(**{name: value})
     found = event["end_time_ms" if name == "endTime" else name]
     assert math.isnan(found) if absent is None else found == absent
-    assert part(event, "extra") == {"mistyped": {name: original}}
+    assert name not in document(event)
+    assert extra(event) == {"mistyped": {name: original}}
 
 
-ATTRIBUTES_KEPT = [
+UNTYPED_KEPT = [
     ("id", 7, "7"),
     ("stream", True, True),
     ("stream", "true", True),
@@ -208,11 +222,10 @@ ATTRIBUTES_KEPT = [
 ]
 
 
-@pytest.mark.parametrize(("name", "value", "expected"), ATTRIBUTES_KEPT)
-def test_attributes_have_the_kind_of_their_field(name, value, expected):
+@pytest.mark.parametrize(("name", "value", "expected"), UNTYPED_KEPT)
+def test_untyped_fields_have_the_kind_of_their_field(name, value, expected):
     event = event_of(**{name: value})
-    assert part(event, "attributes") == {name: expected}
-    assert event["extra"] == b""
+    assert untyped(event) == {name: expected}
 
 
 @pytest.mark.parametrize(
@@ -230,17 +243,16 @@ def test_attributes_have_the_kind_of_their_field(name, value, expected):
         ("error_str", Broken(), "<unreadable Broken: RuntimeError>"),
     ],
 )
-def test_an_attribute_of_another_kind_is_kept_aside(name, value, original):
+def test_an_untyped_field_of_another_kind_is_kept_aside(name, value, original):
     event = event_of(**{name: value})
-    assert event["attributes"] == b"{}"
-    assert part(event, "extra") == {"mistyped": {name: original}}
+    assert untyped(event) == {"extra": {"mistyped": {name: original}}}
 
 
 @pytest.mark.parametrize("metadata", ["text", 5, ["a"], Broken()])
 def test_metadata_is_an_object_or_kept_aside(metadata):
     event = event_of(metadata=metadata)
-    assert event["metadata"] == b""
-    assert list(part(event, "extra")["mistyped"]) == ["metadata"]
+    assert "metadata" not in document(event)
+    assert list(extra(event)["mistyped"]) == ["metadata"]
 
 
 def test_flattened_objects_stay_within_what_elasticsearch_takes():
@@ -249,7 +261,7 @@ def test_flattened_objects_stay_within_what_elasticsearch_takes():
         leaf["d"] = {}
         leaf = leaf["d"]
     event = event_of(metadata={"deep": deep, "k" * 40_000: 1, "n\0ul": 2, "": 3, "lone\ud800": 4})
-    metadata = part(event, "metadata")
+    metadata = document(event)["metadata"]
     depth, level = 1, metadata["deep"]
     while isinstance(level, dict):
         depth, level = depth + 1, level["d"]
@@ -260,7 +272,7 @@ def test_flattened_objects_stay_within_what_elasticsearch_takes():
 
 def test_messages_of_any_shape_are_kept():
     for messages in ("text", [Message(role="user", content="hi")], {"a": 1}, [], 0, "", False):
-        kept = part(event_of(messages=messages), "messages")
+        kept = document(event_of(messages=messages))["messages"]
         assert kept == (
             [{"role": "user", "content": "hi"}]
             if isinstance(messages, list) and messages
@@ -270,42 +282,41 @@ def test_messages_of_any_shape_are_kept():
 
 def test_one_broken_message_takes_nothing_with_it():
     event = event_of(messages=[Broken(), {"role": "user", "content": "kept"}])
-    assert part(event, "messages")[1] == {"role": "user", "content": "kept"}
-    assert part(event, "attributes") == {"messages_text": "kept"}
+    assert document(event)["messages"][1] == {"role": "user", "content": "kept"}
+    assert document(event)["messages_text"] == "kept"
 
 
 def test_unknown_keys_are_kept_under_extra():
     event = event_of(brand_new={"a": [1]}, **{"@timestamp": 5, "event_id": "mine"})
-    assert part(event, "extra") == {"brand_new": {"a": [1]}, "@timestamp": 5, "event_id": "mine"}
+    assert extra(event) == {"brand_new": {"a": [1]}, "@timestamp": 5, "event_id": "mine"}
     assert event["event_id"] != "mine"
 
 
 def test_keys_that_are_no_strings_are_kept_under_extra():
-    assert part(to_event({**BASE, 1: "a", None: "b"}), "extra") == {"1": "a", "null": "b"}
+    assert extra(to_event({**BASE, 1: "a", None: "b"})) == {"1": "a", "null": "b"}
 
 
 def test_payload_keys_of_our_own_names_collide_with_nothing():
     event = event_of(
         extra={"theirs": 1}, mistyped="theirs", messages_text="theirs", total_tokens="many"
     )
-    assert part(event, "extra") == {
+    assert extra(event) == {
         "extra": {"theirs": 1},
         "messages_text": "theirs",
         "mistyped": {"total_tokens": "many", "mistyped": "theirs"},
     }
-    assert event["attributes"] == b"{}"
+    assert untyped(event).keys() == {"extra"}
 
 
 def test_the_price_table_entry_is_kept_on_request_alone():
     table = {"max_tokens": 1}
-    assert event_of(model_map_information=table)["attributes"] == b"{}"
-    assert event_of(model_map_information=table)["extra"] == b""
+    assert untyped(event_of(model_map_information=table)) == {}
     kept = to_event({**BASE, "model_map_information": table}, model_map_information=True)
-    assert part(kept, "attributes") == {"model_map_information": table}
+    assert untyped(kept) == {"model_map_information": table}
 
 
 def test_no_two_tables_know_the_same_name():
-    names = [*TYPED, *ATTRIBUTES, *PARTS, *SEARCH_TEXTS]
+    names = [*TYPED, *UNTYPED, *SEARCH_TEXTS, EXTRA]
     assert len(names) == len(set(names))
 
 
@@ -320,15 +331,14 @@ def test_what_was_said_is_extracted():
         ],
         response={"choices": [{"message": {"content": "a cat", "role": "assistant"}}]},
     )
-    assert part(event, "attributes") == {
-        "messages_text": "be brief\nlook",
-        "response_text": "a cat",
-    }
+    found = document(event)
+    assert found["messages_text"] == "be brief\nlook"
+    assert found["response_text"] == "a cat"
 
 
 def test_search_text_can_be_switched_off():
     event = to_event({**BASE, "messages": "hi"}, search_text=False)
-    assert event["attributes"] == b"{}"
+    assert untyped(event) == {"messages": "hi"}
 
 
 def test_search_text_leaves_out_data_and_is_bounded():
@@ -437,7 +447,7 @@ def test_a_clock_beyond_reason_falls_back_to_the_end_time(start):
     event = event_of(startTime=start, endTime=START + 1)
     assert event["start_time_ms"] == START_MS + 1000
     assert event_time_ms(event["event_id"]) == START_MS + 1000
-    assert "startTime" in part(event, "extra")["mistyped"]
+    assert "startTime" in extra(event)["mistyped"]
     assert event["event_id"] == event_of(startTime=start, endTime=START + 1)["event_id"]
 
 
@@ -462,27 +472,40 @@ def test_what_has_room_stays():
 
 def test_the_largest_parts_go_first_and_leave_a_marker():
     event = event_of(messages=["m" * 5000], response=["r" * 3000], metadata={"small": "s"})
-    cut = fit(event, 4500)
-    assert {name for name in JSON_PARTS if cut[name] != event[name]} == {"attributes", "messages"}
-    marker = {
-        "bytes": len(event["messages"]),
-        "sha256": hashlib.sha256(event["messages"]).hexdigest(),
-    }
-    assert part(cut, "messages") == {"llmlog_cut": marker}
-    assert sum(len(cut[name]) for name in JSON_PARTS) <= 4500
+    cut = fit(event, 8000)
+    before, after = document(event), document(cut)
+    assert {name for name in before if after[name] != before[name]} == {"messages", "messages_text"}
+    written = json.dumps(before["messages"]).encode()
+    digest = hashlib.sha256(written).hexdigest()
+    assert after["messages"] == {"llmlog_cut": {"bytes": len(written), "sha256": digest}}
+    assert re.fullmatch("<cut: 5002 bytes of JSON, sha256 [0-9a-f]{64}>", after["messages_text"])
+    assert len(cut["document"]) <= 8000
+    assert {**cut, "document": b""} == {**event, "document": b""}
 
 
-def test_cut_attributes_stay_an_object_that_names_itself():
-    event = event_of(error_str="e" * 5000)
-    cut = fit(event, 1000)
-    assert list(part(cut, "attributes")["llmlog_cut"]) == ["attributes"]
+def test_what_is_cut_is_still_of_its_kind():
+    event = event_of(error_str="e" * 5000, request_tags=["t" * 5000], metadata={"m": "n" * 5000})
+    cut = document(fit(event, 1500))
+    assert cut["error_str"].startswith("<cut: 5002 bytes of JSON, sha256 ")
+    assert cut["request_tags"][0].startswith("<cut: 5004 bytes of JSON, sha256 ")
+    assert cut["metadata"]["llmlog_cut"]["bytes"] == 5008
 
 
-def test_cutting_never_makes_a_part_longer():
-    event = event_of(messages=["m" * 500], metadata={"a": 1})
-    cut = fit(event, 1)
-    assert all(len(cut[name]) <= len(event[name]) for name in JSON_PARTS)
-    assert cut["response"] == b""
+def test_cutting_never_makes_a_field_longer():
+    event = event_of(messages=["m" * 500], metadata={"a": 1}, end_user="somebody", stream=True)
+    before, after = document(event), document(fit(event, 600))
+    assert after.keys() == before.keys()
+    assert (after["metadata"], after["end_user"], after["stream"]) == ({"a": 1}, "somebody", True)
+
+
+def test_where_markers_are_too_much_the_typed_fields_are_left():
+    event = event_of(messages=["m" * 5000], metadata={"a": 1}, end_user="somebody")
+    cut = document(fit(event, 1))
+    whole = event["document"]
+    digest = hashlib.sha256(whole).hexdigest()
+    assert {name: cut[name] for name in BASE} == {name: document(event)[name] for name in BASE}
+    assert cut["extra"] == {"llmlog_cut": {"bytes": len(whole), "sha256": digest}}
+    assert cut.keys() == {*BASE, "extra"}
 
 
 def test_cutting_leaves_the_event_itself_alone():
@@ -497,7 +520,8 @@ def test_a_word_of_megabytes_can_be_cut_too(name):
     word = "w" * 3_000_000
     event = event_of(**{name: word})
     assert event[name] == ""
-    assert part(event, "extra") == {"mistyped": {name: word}}
+    assert name not in document(event)
+    assert extra(event) == {"mistyped": {name: word}}
     assert event["event_id"] == event_of(**{name: word})["event_id"]
     assert len(Encoder().encode(fit(event, 10_000))) < 11_000
 
@@ -514,14 +538,15 @@ def test_the_odd_objects_of_one_payload_come_through_together():
         new=object,
     )
     assert Decoder().decode(Encoder().encode(event)) == event
-    assert part(event, "messages") == [
+    found = document(event)
+    assert found["messages"] == [
         {"role": "user", "content": "hi"}, [1, 2], {"3": [4]}, "/w==", "\\ud800", "\0",
     ]  # fmt: skip
-    assert part(event, "response") == {
+    assert found["response"] == {
         "at": "2026-01-01T00:00:00+00:00",
         "n": [None, None, str(2**70)],
     }
-    assert part(event, "metadata") == {
+    assert found["metadata"] == {
         "id": "00000000-0000-0000-0000-000000000005",
         "1": "<unreadable Broken: RuntimeError>",
     }

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmlog_consumer.document import document
+from llmlog_consumer.document import stamped
 from llmlog_schemas.codec import Decoder, Encoder
-from llmlog_schemas.fields import ATTRIBUTES, PARTS, SEARCH_TEXTS, TYPED, Kind
+from llmlog_schemas.fields import DOCUMENT, SEARCH_TEXTS, TYPED, UNTYPED, Kind
 from llmlog_schemas.json_form import dumps
 from llmlog_schemas.payload import fit, to_event
-from llmlog_schemas.records import EVENT_ID, JSON_PARTS, event_time_ms
+from llmlog_schemas.records import EVENT_ID, event_time_ms
 
 
 class Colour(Enum):
@@ -81,7 +81,7 @@ def containers(children):
 
 values = st.recursive(leaves, containers, max_leaves=12)
 moments = st.floats(1_577_836_800, 4_102_444_799) | values
-known = st.sampled_from([*TYPED, *ATTRIBUTES, *PARTS, *SEARCH_TEXTS, "@timestamp", "mistyped"])
+known = st.sampled_from([*DOCUMENT, "@timestamp", "mistyped"])
 payloads = st.builds(
     lambda fields, others, start: {**others, **fields, "startTime": start},
     st.dictionaries(known, values, max_size=8),
@@ -89,6 +89,8 @@ payloads = st.builds(
     moments,
 )
 NOW = 1_800_000_000.0
+BOTH = {name: name for name in TYPED} | {"startTime": "start_time_ms", "endTime": "end_time_ms"}
+"""Names in a document, and of the same fields in an event."""
 
 
 def strict(raw):
@@ -151,15 +153,15 @@ def test_any_payload_travels_and_becomes_one_line_of_valid_json(payload):
     assert EVENT_ID.fullmatch(event["event_id"])
     assert event_time_ms(event["event_id"]) == event["start_time_ms"]
 
-    line = document(decoded, event["start_time_ms"])
+    line = stamped(decoded["document"], event["start_time_ms"])
     assert b"\n" not in line
     assert b"\r" not in line
     found = strict(line)
-    kinds = {**TYPED, **ATTRIBUTES, **PARTS, **dict.fromkeys(SEARCH_TEXTS, Kind.TEXT)}
     for name, held in found.items():
         if name != "@timestamp":
-            assert HOLDS[kinds[name]](held), (name, held)
+            assert HOLDS[DOCUMENT[name]](held), (name, held)
     assert isinstance(found.get("extra", {}), dict)
+    assert all(found[name] == event[field] for name, field in BOTH.items() if name in found)
 
 
 @settings(deadline=None)
@@ -167,34 +169,31 @@ def test_any_payload_travels_and_becomes_one_line_of_valid_json(payload):
 def test_nothing_that_was_there_goes_without_a_trace(payload):
     payload = {key: value for key, value in payload.items() if key != "model_map_information"}
     event = to_event(payload, call_id="c", captured_at=NOW, search_text=False)
-    found = strict(document(event, event["start_time_ms"]))
+    found = strict(event["document"])
     extra = found.get("extra", {})
     mistyped = extra.get("mistyped", {})
     for name, value in payload.items():
         if value is None or name in (*SEARCH_TEXTS, "@timestamp", "mistyped", "extra"):
             continue
-        if name in TYPED or name in ATTRIBUTES or name in PARTS:
+        if name in TYPED or name in UNTYPED:
             # Empty words are absence; everything else is in its place or beside it.
-            assert name in found or name in mistyped or value == "" or spelt_empty(value), name
-    unknown = {
-        key for key in payload if key not in TYPED and key not in ATTRIBUTES and key not in PARTS
-    }
+            assert name in found or name in mistyped or value == "", name
+    unknown = {key for key in payload if key not in TYPED and key not in UNTYPED and key != "extra"}
     assert len([name for name in extra if name not in ("mistyped", "extra")]) >= len(
         unknown - {"mistyped"}
     )
 
 
-def spelt_empty(value):
-    """Tell whether a value is the end time's or a count's own sign of absence."""
-    return isinstance(value, (int, float)) and -1 <= value < 0
-
-
 @settings(deadline=None)
 @given(payloads, st.integers(600, 2000))
 def test_a_cut_event_is_an_event(payload, bound):
-    event = fit(to_event(payload, call_id="c", captured_at=NOW), bound)
-    assert sum(len(event[name]) for name in JSON_PARTS) <= max(bound, 5 * 150)
-    strict(document(Decoder().decode(Encoder().encode(event)), event["start_time_ms"]))
+    whole = to_event(payload, call_id="c", captured_at=NOW)
+    event = fit(whole, bound)
+    found = strict(stamped(event["document"], event["start_time_ms"]))
+    typed = {name: value for name, value in strict(whole["document"]).items() if name in TYPED}
+    assert len(event["document"]) <= max(bound, len(dumps(typed)) + 150)
+    assert all(HOLDS[DOCUMENT[name]](held) for name, held in found.items() if name != "@timestamp")
+    assert {**event, "document": whole["document"]} == whole
 
 
 @settings(deadline=None)

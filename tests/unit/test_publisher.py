@@ -245,7 +245,7 @@ def test_what_is_too_large_is_cut_until_it_fits(start, cluster, journal):
     assert publisher.flush(5) == 0
     (value,) = cluster.records
     event = Decoder().decode(value)
-    assert "llmlog_cut" in json.loads(event["messages"])
+    assert "llmlog_cut" in json.loads(event["document"])["messages"]
     stats = publisher._stats.snapshot()
     assert (stats["delivered"], stats["failed"]) == (1, 0)
     assert stats["cut"] >= 1
@@ -261,7 +261,8 @@ def test_the_topics_bound_is_respected(start, cluster):
     offer(publisher, "b", messages="words and words " * 5000)
     assert publisher.flush(5) == 0
     assert cluster.produced == 2, "nothing was refused"
-    assert "llmlog_cut" in json.loads(Decoder().decode(cluster.records[1])["messages"])
+    document = json.loads(Decoder().decode(cluster.records[1])["document"])
+    assert "llmlog_cut" in document["messages"]
 
 
 def test_what_cannot_be_cut_is_lost_and_counted(start, cluster):

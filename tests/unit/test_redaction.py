@@ -17,7 +17,6 @@ from llmlog_producer.stats import Stats
 from llmlog_schemas.codec import Decoder
 from llmlog_schemas.errors import ConfigurationError
 from llmlog_schemas.json_form import dumps
-from llmlog_schemas.records import JSON_PARTS
 from llmlog_schemas.settings import load
 from support.payloads import payload
 
@@ -49,13 +48,12 @@ HARMLESS = [
 
 
 def prepared(given, **environ):
-    """Return the event of a payload as it is written: everything in one text, and its parts."""
+    """Return the event of a payload as it is written: in one text, and its document."""
     settings_ = load(environ={f"LLMLOG_{name.upper()}": value for name, value in environ.items()})
     copy = snapshot(given, without=frozenset())
     item = Preparer(settings_, Stats())(Captured(copy, "", 1_800_000_000.0))
     event = Decoder().decode(item.value)
-    parts = {name: json.loads(event[name]) for name in JSON_PARTS if event[name]}
-    return item.value.decode("utf-8", "replace"), parts
+    return item.value.decode("utf-8", "replace"), json.loads(event["document"])
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -186,9 +184,9 @@ def test_a_secret_as_a_key_is_hidden():
 
 def test_the_tokens_of_logprobs_stay():
     response = {"logprobs": [{"token": "Hello", "logprob": -0.1}], "api_key": "sk-12345678"}
-    _, parts = prepared(payload(1, response=response))
-    assert parts["response"]["logprobs"] == [{"token": "Hello", "logprob": -0.1}]
-    assert parts["response"]["api_key"] == REDACTED
+    _, document = prepared(payload(1, response=response))
+    assert document["response"]["logprobs"] == [{"token": "Hello", "logprob": -0.1}]
+    assert document["response"]["api_key"] == REDACTED
 
 
 def test_the_rest_of_an_event_with_a_secret_stays_as_it_is():
@@ -212,17 +210,17 @@ def test_messages_and_what_repeats_them(seed, mode):
         seed, messages=content, response={"choices": [{"message": {"content": PLANTED}}]},
         error_str=f"refused: {PLANTED}", error_information={"error_message": PLANTED},
     )  # fmt: skip
-    written, parts = prepared(given_, redact_messages=mode, redact_response=mode)
+    written, document = prepared(given_, redact_messages=mode, redact_response=mode)
     assert PLANTED not in written
     if mode == "mask":
-        assert parts["messages"] == [
+        assert document["messages"] == [
             {"role": "user", "content": [{"type": "text", "text": REDACTED}]}
         ]
-        assert parts["attributes"]["error_information"] == {"error_message": REDACTED}
+        assert document["error_information"] == {"error_message": REDACTED}
     else:
-        assert parts["messages"] == REDACTED
-    assert parts["attributes"]["error_str"] == REDACTED
-    assert parts["extra"]["llmlog_redacted"] == [
+        assert document["messages"] == REDACTED
+    assert document["error_str"] == REDACTED
+    assert document["extra"]["llmlog_redacted"] == [
         "messages", "response", "error_str", "error_information",
     ]  # fmt: skip
     assert given_["messages"] is content, "the gateway's own payload is not changed"
@@ -230,10 +228,10 @@ def test_messages_and_what_repeats_them(seed, mode):
 
 
 def test_errors_can_be_kept_while_messages_are_not():
-    _, parts = prepared(
+    _, document = prepared(
         payload(10, error_str="rate limited"), redact_messages="drop", redact_error_str="keep"
     )
-    assert parts["attributes"]["error_str"] == "rate limited"
+    assert document["error_str"] == "rate limited"
 
 
 @pytest.mark.parametrize(
@@ -250,15 +248,15 @@ def test_errors_can_be_kept_while_messages_are_not():
 )
 def test_named_fields(path, expected):
     metadata = {"a": {"b": "1", "c": "2"}, "l": [{"b": "3"}], "x.y": "4"}
-    _, parts = prepared(payload(1, metadata=metadata), redact_fields=f"{path}, none.at.all")
-    assert parts["metadata"] == expected
+    _, document = prepared(payload(1, metadata=metadata), redact_fields=f"{path}, none.at.all")
+    assert document["metadata"] == expected
 
 
 def test_named_keys_anywhere_in_any_case():
     metadata = {"headers": {"X-Employee": PLANTED}, "deep": [{"x-employee": [PLANTED]}]}
-    written, parts = prepared(payload(1, metadata=metadata), redact_keys="x-employee")
+    written, document = prepared(payload(1, metadata=metadata), redact_keys="x-employee")
     assert PLANTED not in written
-    assert parts["metadata"]["headers"] == {"X-Employee": REDACTED}
+    assert document["metadata"]["headers"] == {"X-Employee": REDACTED}
 
 
 @pytest.fixture
@@ -279,8 +277,8 @@ def test_a_users_function_decides_what_is_kept(function):
         given_["end_user"] = "somebody"
         return given_
 
-    _, parts = prepared(payload(1, end_user="eve"), redact_function=function(without_names))
-    assert parts["attributes"]["end_user"] == "somebody"
+    _, document = prepared(payload(1, end_user="eve"), redact_function=function(without_names))
+    assert document["end_user"] == "somebody"
 
 
 def test_a_users_function_that_raises_costs_the_content_and_not_the_event(function, caplog):
@@ -289,11 +287,11 @@ def test_a_users_function_that_raises_costs_the_content_and_not_the_event(functi
 
     for wrong in (fails, lambda given_: None, lambda given_: "text"):
         given_ = payload(10, error_str=PLANTED, messages=[{"content": PLANTED}], tomorrow=PLANTED)
-        written, parts = prepared(given_, redact_function=function(wrong))
+        written, document = prepared(given_, redact_function=function(wrong))
         assert PLANTED not in written
         assert given_["litellm_call_id"] in written
-        assert "messages" not in parts
-        assert parts["extra"] == {"llmlog_redacted": ["everything: redaction failed"]}
+        assert "messages" not in document
+        assert document["extra"] == {"llmlog_redacted": ["everything: redaction failed"]}
     assert PLANTED not in caplog.text
 
 

@@ -122,7 +122,7 @@ def test_a_plan_says_what_would_become_of_each():
         letter(1, value=encoded(1)),
         letter(2, value=encoded(2)),
         letter(3, value=b"garbage"),
-        letter(4, value=encoded(3, messages=b'{"broken": ')),
+        letter(4, value=encoded(3, document=b'{"messages":{"broken": }')),
         letter(5, value=expired),
         letter(6, value=encoded(6), more=[(f"{PREFIX}replay_count", b"3")]),
     ]

@@ -131,7 +131,8 @@ def test_the_gateways_own_payload_is_not_changed():
     item = Preparer(load(environ={}), stats)(Captured(copy, "", 1.0))
     assert given["messages"][0]["content"][0]["data"] == BLOB
     event = Decoder().decode(item.value)
-    assert json.loads(event["extra"])["llmlog_cut"]["fields"] == ["messages.0.content.0.data"]
+    extra = json.loads(event["document"])["extra"]
+    assert extra["llmlog_cut"]["fields"] == ["messages.0.content.0.data"]
     assert stats.snapshot()["cut"] == 1
 
 
@@ -142,4 +143,4 @@ def test_an_event_never_exceeds_its_bound(limit):
     item = Preparer(load(environ=environ), Stats())(Captured(given, "", 1.0))
     event = Decoder().decode(item.value)
     assert len(item.value) <= limit
-    assert json.loads(event["messages"])["llmlog_cut"]["bytes"] > 2_000_000
+    assert json.loads(event["document"])["messages"]["llmlog_cut"]["bytes"] > 2_000_000

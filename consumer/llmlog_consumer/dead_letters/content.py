@@ -11,7 +11,6 @@ from llmlog_consumer.dead_letters.original import GoneError, whole
 from llmlog_consumer.dead_letters.reasons import blame, redacted
 from llmlog_schemas.codec import DecodeError, Decoder
 from llmlog_schemas.errors import ConfigurationError, Unreachable
-from llmlog_schemas.records import JSON_PARTS
 from llmlog_schemas.registry import Registry
 
 if TYPE_CHECKING:
@@ -75,9 +74,8 @@ class Contents:
                 "decode_error": str(error) if self._show else redacted(str(error)),
                 "value_hex": value[:HEX_BYTES].hex(" ") if value and self._show else None,
             }
-        for part in JSON_PARTS:
-            raw: bytes = event[part]
-            event[part] = _json_or_text(raw) if self._show else _size(raw)
+        raw: bytes = event["document"]
+        event["document"] = _json_or_text(raw) if self._show else _size(raw)
         return {"event": {key: None if value != value else value for key, value in event.items()}}
 
 

@@ -39,7 +39,7 @@ _FIELD: Final = (
     re.compile(r"mapper \[([^\]]+)\]"),
     re.compile(r"[Tt]he flattened field \[([^\]]+)\]"),
     re.compile(r"\bfield \[([^\]]+)\]"),
-    re.compile(r"^TransformError: (event_id|attributes|messages|response|metadata|extra)\b"),
+    re.compile(r"^TransformError: (event_id|document)\b"),
 )
 _VALUE: Final = (
     re.compile(r"[Pp]review of field's value: '(.*?)'?$", re.DOTALL),
