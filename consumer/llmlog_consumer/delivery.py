@@ -13,6 +13,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from itertools import groupby
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
@@ -69,8 +71,10 @@ class Outcome(StrEnum):
     EXPIRED = "expired"
 
 
-Settle = Callable[["Span", Outcome, int], None]
-"""Called once for each record: its span, its outcome, its size in bytes."""
+Settle = Callable[["Span", Outcome, int, int], None]
+"""Called of each record once: a span, an outcome, how many records of it, their bytes."""
+
+_span_of = itemgetter(0)
 
 
 @dataclass(slots=True)
@@ -266,7 +270,7 @@ class Delivery:
                 cause = Cause(stage, Ending.POISON, _named(error), model=model)
                 self._bury(Phase.READ, span, record, size, cause)
             except ExpiredError:
-                self._settle(span, Outcome.EXPIRED, size)
+                self._settle(span, Outcome.EXPIRED, 1, size)
                 self._breaker.gone(_key(span, record), now)
             except (Unreachable, ConfigurationError) as error:
                 return taken, taken - dead, str(error)
@@ -324,6 +328,9 @@ class Delivery:
 
     def _judge(self, answered: Answered) -> None:
         """Settle every item that is settled, then queue the remainder again."""
+        if answered.all_created:
+            self._all_created(answered.batch)
+            return
         if answered.verdict is not None:
             self._whole(answered.batch, answered.verdict, answered)
             return
@@ -354,6 +361,19 @@ class Delivery:
                 self._one_by_one(part, of_verdict)
             else:
                 self._queue_again(part, verdict, _detail(of_verdict[0]), answered)
+
+    def _all_created(self, batch: Batch) -> None:
+        """Settle a whole batch, span by span: the usual end."""
+        for span, of_span in groupby(batch.operations, _span_of):
+            sizes = [operation.size for operation in of_span]
+            self._settle(span, Outcome.INDEXED, len(sizes), sum(sizes))
+        if self._breaker.open:
+            for op in batch.operations:
+                self._breaker.went_in(_key(op.span, op.record), time.monotonic())
+        self._breaker.passed(Phase.INDEX, len(batch.operations))
+        self._failing.good(len(batch.operations))
+        self._good += 1
+        self._learn(pushed_back=False)
 
     def _whole(self, batch: Batch, verdict: Verdict, answered: Answered) -> None:
         """One verdict for a whole request."""
@@ -415,7 +435,7 @@ class Delivery:
 
     def _went_in(self, operation: Operation, disposition: Disposition) -> None:
         outcome = Outcome.INDEXED if disposition is Disposition.INDEXED else Outcome.DUPLICATE
-        self._settle(operation.span, outcome, operation.size)
+        self._settle(operation.span, outcome, 1, operation.size)
         if self._breaker.open:
             self._breaker.went_in(_key(operation.span, operation.record), time.monotonic())
 
@@ -527,7 +547,7 @@ class Delivery:
 
         def settled() -> None:
             add_deaths(self.deaths, {(fingerprint, str(cause.stage)): 1}, MOST_CAUSES)
-            self._settle(span, Outcome.DEAD, size)
+            self._settle(span, Outcome.DEAD, 1, size)
 
         self._letters.write(Letter(record, cause, settled))
         self._say(

@@ -14,7 +14,7 @@ from llmlog_consumer.outcome import BROKEN_ANSWER, Disposition, Verdict, of_item
 from llmlog_schemas.errors import ElasticsearchError, Unreachable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from llmlog_consumer.batch import Batch, Operation
     from llmlog_consumer.elastic import Answer, Elastic
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 _PARAMS: Final = {
     "filter_path": "errors,items.*.status,items.*.error,items.*._id,items.*.failure_store",
 }
+CREATED: Final = 201
 ALREADY_THERE: Final = "resource_already_exists_exception"
 
 
@@ -45,6 +46,7 @@ class Answered:
 
     Attributes:
         batch: as sent.
+        all_created: every operation made its document, and nothing else is to be said.
         items: each operation with its verdict; empty where the request has one for all.
         verdict: of the request as a whole; None where the items speak.
         detail: the answer in one line, for logs.
@@ -55,6 +57,7 @@ class Answered:
     """
 
     batch: Batch
+    all_created: bool = False
     items: list[Judged] = field(default_factory=list)
     verdict: Verdict | None = None
     detail: str = ""
@@ -104,6 +107,8 @@ class Indexer:
                 status=answer.status,
                 retry_after=answer.retry_after,
             )
+        if _all_created(answer.body, batch.operations):
+            return Answered(batch, all_created=True, status=answer.status)
         results = _results(answer.body)
         if results is None or len(results) < len(batch.operations):
             return Answered(batch, verdict=BROKEN_ANSWER, detail="an answer without all its items")
@@ -168,6 +173,17 @@ def _demand(answer: Answer, asked: str) -> Any:
     verdicts = of_item(answer.status, answer.error), of_request(answer.status, answer.error)
     advice = next((f" ({verdict.advice})" for verdict in verdicts if verdict.advice), "")
     raise ElasticsearchError(f"Elasticsearch: {asked}: {answer.describe()}{advice}")
+
+
+def _all_created(body: Any, operations: Sequence[Operation]) -> bool:
+    """Tell in one look whether each operation made its document; whatever else: look closer."""
+    try:
+        results = [item["create"] for item in body["items"]]
+        ids = [result["_id"] for result in results]
+        plainly = all(result["status"] == CREATED and len(result) == 2 for result in results)  # noqa: PLR2004
+    except (KeyError, TypeError):
+        return False
+    return plainly and ids == [operation.document_id for operation in operations]
 
 
 def _results(body: Any) -> list[dict[str, Any]] | None:

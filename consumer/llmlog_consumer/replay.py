@@ -206,7 +206,7 @@ class Indexing:
     def __init__(
         self,
         gate: Gate,
-        delivery: Callable[[Callable[[Span, Outcome, int], None]], Delivery],
+        delivery: Callable[[Callable[[Span, Outcome, int, int], None]], Delivery],
         *,
         stopping: Callable[[], bool],
         rate: float | None = None,
@@ -266,11 +266,11 @@ class Indexing:
             self._delivery.accept(span, records)
         self._taken += len(chunk)
 
-    def _settle(self, span: Span, outcome: Outcome, size: int) -> None:
-        span.unsettled -= 1
-        self._in_flight -= 1
+    def _settle(self, span: Span, outcome: Outcome, records: int, size: int) -> None:
+        span.unsettled -= records
+        self._in_flight -= records
         self._bytes -= size
-        self.counts[outcome] += 1
+        self.counts[outcome] += records
 
     def _may_go_on(self, began: float) -> bool:
         if self._stopping():

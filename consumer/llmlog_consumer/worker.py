@@ -146,12 +146,12 @@ class Worker:
                 self.counts["consumed"] += len(run)
                 yield span, run
 
-    def _settle(self, span: Span, outcome: Outcome, size: int) -> None:
-        if self._tracker.settle(span, 1, size):
-            self.counts[outcome] += 1
-            self._settled_since += 1
+    def _settle(self, span: Span, outcome: Outcome, records: int, size: int) -> None:
+        if self._tracker.settle(span, records, size):
+            self.counts[outcome] += records
+            self._settled_since += records
         else:
-            self.counts["late"] += 1
+            self.counts["late"] += records
 
     def _commit(self) -> None:
         now = time.monotonic()

@@ -104,6 +104,8 @@ class Server:
             if status == 201:
                 self.stored[op.record.offset()] += 1
             answered.items.append(Judged(op, of_item(status, error), status, error))
+        if all(judged.status == 201 for judged in answered.items):
+            return Answered(batch, all_created=True, status=200)
         return answered
 
     def forget(self, index):
@@ -127,12 +129,13 @@ class Rig:
             settle=self._settle,
             accepted=accepted,
         )
-        self.values = values
+        self.values, self.bytes = values, 0
         self.span = Span(0, 1, 0, len(values) - 1, 0, len(values), 0.0)
 
-    def _settle(self, span, outcome, size):
+    def _settle(self, span, outcome, records, size):
         assert span is self.span
-        self.counts[outcome] += 1
+        self.counts[outcome] += records
+        self.bytes += size
 
     def take_all(self, step=0):
         records = [Record(offset, value) for offset, value in enumerate(self.values)]
@@ -155,6 +158,7 @@ class Rig:
         for _ in range(3):
             self.turn()
         assert sum(self.counts.values()) == len(self.values)
+        assert self.bytes == sum(len(value or b"") for value in self.values)
         self.delivery.close()
 
 

@@ -69,6 +69,26 @@ def test_every_item_is_judged():
     assert answered.items[1].error == error
 
 
+def test_where_every_document_was_created_nothing_more_is_said():
+    answered = answer_of({"errors": False, "items": [created("a"), created("b")]})
+    assert (answered.all_created, answered.verdict, answered.items) == (True, None, [])
+
+
+@pytest.mark.parametrize(
+    "second",
+    [
+        {"create": {"_id": "b", "status": 200}},
+        {"index": {"_id": "b", "status": 201}},
+        created("b", failure_store="used"),
+        created("b", error={"type": "odd"}),
+    ],
+)
+def test_whatever_is_not_plainly_created_is_looked_at_item_by_item(second):
+    answered = answer_of({"errors": False, "items": [created("a"), second]})
+    assert not answered.all_created
+    assert len(answered.items) == 2
+
+
 def test_a_good_answer_may_hold_failures():
     """HTTP 200 and `errors: false` say nothing; only items do."""
     item = {

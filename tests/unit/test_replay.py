@@ -146,7 +146,7 @@ class Delivery:
         self.spans.append((span, list(records)))
         if not self.hold:
             for record in records:
-                self.settle(span, Outcome.INDEXED, len(record.value()))
+                self.settle(span, Outcome.INDEXED, 1, len(record.value()))
 
     def step(self, _wait=0.0):
         pass
