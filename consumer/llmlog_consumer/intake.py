@@ -56,10 +56,15 @@ class Intake:
     def _full(self, in_flight: Mapping[int, int], assigned: set[int]) -> set[int]:
         """Return the partitions that have enough; paused ones go on somewhat below the bound.
 
-        One partition that is stuck at its bound holds half of the bound over all: the others go on.
+        One partition that is stuck holds half of the bound over all at most, however large the
+        records are by which it went past its own: the others go on.
         """
         eased = bool(assigned) and self.paused >= assigned
-        if sum(in_flight.values()) > (MAX_IN_FLIGHT * 3 // 4 if eased else MAX_IN_FLIGHT):
+        counted = (
+            min(size, MAX_IN_FLIGHT_PARTITION) if partition in self.paused else size
+            for partition, size in in_flight.items()
+        )
+        if sum(counted) > (MAX_IN_FLIGHT * 3 // 4 if eased else MAX_IN_FLIGHT):
             return assigned
         return {
             partition
