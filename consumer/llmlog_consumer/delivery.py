@@ -6,13 +6,9 @@ Every record ends in exactly one outcome, told by `settle`; until then it is in 
 
 from __future__ import annotations
 
-import queue
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from enum import StrEnum
+from dataclasses import replace
 from itertools import groupby
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
@@ -20,21 +16,25 @@ from typing import TYPE_CHECKING, Any, Final
 import structlog
 
 from llmlog_consumer.batch import Batch, BatchBuilder, Operation
-from llmlog_consumer.breaker import ALERT, Breaker, Phase, Share
-from llmlog_consumer.concurrency import Window
+from llmlog_consumer.breaker import Phase
+from llmlog_consumer.burial import Burial
 from llmlog_consumer.dead_letters.letter import Cause, Ending, Stage, es_cause
 from llmlog_consumer.dead_letters.reasons import redacted
-from llmlog_consumer.dead_letters.writer import Letter, LetterWriter
-from llmlog_consumer.deaths import Kind, add_deaths
+from llmlog_consumer.dead_letters.writer import LetterWriter
 from llmlog_consumer.document import Documents, ExpiredError, TransformError, check
 from llmlog_consumer.indexer import Indexer
-from llmlog_consumer.outcome import Disposition, Verdict
+from llmlog_consumer.outcome import Disposition, Outcome, Settle, Verdict
 from llmlog_consumer.retry import Backoff
+from llmlog_consumer.say import Say
+from llmlog_consumer.sending import Hold, Sending
 from llmlog_schemas.codec import DecodeError, Decoder
 from llmlog_schemas.errors import ConfigurationError, Unreachable
 from llmlog_schemas.registry import Registry
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from llmlog_consumer.deaths import Kind
     from llmlog_consumer.elastic import Elastic
     from llmlog_consumer.indexer import Answered, Judged
     from llmlog_consumer.tracker import Span
@@ -49,49 +49,16 @@ MAX_PUSH_BACKS: Final = 4
 which 9.x does not tell, as it counts a request piece by piece."""
 SMALL: Final = 64 * 1024
 """Bytes of a request that is not halved for being pushed back."""
-MOST_CAUSES: Final = 100
-"""Kinds of deaths that are counted each by itself."""
 MOST_FAILING: Final = 0.01
 FEW_FAILING: Final = 10
 """More documents than both, failing with a 5xx of their own: the server's fault, not theirs."""
 
 _RETRY: Final = Backoff(first=0.25, longest=30.0)
-_PROBE: Final = Backoff(first=1.0, longest=15.0)
-_SAY_AGAIN: Final = 60.0
+_REGISTRY_AGAIN: Final = 1.0
 _TOO_LARGE: Final = 413
 _TOO_MANY: Final = 429
 
-
-class Outcome(StrEnum):
-    """How a record ended."""
-
-    INDEXED = "indexed"
-    DUPLICATE = "duplicate"
-    DEAD = "dead"
-    EXPIRED = "expired"
-
-
-Settle = Callable[["Span", Outcome, int, int], None]
-"""Called of each record once: a span, an outcome, how many records of it, their bytes."""
-
 _span_of = itemgetter(0)
-
-
-@dataclass(slots=True)
-class Hold:
-    """The deployment is wrong: nothing but probes is sent until it is mended.
-
-    Attributes:
-        why: Elasticsearch's answer, and what to do.
-        probes: how often the answer came again.
-        next_probe: monotonic seconds.
-        probe: the batch that was sent to see; only its answer lifts the hold.
-    """
-
-    why: str
-    probes: int = 0
-    next_probe: float = 0.0
-    probe: Batch | None = None
 
 
 class Delivery:
@@ -104,6 +71,10 @@ class Delivery:
         letters: writes dead letters.
         settle: told every outcome.
         accepted: fingerprints that the flood breaker lets through.
+
+    Attributes:
+        counts: `retries` of requests; `unclassified` answers; documents that went to a
+            `failure_store`, where no search finds them.
     """
 
     def __init__(
@@ -118,29 +89,16 @@ class Delivery:
     ) -> None:
         self._decoder = decoder
         self._documents = documents
-        self._indexer = indexer
-        self._letters = letters
         self._settle = settle
-        self._window = Window()
+        self._burial = Burial(letters, settle, accepted)
+        self._sending = Sending(indexer, self._burial.gone)
         self._builder = BatchBuilder()
         self._incoming: deque[tuple[Span, Sequence[Any]]] = deque()
         self._decode_not_before = 0.0
-        self._ready: deque[Batch] = deque()
-        self._held: deque[Batch] = deque()
-        self._sending = 0
-        self._answers: queue.SimpleQueue[Future[Answered]] = queue.SimpleQueue()
-        self._threads = ThreadPoolExecutor(self._window.most, "llmlog-bulk")
-        self._said: dict[str, float] = {}
-        self._breaker: Breaker[tuple[Span, Any]] = Breaker(accepted)
-        self._failing = Share()
+        self._say = Say(log)
         self._good = 0  # requests that were answered item by item
         self._registry_away = ""
-        self.hold: Hold | None = None
-        self.retries = 0
-        self.unclassified = 0
-        self.failure_store = 0
-        self.deaths: Counter[Kind] = Counter()
-        """Letters delivered, by fingerprint and stage."""
+        self.counts: Counter[str] = Counter()
 
     @classmethod
     def wired(
@@ -166,38 +124,41 @@ class Delivery:
         )
 
     @property
-    def unhealthy(self) -> str:
-        """Say what a person has to mend before records settle; empty while all is well."""
-        return (
-            (self.hold.why if self.hold else "")
-            or self.flood
-            or self._letters.refusal
-            or self._registry_away
-        )
+    def hold(self) -> Hold | None:
+        """Why nothing but probes is sent; None while all is well."""
+        return self._sending.hold
 
     @property
     def flood(self) -> str:
         """Say why the breaker is open, and what to do; empty while it is closed."""
-        if not self._breaker.open:
-            return ""
+        return self._burial.flood
+
+    @property
+    def deaths(self) -> Counter[Kind]:
+        """Letters delivered, by fingerprint and stage."""
+        return self._burial.deaths
+
+    @property
+    def unhealthy(self) -> str:
+        """Say what a person has to mend before records settle; empty while all is well."""
+        hold = self._sending.hold
         return (
-            f"nearly everything dies of one cause, {self._breaker.cause}: "
-            "mend it, or let it through with "
-            f"`pipeline consume --accept {self._breaker.cause}`"
+            (hold.why if hold else "")
+            or self._burial.flood
+            or self._burial.refusal
+            or self._registry_away
         )
 
     @property
     def closed(self) -> bool:
         """Tell whether nothing more should be taken in."""
-        return self.hold is not None or self._breaker.open
+        return self._sending.hold is not None or bool(self._burial.flood)
 
     @property
     def stuck(self) -> bool:
         """Tell whether nothing that is here can settle until somebody mends something."""
-        moving = self._sending or self._ready or len(self._builder) or self._letters.pending
-        if self.hold is not None:
-            moving = self._sending or self._letters.pending
-        return self.closed and not moving
+        gathered = self._sending.hold is None and len(self._builder)
+        return self.closed and not (self._sending.waiting or gathered or self._burial.pending)
 
     def accept(self, span: Span, records: Sequence[Any]) -> None:
         """Take records in; their span is registered already."""
@@ -206,24 +167,26 @@ class Delivery:
 
     def step(self, wait: float = 0.0) -> None:
         """Take answers, send what may be sent; waits `wait` seconds at most for an answer."""
-        self._take_answers(wait)
-        self._letters.poll()
+        for answered in self._sending.answers(wait):
+            self._judge(answered)
+            self._sending.answered(answered.batch)
+        self._burial.poll()
         if self._incoming:
             self._decode_incoming()
         self._try_withheld()
         if self._builder.due(time.monotonic()):
-            self._ready.append(self._builder.take())
-        self._send()
+            self._sending.put(self._builder.take())
+        self._sending.send()
 
     def hurry(self) -> None:
         """Send what is gathered without waiting for more."""
         if len(self._builder):
-            self._ready.append(self._builder.take())
-        self._send()
+            self._sending.put(self._builder.take())
+        self._sending.send()
 
     def close(self) -> None:
         """Let the bulk threads go; what they still send is not waited for."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._sending.close()
 
     # Records to operations
 
@@ -234,14 +197,14 @@ class Delivery:
             span, records = self._incoming.popleft()
             if span.released:
                 for record in records:
-                    self._breaker.gone(_key(span, record), time.monotonic())
+                    self._burial.gone(span, record)
                 continue
             taken, passed, away = self._prepare(span, records)
-            self._breaker.passed(Phase.READ, passed)
+            self._burial.spared(Phase.READ, passed)
             if away:
                 self._registry_away = f"Schema Registry: {away}"
                 self._incoming.appendleft((span, records[taken:]))
-                self._decode_not_before = time.monotonic() + _PROBE.first
+                self._decode_not_before = time.monotonic() + _REGISTRY_AGAIN
                 self._say("registry", "waiting for the Schema Registry", why=away)
                 return
         self._registry_away = ""
@@ -268,63 +231,20 @@ class Delivery:
                 stage = Stage.DECODE if event is None else Stage.TRANSFORM
                 model = event["model"] if event else ""
                 cause = Cause(stage, Ending.POISON, _named(error), model=model)
-                self._bury(Phase.READ, span, record, size, cause)
+                self._burial.bury(Phase.READ, span, record, size, cause)
             except ExpiredError:
                 self._settle(span, Outcome.EXPIRED, 1, size)
-                self._breaker.gone(_key(span, record), now)
+                self._burial.gone(span, record)
             except (Unreachable, ConfigurationError) as error:
                 return taken, taken - dead, str(error)
             else:
                 full = add(span, record, size, index, document_id, document, now)
                 if full is not None:
-                    self._ready.append(full)
+                    self._sending.put(full)
             taken += 1
         return taken, taken - dead, ""
 
-    # Operations to Elasticsearch
-
-    def _send(self) -> None:
-        now = time.monotonic()
-        if self.hold is not None:
-            if self._held and self._sending == 0 and now >= self.hold.next_probe:
-                self.hold.probe = self._held.popleft()
-                self._submit(self.hold.probe)
-            elif not self._held and self._sending == 0:
-                self._mended()  # what was held is no longer ours
-            return
-        waiting = len(self._ready)
-        while waiting and self._sending < self._window.limit:
-            batch = self._ready.popleft()
-            waiting -= 1
-            if batch.not_before > now:
-                self._ready.append(batch)
-            else:
-                self._submit(batch)
-
-    def _submit(self, batch: Batch) -> None:
-        if batch.attempts:
-            for op in batch.operations:
-                if op.span.released:
-                    self._breaker.gone(_key(op.span, op.record), time.monotonic())
-            batch.operations = [op for op in batch.operations if not op.span.released]
-        if not batch.operations:
-            return
-        batch.attempts += 1
-        self._sending += 1
-        future = self._threads.submit(self._indexer.send, batch)
-        future.add_done_callback(self._answers.put)
-
-    def _take_answers(self, wait: float) -> None:
-        try:
-            future = self._answers.get(timeout=wait) if wait > 0 else self._answers.get_nowait()
-            while True:
-                self._sending -= 1
-                answered = future.result()
-                self._judge(answered)
-                self._mended(answered.batch)
-                future = self._answers.get_nowait()
-        except queue.Empty:
-            return
+    # What Elasticsearch answers
 
     def _judge(self, answered: Answered) -> None:
         """Settle every item that is settled, then queue the remainder again."""
@@ -342,19 +262,19 @@ class Delivery:
                 passed += 1
                 self._went_in(judged.operation, disposition)
             elif disposition is Disposition.PERMANENT:
-                self.unclassified += judged.verdict.unclassified
-                self._breaker.passed(Phase.INDEX, passed)
-                self._failing.good(passed + 1)
+                self.counts["unclassified"] += judged.verdict.unclassified
+                self._burial.spared(Phase.INDEX, passed)
+                self._sending.failing.good(passed + 1)
                 passed = 0
                 self._refused(answered.batch, judged)
             else:
-                self.unclassified += judged.verdict.unclassified
+                self.counts["unclassified"] += judged.verdict.unclassified
                 again.setdefault(judged.verdict, []).append(judged)
-        self._breaker.passed(Phase.INDEX, passed)
-        self._failing.good(passed)
+        self._burial.spared(Phase.INDEX, passed)
+        self._sending.failing.good(passed)
         self._good += 1
-        self.failure_store += answered.failure_store
-        self._learn(pushed_back=any(verdict.pushed_back for verdict in again))
+        self.counts["failure_store"] += answered.failure_store
+        self._sending.learn(pushed_back=any(verdict.pushed_back for verdict in again))
         for verdict, of_verdict in again.items():
             part = answered.batch.part([judged.operation for judged in of_verdict])
             if verdict.bounded:
@@ -367,18 +287,18 @@ class Delivery:
         for span, of_span in groupby(batch.operations, _span_of):
             sizes = [operation.size for operation in of_span]
             self._settle(span, Outcome.INDEXED, len(sizes), sum(sizes))
-        if self._breaker.open:
+        if self._burial.flood:
             for op in batch.operations:
-                self._breaker.went_in(_key(op.span, op.record), time.monotonic())
-        self._breaker.passed(Phase.INDEX, len(batch.operations))
-        self._failing.good(len(batch.operations))
+                self._burial.went_in(op.span, op.record)
+        self._burial.spared(Phase.INDEX, len(batch.operations))
+        self._sending.failing.good(len(batch.operations))
         self._good += 1
-        self._learn(pushed_back=False)
+        self._sending.learn(pushed_back=False)
 
     def _whole(self, batch: Batch, verdict: Verdict, answered: Answered) -> None:
         """One verdict for a whole request."""
-        self.unclassified += verdict.unclassified
-        self._learn(pushed_back=verdict.pushed_back)
+        self.counts["unclassified"] += verdict.unclassified
+        self._sending.learn(pushed_back=verdict.pushed_back)
         if batch.good_before < 0:
             batch.good_before = self._good
         if verdict.bounded:
@@ -393,99 +313,60 @@ class Delivery:
     def _queue_again(self, batch: Batch, verdict: Verdict, detail: str, answered: Answered) -> None:
         detail += f" ({verdict.advice})" if verdict.advice else ""
         if verdict.disposition is Disposition.CONFIGURATION:
-            self._hold(batch, detail)
+            self._sending.hold_back(batch, detail)
         elif verdict.disposition is Disposition.BISECT and len(batch.operations) > 1:
-            self._ready.extend(batch.halves())
+            self._sending.put(*batch.halves())
         elif verdict.disposition is Disposition.BISECT:
             self._unsendable(batch, detail, answered)
         else:
-            self.retries += 1
+            self.counts["retries"] += 1
             too_much = verdict.pushed_back and batch.size > SMALL and len(batch.operations) > 1
             # What is to be halved soon begins its waits anew with each halving.
             attempt = (batch.attempts - 1) % MAX_PUSH_BACKS + 1 if too_much else batch.attempts
             delay = _RETRY.delay(attempt, at_least=answered.retry_after)
             batch.not_before = time.monotonic() + delay
-            if self.hold is not None and self.hold.probe is answered.batch:
-                self._hold_on(batch, batch.not_before)
+            if self._sending.keep_probing(answered.batch, batch):
+                pass
             elif too_much and attempt == MAX_PUSH_BACKS:
-                self._ready.extend(batch.halves())
+                self._sending.put(*batch.halves())
             else:
-                self._ready.append(batch)
+                self._sending.put(batch)
             self._say("retry", "waiting for Elasticsearch", why=detail)
 
     def _one_by_one(self, part: Batch, failed: Sequence[Judged]) -> None:
         """Try documents alone that fail in a way that may be their own fault, or the server's."""
         for judged in failed:
             if len(part.operations) > 1 or part.refusals == 0:
-                self._failing.bad(judged.operation.index_name)
-        failing = self._failing
+                self._sending.failing.bad(judged.operation.index_name)
+        failing = self._sending.failing
         if failing.died > FEW_FAILING and failing.died > MOST_FAILING * failing.seen:
             share = f"{failing.died / failing.seen:.0%}"
             why = f"{share} of documents fail in a way that is the server's: {_detail(failed[0])}"
-            self._hold(part, f"{why} (see Elasticsearch's log)")
+            self._sending.hold_back(part, f"{why} (see Elasticsearch's log)")
             return
         for judged in failed:
             alone = part.part([judged.operation])
             alone.refusals += 1
             if alone.refusals < MAX_REFUSALS:
                 alone.not_before = time.monotonic() + _RETRY.delay(alone.refusals)
-                self._ready.append(alone)
+                self._sending.put(alone)
             else:
                 self._refused(alone, judged, Ending.EXHAUSTED)
 
     def _went_in(self, operation: Operation, disposition: Disposition) -> None:
         outcome = Outcome.INDEXED if disposition is Disposition.INDEXED else Outcome.DUPLICATE
         self._settle(operation.span, outcome, 1, operation.size)
-        if self._breaker.open:
-            self._breaker.went_in(_key(operation.span, operation.record), time.monotonic())
+        self._burial.went_in(operation.span, operation.record)
 
-    # Holding
-
-    def _hold(self, batch: Batch, why: str) -> None:
-        if self.hold is None:
-            self.hold = Hold(why)
-            log.error("held: the deployment is wrong, nothing is lost", why=why)
-        if self.hold.probe is not None or not self.hold.probes:
-            self.hold.probes += 1
-        self.hold.why = why
-        self._hold_on(batch, time.monotonic() + _PROBE.delay(self.hold.probes))
-        for index in batch.indices:
-            self._indexer.forget(index)
-
-    def _hold_on(self, batch: Batch, until: float) -> None:
-        assert self.hold is not None  # noqa: S101 - asked of a hold alone
-        self._held.append(batch)
-        self.hold.probe, self.hold.next_probe = None, until
-
-    def _mended(self, answered: Batch | None = None) -> None:
-        """Lift the hold after a good answer to its probe, or when nothing is held any more."""
-        if self.hold is None or (answered is not None and answered is not self.hold.probe):
-            return
-        log.info("resumed", after_probes=self.hold.probes)
-        self.hold = None
-        self._failing = Share()
-        self._ready.extendleft(reversed(self._held))
-        self._held.clear()
+    # Dead letters
 
     def _try_withheld(self) -> None:
         """Put what the breaker gives back on its way again."""
-        was_open = self._breaker.open
-        for span, record in self._breaker.due(time.monotonic()):
-            if span.released:
-                self._breaker.gone(_key(span, record), time.monotonic())
-            else:
-                self._incoming.append((span, [record]))
+        was_open, back = bool(self._burial.flood), list(self._burial.due())
+        self._incoming.extend((span, [record]) for span, record in back)
         if was_open and self._incoming:
             self._decode_incoming()
             self.hurry()
-
-    def _learn(self, *, pushed_back: bool) -> None:
-        if pushed_back:
-            self._window.pushed_back()
-        else:
-            self._window.succeeded()
-
-    # Dead letters
 
     def _refused(self, batch: Batch, judged: Judged, ending: Ending = Ending.PERMANENT) -> None:
         """Bury a document that Elasticsearch refuses; blame our own part where it is at fault."""
@@ -504,7 +385,7 @@ class Delivery:
                 model=model,
                 attempts=batch.attempts,
             )
-        self._bury(Phase.INDEX, operation.span, operation.record, operation.size, cause)
+        self._burial.bury(Phase.INDEX, operation.span, operation.record, operation.size, cause)
 
     def _unsendable(self, batch: Batch, detail: str, answered: Answered) -> None:
         """Bury the one document of a request that no server takes.
@@ -514,7 +395,9 @@ class Delivery:
         (operation,), status = batch.operations, answered.status
         too_large = status in (_TOO_LARGE, _TOO_MANY)
         if not too_large and batch.good_before == self._good:
-            self._hold(batch, f"{detail} (every request is refused: see what answers there)")
+            self._sending.hold_back(
+                batch, f"{detail} (every request is refused: see what answers there)"
+            )
             return
         cause = Cause(
             Stage.OVERSIZE if too_large else Stage.INDEX,
@@ -525,7 +408,7 @@ class Delivery:
             document_id=operation.document_id,
             attempts=batch.attempts,
         )
-        self._bury(Phase.INDEX, operation.span, operation.record, operation.size, cause)
+        self._burial.bury(Phase.INDEX, operation.span, operation.record, operation.size, cause)
 
     def _second_look(self, operation: Operation) -> tuple[str, TransformError | None]:
         event = self._decoder.decode(operation.record.value())
@@ -534,44 +417,6 @@ class Delivery:
         except TransformError as error:
             return event["model"], error
         return event["model"], None
-
-    def _bury(self, phase: Phase, span: Span, record: Any, size: int, cause: Cause) -> None:
-        """Write a dead letter, unless so many die that the deployment must be at fault."""
-        was_open, key, fingerprint = self._breaker.open, _key(span, record), cause.fingerprint
-        withheld = self._breaker.died(phase, fingerprint, key, (span, record), time.monotonic())
-        if self._breaker.open and not was_open:
-            log.error("flood breaker tripped: records are held, none is lost", why=self.flood,
-                      said=redacted(cause.said)[:300])  # fmt: skip
-        if withheld:
-            return
-
-        def settled() -> None:
-            add_deaths(self.deaths, {(fingerprint, str(cause.stage)): 1}, MOST_CAUSES)
-            self._settle(span, Outcome.DEAD, 1, size)
-
-        self._letters.write(Letter(record, cause, settled))
-        self._say(
-            f"letter {fingerprint}",
-            "dead letter",
-            stage=str(cause.stage),
-            fingerprint=fingerprint,
-            why=redacted(cause.said)[:300],
-            see=f"pipeline dlq list --fingerprint {fingerprint}",
-            record=f"{record.topic()}/{record.partition()}/{record.offset()}",
-        )
-        if self._breaker.share > ALERT:
-            self._say("share", "many records die", share=f"{self._breaker.share:.1%}")
-
-    def _say(self, cause: str, event: str, **details: str) -> None:
-        """Log a cause at once, then at most once a minute."""
-        now = time.monotonic()
-        if now - self._said.get(cause, -_SAY_AGAIN) >= _SAY_AGAIN:
-            self._said[cause] = now
-            log.warning(event, **details)
-
-
-def _key(span: Span, record: Any) -> tuple[int, int, int]:
-    return span.generation, span.partition, record.offset()
 
 
 def _detail(judged: Judged) -> str:

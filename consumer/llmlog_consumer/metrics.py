@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from llmlog_consumer.outcome import Outcome
 from llmlog_schemas.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -18,7 +19,13 @@ if TYPE_CHECKING:
     from llmlog_consumer.supervisor import State
 
 PREFIX: Final = "llmlog_consumer_"
-OUTCOMES: Final = ("indexed", "duplicate", "dead", "expired")
+COUNTERS: Final = {
+    "consumed": "Records taken from the topic.",
+    "released": "Records given up unsettled in a rebalance: their next owner settles them.",
+    "retries": "Requests that Elasticsearch was asked again.",
+    "failure_store": "Documents that Elasticsearch put into a failure store: no search finds them.",
+    "unclassified": "Answers of Elasticsearch that no rule of ours speaks of.",
+}
 
 
 def serve(port: int, state: Callable[[], State]) -> None:
@@ -52,13 +59,10 @@ class ConsumerCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """Yield the metrics as they are now."""
         state = self._state()
-        yield CounterMetricFamily(
-            f"{PREFIX}consumed", "Records taken from the topic.", value=state.counts["consumed"]
-        )
         ended = CounterMetricFamily(
             f"{PREFIX}records", "Records by how they ended.", labels=["outcome"]
         )
-        for outcome in OUTCOMES:
+        for outcome in Outcome:
             ended.add_metric([outcome], state.counts[outcome])
         yield ended
         deaths = CounterMetricFamily(
@@ -69,6 +73,8 @@ class ConsumerCollector(Collector):
         for (fingerprint, stage), number in state.deaths.items():
             deaths.add_metric([fingerprint, stage], number)
         yield deaths
+        for name, text in COUNTERS.items():
+            yield CounterMetricFamily(f"{PREFIX}{name}", text, value=state.counts[name])
         for name, text, value in (
             ("in_flight", "Records consumed and not yet settled.", state.in_flight),
             ("workers", "Workers that run.", state.workers),

@@ -7,12 +7,28 @@ the reason is bound to its one type and anchored at the reason's start; `caused_
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
-from enum import Enum
+from enum import Enum, StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from llmlog_consumer.tracker import Span
+
+
+class Outcome(StrEnum):
+    """How a record ended."""
+
+    INDEXED = "indexed"
+    DUPLICATE = "duplicate"
+    DEAD = "dead"
+    EXPIRED = "expired"
+
+
+Settle = Callable[["Span", Outcome, int, int], None]
+"""Called of each record once: a span, an outcome, how many records of it, their bytes."""
 
 
 class Disposition(Enum):

@@ -28,8 +28,9 @@ if TYPE_CHECKING:
 
     from llmlog_consumer.dead_letters.found import Found
     from llmlog_consumer.dead_letters.headers import Raw
-    from llmlog_consumer.delivery import Delivery, Outcome
+    from llmlog_consumer.delivery import Delivery
     from llmlog_consumer.elastic import Elastic
+    from llmlog_consumer.outcome import Outcome, Settle
     from llmlog_schemas.codec import SchemaSource
     from llmlog_schemas.settings import Settings
 
@@ -206,7 +207,7 @@ class Indexing:
     def __init__(
         self,
         gate: Gate,
-        delivery: Callable[[Callable[[Span, Outcome, int, int], None]], Delivery],
+        delivery: Callable[[Settle], Delivery],
         *,
         stopping: Callable[[], bool],
         rate: float | None = None,

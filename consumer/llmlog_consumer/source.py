@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
+from llmlog_consumer.say import Say
 from llmlog_schemas.kafka_clients import QUIET, consumer_config
 
 if TYPE_CHECKING:
@@ -30,7 +31,6 @@ CHUNK: Final = 1000
 """Records asked for at once."""
 
 _METADATA_TIMEOUT: Final = 10.0
-_SAY_AGAIN: Final = 60.0
 _JOIN_SECONDS: Final = 5.0
 _ASSIGN_SECONDS: Final = 120.0
 _ASK_AGAIN: Final = 0.5
@@ -92,7 +92,7 @@ class Source:
         self._failure: BaseException | None = None
         self.joined = False
         """Whether the group has given us an assignment, an empty one included."""
-        self._said: dict[object, float] = {}
+        self._say = Say(log)
         self.out_of_range: set[int] = set()
         """Partitions that stand still: the log has not what they were to read."""
         config = consumer_config(settings)
@@ -230,7 +230,7 @@ class Source:
         elif error.fatal():
             raise KafkaException(error)
         else:
-            self._say(code, error)
+            self._say(code, "Kafka", why=error.str())
         return True
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
@@ -319,17 +319,10 @@ class Source:
     def _on_commit(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
         self._listener.uncommitted([p.partition for p in partitions if error or p.error])
         if error is not None and error.code() not in _HARMLESS:
-            self._say(("commit", error.code()), error)
+            self._say(("commit", error.code()), "Kafka", why=error.str())
 
     def _on_error(self, error: KafkaError) -> None:
-        self._say(error.code(), error)
-
-    def _say(self, cause: object, error: KafkaError) -> None:
-        """Log a cause at once, then at most once a minute."""
-        now = time.monotonic()
-        if now - self._said.get(cause, -_SAY_AGAIN) >= _SAY_AGAIN:
-            self._said[cause] = now
-            log.warning("Kafka", why=error.str())
+        self._say(error.code(), "Kafka", why=error.str())
 
 
 def _patiently(ask: Any) -> Any:

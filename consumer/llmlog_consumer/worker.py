@@ -18,10 +18,11 @@ import orjson
 import structlog
 from confluent_kafka import KafkaException
 
-from llmlog_consumer.delivery import Delivery, Outcome
+from llmlog_consumer.delivery import Delivery
 from llmlog_consumer.elastic import Elastic
 from llmlog_consumer.intake import Intake
 from llmlog_consumer.kafka_admin import KafkaAdmin
+from llmlog_consumer.outcome import Outcome
 from llmlog_consumer.source import Source
 from llmlog_consumer.tracker import Tracker
 from llmlog_schemas.errors import DeadLetterFloodError, PipelineError, Unreachable
@@ -240,6 +241,7 @@ class Worker:
         """Return the counts, what is in flight, and what is wrong."""
         return {
             **self.counts,
+            **self._delivery.counts,
             "in_flight": self._tracker.unsettled,
             "unhealthy": self.unhealthy,
             "deaths": self._delivery.deaths,

@@ -16,6 +16,7 @@ from llmlog_consumer.delivery import Delivery
 from llmlog_consumer.document import Documents
 from llmlog_consumer.indexer import Indexer
 from llmlog_consumer.kafka_admin import KafkaAdmin
+from llmlog_consumer.sending import Sending
 from llmlog_consumer.source import Source
 from llmlog_consumer.worker import Task, Worker
 from llmlog_schemas.codec import Decoder
@@ -25,7 +26,7 @@ STAGES = (
     (Source, "consume", "take records from librdkafka"),
     (Worker, "_register", "register spans"),
     (Delivery, "_decode_incoming", "decode, make documents, batch"),
-    (Delivery, "_send", "hand requests over"),
+    (Sending, "send", "hand requests over"),
     (Indexer, "send", "post requests, read and match answers"),
     (Delivery, "_judge", "settle what was answered"),
     (Worker, "_commit", "commit"),

@@ -8,11 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from llmlog_consumer import burial, say, sending
 from llmlog_consumer import delivery as module
-from llmlog_consumer.delivery import Delivery, Outcome
+from llmlog_consumer.delivery import Delivery
 from llmlog_consumer.document import Documents
 from llmlog_consumer.indexer import Answered, Judged
-from llmlog_consumer.outcome import BROKEN_ANSWER, Disposition, of_item, of_request
+from llmlog_consumer.outcome import BROKEN_ANSWER, Disposition, Outcome, of_item, of_request
 from llmlog_consumer.tracker import Span
 from llmlog_schemas.codec import Decoder
 from support.payloads import encoded
@@ -117,7 +118,8 @@ class Rig:
 
     def __init__(self, monkeypatch, script, values, whole=(), accepted=frozenset()):
         self.clock = Clock()
-        monkeypatch.setattr(module, "time", self.clock)
+        for timed in (module, burial, say, sending):
+            monkeypatch.setattr(timed, "time", self.clock)
         self.outcomes: dict[int, list[Outcome]] = {}
         self.counts = Counter()
         self.letters, self.server = Letters(), Server(script, whole)
@@ -144,7 +146,7 @@ class Rig:
 
     def turn(self, seconds=400.0):
         self.clock.now += seconds
-        self.delivery.step(wait=0.05 if self.delivery._sending else 0.0)
+        self.delivery.step(wait=0.05 if self.delivery._sending.under_way else 0.0)
 
     def until(self, condition, most=3000):
         for _ in range(most):
@@ -218,12 +220,12 @@ def test_only_the_probe_is_sent_while_held(monkeypatch, values):
     rig = Rig(monkeypatch, always(CLOSED), values)
     rig.delivery._builder.max_operations = 10
     rig.take_all()
-    rig.until(lambda: rig.delivery.hold and not rig.delivery._sending)
+    rig.until(lambda: rig.delivery.hold and not rig.delivery._sending.under_way)
     sent = len(rig.server.requests)
     rig.turn(0.0)
     assert len(rig.server.requests) == sent, "not before its time"
     rig.turn(60.0)
-    assert rig.delivery._sending <= 1
+    assert rig.delivery._sending.under_way <= 1
     rig.delivery.close()
 
 
@@ -283,7 +285,7 @@ def test_answers_that_are_always_cut_short_are_a_configuration(monkeypatch, valu
 def test_what_is_released_is_not_sent_again(monkeypatch, values):
     rig = Rig(monkeypatch, always(AWAY), values)
     rig.take_all()
-    rig.until(lambda: rig.delivery.retries)
+    rig.until(lambda: rig.delivery.counts["retries"])
     rig.span.released = True
     sent = len(rig.server.requests)
     for _ in range(10):
@@ -340,13 +342,13 @@ def test_a_probe_that_goes_elsewhere_does_not_wedge_the_breaker(monkeypatch, end
     answers = types.SimpleNamespace(now=MAPPING)
     rig = Rig(monkeypatch, lambda _: [answers.now], values)
     rig.take_all()
-    rig.until(lambda: rig.delivery._breaker.withheld > 50)
+    rig.until(lambda: rig.delivery._burial._breaker.withheld > 50)
     for _ in range(4):
         rig.turn(0.1)
     answers.now = AWAY
     if end == "expired":
         rig.delivery._documents._max_age_ms = 0.0
-    rig.until(lambda: rig.delivery._breaker._probing or end == "expired")
+    rig.until(lambda: rig.delivery._burial._breaker._probing or end == "expired")
     rig.span.released = end == "released"
     rig.turn()
     answers.now = GOOD

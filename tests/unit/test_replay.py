@@ -14,7 +14,7 @@ from llmlog_consumer.dead_letters import original
 from llmlog_consumer.dead_letters.found import found
 from llmlog_consumer.dead_letters.letter import PREFIX, Cause, Ending, Stage, headers_of
 from llmlog_consumer.dead_letters.reader import chunks
-from llmlog_consumer.delivery import Outcome
+from llmlog_consumer.outcome import Outcome
 from llmlog_schemas.errors import DeadLetterFloodError, ElasticsearchError
 from llmlog_schemas.settings import load
 from support.messages import Message
