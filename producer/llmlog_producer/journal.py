@@ -178,7 +178,8 @@ class Journal:
         with self._lock:
             found: list[Segment] = []
             elsewhere = self._bytes_of("", ".damaged")
-            for owner in {name.split(".", 1)[0] for name in self._listed()} - self._locks.keys():
+            others = {name.split(".", 1)[0] for name in self._listed()} - self._locks.keys()
+            for owner in sorted(others):
                 if self._gains(owner):
                     found += self._read(owner)
                     self._let_go_if_empty(owner)
