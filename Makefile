@@ -46,7 +46,8 @@ faults-gateway: install .venvs/litellm-$(lastword $(LITELLM_VERSIONS))/.installe
 soak: install
 	$(BIN)/python -m pytest tests/faults -m soak -s
 
-# Figures and goals, measured here, written to bench.json: make bench ONLY=consumer|producer|dlq|index
+# Figures and goals, measured here, written to bench.json:
+# make bench ONLY=consumer|memory|producer|dlq|index, BENCH_ROUNDS=1, BENCH_MEMORY_RECORDS=10000000
 bench: install .venvs/litellm-$(lastword $(LITELLM_VERSIONS))/.installed
 	$(BIN)/python tests/benchmarks/run.py $(ONLY)
 

@@ -14,6 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
+
+from benchmarks.watch import Watch, watching
 from llmlog_local.elasticsearch import ElasticsearchServer
 from llmlog_local.kafka import KafkaServer
 from llmlog_local.ports import free_ports
@@ -24,20 +27,23 @@ PIPELINE = str(Path(sys.executable).with_name("pipeline"))
 
 @dataclass
 class Usage:
-    """Of a command and its children: seconds of CPU and of the clock, megabytes, its stdout."""
+    """What a command took.
+
+    Attributes:
+        cpu_s: seconds of CPU, with its children.
+        wall_s: seconds of the clock.
+        watch: of its processes.
+        stdout: what it printed.
+    """
 
     cpu_s: float
     wall_s: float
-    rss_mb: float
+    watch: Watch
     stdout: str
 
 
 def aside(work: Callable[..., None], *arguments: Any) -> None:
-    """Do something large in a process of its own.
-
-    What a process starts is charged with its parent's memory: Linux counts the peak from before
-    the `exec`. So this one stays small.
-    """
+    """Do something large in a process of its own, so that this one stays small."""
     process = multiprocessing.get_context("spawn").Process(target=work, args=arguments)
     process.start()
     process.join()
@@ -45,12 +51,15 @@ def aside(work: Callable[..., None], *arguments: Any) -> None:
         raise SystemExit(f"{work.__name__} failed")
 
 
-def run(command: list[str], settings: Mapping[str, str]) -> Usage:
+def run(
+    command: list[str], settings: Mapping[str, str], others: Mapping[str, int] | None = None
+) -> Usage:
     """Run a command to its end.
 
     Args:
         command: program and arguments.
         settings: of ours; the caller's own are left out.
+        others: ids of further processes to watch, by name.
     """
     environment = {k: v for k, v in os.environ.items() if not k.startswith("LLMLOG_")}
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
@@ -58,21 +67,22 @@ def run(command: list[str], settings: Mapping[str, str]) -> Usage:
         process = subprocess.Popen(
             command, env=environment | dict(settings), stdout=out, stderr=err, cwd=HERE.parents[1]
         )
-        _, status, usage = os.wait4(process.pid, 0)
-        wall = time.monotonic() - began
+        with watching(process.pid, others or {}) as watch:
+            _, status, usage = os.wait4(process.pid, 0)
+            wall = time.monotonic() - began
         process.returncode = os.waitstatus_to_exitcode(status)
         out.seek(0)
         err.seek(0)
         if process.returncode:
             raise SystemExit(f"{command}: {process.returncode}\n{err.read().decode()[-3000:]}")
-        return Usage(
-            usage.ru_utime + usage.ru_stime, wall, usage.ru_maxrss / 1000, out.read().decode()
-        )
+        return Usage(usage.ru_utime + usage.ru_stime, wall, watch, out.read().decode())
 
 
-def pipeline(settings: Mapping[str, str], *arguments: str) -> Usage:
+def pipeline(
+    settings: Mapping[str, str], *arguments: str, others: Mapping[str, int] | None = None
+) -> Usage:
     """Run the command `pipeline`."""
-    return run([PIPELINE, *arguments], settings)
+    return run([PIPELINE, *arguments], settings, others)
 
 
 @contextmanager
@@ -91,16 +101,54 @@ def elasticsearch(folder: Path) -> Iterator[ElasticsearchServer]:
         yield server
 
 
+class Stub:
+    """The stub sink, which may go and come back on the same port."""
+
+    def __init__(self) -> None:
+        (self._port,) = free_ports(1)
+        self.url = f"http://127.0.0.1:{self._port}"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        """Of its process."""
+        assert self._process is not None
+        return self._process.pid
+
+    def start(self) -> None:
+        """Start; what came before is forgotten."""
+        self._process = subprocess.Popen([sys.executable, HERE / "stub.py", str(self._port)])
+        deadline = time.monotonic() + 30
+        while not self._answers():
+            assert time.monotonic() < deadline, "the stub does not come up"
+            time.sleep(0.05)
+
+    def kill(self) -> None:
+        """End it at once."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+    def _answers(self) -> bool:
+        try:
+            return httpx.get(self.url).is_success
+        except httpx.TransportError:
+            return False
+
+    def bulks(self) -> list[tuple[int, float, int]]:
+        """Return of each bulk the sender's port, when it came, and its number of documents."""
+        return [tuple(bulk) for bulk in httpx.get(f"{self.url}/_bulks", timeout=30).json()]
+
+
 @contextmanager
-def stub() -> Iterator[str]:
-    """Run the stub sink; yield its URL."""
-    (port,) = free_ports(1)
-    process = subprocess.Popen([sys.executable, HERE / "stub.py", str(port)])
+def stub() -> Iterator[Stub]:
+    """Run the stub sink."""
+    sink = Stub()
     try:
-        yield f"http://127.0.0.1:{port}"
+        sink.start()
+        yield sink
     finally:
-        process.kill()
-        process.wait()
+        sink.kill()
 
 
 @contextmanager

@@ -1,4 +1,6 @@
-"""The ceiling: the documents of a topic, ready-made, posted to `_bulk` over four connections.
+"""The ceiling: the documents of a topic, ready-made, posted to `_bulk`.
+
+    python tests/benchmarks/direct.py BODY_BYTES CONNECTIONS
 
 Reads `LLMLOG_…` as the pipeline does; prints documents and seconds as JSON. Only the posting is
 timed.
@@ -9,6 +11,7 @@ import json
 import os
 import queue
 import secrets
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit
@@ -20,15 +23,12 @@ from llmlog_consumer.kafka_admin import KafkaAdmin
 from llmlog_schemas.codec import Decoder
 from llmlog_schemas.settings import load
 
-CONNECTIONS = 4
-BODY_BYTES = 4_000_000
 
-
-def bodies(settings):
+def bodies(settings, body_bytes):
     """Return the bodies, made as the pipeline makes them, and the number of documents."""
     decoder, documents = Decoder(), Documents(settings.index, settings.max_event_age)
     builder, made, count = BatchBuilder(), [], 0
-    builder.max_bytes, builder.max_operations = BODY_BYTES, 10**9
+    builder.max_bytes, builder.max_operations = body_bytes, 10**9
     ranges = KafkaAdmin(settings).written_since(settings.topic, None)
     for chunk in topic_reader.read(settings, settings.topic, ranges):
         for record in chunk:
@@ -47,13 +47,13 @@ def bodies(settings):
 
 def post(address, waiting):
     """Post until nothing waits."""
-    connection = http.client.HTTPConnection(address.hostname, address.port, timeout=60)
+    connection = http.client.HTTPConnection(address.hostname, address.port, timeout=300)
     while True:
         try:
             body = waiting.get_nowait()
         except queue.Empty:
             return
-        connection.request("POST", "/_bulk?filter_path=errors", body,
+        connection.request("POST", "/_bulk?filter_path=errors,items.*.error", body,
                            {"content-type": "application/x-ndjson"})  # fmt: skip
         answer = connection.getresponse().read()
         if json.loads(answer) != {"errors": False}:
@@ -62,15 +62,16 @@ def post(address, waiting):
 
 def main():
     """Build, then post."""
+    body_bytes, connections = map(int, sys.argv[1:])
     settings = load()
-    made, count = bodies(settings)
+    made, count = bodies(settings, body_bytes)
     waiting = queue.SimpleQueue()
     for body in made:
         waiting.put(body)
     address = urlsplit(settings.elasticsearch_url)
-    with ThreadPoolExecutor(CONNECTIONS) as pool:
+    with ThreadPoolExecutor(connections) as pool:
         began = time.monotonic()
-        posting = [pool.submit(post, address, waiting) for _ in range(CONNECTIONS)]
+        posting = [pool.submit(post, address, waiting) for _ in range(connections)]
         for one in posting:
             one.result()
         seconds = time.monotonic() - began

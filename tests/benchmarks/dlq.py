@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks import arena, load
-from benchmarks.consumer import Bench
+from benchmarks.bench import Bench
 from benchmarks.figures import Figures, rounds
 from llmlog_consumer.dead_letters.letter import Cause, Ending, Stage, headers_of
 from support.messages import Message
@@ -69,7 +69,7 @@ def _stats(bootstrap: str) -> dict[str, float]:
     assert json.loads(usage.stdout)["total"] == LETTERS
     return {
         "dlq_stats_letters_per_s": LETTERS / usage.cpu_s,
-        "dlq_stats_rss_mb": usage.rss_mb,
+        "dlq_stats_rss_mb": usage.watch.peak_mb,
     }
 
 

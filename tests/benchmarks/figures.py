@@ -16,14 +16,19 @@ AT_MOST, AT_LEAST = "at most", "at least"
 GOALS: dict[str, tuple[str, float] | None] = {
     "cpu_us_per_doc_2kb": (AT_MOST, 16),
     "cpu_us_per_doc_500b": (AT_MOST, 10),
+    "docs_per_s_stub_1_worker_1_core": None,
     "docs_per_s_stub_1_worker": None,
     "docs_per_s_stub_2_workers": (AT_LEAST, 85_000),
     "workers_1_to_2": (AT_LEAST, 1.9),
+    "workers_1_to_2_unpinned": None,
     "worker_rss_mb": (AT_MOST, 200),
+    "worker_rss_mb_outage": (AT_MOST, 200),
+    "worker_rss_growth": (AT_MOST, 1.1),
     "dead_letter_cost": (AT_MOST, 0.10),
     "share_of_direct_bulk": (AT_LEAST, 0.65),
     "share_of_direct_bulk_pinned": (AT_LEAST, 0.97),
     "direct_bulk_docs_per_s": None,
+    "direct_bulk_docs_per_s_pinned": None,
     "times_forty_lines": None,
     "hook_us_p50": (AT_MOST, 25),
     "hook_us_p99": (AT_MOST, 200),
@@ -39,6 +44,22 @@ GOALS: dict[str, tuple[str, float] | None] = {
     "dlq_stats_rss_mb": (AT_MOST, 100),
     "dlq_replay_vs_consume": (AT_LEAST, 0.9),
 }
+MEANING = {
+    "cpu_us_per_doc_2kb": "CPU of a worker for a document, 2,000 bytes each",
+    "cpu_us_per_doc_500b": "the same, 500 bytes each",
+    "docs_per_s_stub_1_worker_1_core": "one worker, broker and stub together on one core",
+    "docs_per_s_stub_1_worker": "one worker; broker and stub have the other core",
+    "docs_per_s_stub_2_workers": "two workers, broker and stub together on two cores",
+    "workers_1_to_2": "two workers on two cores over one on one core; broker and stub with them",
+    "workers_1_to_2_unpinned": "two workers over one, all on two cores",
+    "worker_rss_mb": "the most memory that a worker had, consuming for seconds",
+    "worker_rss_mb_outage": "the same, over millions of records and an outage of Elasticsearch",
+    "worker_rss_growth": "memory in the last tenth of that run over the second tenth, medians",
+    "dead_letter_cost": "more CPU for a document where one in a hundred dies, as a share",
+    "share_of_direct_bulk": "throughput over direct _bulk, on the same cores as Elasticsearch",
+    "share_of_direct_bulk_pinned": "the same, Elasticsearch on one core, all else on another",
+    "times_forty_lines": "throughput over forty lines of Python, same topic and Elasticsearch",
+}
 _HOLDS = {AT_MOST: operator.le, AT_LEAST: operator.ge}
 
 
@@ -47,6 +68,7 @@ class Figures:
 
     def __init__(self) -> None:
         self._seen: dict[str, list[float]] = defaultdict(list)
+        self._why: dict[str, str] = {}
 
     def add(self, **measured: float) -> None:
         """Take one round's figures."""
@@ -58,16 +80,28 @@ class Figures:
         """Return one number for each figure."""
         return {name: round(statistics.median(seen), 3) for name, seen in self._seen.items()}
 
+    def explain(self, name: str, why: str) -> None:
+        """Keep what explains a figure; it is printed where the goal is not reached."""
+        self._why[name] = why.rstrip()
+
     def table(self) -> Iterator[str]:
-        """Yield lines: median, spread, goal, and whether it is reached."""
+        """Yield lines: median, spread, goal, whether it is reached; what explains those missed."""
         yield f"{'figure':36}{'median':>11}{'least':>11}{'most':>11}   goal"
+        missed = []
         for name, seen in self._seen.items():
             median, goal = statistics.median(seen), GOALS[name]
             said = ""
             if goal is not None:
-                reached = "" if _HOLDS[goal[0]](median, goal[1]) else "   NOT REACHED"
-                said = f"{goal[0]} {goal[1]:g}{reached}"
+                reached = _HOLDS[goal[0]](median, goal[1])
+                said = f"{goal[0]} {goal[1]:g}{'' if reached else '   NOT REACHED'}"
+                missed += [] if reached else [name]
             yield f"{name:36}{median:11.2f}{min(seen):11.2f}{max(seen):11.2f}   {said}"
+        for name in self._seen:
+            if name in MEANING:
+                yield f"{name:36}{MEANING[name]}"
+        for name in missed:
+            if name in self._why:
+                yield f"\nnot reached: {name}\n{self._why[name]}"
 
     def write(self, path: Path) -> None:
         """Write the medians, beside those of parts that were not measured now."""

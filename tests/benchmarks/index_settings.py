@@ -12,11 +12,12 @@ from typing import Any
 
 import httpx
 
-from benchmarks import arena, load
-from benchmarks.consumer import Bench
+from benchmarks import arena, ceiling, load
+from benchmarks.bench import Bench
 from benchmarks.figures import Figures, rounds
 
 DOCUMENTS = 120_000
+FORM = ceiling.Form(1, 2)
 INSTALLED = "as installed"
 VARIANTS: dict[str, dict[str, Any]] = {
     INSTALLED: {},
@@ -39,11 +40,12 @@ def measure(figures: Figures) -> None:
         arena.aside(load.fill, kafka.bootstrap_servers, topic, 2000, DOCUMENTS)
         with arena.elasticsearch(Path(name) / "elasticsearch") as server:
             bench = Bench(kafka.bootstrap_servers, server.url, real=True)
-            bench.script("direct.py", topic)  # a JVM is slow at first
+            ceiling.post(bench, topic, FORM)  # a JVM is slow at first
             for _ in rounds():
                 for variant in VARIANTS:
                     rate, size[variant] = _run(bench, topic, variant)
                     speed[variant].append(rate)
+                    print(f"    {variant:28}{rate:10,.0f} documents a second", flush=True)
     medians = {variant: statistics.median(seen) for variant, seen in speed.items()}
     print(f"\n{'index':28}{'documents/s':>14}{'ratio':>8}{'bytes each':>12}")
     for variant, rate in medians.items():
@@ -66,7 +68,8 @@ def _run(bench: Bench, topic: str, variant: str) -> tuple[float, float]:
         httpx.delete(f"{bench.url}/{made}").raise_for_status()  # of today, by `setup`
     if variant == "random ids":
         settings["BENCH_IDS"] = "random"
-    usage = arena.run([sys.executable, str(arena.HERE / "direct.py")], settings)
+    command = [sys.executable, str(arena.HERE / "direct.py"), *FORM.arguments]
+    usage = arena.run(command, settings)
     httpx.post(f"{bench.url}/{index}-*/_flush", timeout=60).raise_for_status()
     stored = httpx.get(f"{bench.url}/{index}-*/_stats/store").json()
     bench.done(settings)

@@ -28,20 +28,21 @@ full-text search costs Elasticsearch goes by the number of different words."""
 
 def values(size: int, count: int):
     """Yield encoded events of about `size` bytes, all of them distinct by their id."""
-    encoder, events = Encoder(), []
+    encoder, made = Encoder(), []
     less = dict.fromkeys(_LEFT_OUT) if size < _SMALL else {}
     for seed in range(_DISTINCT):
         bare = encoder.encode(to_event(payload(seed, response=_answer("."), **less)))
         # The answer's text stands there twice: as it came, and for full-text search.
         text = _prose(seed, (size - len(bare) + 2) // 2)
-        events.append(to_event(payload(seed, response=_answer(text), **less)))
+        event = to_event(payload(seed, response=_answer(text), **less))
+        made.append((event["event_id"], encoder.encode(event)))
     letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
     suffixes = itertools.product(letters, repeat=4)
-    for number, event in zip(range(count), itertools.cycle(events), strict=False):
+    for number, (first_id, value) in zip(range(count), itertools.cycle(made), strict=False):
         if number % _DISTINCT == 0:
             suffix = "".join(next(suffixes))
-        event_id = event["event_id"][:16] + suffix
-        yield event_id, encoder.encode({**event, "event_id": event_id})
+        event_id = first_id[:16] + suffix
+        yield event_id, value.replace(first_id.encode(), event_id.encode())
 
 
 def _answer(text: str):

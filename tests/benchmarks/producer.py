@@ -39,7 +39,7 @@ def measure(figures: Figures) -> None:
             "LLMLOG_TOPIC": "gateway",
             "LLMLOG_JOURNAL_DIR": str(folder / "spool"),
         }
-        url = stack.enter_context(arena.stub())
+        url = stack.enter_context(arena.stub()).url
         print("in the gateway's process", flush=True)
         for _ in rounds():
             _inside(figures, settings, url)

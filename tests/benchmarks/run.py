@@ -1,15 +1,17 @@
-"""Runs the benchmarks: `make bench`, or `make bench ONLY=consumer|producer|dlq|index`."""
+"""Runs the benchmarks: `make bench`, or `make bench ONLY=consumer|memory|producer|dlq|index`."""
 
 import sys
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from benchmarks import consumer, dlq, index_settings, producer
+from benchmarks import consumer, dlq, index_settings, memory, producer
 from benchmarks.figures import Figures
 
 PARTS = {
     "consumer": consumer.measure,
+    "memory": memory.measure,
     "producer": producer.measure,
     "dlq": dlq.measure,
     "index": index_settings.measure,
@@ -21,8 +23,9 @@ def main(only):
     unknown = set(only) - set(PARTS)
     if unknown:
         raise SystemExit(f"no such part: {', '.join(unknown)}; there are {', '.join(PARTS)}")
+    parts = PARTS | {"memory": partial(memory.measure, alone=bool(only))}
     figures = Figures()
-    for name, measure in PARTS.items():
+    for name, measure in parts.items():
         if not only or name in only:
             print(f"\n== {name}", flush=True)
             measure(figures)

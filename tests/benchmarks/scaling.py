@@ -1,0 +1,86 @@
+"""What a second worker brings, against the stub: a steady rate, and who takes the cores meanwhile.
+
+Workers come and end one after the other, so only the time counts in which all of them work: from a
+second after each has sent something until the first one has sent its last. The stub has noted what
+came when, and from whom.
+
+Broker and stub share the cores with the workers. So twice the workers are compared on twice the
+machine: one worker, broker and stub kept on one core, beside two workers, broker and stub on both.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from contextlib import ExitStack
+from typing import NamedTuple
+
+from benchmarks import arena
+from benchmarks.bench import Bench
+from benchmarks.figures import Figures, rounds
+
+TOPIC_RECORDS = 1_000_000
+_SETTLING = 1.0
+_SHORTEST = 2.0
+"""Seconds of work of all workers at once, at least: less is no measurement."""
+
+
+class Steady(NamedTuple):
+    """While all workers worked.
+
+    Attributes:
+        rate: documents a second.
+        cpu: shares of a core: of all workers together, and of each of the others, by name.
+    """
+
+    rate: float
+    cpu: Mapping[str, float]
+
+    def __str__(self) -> str:
+        """Say where the cores went, in µs for a document."""
+        spent = {name: share / self.rate * 1e6 for name, share in self.cpu.items()}
+        parts = ", ".join(f"{name} {us:.1f}" for name, us in spent.items())
+        return f"{self.rate:9,.0f} a second; µs of CPU a document: {parts}"
+
+
+def measure(figures: Figures, bench: Bench, sink: arena.Stub, topic: str) -> None:
+    """Measure one worker and two.
+
+    Args:
+        figures: where they go.
+        bench: against the stub.
+        sink: the stub.
+        topic: a long one, of 2 KB records.
+    """
+    for _ in rounds():
+        with ExitStack() as stack:
+            for pid in bench.others.values():
+                stack.enter_context(arena.moved(pid, 0))
+            stack.enter_context(arena.on_core(0))
+            one_core = _steady(bench, sink, topic, 1)
+        one, two = (_steady(bench, sink, topic, workers) for workers in (1, 2))
+        print(f"    1 worker, all on 1 core   {one_core}")
+        print(f"    1 worker, on 2 cores      {one}")
+        print(f"    2 workers, on 2 cores     {two}", flush=True)
+        figures.add(
+            docs_per_s_stub_1_worker_1_core=one_core.rate,
+            docs_per_s_stub_1_worker=one.rate,
+            docs_per_s_stub_2_workers=two.rate,
+            workers_1_to_2=two.rate / one_core.rate,
+            workers_1_to_2_unpinned=two.rate / one.rate,
+        )
+
+
+def _steady(bench: Bench, sink: arena.Stub, topic: str, workers: int) -> Steady:
+    watch = bench.consume(topic, workers).watch
+    began = watch.samples[0].at
+    sent: dict[int, list[tuple[float, int]]] = defaultdict(list)
+    for port, at, documents in sink.bulks():
+        if at > began and port in watch.ports:
+            sent[watch.ports[port]].append((at, documents))
+    assert len(sent) == workers, f"{len(sent)} of {workers} workers have sent anything"
+    begin = max(bulks[0][0] for bulks in sent.values()) + _SETTLING
+    end = min(bulks[-1][0] for bulks in sent.values())
+    assert end - begin > _SHORTEST, f"all workers were at work for {end - begin:.1f} s alone"
+    counted = sum(number for bulks in sent.values() for at, number in bulks if begin < at <= end)
+    return Steady(counted / (end - begin), watch.cpu_between(begin, end))

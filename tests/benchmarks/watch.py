@@ -1,0 +1,131 @@
+"""Watches the processes of a command while it runs: CPU, memory, and who talks to the stub.
+
+Read from `/proc` four times a second. Memory is asked of each process itself (`VmHWM`): what
+`wait4` says of a child counts the peak that its parent had before the `exec`.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import NamedTuple
+
+import psutil
+
+EVERY = 0.25
+_KIB = 1024
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+class Sample(NamedTuple):
+    """One look.
+
+    Attributes:
+        at: monotonic seconds.
+        cpu_s: seconds of CPU so far, by name: `workers` together, and each of the others.
+        rss_mb: of the largest worker now.
+    """
+
+    at: float
+    cpu_s: Mapping[str, float]
+    rss_mb: float
+
+
+class Watch:
+    """What was seen of a command.
+
+    Args:
+        pid: of the command.
+        others: further processes whose CPU counts, by name.
+
+    Attributes:
+        samples: in order.
+        peak_mb: the most that any worker has had at once, or the command where it has no workers.
+        ports: local ports of the workers' connections, and whose each is.
+    """
+
+    def __init__(self, pid: int, others: Mapping[str, int]) -> None:
+        self._pid = pid
+        self._others = others
+        self._peaks: dict[bool, float] = defaultdict(float)
+        self.samples: list[Sample] = []
+        self.ports: dict[int, int] = {}
+
+    @property
+    def peak_mb(self) -> float:
+        """The most that a process had."""
+        return self._peaks.get(True, self._peaks[False])
+
+    def look(self) -> None:
+        """Take one sample."""
+        workers = list(_workers(self._pid))
+        cpu_s = {name: _cpu_s(pid) for name, pid in self._others.items()}
+        cpu_s["workers"] = sum(map(_cpu_s, workers))
+        now = 0.0
+        for pid, is_worker in [(self._pid, False), *((pid, True) for pid in workers)]:
+            resident, peak = _memory_mb(pid)
+            self._peaks[is_worker] = max(self._peaks[is_worker], peak)
+            now = max(now, resident if is_worker or not workers else 0.0)
+        self.samples.append(Sample(time.monotonic(), cpu_s, now))
+        if len(self.samples) % 4 == 0:
+            for pid in workers:
+                with suppress(psutil.Error):
+                    connections = psutil.Process(pid).net_connections("tcp")
+                    self.ports |= {found.laddr.port: pid for found in connections}
+
+    def cpu_between(self, begin: float, end: float) -> dict[str, float]:
+        """Return the shares of a core that each took between two times."""
+        inside = [sample for sample in self.samples if begin <= sample.at <= end]
+        first, last = inside[0], inside[-1]
+        return {
+            name: (last.cpu_s[name] - first.cpu_s[name]) / (last.at - first.at)
+            for name in last.cpu_s
+        }
+
+
+@contextmanager
+def watching(pid: int, others: Mapping[str, int]) -> Iterator[Watch]:
+    """Look again and again, for the length of the block."""
+    watch, over = Watch(pid, others), threading.Event()
+
+    def look() -> None:
+        while not over.wait(EVERY):
+            watch.look()
+
+    thread = threading.Thread(target=look, daemon=True)
+    thread.start()
+    try:
+        yield watch
+    finally:
+        over.set()
+        thread.join()
+
+
+def _workers(pid: int) -> Iterator[int]:
+    children = _read(pid, f"task/{pid}/children").split()
+    return (int(child) for child in children if "worker" in _read(int(child), "cmdline"))
+
+
+def _cpu_s(pid: int) -> float:
+    fields = _read(pid, "stat").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / _TICKS if fields else 0.0
+
+
+def _memory_mb(pid: int) -> tuple[float, float]:
+    """Return what a process has in memory, and the most that it ever had."""
+    lines = (line.split() for line in _read(pid, "status").splitlines())
+    found = {line[0]: int(line[1]) for line in lines if line and line[0] in {"VmRSS:", "VmHWM:"}}
+    return found.get("VmRSS:", 0) * _KIB / 1e6, found.get("VmHWM:", 0) * _KIB / 1e6
+
+
+def _read(pid: int, what: str) -> str:
+    """Return a file of a process; nothing where it is gone."""
+    try:
+        return Path(f"/proc/{pid}/{what}").read_text(encoding="utf-8", errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
