@@ -16,14 +16,15 @@ from benchmarks import arena, ceiling, load
 from benchmarks.bench import Bench
 from benchmarks.figures import Figures, rounds
 
-DOCUMENTS = 120_000
+DOCUMENTS = 80_000
 FORM = ceiling.Form(1, 2)
 INSTALLED = "as installed"
 VARIANTS: dict[str, dict[str, Any]] = {
     INSTALLED: {},
     "refresh_interval 1s": {"refresh_interval": "1s"},
     "refresh_interval 60s": {"refresh_interval": "60s"},
-    "codec best_compression": {"codec": "best_compression"},
+    # `best_compression` itself wants a native library, which an Elasticsearch of jars has not.
+    "codec legacy_best_compression": {"codec": "legacy_best_compression"},
     "translog async": {"translog": {"durability": "async"}},
     "random ids": {},
     "no text fields": {},
@@ -45,12 +46,12 @@ def measure(figures: Figures) -> None:
                 for variant in VARIANTS:
                     rate, size[variant] = _run(bench, topic, variant)
                     speed[variant].append(rate)
-                    print(f"    {variant:28}{rate:10,.0f} documents a second", flush=True)
+                    print(f"    {variant:32}{rate:10,.0f} documents a second", flush=True)
     medians = {variant: statistics.median(seen) for variant, seen in speed.items()}
-    print(f"\n{'index':28}{'documents/s':>14}{'ratio':>8}{'bytes each':>12}")
+    print(f"\n{'index':32}{'documents/s':>14}{'ratio':>8}{'bytes each':>12}")
     for variant, rate in medians.items():
         ratio = rate / medians[INSTALLED]
-        print(f"{variant:28}{rate:14.0f}{ratio:8.2f}{size[variant]:12.0f}")
+        print(f"{variant:32}{rate:14.0f}{ratio:8.2f}{size[variant]:12.0f}")
 
 
 def _run(bench: Bench, topic: str, variant: str) -> tuple[float, float]:
@@ -64,8 +65,11 @@ def _run(bench: Bench, topic: str, variant: str) -> tuple[float, float]:
             if field["type"] == "text":
                 field["index"] = False
     httpx.put(url, json=template).raise_for_status()
-    for made in httpx.get(f"{bench.url}/{index}-*/_settings").json():
-        httpx.delete(f"{bench.url}/{made}").raise_for_status()  # of today, by `setup`
+    for made in httpx.get(f"{bench.url}/{index}-*/_settings").json():  # of today, by `setup`
+        httpx.delete(f"{bench.url}/{made}", timeout=60).raise_for_status()
+        httpx.put(f"{bench.url}/{made}", timeout=60).raise_for_status()
+        health = f"{bench.url}/_cluster/health/{made}?wait_for_status=green&timeout=60s"
+        httpx.get(health, timeout=90).raise_for_status()
     if variant == "random ids":
         settings["BENCH_IDS"] = "random"
     command = [sys.executable, str(arena.HERE / "direct.py"), *FORM.arguments]
