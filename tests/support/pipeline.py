@@ -33,6 +33,7 @@ class Pipeline:
 
     Attributes:
         environment: the settings; change them before a command.
+        program: what `start` starts, in the place of the installed command.
     """
 
     environment: dict[str, str]
@@ -42,6 +43,7 @@ class Pipeline:
     index: str
     group: str
     processes: list[subprocess.Popen[str]] = field(default_factory=list)
+    program: tuple[str, ...] = (PIPELINE,)
 
     def run(
         self, *arguments: str, check: bool = True, timeout: float = 120, **options: object
@@ -59,7 +61,7 @@ class Pipeline:
         """Start `pipeline ARGUMENTS`; its stderr goes to `stderr_of`."""
         with (self.folder / f"{len(self.processes)}.err").open("w") as log:
             process = subprocess.Popen(
-                [PIPELINE, *arguments], env=self.environment, cwd=self.folder, text=True,
+                [*self.program, *arguments], env=self.environment, cwd=self.folder, text=True,
                 stdout=subprocess.PIPE, stderr=log, start_new_session=True,
             )  # fmt: skip
         self.processes.append(process)
