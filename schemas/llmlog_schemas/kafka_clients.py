@@ -19,6 +19,8 @@ _RECORD_OVERHEAD: Final = 64 * 1024
 _FETCH_BYTES: Final = 4 * 1024 * 1024
 """Of one answer to a fetch; the default, 50 MB, is what a worker's memory peaks by."""
 
+_STRATEGY: Final = "partition.assignment.strategy"
+
 CLIENT_ID: Final = "llmlog-pipeline"
 
 QUIET: Final = logging.getLogger("llmlog.librdkafka")
@@ -48,7 +50,7 @@ def consumer_config(settings: Settings) -> dict[str, Any]:
     """Properties of a group member that commits by its own hand."""
     config = {
         "client.id": CLIENT_ID,
-        "partition.assignment.strategy": "cooperative-sticky",
+        _STRATEGY: "cooperative-sticky",
         # A worker that is killed is missed after this long; librdkafka beats from a thread of
         # its own, so a long drain does not cost the membership.
         "session.timeout.ms": 10_000,
@@ -68,9 +70,13 @@ def consumer_config(settings: Settings) -> dict[str, Any]:
     }
     if config.get("group.protocol") == "consumer":
         # The broker decides these there, and librdkafka refuses them.
-        for decided in ("partition.assignment.strategy", "session.timeout.ms",
-                        "heartbeat.interval.ms"):  # fmt: skip
+        for decided in (_STRATEGY, "session.timeout.ms", "heartbeat.interval.ms"):
             config.pop(decided, None)
+    elif config.get("group.instance.id") and "cooperative" in str(config[_STRATEGY]):
+        # A cooperative rebalance hands partitions over in a second round, which the member that
+        # gave them up has to begin. A static one that is killed before that comes back without a
+        # rebalance, and the partitions belong to nobody for good.
+        config[_STRATEGY] = "range"
     return config
 
 

@@ -359,3 +359,29 @@ def test_the_bound_of_a_fetch_fits_what_else_is_set(properties, bytes_):
     config = consumer_config(load(environ=environ))
     assert config["fetch.max.bytes"] == bytes_
     Consumer(config).close()
+
+
+@pytest.mark.parametrize(
+    ("properties", "strategy"),
+    [
+        ({}, "cooperative-sticky"),
+        ({"GROUP_INSTANCE_ID": "host-a"}, "range"),
+        (
+            {
+                "GROUP_INSTANCE_ID": "host-a",
+                "PARTITION_ASSIGNMENT_STRATEGY": "cooperative-sticky",
+            },
+            "range",
+        ),
+        (
+            {"GROUP_INSTANCE_ID": "host-a", "PARTITION_ASSIGNMENT_STRATEGY": "roundrobin"},
+            "roundrobin",
+        ),
+        ({"GROUP_INSTANCE_ID": "host-a", "GROUP_PROTOCOL": "consumer"}, None),
+    ],
+)
+def test_static_members_never_rebalance_cooperatively(properties, strategy):
+    environ = {f"LLMLOG_KAFKA_CONSUMER_{name}": value for name, value in properties.items()}
+    config = consumer_config(load(environ=environ))
+    assert config.get("partition.assignment.strategy") == strategy
+    Consumer(config).close()
