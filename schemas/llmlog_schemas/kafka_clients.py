@@ -31,7 +31,7 @@ QUIET.setLevel(logging.CRITICAL)
 
 def producer_config(settings: Settings) -> dict[str, Any]:
     """Properties of a producer that loses nothing: waits for ever, writes once."""
-    return {
+    config = {
         "client.id": CLIENT_ID,
         "compression.type": "zstd",
         "linger.ms": 5,
@@ -44,6 +44,17 @@ def producer_config(settings: Settings) -> dict[str, Any]:
         "acks": "all",
         "enable.idempotence": True,
     }
+    config["queue.buffering.max.kbytes"] = _queue_kbytes(config)
+    return config
+
+
+def _queue_kbytes(config: Mapping[str, Any]) -> Any:
+    """Have room for the largest record: in a smaller queue it would be waited for without end."""
+    kbytes = config["queue.buffering.max.kbytes"]
+    try:
+        return max(int(kbytes), int(config["message.max.bytes"]) // 1024 + 1)
+    except (TypeError, ValueError):
+        return kbytes  # librdkafka will say what is wrong
 
 
 def consumer_config(settings: Settings) -> dict[str, Any]:

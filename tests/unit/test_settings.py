@@ -6,7 +6,7 @@ import pytest
 from confluent_kafka import Consumer
 
 from llmlog_schemas.errors import ConfigurationError
-from llmlog_schemas.kafka_clients import consumer_config
+from llmlog_schemas.kafka_clients import consumer_config, producer_config
 from llmlog_schemas.settings import REFUSED, Settings, describe, load, parse_bytes
 
 SECRET = "Hunter2-do-not-print"
@@ -385,3 +385,18 @@ def test_static_members_never_rebalance_cooperatively(properties, strategy):
     config = consumer_config(load(environ=environ))
     assert config.get("partition.assignment.strategy") == strategy
     Consumer(config).close()
+
+
+@pytest.mark.parametrize(
+    ("properties", "kbytes"),
+    [
+        ({}, 65_536),
+        ({"QUEUE_BUFFERING_MAX_KBYTES": "1"}, 8_454_144 // 1024 + 1),
+        ({"QUEUE_BUFFERING_MAX_KBYTES": "1", "MESSAGE_MAX_BYTES": "1000"}, 1),
+        ({"QUEUE_BUFFERING_MAX_KBYTES": "100000"}, 100_000),
+        ({"QUEUE_BUFFERING_MAX_KBYTES": "lots"}, "lots"),
+    ],
+)
+def test_the_queue_of_a_producer_has_room_for_a_record(properties, kbytes):
+    environ = {f"LLMLOG_KAFKA_PRODUCER_{name}": value for name, value in properties.items()}
+    assert producer_config(load(environ=environ))["queue.buffering.max.kbytes"] == kbytes
