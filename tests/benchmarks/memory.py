@@ -1,8 +1,9 @@
 """What a worker holds in memory over many records, and through an outage of Elasticsearch.
 
-    BENCH_MEMORY_RECORDS=10000000 make bench ONLY=memory
+    BENCH_MEMORY_RECORDS=10000000 BENCH_OUTAGE_SECONDS=60 make bench ONLY=memory
 
-One worker consumes the topic into the stub; half-way the stub goes away for a minute.
+One worker consumes the topic into the stub; half-way the stub goes away for a minute. Within a
+whole `make bench` it is a million, and 20 seconds.
 """
 
 from __future__ import annotations
@@ -19,25 +20,25 @@ from benchmarks import arena, load
 from benchmarks.bench import Bench
 from benchmarks.figures import Figures
 
-OUTAGE_SECONDS = float(os.environ.get("BENCH_OUTAGE_SECONDS", "60"))
 PARTS = 10
 
 
-def records(*, alone: bool) -> int:
-    """Return how many records to take: fewer within a whole run than for this part alone."""
-    return int(os.environ.get("BENCH_MEMORY_RECORDS", "10000000" if alone else "1500000"))
-
-
 def measure(figures: Figures, *, alone: bool = False) -> None:
-    """Print memory over time; once, whatever the number of rounds."""
-    count = records(alone=alone)
+    """Print memory over time; once, whatever the number of rounds.
+
+    Args:
+        figures: where they go.
+        alone: nothing else is measured in this run: there is time for ten million records.
+    """
+    count = int(os.environ.get("BENCH_MEMORY_RECORDS", "10000000" if alone else "1000000"))
+    seconds = float(os.environ.get("BENCH_OUTAGE_SECONDS", "60" if alone else "20"))
     topic = f"memory-{count}"
     with tempfile.TemporaryDirectory() as name, arena.kafka(Path(name)) as kafka:
         began = time.monotonic()
         arena.aside(load.fill, kafka.bootstrap_servers, topic, 2000, count)
         print(f"{count:,} records of 2 KB, written in {time.monotonic() - began:.0f} s", flush=True)
         with arena.stub() as sink:
-            outage = _Outage(sink, count // 2)
+            outage = _Outage(sink, count // 2, seconds)
             outage.start()
             bench = Bench(kafka.bootstrap_servers, sink.url, real=False)
             usage = bench.consume(topic, 1)
@@ -64,15 +65,21 @@ def _tell(usage: arena.Usage, outage: _Outage, figures: Figures) -> None:
 class _Outage(threading.Thread):
     """Kills the stub once it has had so many documents, and starts it again later.
 
+    Args:
+        sink: the stub.
+        after: documents.
+        seconds: for which it is away.
+
     Attributes:
         began: monotonic seconds.
         ended: likewise.
     """
 
-    def __init__(self, sink: arena.Stub, after: int) -> None:
+    def __init__(self, sink: arena.Stub, after: int, seconds: float) -> None:
         super().__init__(daemon=True)
         self._sink = sink
         self._after = after
+        self._seconds = seconds
         self.began = self.ended = 0.0
 
     def run(self) -> None:
@@ -81,6 +88,6 @@ class _Outage(threading.Thread):
             time.sleep(1.0)
         self._sink.kill()
         self.began = time.monotonic()
-        time.sleep(OUTAGE_SECONDS)
+        time.sleep(self._seconds)
         self._sink.start()
         self.ended = time.monotonic()

@@ -23,7 +23,10 @@ def main(only):
     unknown = set(only) - set(PARTS)
     if unknown:
         raise SystemExit(f"no such part: {', '.join(unknown)}; there are {', '.join(PARTS)}")
-    parts = PARTS | {"memory": partial(memory.measure, alone=bool(only))}
+    parts = PARTS | {
+        "memory": partial(memory.measure, alone=bool(only)),
+        "index": partial(index_settings.measure, alone=bool(only)),
+    }
     figures = Figures()
     for name, measure in parts.items():
         if not only or name in only:

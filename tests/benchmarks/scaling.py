@@ -19,7 +19,7 @@ from benchmarks import arena
 from benchmarks.bench import Bench
 from benchmarks.figures import Figures, rounds
 
-TOPIC_RECORDS = 1_000_000
+TOPIC_RECORDS = 800_000
 _SETTLING = 1.0
 _SHORTEST = 2.0
 """Seconds of work of all workers at once, at least: less is no measurement."""

@@ -126,7 +126,7 @@ def test_letters_one_at_a_time(arena: Arena, pipeline: Pipeline) -> None:
     }
     settings = {f"LLMLOG_KAFKA_PRODUCER_{key}": value for key, value in properties.items()}
     run_under_load(
-        "letters one at a time", killed_and_away, arena, pipeline, records=RECORDS, bad_share=0.3,
+        "letters one at a time", killed_and_away, arena, pipeline, records=RECORDS, bad_share=0.1,
         settings=settings | through_proxy(arena),
     )  # fmt: skip
 
