@@ -173,9 +173,9 @@ def test_bulks_and_records_larger_than_the_server_takes(
 ) -> None:
     with another_elasticsearch(tmp_path, http__max_content_length="1mb") as server:
         pipeline = new_pipeline(server.url)
-        fits, does_not = (b'"' + b"x" * size + b'"' for size in (300_000, 1_500_000))
-        large = [encoded(seed, messages=fits) for seed in range(100)]
-        oversize = [encoded(seed, messages=does_not) for seed in range(100, 110)]
+        fits, does_not = (b'{"messages":"%b"}' % (b"x" * size) for size in (300_000, 1_500_000))
+        large = [encoded(seed, document=fits) for seed in range(100)]
+        oversize = [encoded(seed, document=does_not) for seed in range(100, 110)]
 
         def fault(run: Run) -> None:
             mixed = [value for at in range(10) for value in (*large[at::10], oversize[at])]

@@ -13,7 +13,7 @@ import sys
 from functools import partial
 from typing import Final
 
-from llmlog_consumer import delivery, intake, source, worker
+from llmlog_consumer import delivery, intake, sending, source, worker
 from llmlog_consumer.batch import BatchBuilder
 from llmlog_consumer.cli.app import app
 from llmlog_consumer.concurrency import Window
@@ -39,7 +39,7 @@ def apply(bounds: dict[str, float]) -> None:
     window = partial(Window, of["bulks"], min(2.0, of["bulks"]))
     for module, name, value in (
         (delivery, "BatchBuilder", builder),
-        (delivery, "Window", window),
+        (sending, "Window", window),
         (intake, "MAX_IN_FLIGHT", of["in_flight_bytes"]),
         (intake, "MAX_IN_FLIGHT_PARTITION", of["in_flight_bytes"]),
         (source, "CHUNK", of["chunk"]),
