@@ -30,17 +30,22 @@ class Steady(NamedTuple):
 
     Attributes:
         rate: documents a second.
-        cpu: shares of a core: of all workers together, and of each of the others, by name.
+        cpu: shares of a core: of all workers together, of each of the others, by name, and of the
+            whole machine.
     """
 
     rate: float
     cpu: Mapping[str, float]
 
     def __str__(self) -> str:
-        """Say where the cores went, in µs for a document."""
-        spent = {name: share / self.rate * 1e6 for name, share in self.cpu.items()}
-        parts = ", ".join(f"{name} {us:.1f}" for name, us in spent.items())
-        return f"{self.rate:9,.0f} a second; µs of CPU a document: {parts}"
+        """Say where the cores went, in µs for a document, and what went elsewhere."""
+        ours = {name: share for name, share in self.cpu.items() if name != "machine"}
+        parts = ", ".join(f"{name} {share / self.rate * 1e6:.1f}" for name, share in ours.items())
+        elsewhere = self.cpu["machine"] - sum(ours.values())
+        return (
+            f"{self.rate:9,.0f} a second; µs of CPU a document: {parts}; cores at work for it: "
+            f"{sum(ours.values()):.2f}, for anything else: {elsewhere:.2f}"
+        )
 
 
 def measure(figures: Figures, bench: Bench, sink: arena.Stub, topic: str) -> None:

@@ -27,7 +27,8 @@ class Sample(NamedTuple):
 
     Attributes:
         at: monotonic seconds.
-        cpu_s: seconds of CPU so far, by name: `workers` together, and each of the others.
+        cpu_s: seconds of CPU so far, by name: `workers` together, each of the others, and the whole
+            `machine`.
         rss_mb: of the largest worker now.
     """
 
@@ -66,6 +67,7 @@ class Watch:
         workers = list(_workers(self._pid))
         cpu_s = {name: _cpu_s(pid) for name, pid in self._others.items()}
         cpu_s["workers"] = sum(map(_cpu_s, workers))
+        cpu_s["machine"] = _machine_s()
         now = 0.0
         for pid, is_worker in [(self._pid, False), *((pid, True) for pid in workers)]:
             resident, peak = _memory_mb(pid)
@@ -114,6 +116,13 @@ def _workers(pid: int) -> Iterator[int]:
 def _cpu_s(pid: int) -> float:
     fields = _read(pid, "stat").rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / _TICKS if fields else 0.0
+
+
+def _machine_s() -> float:
+    """Return seconds in which the cores of this machine were not idle."""
+    with Path("/proc/stat").open(encoding="ascii") as stat:
+        user, nice, system, _idle, _waiting, *interrupts = map(int, stat.readline().split()[1:8])
+    return (user + nice + system + sum(interrupts)) / _TICKS
 
 
 def _memory_mb(pid: int) -> tuple[float, float]:
