@@ -19,7 +19,12 @@ _RECORD_OVERHEAD: Final = 64 * 1024
 _FETCH_BYTES: Final = 4 * 1024 * 1024
 """Of one answer to a fetch; the default, 50 MB, is what a worker's memory peaks by."""
 
+_ANSWER_OVERHEAD: Final = 512
+"""What librdkafka wants `receive.message.max.bytes` to be above `fetch.max.bytes`."""
+
 _STRATEGY: Final = "partition.assignment.strategy"
+_RECEIVE: Final = "receive.message.max.bytes"
+_QUEUE: Final = "queue.buffering.max.kbytes"
 
 CLIENT_ID: Final = "llmlog-pipeline"
 
@@ -37,28 +42,23 @@ def producer_config(settings: Settings) -> dict[str, Any]:
         "linger.ms": 5,
         # Checked before compression, so a little above what the topic takes after it.
         "message.max.bytes": MAX_RECORD_BYTES + _RECORD_OVERHEAD,
-        "queue.buffering.max.kbytes": 64 * 1024,
+        _QUEUE: 64 * 1024,
         # 0: an unreachable broker is waited for; memory is bounded by the queue, not by time.
         "message.timeout.ms": 0,
         **settings.producer_properties(),
         "acks": "all",
         "enable.idempotence": True,
     }
-    config["queue.buffering.max.kbytes"] = _queue_kbytes(config)
+    # In a queue without room for a record, that record would be waited for without end.
+    record_bytes = _at_least(0, config["message.max.bytes"])
+    if isinstance(record_bytes, int):
+        config[_QUEUE] = _at_least(record_bytes // 1024 + 1, config[_QUEUE])
     return config
-
-
-def _queue_kbytes(config: Mapping[str, Any]) -> Any:
-    """Have room for the largest record: in a smaller queue it would be waited for without end."""
-    kbytes = config["queue.buffering.max.kbytes"]
-    try:
-        return max(int(kbytes), int(config["message.max.bytes"]) // 1024 + 1)
-    except (TypeError, ValueError):
-        return kbytes  # librdkafka will say what is wrong
 
 
 def consumer_config(settings: Settings) -> dict[str, Any]:
     """Properties of a group member that commits by its own hand."""
+    properties = settings.consumer_properties()
     config = {
         "client.id": CLIENT_ID,
         _STRATEGY: "cooperative-sticky",
@@ -67,18 +67,20 @@ def consumer_config(settings: Settings) -> dict[str, Any]:
         "session.timeout.ms": 10_000,
         "heartbeat.interval.ms": 1_000,
         "fetch.message.max.bytes": 1024 * 1024,
-        "fetch.max.bytes": _fetch_bytes(settings.consumer_properties()),
+        "fetch.max.bytes": _at_least(_FETCH_BYTES, properties.get("message.max.bytes")),
         "queued.max.messages.kbytes": 16 * 1024,
         "fetch.wait.max.ms": 100,
         # A full queue is looked at again so soon; the default of a second leaves workers idle.
         "fetch.queue.backoff.ms": 20,
-        **settings.consumer_properties(),
+        **properties,
         "group.id": settings.group,
         "enable.auto.commit": False,
         "enable.auto.offset.store": False,
         "auto.offset.reset": "error",
         "enable.partition.eof": False,
     }
+    if _RECEIVE in config:
+        config[_RECEIVE] = _receive_bytes(config)
     if config.get("group.protocol") == "consumer":
         # The broker decides these there, and librdkafka refuses them.
         for decided in (_STRATEGY, "session.timeout.ms", "heartbeat.interval.ms"):
@@ -91,14 +93,25 @@ def consumer_config(settings: Settings) -> dict[str, Any]:
     return config
 
 
-def _fetch_bytes(properties: Mapping[str, Any]) -> int:
-    """Bound one answer to a fetch, between two properties as librdkafka wants it."""
+def _at_least(least: int, wanted: Any) -> Any:
+    """Return what is wanted, or the least that works."""
     try:
-        at_least = int(properties.get("message.max.bytes", 0))
-        at_most = int(properties.get("receive.message.max.bytes", 100_000_000)) - 512
+        return max(least, int(wanted or 0))
     except (TypeError, ValueError):
-        return _FETCH_BYTES  # librdkafka will say what is wrong
-    return min(max(_FETCH_BYTES, at_least), at_most)
+        return wanted  # librdkafka will say what is wrong
+
+
+def _receive_bytes(config: Mapping[str, Any]) -> Any:
+    """Have room for the largest answer: a larger one is dropped, and asked for again without end.
+
+    At least one batch is answered, however little was asked for.
+    """
+    largest = MAX_RECORD_BYTES + _RECORD_OVERHEAD
+    try:
+        largest = max(largest, int(config["fetch.max.bytes"]))
+    except (TypeError, ValueError):
+        return config[_RECEIVE]
+    return _at_least(largest + _ANSWER_OVERHEAD, config[_RECEIVE])
 
 
 def admin_config(settings: Settings) -> dict[str, Any]:

@@ -351,7 +351,8 @@ def test_every_described_setting_can_be_set_by_its_name(name):
     [
         ({}, 4_194_304),
         ({"MESSAGE_MAX_BYTES": "10485760"}, 10_485_760),
-        ({"RECEIVE_MESSAGE_MAX_BYTES": "2000000"}, 1_999_488),
+        ({"RECEIVE_MESSAGE_MAX_BYTES": "2000000"}, 4_194_304),
+        ({"RECEIVE_MESSAGE_MAX_BYTES": "9000000", "MESSAGE_MAX_BYTES": "10485760"}, 10_485_760),
     ],
 )
 def test_the_bound_of_a_fetch_fits_what_else_is_set(properties, bytes_):
@@ -400,3 +401,20 @@ def test_static_members_never_rebalance_cooperatively(properties, strategy):
 def test_the_queue_of_a_producer_has_room_for_a_record(properties, kbytes):
     environ = {f"LLMLOG_KAFKA_PRODUCER_{name}": value for name, value in properties.items()}
     assert producer_config(load(environ=environ))["queue.buffering.max.kbytes"] == kbytes
+
+
+@pytest.mark.parametrize(
+    ("properties", "bytes_"),
+    [
+        ({}, None),
+        ({"RECEIVE_MESSAGE_MAX_BYTES": "1000"}, 8_454_656),
+        ({"RECEIVE_MESSAGE_MAX_BYTES": "1512", "MESSAGE_MAX_BYTES": "1000"}, 8_454_656),
+        ({"RECEIVE_MESSAGE_MAX_BYTES": "9000000", "FETCH_MAX_BYTES": "20000000"}, 20_000_512),
+        ({"RECEIVE_MESSAGE_MAX_BYTES": "90000000"}, 90_000_000),
+    ],
+)
+def test_the_largest_record_can_be_received(properties, bytes_):
+    environ = {f"LLMLOG_KAFKA_CONSUMER_{name}": value for name, value in properties.items()}
+    config = consumer_config(load(environ=environ))
+    assert config.get("receive.message.max.bytes") == bytes_
+    Consumer(config).close()
