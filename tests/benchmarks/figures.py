@@ -54,7 +54,7 @@ MEANING = {
     "workers_1_to_2_unpinned": "two workers over one, all on two cores",
     "worker_rss_mb": "the most memory that a worker had, consuming for seconds",
     "worker_rss_mb_outage": "the same, over millions of records and an outage of Elasticsearch",
-    "worker_rss_growth": "memory in the last tenth of that run over the second tenth, medians",
+    "worker_rss_growth": "memory in its last tenth over memory before the outage, medians",
     "dead_letter_cost": "more CPU for a document where one in a hundred dies, as a share",
     "share_of_direct_bulk": "throughput over direct _bulk, on the same cores as Elasticsearch",
     "share_of_direct_bulk_pinned": "the same, Elasticsearch on one core, all else on another",

@@ -58,8 +58,10 @@ def _tell(usage: arena.Usage, outage: _Outage, figures: Figures) -> None:
     for label, part in rows.items():
         print(f"  {label:26} median {statistics.median(part):6.1f} MB, most {max(part):6.1f} MB")
     print(f"  {'the most ever (VmHWM)':26} {usage.watch.peak_mb:13.1f} MB", flush=True)
-    second, last = statistics.median(tenths[1]), statistics.median(tenths[-1])
-    figures.add(worker_rss_mb_outage=usage.watch.peak_mb, worker_rss_growth=last / second)
+    before = [s.rss_mb for s in samples if s.at < outage.began]
+    steady = statistics.median(before[len(before) // 2 :])  # the first half has the start in it
+    growth = statistics.median(tenths[-1]) / steady
+    figures.add(worker_rss_mb_outage=usage.watch.peak_mb, worker_rss_growth=growth)
 
 
 class _Outage(threading.Thread):
