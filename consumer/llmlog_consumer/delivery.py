@@ -23,7 +23,7 @@ from llmlog_consumer.dead_letters.reasons import redacted
 from llmlog_consumer.dead_letters.writer import LetterWriter
 from llmlog_consumer.document import Documents, ExpiredError, TransformError, check
 from llmlog_consumer.indexer import Indexer
-from llmlog_consumer.outcome import Disposition, Outcome, Settle, Verdict
+from llmlog_consumer.outcome import CUT_OFF, Disposition, Outcome, Settle, Verdict
 from llmlog_consumer.retry import Backoff
 from llmlog_consumer.say import Say
 from llmlog_consumer.sending import Hold, Sending
@@ -305,7 +305,8 @@ class Delivery:
             batch.refusals += 1
             if batch.refusals >= MAX_REFUSALS:
                 batch.refusals = 0
-                verdict = replace(verdict, disposition=verdict.then)
+                if verdict is not CUT_OFF or len(batch.operations) > 1:
+                    verdict = replace(verdict, disposition=verdict.then)
         if verdict.disposition is Disposition.BISECT and answered.status == _TOO_LARGE:
             self._builder.max_bytes = max(1, min(self._builder.max_bytes, batch.size // 2))
         self._queue_again(batch, verdict, answered.detail, answered)

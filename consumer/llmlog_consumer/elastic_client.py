@@ -14,7 +14,12 @@ from elastic_transport import TlsError, TransportError
 from elasticsearch import ApiError, Elasticsearch, OrjsonSerializer
 from elasticsearch.serializer import NdjsonSerializer
 
-from llmlog_schemas.errors import ConfigurationError, ElasticsearchError, ElasticsearchUnreachable
+from llmlog_schemas.errors import (
+    ConfigurationError,
+    ElasticsearchCutOff,
+    ElasticsearchError,
+    ElasticsearchUnreachable,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -90,15 +95,21 @@ class ElasticClient:
             _release(error)
             raise ElasticsearchError(f"{self.where}: TLS: {error.message}") from None
         except TransportError as error:
+            kind = ElasticsearchCutOff if _is_cut_off(error) else ElasticsearchUnreachable
             _release(error)
-            raise ElasticsearchUnreachable(
-                f"Elasticsearch at {self.where}: {error.message}"[:300]
-            ) from None
+            raise kind(f"Elasticsearch at {self.where}: {error.message}"[:300]) from None
         return response.meta.status, response.body, 0.0
 
     def close(self) -> None:
         """Close the connections."""
         self._client.close()
+
+
+def _is_cut_off(error: TransportError) -> bool:
+    """Tell whether there was a connection, and the other side closed it before it had answered."""
+    cause = error.__cause__
+    told = (cause, *cause.args) if cause is not None else ()
+    return any(isinstance(one, (ConnectionResetError, BrokenPipeError)) for one in told)
 
 
 def _release(error: BaseException | None) -> None:

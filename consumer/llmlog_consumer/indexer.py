@@ -10,8 +10,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from llmlog_consumer.elastic import NOT_FOUND
-from llmlog_consumer.outcome import BROKEN_ANSWER, Disposition, Verdict, of_item, of_request
-from llmlog_schemas.errors import ElasticsearchError, Unreachable
+from llmlog_consumer.outcome import (
+    BROKEN_ANSWER,
+    CUT_OFF,
+    Disposition,
+    Verdict,
+    of_item,
+    of_request,
+)
+from llmlog_schemas.errors import ElasticsearchCutOff, ElasticsearchError, Unreachable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -91,6 +98,8 @@ class Indexer:
             for index in batch.indices - self._known:
                 self._first_use(index)
             answer = self._elastic.request("POST", "/_bulk", body=batch.body(), params=_PARAMS)
+        except ElasticsearchCutOff as error:
+            return Answered(batch, verdict=CUT_OFF, detail=str(error))
         except Unreachable as error:
             return Answered(batch, verdict=Verdict(Disposition.RETRY), detail=str(error))
         except ElasticsearchError as error:

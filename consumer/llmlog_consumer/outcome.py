@@ -106,6 +106,9 @@ BROKEN_ANSWER: Final = Verdict(
     advice="what answers is no Elasticsearch, or something between cuts its answers",
 )  # fmt: skip
 """Of a 2xx that does not answer every item that was sent."""
+CUT_OFF: Final = Verdict(Disposition.RETRY, bounded=True, then=Disposition.BISECT)
+"""Of a connection that is closed in the middle of a request, as some servers do that find it too
+large. It says nothing of a document: one that is alone is sent again for as long as it takes."""
 _BISECT = Verdict(Disposition.BISECT)
 _PERMANENT = Verdict(Disposition.PERMANENT)
 _UNKNOWN_REFUSAL = Verdict(Disposition.PERMANENT, unclassified=True)

@@ -79,3 +79,7 @@ class ElasticsearchUnreachable(Unreachable):
     """No node answers, or the answer is "not now"."""
 
     exit_code = 4
+
+
+class ElasticsearchCutOff(ElasticsearchUnreachable):
+    """The connection was closed in the middle of a request: it may have been too large."""

@@ -13,7 +13,14 @@ from llmlog_consumer import delivery as module
 from llmlog_consumer.delivery import Delivery
 from llmlog_consumer.document import Documents
 from llmlog_consumer.indexer import Answered, Judged
-from llmlog_consumer.outcome import BROKEN_ANSWER, Disposition, Outcome, of_item, of_request
+from llmlog_consumer.outcome import (
+    BROKEN_ANSWER,
+    CUT_OFF,
+    Disposition,
+    Outcome,
+    of_item,
+    of_request,
+)
 from llmlog_consumer.tracker import Span
 from llmlog_schemas.codec import Decoder
 from support.payloads import encoded
@@ -95,6 +102,8 @@ class Server:
             status, error = answer
             if status == 200:
                 return Answered(batch, verdict=BROKEN_ANSWER, detail="cut short")
+            if status == 0:
+                return Answered(batch, verdict=CUT_OFF, detail="closed")
             return Answered(
                 batch, verdict=of_request(status, error), detail=f"{status}", status=status
             )
@@ -279,6 +288,22 @@ def test_answers_that_are_always_cut_short_are_a_configuration(monkeypatch, valu
     rig.until(lambda: rig.delivery.hold)
     assert "cuts its answers" in rig.delivery.unhealthy
     rig.until_settled()
+    assert not rig.letters.letters
+
+
+def test_what_is_cut_off_again_and_again_is_sent_in_halves(monkeypatch, values):
+    rig = Rig(monkeypatch, always(GOOD), values, whole=[(0, {})] * 6)
+    rig.take_all()
+    rig.until_settled()
+    assert [len(request) for request in rig.server.requests] == [60] * 6 + [30, 30]
+    assert rig.counts == {Outcome.INDEXED: 60}
+
+
+def test_a_document_alone_that_is_cut_off_is_waited_for(monkeypatch, values):
+    rig = Rig(monkeypatch, always(GOOD), values[:1], whole=[(0, {})] * 50)
+    rig.take_all()
+    rig.until_settled()
+    assert rig.counts == {Outcome.INDEXED: 1}
     assert not rig.letters.letters
 
 

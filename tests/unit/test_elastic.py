@@ -1,13 +1,19 @@
 """The connection to Elasticsearch: what it says about itself, and to whom it says no."""
 
 import gc
+import socket
 import sys
+import threading
 from contextlib import suppress
 
 import pytest
 
 from llmlog_consumer.elastic import Elastic
-from llmlog_schemas.errors import ConfigurationError, ElasticsearchUnreachable
+from llmlog_schemas.errors import (
+    ConfigurationError,
+    ElasticsearchCutOff,
+    ElasticsearchUnreachable,
+)
 from llmlog_schemas.settings import load
 
 SECRET = "Hunter2-do-not-print"
@@ -53,6 +59,26 @@ def test_certificates_that_cannot_be_read_are_refused_at_once(tmp_path, content)
     with pytest.raises(ConfigurationError) as caught:
         elastic_at("https://localhost:1", LLMLOG_ELASTICSEARCH_CA_CERTS=str(file))
     assert f"CA_CERTS {file}" in str(caught.value)
+
+
+def test_a_connection_that_is_closed_in_the_middle_is_told_from_none():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def hang_up():
+            connection, _ = listener.accept()
+            connection.recv(1000)
+            connection.close()
+
+        thread = threading.Thread(target=hang_up)
+        thread.start()
+        elastic = elastic_at(f"http://127.0.0.1:{listener.getsockname()[1]}")
+        with pytest.raises(ElasticsearchCutOff):
+            elastic.request("POST", "/_bulk", body=b"x" * 100_000)
+        thread.join()
+    with pytest.raises(ElasticsearchUnreachable) as refused:
+        elastic.request("GET", "/")
+    assert not isinstance(refused.value, ElasticsearchCutOff)
+    elastic.close()
 
 
 def test_a_request_that_is_not_answered_keeps_nothing_of_its_body():
