@@ -8,18 +8,14 @@ from __future__ import annotations
 
 import time
 from collections import Counter, defaultdict
-from dataclasses import dataclass
-from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
 from confluent_kafka import KafkaException, Producer
 
 from llmlog_consumer.dead_letters.letter import PREFIX
-from llmlog_consumer.dead_letters.original import GoneError, whole
-from llmlog_consumer.dead_letters.reader import CHUNK, chunks, existing
-from llmlog_consumer.document import Documents, ExpiredError, TransformError, check
+from llmlog_consumer.dead_letters.plan import Fate
+from llmlog_consumer.dead_letters.reader import CHUNK, chunks
 from llmlog_consumer.tracker import UNKNOWN_EPOCH, Span
-from llmlog_schemas.codec import DecodeError, Decoder
 from llmlog_schemas.errors import DeadLetterFloodError, ElasticsearchError, KafkaError
 from llmlog_schemas.kafka_clients import QUIET, producer_config
 
@@ -28,35 +24,15 @@ if TYPE_CHECKING:
 
     from llmlog_consumer.dead_letters.found import Found
     from llmlog_consumer.dead_letters.headers import Raw
+    from llmlog_consumer.dead_letters.plan import Gate
     from llmlog_consumer.delivery import Delivery
-    from llmlog_consumer.elastic import Elastic
     from llmlog_consumer.outcome import Outcome, Settle
-    from llmlog_schemas.codec import SchemaSource
-    from llmlog_schemas.settings import Settings
 
-MOST_REPLAYS: Final = 3
-"""Replays after which a letter that keeps dying is left alone, unless somebody insists."""
 MOST_BYTES: Final = 24 * 1024 * 1024
 """Bytes of values in flight above which no more letters are taken."""
 
 _DRAIN_SECONDS: Final = 20.0
 _FLUSH_SECONDS: Final = 60.0
-
-
-class Fate(StrEnum):
-    """What becomes of a letter that is not sent, or would become of one that is."""
-
-    SEND = "send"
-    """Would be sent; only Elasticsearch can tell more."""
-    THERE = "there"
-    """Has a document already, which stays as it is."""
-    DIES = "dies"
-    """Cannot be decoded, or no document can be made of it: would be a letter again."""
-    EXPIRED = "expired"
-    LOOPED = "looped"
-    """Died again after `MOST_REPLAYS` replays."""
-    GONE = "gone"
-    """Was truncated, and the source has the original no more."""
 
 
 class Replayed:
@@ -66,14 +42,11 @@ class Replayed:
         letter: with its content.
     """
 
-    __slots__ = ("_headers", "_key", "_source", "_time", "_value")
+    __slots__ = ("_letter", "_source")
 
     def __init__(self, letter: Found) -> None:
+        self._letter = letter
         self._source = letter.source
-        self._key, self._value = letter.key, letter.value
-        self._headers = history(letter)
-        said = letter.headers.get("timestamp", "")
-        self._time = int(said) if said.isdecimal() else letter.timestamp_ms
 
     def topic(self) -> str:
         """Return the source's."""
@@ -89,19 +62,20 @@ class Replayed:
 
     def key(self) -> bytes | None:
         """Return the source's, byte for byte."""
-        return self._key
+        return self._letter.key
 
     def value(self) -> bytes | None:
         """Return the source's, byte for byte."""
-        return self._value
+        return self._letter.value
 
     def headers(self) -> list[Raw]:
         """Return the source's own, and the letter's history."""
-        return self._headers
+        return history(self._letter)
 
     def timestamp(self) -> tuple[int, int]:
         """Return kind and epoch milliseconds of the source."""
-        return 1, self._time
+        said = self._letter.headers.get("timestamp", "")
+        return 1, int(said) if said.isdecimal() else self._letter.timestamp_ms
 
 
 def history(letter: Found) -> list[Raw]:
@@ -110,87 +84,6 @@ def history(letter: Found) -> list[Raw]:
     if first := letter.headers.get("first_failed_at"):
         headers.append((f"{PREFIX}first_failed_at", first.encode()))
     return headers
-
-
-@dataclass(slots=True)
-class Gate:
-    """Which letters may go, and in what form.
-
-    Attributes:
-        settings: where originals are.
-        force: let those through that died again too often.
-    """
-
-    settings: Settings
-    force: bool = False
-
-    def open(self, letter: Found) -> Found | Fate:
-        """Return the letter, whole; or why it stays where it is."""
-        if letter.replays >= MOST_REPLAYS and not self.force:
-            return Fate.LOOPED
-        try:
-            return whole(self.settings, letter)
-        except GoneError:
-            return Fate.GONE
-
-
-class Plan:
-    """Says what a replay would do, and does nothing.
-
-    Args:
-        gate: which letters may go.
-        elastic: asked which documents are there; None where letters go to a topic.
-        registry: for values framed with a schema id.
-    """
-
-    def __init__(self, gate: Gate, elastic: Elastic | None, registry: SchemaSource | None) -> None:
-        self._gate = gate
-        self._elastic = elastic
-        settings = gate.settings
-        self._decoder = Decoder(registry)
-        self._documents = Documents(settings.index, settings.max_event_age)
-
-    def of(self, letters: Iterable[Found]) -> list[dict[str, Any]]:
-        """Return a row for each fingerprint: how many letters, and what would become of them."""
-        rows: dict[str, dict[str, Any]] = {}
-        for chunk in chunks(letters):
-            targets = [self._target(letter) for letter in chunk]
-            there: set[tuple[str, str]] = set()
-            if self._elastic is not None:
-                there = existing(self._elastic, [t for t in targets if isinstance(t, tuple)])
-            for letter, target in zip(chunk, targets, strict=True):
-                row = rows.setdefault(letter.fingerprint, _empty_row(letter))
-                if isinstance(target, tuple):
-                    target = Fate.THERE if target in there else Fate.SEND  # noqa: PLW2901
-                row[target] += 1
-                row["letters"] += 1
-        return sorted(rows.values(), key=lambda row: -row["letters"])
-
-    def _target(self, letter: Found) -> tuple[str, str] | Fate:
-        """Return index and id of the document that would be made; or what becomes of it else."""
-        opened = self._gate.open(letter)
-        if isinstance(opened, Fate):
-            return opened
-        if self._elastic is None:
-            return Fate.SEND
-        try:
-            event = self._decoder.decode(opened.value)
-            index, document_id, _ = self._documents.make(event, time.time() * 1000)
-            check(event["document"])
-        except (DecodeError, TransformError):
-            return Fate.DIES
-        except ExpiredError:
-            return Fate.EXPIRED
-        return index, document_id
-
-
-def _empty_row(letter: Found) -> dict[str, Any]:
-    return {
-        "fingerprint": letter.fingerprint,
-        "stage": letter.headers.get("stage"),
-        "letters": 0,
-        **{str(fate): 0 for fate in Fate},
-    }
 
 
 class Indexing:
@@ -235,9 +128,9 @@ class Indexing:
         try:
             for chunk in chunks(letters, _at_once(self._rate)):
                 self._take(chunk)
+                self._turn(wait=0.0)
                 while not self._may_go_on(began):
                     self._turn()
-                self._turn()
                 if self._stopping():
                     break
             self._drain()

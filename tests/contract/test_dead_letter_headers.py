@@ -193,11 +193,8 @@ def test_the_newest_letter_of_a_name_speaks():
         )
 
     letters, doublets = [letter(1, 10, 41), letter(2, 30, 41), letter(3, 20, 42)], reader.Doublets()
-    for message in letters:
-        doublets.add(message)
+    doublets.add(letters)
     newest = reader.newest_first(
-        reader.found(message)
-        for message in letters
-        if reader.position(message) not in doublets.superseded
+        reader.found(message) for message in letters if doublets.speaks(message)
     )
     assert [found.offset for found in newest] == [2, 3]

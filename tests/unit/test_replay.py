@@ -13,6 +13,7 @@ from llmlog_consumer import replay
 from llmlog_consumer.dead_letters import original
 from llmlog_consumer.dead_letters.found import found
 from llmlog_consumer.dead_letters.letter import PREFIX, Cause, Ending, Stage, headers_of
+from llmlog_consumer.dead_letters.plan import Fate, Gate, Plan
 from llmlog_consumer.dead_letters.reader import chunks
 from llmlog_consumer.outcome import Outcome
 from llmlog_schemas.errors import DeadLetterFloodError, ElasticsearchError
@@ -60,8 +61,8 @@ def test_a_letter_of_no_known_source_keeps_its_own_name():
                                                         (3, True, True)])  # fmt: skip
 def test_the_loop_guard(replays, force, goes):
     some = letter(more=[(f"{PREFIX}replay_count", str(replays).encode())])
-    opened = replay.Gate(SETTINGS, force).open(some)
-    assert opened == (some if goes else replay.Fate.LOOPED)
+    opened = Gate(SETTINGS, force).open(some)
+    assert opened == (some if goes else Fate.LOOPED)
 
 
 class Source:
@@ -88,7 +89,7 @@ def truncated(whole):
 
 def test_the_original_of_a_truncated_letter_is_read_from_its_source(monkeypatch):
     Source(monkeypatch, Message(value_=b"the whole", key_=b"key", headers_=[("own", b"2")]))
-    opened = replay.Gate(SETTINGS).open(truncated(b"the whole"))
+    opened = Gate(SETTINGS).open(truncated(b"the whole"))
     assert (opened.value, opened.key, opened.own) == (b"the whole", b"key", (("own", b"2"),))
     assert not opened.truncated
 
@@ -100,7 +101,7 @@ def test_the_original_of_a_truncated_letter_is_read_from_its_source(monkeypatch)
 )  # fmt: skip
 def test_what_is_not_the_original_is_gone(monkeypatch, record, start):
     Source(monkeypatch, record, start)
-    assert replay.Gate(SETTINGS).open(truncated(b"the whole")) is replay.Fate.GONE
+    assert Gate(SETTINGS).open(truncated(b"the whole")) is Fate.GONE
 
 
 class Elastic:
@@ -126,7 +127,7 @@ def test_a_plan_says_what_would_become_of_each():
         letter(5, value=expired),
         letter(6, value=encoded(6), more=[(f"{PREFIX}replay_count", b"3")]),
     ]
-    plan = replay.Plan(replay.Gate(SETTINGS), Elastic({event(2)["event_id"]}), None)
+    plan = Plan(Gate(SETTINGS), Elastic({event(2)["event_id"]}), None)
     assert plan.of(iter(some)) == [
         {"fingerprint": CAUSE.fingerprint, "stage": "index", "letters": 6, "send": 1, "there": 1,
          "dies": 2, "expired": 1, "looped": 1, "gone": 0}
@@ -160,7 +161,7 @@ class Delivery:
 def indexing(delivery=Delivery, stopping=lambda: False, **options):
     made = []
     runner = replay.Indexing(
-        replay.Gate(SETTINGS),
+        Gate(SETTINGS),
         lambda settle: made.append(delivery(settle)) or made[0],
         stopping=stopping,
         **options,

@@ -32,6 +32,7 @@ from llmlog_consumer.cli.dlq_options import (
     StageOption,
     chosen,
 )
+from llmlog_consumer.dead_letters.plan import Gate, Plan
 from llmlog_consumer.dead_letters.reader import DeadLetters
 from llmlog_consumer.delivery import Delivery
 from llmlog_consumer.elastic import Elastic
@@ -105,7 +106,7 @@ def replay_letters(
         raise ConfigurationError("nobody can be asked here: say --yes, or --dry-run to see first")
     settings = load(config=config)
     logs.configure()
-    gate = replay.Gate(settings, force)
+    gate = Gate(settings, force)
     elastic = None
     if to_topic is None:
         elastic = Elastic(settings)
@@ -119,7 +120,7 @@ def replay_letters(
         letters = islice(there.newest(wanted, content=True), limit)
         rows: list[dict[str, Any]] = []
         if dry_run or not yes:
-            plan = replay.Plan(gate, elastic, Registry.of_settings(settings))
+            plan = Plan(gate, elastic, Registry.of_settings(settings))
             rows = plan.of(letters)
     if rows or dry_run:
         _say_plan(rows, dry_run=dry_run, as_json=as_json)
@@ -161,7 +162,7 @@ class _Stop:
 
 
 def _runner(
-    settings: Settings, gate: replay.Gate, elastic: Elastic | None, to_topic: str | None,
+    settings: Settings, gate: Gate, elastic: Elastic | None, to_topic: str | None,
     *, stopping: Callable[[], bool], rate: float | None, progress: Callable[[int], None],
 ) -> replay.Indexing | replay.ToTopic:  # fmt: skip
     if elastic is None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from llmlog_consumer.dead_letters import headers as of_letters
 from llmlog_consumer.dead_letters.letter import PREFIX
 from llmlog_consumer.dead_letters.message import read_headers
-from llmlog_consumer.dead_letters.names import LARGEST
+from llmlog_consumer.dead_letters.names import LARGEST, LATEST
 from llmlog_consumer.dead_letters.reasons import redacted
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ _TOPIC, _PARTITION, _OFFSET = (f"{PREFIX}{name}" for name in ("topic", "partitio
 _PARTITION_BITS: Final = 15
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Found:
     """A letter as it lies on the topic.
 
@@ -173,4 +173,4 @@ def position(message: Any) -> int:
 
 def second_of(message: Any) -> int:
     """Return the epoch second of a message, within what 32 bits hold."""
-    return int(min(max(0, message.timestamp()[1]) // 1000, 0xFFFFFFFF))
+    return int(min(max(0, message.timestamp()[1]) // 1000, LATEST))

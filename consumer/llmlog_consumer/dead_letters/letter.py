@@ -21,6 +21,19 @@ if TYPE_CHECKING:
 PREFIX: Final = "pipeline.dlq."
 VERSION: Final = 1
 MAX_REASON_BYTES: Final = 1024
+TRUNCATED_KEY_BYTES: Final = 1024
+"""What is kept of a key where cutting the value is not enough; the source's own headers go then."""
+OURS: Final = frozenset(
+    PREFIX + name
+    for name in (
+        "version", "topic", "partition", "offset", "timestamp", "group",
+        "stage", "disposition", "exception", "es.status", "es.type", "es.caused_by", "es.reason",
+        "fingerprint", "index", "document_id", "schema", "model",
+        "attempts", "first_failed_at", "last_failed_at", "replay_count",
+        "truncated.length", "truncated.sha256",
+    )
+)  # fmt: skip
+"""The headers that we write."""
 
 
 class Stage(StrEnum):

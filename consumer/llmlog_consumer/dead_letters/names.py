@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 MOST_LATE: Final = 20_000
 """Offsets that came out of order, before they are merged with the others."""
 
+LATEST: Final = 2**32 - 1
+"""The largest second."""
+
 LARGEST: Final = 2**63 - 1
 """The largest offset, and the largest value."""
 
@@ -64,6 +67,14 @@ class Column:
         if len(self._late) >= MOST_LATE:
             self._merge()
         return None
+
+    def get(self, offset: int) -> tuple[int, int] | None:
+        """Return second and value of the letter that speaks; None for no such name."""
+        if offset <= self.last:
+            at = bisect_left(self.offsets, offset)
+            if self.offsets[at] == offset:
+                return self.seconds[at], self.values[at]
+        return self._late.get(offset)
 
     def __len__(self) -> int:
         """Return the number of names."""

@@ -7,9 +7,8 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from llmlog_consumer import topic_reader
-from llmlog_consumer.dead_letters.found import Found, found, name_of, position, second_of
-from llmlog_consumer.dead_letters.message import read_headers
-from llmlog_consumer.dead_letters.names import Names
+from llmlog_consumer.dead_letters.doublets import Doublets
+from llmlog_consumer.dead_letters.found import Found, found
 from llmlog_consumer.kafka_admin import KafkaAdmin
 from llmlog_schemas.errors import ConfigurationError
 
@@ -49,14 +48,13 @@ class DeadLetters:
         self.progress = progress
         self.topic = settings.dlq_topic
         self._ranges = KafkaAdmin(settings).written_since(self.topic, since_ms)
-        self._superseded: set[int] | None = None
-        self._read = self._foreign = 0
+        self._doublets: Doublets | None = None
 
     @property
     def suspicion(self) -> str:
         """Say that the topic looks like none of dead letters; empty where it looks like one."""
-        self._find_superseded()
-        return suspicion(self.topic, self._read, self._foreign)
+        doublets = self._find_doublets()
+        return suspicion(self.topic, doublets.read, doublets.read * doublets.foreign)
 
     def messages(self, step: str = "reading letters") -> Iterator[list[Any]]:
         """Yield everything, in chunks."""
@@ -74,54 +72,26 @@ class DeadLetters:
             wanted: which ones.
             content: with their keys, values and own headers.
         """
-        superseded = self._find_superseded()
+        speaks = self._find_doublets().speaks
         for chunk in self.messages():
             for message in chunk:
-                if superseded and position(message) in superseded:
+                if not speaks(message):
                     continue
                 letter = found(message, content=content)
                 if wanted.takes(letter):
                     yield letter
 
-    def _find_superseded(self) -> set[int]:
-        """Return the positions of letters that a newer one of their name speaks for.
+    def _find_doublets(self) -> Doublets:
+        """Read everything once before anything is shown.
 
-        Read before anything is shown: whether a letter is the newest is known at the end.
+        Whether a letter is the newest of its name is known at the end.
         """
-        if self._superseded is None:
-            found_doublets = Doublets()
+        if self._doublets is None:
+            doublets = Doublets()
             for chunk in self.messages("looking for doublets"):
-                for message in chunk:
-                    found_doublets.add(message)
-            self._superseded = found_doublets.superseded
-            self._read, self._foreign = found_doublets.read, found_doublets.foreign
-        return self._superseded
-
-
-class Doublets:
-    """Letters in, the positions of those that do not speak for their name out.
-
-    Attributes:
-        superseded: positions of letters that have a newer one of their name.
-        read: letters taken in.
-        foreign: those without the headers of a letter.
-    """
-
-    def __init__(self) -> None:
-        self._names = Names()
-        self.superseded: set[int] = set()
-        self.read = self.foreign = 0
-
-    def add(self, message: Any) -> None:
-        """Take a letter in, in the order in which they lie."""
-        topic, partition, offset = name_of(read_headers(message), message)
-        self.read += 1
-        self.foreign += topic is None
-        former = self._names.column((topic, partition)).put(
-            offset, second_of(message), position(message)
-        )
-        if former is not None:
-            self.superseded.add(former)
+                doublets.add(chunk)
+            self._doublets = doublets
+        return self._doublets
 
 
 def suspicion(topic: str, read: int, foreign: int) -> str:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import structlog
 from confluent_kafka import KafkaError, KafkaException, Producer
 
-from llmlog_consumer.dead_letters.letter import PREFIX, Cause, headers_of
+from llmlog_consumer.dead_letters.letter import PREFIX, TRUNCATED_KEY_BYTES, Cause, headers_of
 from llmlog_consumer.retry import Backoff
 from llmlog_schemas.kafka_clients import QUIET, producer_config
 
@@ -27,8 +27,6 @@ log = structlog.get_logger("llmlog.letters")
 
 TRUNCATED_BYTES: Final = 64 * 1024
 """What is kept of the value of a letter that the topic refuses for its size."""
-TRUNCATED_KEY_BYTES: Final = 1024
-"""What is kept of the key where that is not enough; the source's own headers go then."""
 
 _MOST_CUTS: Final = 2
 _RETRY: Final = Backoff(first=0.5, longest=30.0)
