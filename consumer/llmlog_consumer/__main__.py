@@ -10,8 +10,18 @@ from llmlog_schemas.errors import PipelineError, Unreachable
 _NEEDED = ("elasticsearch", "prometheus_client", "rich", "setproctitle", "structlog", "typer")
 
 
+_INTERRUPTED = 130
+
+
 def main() -> None:
     """Run the command line and exit."""
+    try:
+        _run()
+    except KeyboardInterrupt:  # while the libraries load; later the command line says it
+        sys.exit(_INTERRUPTED)
+
+
+def _run() -> None:
     try:
         from llmlog_consumer.cli.app import app  # noqa: PLC0415
         from llmlog_consumer.collector import tune_collector  # noqa: PLC0415

@@ -74,19 +74,15 @@ def screen(name: str, columns: int) -> str:
     elif name == "stats":
         counted = Stats()
         counted.add(some)
-        result = counted.as_json()
-        line(f"{result['total']} dead letters, {len(result['fingerprints'])} causes\n")
-        table(views.causes(result, columns))
-        for single, plural in (("stage", "stages"), ("index", "indices"), ("model", "models")):
-            line("")
-            table(views.breakdown(result, single, plural))
-        line("")
-        for text in views.histogram(result, columns):
-            line(text)
+        for part in views.counted(counted.as_json(), columns):
+            if isinstance(part, str):
+                line(part)
+            else:
+                table(part)
     else:
         one = found(some[0])
         shown = one.as_json(recovered=False) | Contents(load(environ={}), show=False).of(one)
-        for text in views.page(shown, columns):
+        for text in (*views.page(shown, columns), views.CONTENTS_HIDDEN):
             line(text)
     drawn = out.file.getvalue()  # type: ignore[attr-defined]
     return "\n".join(text.rstrip() for text in drawn.rstrip().splitlines())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -102,6 +103,8 @@ def test_kafka_connects_headers_are_understood():
         [(f"{PREFIX}offset", b"9" * 40), (f"{PREFIX}topic", b"t"), (f"{PREFIX}partition", b"0")],
         [(f"{PREFIX}offset", None), (f"{PREFIX}truncated.length", b"?")],
         [("__connect.errors.offset", b"x")],
+        [(f"{PREFIX}{name}", b"9" * 40) for name in ("replay_count", "attempts", "es.status")],
+        [(f"{PREFIX}es.reason", b"R'" * 200_000)],
         CONNECT,
     ],
 )
@@ -109,8 +112,10 @@ def test_whatever_the_headers_are_a_letter_is_listed_counted_and_shown(headers):
     message = Message(topic_="t.dlq", headers_=headers, timestamp_=(0, -1))
     read = found(message)
     row = read.as_json(recovered=None)
+    assert orjson.loads(orjson.dumps(row)) == row
     view = views.listed([row], 80)
     assert len(view.rows) == len(views.listed([row], None).rows) == 1
+    assert max(len(str(cell)) for cell in views.listed([row], None).rows[0]) < 2000
     counted = Stats()
     counted.add([message, message])
     result = counted.as_json()
@@ -120,6 +125,14 @@ def test_whatever_the_headers_are_a_letter_is_listed_counted_and_shown(headers):
     json.dumps(shown)
     assert views.page(shown, 80)
     assert Filter(fingerprint=read.fingerprint).takes(read)
+
+
+def test_a_letter_that_says_a_reason_but_no_status_is_listed_with_it():
+    row = found(
+        Message(headers_=[(f"{PREFIX}es.type", b"t"), (f"{PREFIX}es.reason", b"r")])
+    ).as_json(recovered=None)
+    assert row["es"] == {"status": None, "type": "t", "reason": "r", "caused_by": None}
+    assert "t: r" in views.listed([row], None).rows[0]
 
 
 # Filters

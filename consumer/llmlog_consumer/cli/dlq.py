@@ -153,7 +153,7 @@ def show(
     for line in views.page(shown, views.width()):
         say(line)
     if not show_content:
-        complain("contents are hidden; --show-content prints them")
+        complain(views.CONTENTS_HIDDEN)
     if not letter.writer:
         complain("nothing that we know wrote this letter: it says neither cause nor source")
 
@@ -246,19 +246,8 @@ def _base64(raw: bytes | None) -> str | None:
 
 
 def _print_stats(result: dict[str, Any]) -> None:
-    columns = views.width()
-    say(f"{result['total']} dead letters, {len(result['fingerprints'])} causes")
-    if not result["total"]:
-        return
-    say("")
-    view = views.causes(result, columns)
-    write_table(view.headings, view.rows, cut=view.cut)
-    for name, plural in (("stage", "stages"), ("index", "indices"), ("model", "models")):
-        say("")
-        view = views.breakdown(result, name, plural)
-        write_table(view.headings, view.rows)
-    say("")
-    for line in views.histogram(result, columns or 80):
-        say(line)
-    worst = result["fingerprints"][0]
-    say(f"\nLook at the largest: pipeline dlq show {worst['example']}")
+    for part in views.counted(result, views.width()):
+        if isinstance(part, str):
+            say(part)
+        else:
+            write_table(part.headings, part.rows, cut=part.cut)

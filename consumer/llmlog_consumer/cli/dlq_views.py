@@ -11,14 +11,16 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from llmlog_consumer.cli.common import printable
 from llmlog_consumer.dead_letters.content import hex_dump
+from llmlog_consumer.dead_letters.letter import cut
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
 WIDE: Final = 120
 """Characters from which on a table has all its columns."""
 MOST_BARS: Final = 24
 MOST_ROWS: Final = 10
+CONTENTS_HIDDEN: Final = "contents are hidden; --show-content prints them"
 
 
 class View(NamedTuple):
@@ -63,13 +65,33 @@ def listed(letters: Iterable[dict[str, Any]], columns: int | None) -> View:
     return View(("coordinates", "failed at", "fingerprint", "cause"), rows, "cause")
 
 
+def counted(stats: dict[str, Any], columns: int | None) -> Iterator[str | View]:
+    """Yield `pipeline dlq stats`, lines and tables; columns is the width, None for everything."""
+    letters, kinds = stats["total"], len(stats["fingerprints"])
+    yield f"{_number(letters, 'dead letter')}, {_number(kinds, 'cause')}"
+    if not stats["total"]:
+        return
+    yield ""
+    yield causes(stats, columns)
+    for name, plural in (("stage", "stages"), ("index", "indices"), ("model", "models")):
+        yield ""
+        yield breakdown(stats, name, plural)
+    yield ""
+    yield from histogram(stats, columns or 80)
+    yield f"\nLook at the largest: pipeline dlq show {stats['fingerprints'][0]['example']}"
+
+
+def _number(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
 def causes(stats: dict[str, Any], columns: int | None) -> View:
     """Return the first table of `pipeline dlq stats`."""
     wide = columns is None or columns >= WIDE
     rows: list[tuple[object, ...]] = []
     for row in stats["fingerprints"]:
         first, last = row["first_seen"] or "-", row["last_seen"] or "-"
-        said = ": ".join(filter(None, (row["type"], row["reason"])))
+        said = cut(": ".join(filter(None, (row["type"], row["reason"])))) or "-"
         if wide:
             rows.append((row["count"], row["fingerprint"], row["stage"], first[:19], last[:19],
                          row["example"], said))  # fmt: skip
@@ -147,4 +169,4 @@ def _short(cause: str) -> str:
 def _cause(letter: dict[str, Any]) -> str:
     es = letter["es"] or {}
     said = ": ".join(filter(None, (es.get("type"), es.get("reason"))))
-    return said or letter["exception"] or "-"
+    return cut(said or letter["exception"] or "-")

@@ -112,7 +112,7 @@ class Found:
                 "reason": said("es.reason"),
                 "caused_by": said("es.caused_by"),
             }
-            if "es.status" in h
+            if any(name in h for name in ("es.status", "es.type", "es.reason"))
             else None,
             "document_id": h.get("document_id"),
             "index": h.get("index"),
@@ -141,11 +141,12 @@ def found(message: Any, *, content: bool = True) -> Found:
 
 
 def number(text: str | None) -> int | None:
-    """Read a number that anybody may have written."""
+    """Read a number that anybody may have written; None for none, or for one beyond 63 bits."""
     try:
-        return int(text or "")
+        said = int(text or "")
     except ValueError:
         return None
+    return said if abs(said) <= LARGEST else None
 
 
 def name_of(headers: list[Raw] | None, message: Any) -> tuple[object, object, int]:
