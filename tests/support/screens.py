@@ -70,7 +70,8 @@ def screen(name: str, columns: int) -> str:
     some = letters()
     if name == "list":
         newest = newest_first(map(found, some), 8)
-        table(views.listed([one.as_json(recovered=False) for one in newest], columns))
+        for view in views.listed([one.as_json(recovered=False) for one in newest], columns):
+            table(view)
     elif name == "stats":
         counted = Stats()
         counted.add(some)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 
 import orjson
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmlog_consumer.cli import dlq_views as views
-from llmlog_consumer.dead_letters import names
+from llmlog_consumer.dead_letters import names, reader
 from llmlog_consumer.dead_letters.content import Contents, hex_dump
 from llmlog_consumer.dead_letters.filters import Filter
 from llmlog_consumer.dead_letters.found import found
@@ -52,6 +53,10 @@ def letter(cause=REFUSED, *, offset=0, source=41, at=HOUR, value=b"v", partition
     )
     return Message(topic_="t.dlq", partition_=1, offset_=offset, headers_=headers,
                    timestamp_=(1, at), value_=value)  # fmt: skip
+
+
+def lines_of(rows, columns):
+    return [line for view in views.listed(rows, columns) for line in view.rows]
 
 
 # Names
@@ -113,9 +118,9 @@ def test_whatever_the_headers_are_a_letter_is_listed_counted_and_shown(headers):
     read = found(message)
     row = read.as_json(recovered=None)
     assert orjson.loads(orjson.dumps(row)) == row
-    view = views.listed([row], 80)
-    assert len(view.rows) == len(views.listed([row], None).rows) == 1
-    assert max(len(str(cell)) for cell in views.listed([row], None).rows[0]) < 2000
+    (line,), (wide,) = lines_of([row], 80), lines_of([row], None)
+    assert len(line) == 4
+    assert max(len(str(cell)) for cell in wide) < 2000
     counted = Stats()
     counted.add([message, message])
     result = counted.as_json()
@@ -132,7 +137,7 @@ def test_a_letter_that_says_a_reason_but_no_status_is_listed_with_it():
         Message(headers_=[(f"{PREFIX}es.type", b"t"), (f"{PREFIX}es.reason", b"r")])
     ).as_json(recovered=None)
     assert row["es"] == {"status": None, "type": "t", "reason": "r", "caused_by": None}
-    assert "t: r" in views.listed([row], None).rows[0]
+    assert "t: r" in lines_of([row], None)[0]
 
 
 # Filters
@@ -170,6 +175,47 @@ def test_every_condition_has_to_hold(wanted, takes):
     counted = Stats(wanted)
     counted.add([message])
     assert counted.as_json()["total"] == takes
+
+
+def test_a_terminal_has_tables_of_a_thousand_and_a_pipe_one_that_is_never_held():
+    row = found(letter()).as_json(recovered=True)
+    assert [len(view.rows) for view in views.listed([row] * 2500, 80)] == [1000, 1000, 500]
+    assert [len(view.rows) for view in views.listed([], 80)] == [0]
+    (view,) = views.listed(itertools.repeat(row), None)
+    assert next(iter(view.rows))[-1] == "yes"
+
+
+class Letters(reader.DeadLetters):
+    """Letters of a topic that is a list, and how many of them are read again at a time."""
+
+    def __init__(self, messages, monkeypatch):
+        self._settings, self.topic, self._doublets = load(environ={}), "t.dlq", None
+        self.progress, self._messages, self.again = None, messages, []
+        monkeypatch.setattr(reader.topic_reader, "read", self._read)
+
+    def messages(self, step="reading letters"):
+        del step
+        yield self._messages
+
+    def _read(self, _settings, _topic, ranges, *, small):
+        assert small
+        some = [m for m in self._messages if m.partition() in ranges
+                and ranges[m.partition()][0] <= m.offset() < ranges[m.partition()][1]]  # fmt: skip
+        self.again.append(len(some))
+        yield some
+
+
+@given(st.lists(st.integers(-2, 9), max_size=30), st.integers(1, 7), st.integers(1, 40))
+def test_all_letters_are_sorted_page_by_page(times, page, limit):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reader, "PAGE", page)
+        some = [letter(offset=n, source=n, at=at) for n, at in enumerate(times)]
+        there = Letters(some, patch)
+        expected = [one.offset for one in newest_first(map(found, some))]
+        assert [one.offset for one in there.newest_first(Filter())] == expected
+        assert len(there.again) == -(-len(times) // page)
+        limited = there.newest_first(Filter(), limit)
+        assert [one.offset for one in limited] == expected[:limit]
 
 
 def test_a_limit_takes_the_newest():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
@@ -108,7 +109,7 @@ def write_table(
         cut: heading of the column that is cut to fit the terminal, while others stay whole.
     """
     if not sys.stdout.isatty():
-        for row in (headings, *rows):
+        for row in chain((headings,), rows):
             say("\t".join(_cell(cell) for cell in row))
         return
     console = Console()

@@ -75,19 +75,17 @@ def list_letters(
     settings = load(config=config)
     with Progress() as progress:
         there = reader.DeadLetters(settings, since_ms=wanted.since_ms, progress=progress)
-        found = reader.newest_first(there.newest(wanted), limit)
-        recovered = _Recovered(settings)
-        rows = (
-            letter.as_json(recovered=known, show_content=show_content)
-            for letter, known in recovered.of(iter(found))
-        )
-        if not as_json:
-            view = views.listed(rows, views.width())
+        found = there.newest_first(wanted, limit)
+    rows = (
+        letter.as_json(recovered=known, show_content=show_content)
+        for letter, known in _Recovered(settings).of(found)
+    )
     if as_json:
         for row in rows:
             write_json(row)
     else:
-        write_table(view.headings, view.rows, cut=view.cut)
+        for view in views.listed(rows, views.width()):
+            write_table(view.headings, view.rows, cut=view.cut)
     if there.suspicion:
         complain(there.suspicion)
 

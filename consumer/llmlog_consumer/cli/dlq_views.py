@@ -7,6 +7,8 @@ import re
 import shutil
 import sys
 import textwrap
+from collections.abc import Iterable, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from llmlog_consumer.cli.common import printable
@@ -14,12 +16,13 @@ from llmlog_consumer.dead_letters.content import hex_dump
 from llmlog_consumer.dead_letters.letter import cut
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator
 
 WIDE: Final = 120
 """Characters from which on a table has all its columns."""
 MOST_BARS: Final = 24
 MOST_ROWS: Final = 10
+MOST_LISTED: Final = 1000
 CONTENTS_HIDDEN: Final = "contents are hidden; --show-content prints them"
 
 
@@ -27,7 +30,7 @@ class View(NamedTuple):
     """A table, and the column that is cut to fit."""
 
     headings: Sequence[str]
-    rows: Sequence[Sequence[object]]
+    rows: Iterable[Sequence[object]]
     cut: str | None = None
 
 
@@ -36,33 +39,39 @@ def width() -> int | None:
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
-def listed(letters: Iterable[dict[str, Any]], columns: int | None) -> View:
-    """Return `pipeline dlq list`; columns is the width, None for everything."""
-    rows: list[tuple[object, ...]] = []
+def listed(letters: Iterable[dict[str, Any]], columns: int | None) -> Iterator[View]:
+    """Yield `pipeline dlq list`; columns is the width, None for everything.
+
+    A terminal has a table for each thousand letters: its columns are as wide as they need.
+    """
     wide = columns is None or columns >= WIDE
-    for letter in letters:
-        at, cause = (letter["last_failed_at"] or "")[:19], _cause(letter)
-        recovered = {True: "yes", False: "no", None: "?"}[letter["recovered"]]
-        if wide:
-            rows.append((letter["coordinates"], at or None, letter["stage"], cause,
-                         letter["fingerprint"], letter["replay_count"], recovered))  # fmt: skip
-        else:
-            cause = _short(cause)
-            if letter["recovered"]:
-                cause = f"(recovered) {cause}"
-            rows.append(
-                (
-                    letter["coordinates"],
-                    at[5:16].replace("T", " ") or None,
-                    letter["fingerprint"],
-                    cause,
-                )
-            )
-    if wide:
-        headings = ("coordinates", "failed at", "stage", "cause", "fingerprint", "replays",
-                    "recovered")  # fmt: skip
-        return View(headings, rows, "cause")
-    return View(("coordinates", "failed at", "fingerprint", "cause"), rows, "cause")
+    headings = _LISTED_WIDE if wide else _LISTED
+    rows = (_listed_wide(letter) if wide else _listed(letter) for letter in letters)
+    if columns is None:
+        yield View(headings, rows, "cause")
+        return
+    page = list(islice(rows, MOST_LISTED))
+    yield View(headings, page, "cause")
+    while page := list(islice(rows, MOST_LISTED)):
+        yield View(headings, page, "cause")
+
+
+_LISTED = ("coordinates", "failed at", "fingerprint", "cause")
+_LISTED_WIDE = ("coordinates", "failed at", "stage", "cause", "fingerprint", "replays", "recovered")
+
+
+def _listed(letter: dict[str, Any]) -> tuple[object, ...]:
+    at, cause = (letter["last_failed_at"] or "")[5:16].replace("T", " "), _short(_cause(letter))
+    if letter["recovered"]:
+        cause = f"(recovered) {cause}"
+    return letter["coordinates"], at or None, letter["fingerprint"], cause
+
+
+def _listed_wide(letter: dict[str, Any]) -> tuple[object, ...]:
+    at = (letter["last_failed_at"] or "")[:19]
+    recovered = {True: "yes", False: "no", None: "?"}[letter["recovered"]]
+    return (letter["coordinates"], at or None, letter["stage"], _cause(letter),
+            letter["fingerprint"], letter["replay_count"], recovered)  # fmt: skip
 
 
 def counted(stats: dict[str, Any], columns: int | None) -> Iterator[str | View]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+from collections import defaultdict
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
@@ -13,7 +14,7 @@ from llmlog_consumer.kafka_admin import KafkaAdmin
 from llmlog_schemas.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from llmlog_consumer.dead_letters.filters import Filter
     from llmlog_consumer.elastic import Elastic
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
 CHUNK: Final = 1000
 CHUNK_BYTES: Final = 4 * 1024 * 1024
 """Bounds of what is handled at once."""
+PAGE: Final = 5000
+"""Letters that are held in order to be sorted."""
+
+_OFFSET_BITS, _PARTITION_BITS = 63, 15
 
 
 class DeadLetters:
@@ -80,6 +85,31 @@ class DeadLetters:
                 letter = found(message, content=content)
                 if wanted.takes(letter):
                     yield letter
+
+    def newest_first(self, wanted: Filter, limit: int | None = None) -> Iterator[Found]:
+        """Return what `newest` finds, sorted; the topic is read before this returns.
+
+        Of more than a page only their places are kept, and each page is read again.
+        """
+        letters = self.newest(wanted)
+        if limit is not None and limit <= PAGE:
+            return iter(newest_first(letters, limit))
+        return self._pages(sorted(map(_place_in_time, letters), reverse=True)[:limit])
+
+    def _pages(self, places: Sequence[int]) -> Iterator[Found]:
+        for start in range(0, len(places), PAGE):
+            offsets: dict[int, set[int]] = defaultdict(set)
+            for place in places[start : start + PAGE]:
+                partition, offset = _coordinates(place)
+                offsets[partition].add(offset)
+            ranges = {p: (min(some), max(some) + 1) for p, some in offsets.items()}
+            page = (
+                found(message, content=False)
+                for chunk in topic_reader.read(self._settings, self.topic, ranges, small=True)
+                for message in chunk
+                if message.offset() in offsets[message.partition()]
+            )
+            yield from newest_first(page)
 
     def _find_doublets(self) -> Doublets:
         """Read everything once before anything is shown.
@@ -144,6 +174,18 @@ def newest_first(some: Iterable[Found], limit: int | None = None) -> list[Found]
     if limit is None:
         return sorted(some, key=_age, reverse=True)
     return heapq.nlargest(limit, some, key=_age)
+
+
+def _place_in_time(letter: Found) -> int:
+    """Return time and place of a letter in one number, that sorts as `_age` does."""
+    ms, offset, partition = _age(letter)
+    return (ms << _OFFSET_BITS | offset) << _PARTITION_BITS | partition
+
+
+def _coordinates(place: int) -> tuple[int, int]:
+    """Return partition and offset."""
+    offset = (place >> _PARTITION_BITS) & ((1 << _OFFSET_BITS) - 1)
+    return place & ((1 << _PARTITION_BITS) - 1), offset
 
 
 def _age(letter: Found) -> tuple[int, int, int]:
