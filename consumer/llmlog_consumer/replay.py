@@ -42,23 +42,23 @@ class Replayed:
         letter: with its content.
     """
 
-    __slots__ = ("_letter", "_source")
+    __slots__ = ("_letter", "source")
 
     def __init__(self, letter: Found) -> None:
         self._letter = letter
-        self._source = letter.source
+        self.source = letter.source
 
     def topic(self) -> str:
         """Return the source's."""
-        return self._source[0]
+        return self.source[0]
 
     def partition(self) -> int:
         """Return the source's."""
-        return self._source[1]
+        return self.source[1]
 
     def offset(self) -> int:
         """Return the source's."""
-        return self._source[2]
+        return self.source[2]
 
     def key(self) -> bytes | None:
         """Return the source's, byte for byte."""
@@ -146,11 +146,11 @@ class Indexing:
                 self.counts[opened] += 1
             else:
                 record = Replayed(opened)
-                by_partition[record.topic(), record.partition()].append(record)
+                by_partition[record.source[:2]].append(record)
         for (_, partition), records in by_partition.items():
             # A generation for each: two source topics may have the same partition and offset.
             self._generation += 1
-            offsets = [record.offset() for record in records]
+            offsets = [record.source[2] for record in records]
             span = Span(
                 partition, self._generation, min(offsets), max(offsets), UNKNOWN_EPOCH,
                 len(records), time.monotonic(),

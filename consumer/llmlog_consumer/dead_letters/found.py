@@ -60,10 +60,9 @@ class Found:
     @property
     def source(self) -> tuple[str, int, int]:
         """The source record's coordinates; the letter's own where it does not say them."""
-        topic = self.headers.get("topic")
-        partition = number(self.headers.get("partition"))
-        offset = number(self.headers.get("offset"))
-        if not topic or partition is None or offset is None or min(partition, offset) < 0:
+        said = self.headers.get
+        topic, partition, offset = said("topic"), number(said("partition")), number(said("offset"))
+        if not topic or partition is None or offset is None or partition < 0 or offset < 0:
             return self.topic, self.partition, self.offset
         return topic, partition, offset
 
@@ -75,7 +74,8 @@ class Found:
     @property
     def replays(self) -> int:
         """How often it was replayed and died again."""
-        return max(0, number(self.headers.get("replay_count")) or 0)
+        said = self.headers.get("replay_count")
+        return 0 if said == "0" else max(0, number(said) or 0)
 
     @property
     def truncated(self) -> bool:
@@ -132,11 +132,11 @@ def found(message: Any, *, content: bool = True) -> Found:
         message: as consumed.
         content: with its key, its value and its own headers.
     """
-    read = of_letters.read(read_headers(message))
+    headers, own, writer = of_letters.read(read_headers(message))
     return Found(
         message.topic(), message.partition(), message.offset(),
         message.key() if content else None, message.value() if content else None,
-        read.ours, message.timestamp()[1], read.own if content else (), read.writer,
+        headers, message.timestamp()[1], own if content else (), writer,
     )  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from llmlog_consumer.dead_letters.letter import OURS, PREFIX, fingerprint_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Sequence
 
 CONNECT: Final = "__connect.errors."
 
@@ -59,9 +59,9 @@ class Read(NamedTuple):
     writer: str
 
 
-def read(raw: Iterable[Raw] | None) -> Read:
+def read(raw: Sequence[Raw] | None) -> Read:
     """Take headers apart; of two with one name the later counts."""
-    pairs = list(raw or ())
+    pairs = raw or ()
     all_of_them = dict(pairs)
     if pairs and all_of_them.keys() <= OURS:  # as nearly all letters are
         return Read(Texts(all_of_them), (), "pipeline")
