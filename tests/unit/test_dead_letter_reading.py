@@ -330,6 +330,14 @@ def test_letters_of_one_name_count_once_and_the_newest_speaks():
     assert [row["count"] for row in result["hours"]] == [1, 1, 1, 1, 1]
 
 
+@pytest.mark.parametrize("offset", [b"-5", b"9" * 30, b"", b"x", None])
+def test_a_letter_of_a_known_kind_with_an_impossible_offset_has_a_name_of_its_own(offset):
+    counted, odd = Stats(), letter(offset=9)
+    odd.headers_ = [(n, offset if n == f"{PREFIX}offset" else v) for n, v in odd.headers_]
+    counted.add([letter(offset=0, source=41), letter(offset=1, source=43), odd, odd])
+    assert counted.as_json()["total"] == 3
+
+
 def test_a_letter_that_is_not_asked_for_still_speaks_for_its_name():
     counted = Stats(Filter(stage="index"))
     counted.add([letter(offset=0), letter(POISON, offset=1)])
@@ -340,6 +348,7 @@ def test_endless_models_and_causes_take_bounded_memory(monkeypatch):
     from llmlog_consumer.dead_letters import stats
 
     monkeypatch.setattr(stats, "MOST_CAUSES", 5)
+    monkeypatch.setattr(stats, "_MOST_KINDS", 7)
     counted = Stats()
     some = [
         letter(Cause(Stage.DECODE, Ending.POISON, f"E: {'x' * n}", model=f"m{n}"), source=n)

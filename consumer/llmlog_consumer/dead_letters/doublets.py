@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
     from llmlog_consumer.dead_letters.names import Column
 
-_TABLE_BYTES: Final = 1 << 22
-"""Of a table with a bit for each key: of a million keys, one in sixty is looked at in vain."""
+_TABLE_BYTES: Final = 1 << 20
+"""Of a table with a bit for each key: of a million keys, one in sixteen is looked at in vain. With
+more they would lie outside the processor's cache, and each look would cost as much."""
 
 
 class Doublets:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from llmlog_consumer.dead_letters.filters import Filter
 from llmlog_consumer.dead_letters.found import found, name_of, second_of
 from llmlog_consumer.dead_letters.letter import PREFIX
 from llmlog_consumer.dead_letters.message import read_headers
-from llmlog_consumer.dead_letters.names import Names
+from llmlog_consumer.dead_letters.names import LARGEST, LATEST, Names
 from llmlog_consumer.dead_letters.reasons import redacted
 from llmlog_consumer.times import iso
 
@@ -28,12 +28,15 @@ MOST_LABELS: Final = 1_000
 """Fingerprints, indices and models that are counted each by itself; what is beyond is `other`."""
 OTHER: Final = "other"
 
-_TOPIC, _PARTITION, _OFFSET, _FINGERPRINT, _STAGE, _TYPE, _INDEX, _MODEL = (
+_KIND: Final = tuple(
     PREFIX + name
-    for name in ("topic", "partition", "offset", "fingerprint", "stage", "es.type", "index",
-                 "model")
-)  # fmt: skip
+    for name in ("fingerprint", "stage", "es.type", "index", "model", "topic", "partition")
+)
+_OFFSET: Final = f"{PREFIX}offset"
+_MOST_KINDS: Final = 20_000
+"""Combinations of these headers that are known without another look."""
 _NOT_ASKED_FOR: Final = 1 << 62
+_LATEST_MS: Final = LATEST * 1000
 _BITS: Final = 16
 _MASK: Final = (1 << _BITS) - 1
 
@@ -50,6 +53,14 @@ class _Cause:
     first_ms: int
     last_ms: int
     count: int = 0
+
+
+class _Kind(NamedTuple):
+    """What letters with the same headers have in common, but for the offset of their source."""
+
+    cause: _Cause
+    value: int
+    column: Column
 
 
 @dataclass(slots=True)
@@ -78,9 +89,9 @@ class Stats:
 
     def __init__(self, wanted: Filter | None = None) -> None:
         self._wanted = wanted or Filter()
-        self._by_time_alone = self._wanted.of_time_alone
+        self._all = self._wanted == Filter()
         self._names = Names()
-        self._columns: dict[tuple[bytes | None, bytes | None], Column] = {}
+        self._kinds: dict[tuple[bytes | None, ...], _Kind] = {}
         self._causes: list[_Cause] = []
         self._cause_numbers: dict[object, int] = {}
         self._indices, self._models = _Labels(), _Labels()
@@ -89,49 +100,50 @@ class Stats:
 
     def add(self, messages: Iterable[Any]) -> None:
         """Take letters in, in the order in which they lie."""
-        causes, numbers, columns = self._causes, self._cause_numbers, self._columns
+        kinds = self._kinds
         for message in messages:
             self.read += 1
-            raw = read_headers(message)
-            headers = dict(raw) if raw else {}
+            headers = dict(read_headers(message))
             ms = message.timestamp()[1]
             try:
-                number = numbers[headers[_FINGERPRINT], headers[_STAGE], headers.get(_TYPE)]
+                kind = kinds[tuple(map(headers.get, _KIND))]
                 offset = int(headers[_OFFSET])
-                column = columns[headers[_TOPIC], headers[_PARTITION]]
             except (KeyError, ValueError, TypeError):
-                number, offset, column = self._unseen(message, headers)
-            cause = causes[number]
-            cause.first_ms = min(cause.first_ms, ms)
-            cause.last_ms = max(ms, cause.last_ms)
-            if self._asked_for(message, ms):
-                value = (
-                    (number << _BITS | self._indices.of(headers.get(_INDEX))) << _BITS
-                ) | self._models.of(headers.get(_MODEL))
-            else:
+                kind, offset = self._unseen(message, headers)
+            if not 0 <= offset <= LARGEST:
+                kind, offset = self._unseen(message, headers)
+            cause, value, column = kind
+            if ms < cause.first_ms:
+                cause.first_ms = ms
+            elif ms > cause.last_ms:
+                cause.last_ms = ms
+            if not (self._all or self._asked_for(message, ms)):
                 value = _NOT_ASKED_FOR
-            column.put(offset, ms // 1000 if 0 <= ms < 1 << 41 else second_of(message), value)
+            column.put(offset, ms // 1000 if 0 <= ms < _LATEST_MS else second_of(message), value)
 
     def _asked_for(self, message: Any, ms: int) -> bool:
-        if self._by_time_alone:
+        if self._wanted.of_time_alone:
             return self._wanted.in_time(ms)
         return self._wanted.takes(found(message, content=False))
 
-    def _unseen(self, message: Any, headers: dict[str, bytes | None]) -> tuple[int, int, Column]:
+    def _unseen(self, message: Any, headers: dict[str, Any]) -> tuple[_Kind, int]:
         """Read a letter in full: the first of its kind, or one that something else wrote."""
         letter = found(message, content=False)
         topic, partition, offset = name_of(read_headers(message), message)
-        column = self._names.column((topic, partition))
-        if isinstance(topic, bytes) and isinstance(partition, bytes) and letter.writer:
-            self._columns[topic, partition] = column
         self.foreign += not letter.writer
-        kind = (headers.get(_FINGERPRINT), headers.get(_STAGE), headers.get(_TYPE))
-        if not kind[0]:
-            kind = (letter.fingerprint.encode(), *kind[1:])
-        number = self._cause_numbers.get(kind)
+        seen_as = tuple(map(headers.get, _KIND))
+        fingerprint, stage, es_type, index, model, *_ = seen_as
+        cause = (fingerprint or letter.fingerprint.encode(), stage, es_type)
+        number = self._cause_numbers.get(cause)
         if number is None:
-            number = self._new_cause(letter, kind)
-        return number, offset, column
+            number = self._new_cause(letter, cause)
+        value = (number << _BITS | self._indices.of(index)) << _BITS | self._models.of(model)
+        kind = _Kind(self._causes[number], value, self._names.column((topic, partition)))
+        if fingerprint and letter.writer and topic is not None:
+            if len(self._kinds) >= _MOST_KINDS:
+                self._kinds.clear()
+            self._kinds[seen_as] = kind
+        return kind, offset
 
     def _new_cause(self, letter: Any, kind: tuple[Any, ...]) -> int:
         ms = letter.timestamp_ms
