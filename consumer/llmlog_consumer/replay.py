@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from confluent_kafka import KafkaException, Producer
 
+from llmlog_consumer.dead_letters.found import number
 from llmlog_consumer.dead_letters.letter import PREFIX
 from llmlog_consumer.dead_letters.plan import Fate
 from llmlog_consumer.dead_letters.reader import CHUNK, chunks
@@ -42,11 +43,16 @@ class Replayed:
         letter: with its content.
     """
 
-    __slots__ = ("_letter", "source")
+    __slots__ = ("_first_failed_at", "_key", "_own", "_replays", "_time", "_value", "source")
 
     def __init__(self, letter: Found) -> None:
-        self._letter = letter
+        # No more is kept than is needed: headers take as much room as the value.
         self.source = letter.source
+        self._key, self._value, self._own = letter.key, letter.value, letter.own
+        self._replays = letter.replays
+        self._first_failed_at = letter.headers.get("first_failed_at")
+        written = number(letter.headers.get("timestamp"))
+        self._time = letter.timestamp_ms if written is None else written
 
     def topic(self) -> str:
         """Return the source's."""
@@ -62,27 +68,26 @@ class Replayed:
 
     def key(self) -> bytes | None:
         """Return the source's, byte for byte."""
-        return self._letter.key
+        return self._key
 
     def value(self) -> bytes | None:
         """Return the source's, byte for byte."""
-        return self._letter.value
+        return self._value
 
     def headers(self) -> list[Raw]:
         """Return the source's own, and the letter's history."""
-        return history(self._letter)
+        return history(self._own, self._replays, self._first_failed_at)
 
     def timestamp(self) -> tuple[int, int]:
         """Return kind and epoch milliseconds of the source."""
-        said = self._letter.headers.get("timestamp", "")
-        return 1, int(said) if said.isdecimal() else self._letter.timestamp_ms
+        return 1, self._time
 
 
-def history(letter: Found) -> list[Raw]:
+def history(own: Iterable[Raw], replays: int, first_failed_at: str | None) -> list[Raw]:
     """Return the headers of a replayed record: its own, since when it dies, one replay more."""
-    headers = [*letter.own, (f"{PREFIX}replay_count", str(letter.replays + 1).encode())]
-    if first := letter.headers.get("first_failed_at"):
-        headers.append((f"{PREFIX}first_failed_at", first.encode()))
+    headers = [*own, (f"{PREFIX}replay_count", str(replays + 1).encode())]
+    if first_failed_at:
+        headers.append((f"{PREFIX}first_failed_at", first_failed_at.encode()))
     return headers
 
 
@@ -265,7 +270,7 @@ class ToTopic:
         while True:
             try:
                 self._producer.produce(
-                    topic, letter.value, letter.key, headers=list(history(letter)),
+                    topic, letter.value, letter.key, headers=list(Replayed(letter).headers()),
                     on_delivery=self._reported,
                 )  # fmt: skip
             except BufferError:

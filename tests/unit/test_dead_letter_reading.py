@@ -190,7 +190,7 @@ class Letters(reader.DeadLetters):
 
     def __init__(self, messages, monkeypatch):
         self._settings, self.topic, self._doublets = load(environ={}), "t.dlq", None
-        self._small, self.progress, self._messages, self.again = True, None, messages, []
+        self.progress, self._messages, self.again = None, messages, []
         monkeypatch.setattr(reader.topic_reader, "read", self._read)
 
     def messages(self, step="reading letters"):

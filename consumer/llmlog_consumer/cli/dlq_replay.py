@@ -114,7 +114,7 @@ def replay_letters(
     elif to_topic != _SOURCE:
         KafkaAdmin(settings).require(to_topic)
     with Progress() as progress:
-        there = DeadLetters(settings, since_ms=wanted.since_ms, ahead=True, progress=progress)
+        there = DeadLetters(settings, since_ms=wanted.since_ms, progress=progress)
         if there.suspicion:
             raise ConfigurationError(there.suspicion)
         letters = islice(there.newest(wanted, content=True), limit)

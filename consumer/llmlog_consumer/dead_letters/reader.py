@@ -35,8 +35,6 @@ class DeadLetters:
     Args:
         settings: how to reach Kafka, and the topic's name.
         since_ms: epoch milliseconds; letters that were written before are not read.
-        ahead: fetch as far ahead as a worker does, for the sake of speed; else little, for the
-            sake of memory.
         progress: told a step's name, how much of it is done, and its total.
 
     Raises:
@@ -49,11 +47,9 @@ class DeadLetters:
         settings: Settings,
         *,
         since_ms: int | None = None,
-        ahead: bool = False,
         progress: Callable[[str, int, int], None] | None = None,
     ) -> None:
         self._settings = settings
-        self._small = not ahead
         self.progress = progress
         self.topic = settings.dlq_topic
         self._ranges = KafkaAdmin(settings).written_since(self.topic, since_ms)
@@ -68,7 +64,7 @@ class DeadLetters:
     def messages(self, step: str = "reading letters") -> Iterator[list[Any]]:
         """Yield everything, in chunks."""
         total, done = sum(max(0, end - start) for start, end in self._ranges.values()), 0
-        for chunk in topic_reader.read(self._settings, self.topic, self._ranges, small=self._small):
+        for chunk in topic_reader.read(self._settings, self.topic, self._ranges, small=True):
             yield chunk
             done += len(chunk)
             if self.progress:
