@@ -105,6 +105,7 @@ def test_what_died_is_counted_shown_mended_and_replayed(pipeline: Pipeline) -> N
     assert "user_api_key_alias" in alias["field"]
     cut = json.loads(pipeline.run("dlq", "show", by_count[1]["example"], "--json").stdout)
     assert cut["truncated"]["original"] == "read from the source topic"
+    assert cut["truncated"]["of"] > cut["truncated"]["bytes"]
     assert cut["event"]["document"] == f"<{len(too_large)} bytes>"
     exported = pipeline.run("dlq", "export", "--stage", "index", "--show-content").stdout
     assert len(exported.splitlines()) == 12

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
+from llmlog_consumer.dead_letters.found import number
 from llmlog_consumer.dead_letters.original import GoneError, whole
 from llmlog_consumer.dead_letters.reasons import blame, redacted
 from llmlog_schemas.codec import DecodeError, Decoder
@@ -53,7 +54,7 @@ class Contents:
     def _whole(self, letter: Found) -> tuple[dict[str, Any], Found]:
         cut = {
             "bytes": len(letter.value or b""),
-            "of": said if (said := letter.headers["truncated.length"]).isdigit() else None,
+            "of": number(letter.headers["truncated.length"]),
             "sha256": letter.headers.get("truncated.sha256"),
         }
         try:
