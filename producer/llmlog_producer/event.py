@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+import orjson
+
 from llmlog_producer.journal import KEY_BYTES
 from llmlog_producer.redaction import Redactor
 from llmlog_producer.sizes import Cutter
@@ -31,7 +33,7 @@ class Captured:
 
     __slots__ = ("at", "call_id", "payload", "size")
 
-    def __init__(self, payload: dict[Any, Any], call_id: str, at: float) -> None:
+    def __init__(self, payload: bytes | dict[Any, Any], call_id: str, at: float) -> None:
         self.payload = payload
         self.call_id = call_id
         self.at = at
@@ -90,11 +92,7 @@ class Preparer:
         Raises:
             Exception: a payload that cannot be read; foreign objects raise what they like.
         """
-        cut = self._cut(captured.payload)
-        redacted = self._redact(captured.payload)
-        event = self._convert(captured, redacted)
-        if self._redact.suspects(event):
-            event = self._convert(captured, self._redact.scrub(redacted))
+        event, cut = self._event(captured)
         value = self._encoder.encode(event)
         if len(value) > self.limit:
             value = self._encoder.encode(fit(event, _room(self.limit)))
@@ -115,6 +113,23 @@ class Preparer:
             return None
         self._stats.add("cut")
         return Item(item.key + value, item.ref)
+
+    def _event(self, captured: Captured) -> tuple[LLMEvent, int]:
+        """Return the event, and in how many places it was cut."""
+        given = captured.payload
+        json = given if isinstance(given, bytes) else None
+        payload = given if isinstance(given, dict) else orjson.loads(given)
+        cut = self._cut(payload)
+        redacted = self._redact(payload)
+        if json is not None and not cut and not self._redact.adds:
+            # The text is there already, and holds everything that the event will.
+            if self._redact.suspects(json):
+                redacted = self._redact.scrub(redacted)
+            return self._convert(captured, redacted), 0
+        event = self._convert(captured, redacted)
+        if self._redact.suspects(event["document"]):
+            event = self._convert(captured, self._redact.scrub(redacted))
+        return event, cut
 
     def _convert(self, captured: Captured, redacted: dict[Any, Any]) -> LLMEvent:
         def convert(payload: Any) -> LLMEvent:

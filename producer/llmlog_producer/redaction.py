@@ -24,7 +24,6 @@ from llmlog_schemas.json_form import plain
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from llmlog_schemas.records import LLMEvent
     from llmlog_schemas.settings import RedactMode, Settings
 
 NOTE: Final = "llmlog_redacted"
@@ -44,6 +43,10 @@ _ORDER: Final[tuple[RedactMode, ...]] = ("keep", "mask", "drop")
 class Redactor:
     """Redacts payloads as the settings say.
 
+    Attributes:
+        adds: the user's function may put something into a payload that was not there.
+        summary: in a few words, what is redacted.
+
     Raises:
         ConfigurationError: the user's function cannot be imported.
     """
@@ -55,6 +58,7 @@ class Redactor:
         self._fields = [(name, name.split(".")) for name in settings.redact_fields]
         self._keys = frozenset(name.lower() for name in settings.redact_keys)
         self._secrets = settings.redact_secrets
+        self.adds = self._function is not None
         self.summary = _summary(settings, self._modes)
 
     def __call__(self, payload: dict[Any, Any]) -> dict[Any, Any]:
@@ -70,9 +74,9 @@ class Redactor:
         self._log(logging.ERROR, f"redaction {kind}", f"redaction failed, content dropped: {kind}")
         return {**_safe(payload), NOTE: ["everything: redaction failed"]}
 
-    def suspects(self, event: LLMEvent) -> bool:
-        """Tell whether there may be a secret in an event: rare, and then `scrub` finds it."""
-        return self._secrets and may_hold(event["document"])
+    def suspects(self, json: bytes) -> bool:
+        """Tell whether there may be a secret in a JSON text: rare, and then `scrub` finds it."""
+        return self._secrets and may_hold(json)
 
     def scrub(self, payload: dict[Any, Any]) -> dict[Any, Any]:
         """Return the payload without secrets. Never raises."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import string
 from functools import lru_cache
 from typing import Final
 
@@ -80,56 +81,70 @@ _SCHEME: Final = re.compile(
 )
 
 
-# For `may_hold`, over the JSON of a whole event: broader than the above. Each begins with a
-# literal, which `re` finds fast, and looks back from there; the number of passes is the cost.
+# For `may_hold`, over the JSON of a whole payload: broader than the above, and each bound to one
+# byte that is rare in prose, from which it looks back: a search for one byte costs a tenth of one
+# for a word. Two bytes before the anchor are looked at first.
 _FORMS_IN_JSON: Final = tuple(
     re.compile(form)
     for form in (
         (
-            rb"_(?:(?<=[srp]k_)|(?<=gh[opusr]_)|(?<=github_pat_)|(?<=hf_)|(?<=r8_)|(?<=npm_))"
-            rb"[A-Za-z0-9_]{8}"
+            rb"_(?<=[srpha][kopusrtf8m]_)(?:(?<=[srp]k_)|(?<=gh[opusr]_)|(?<=github_pat_)|(?<=hf_)|"
+            rb"(?<=r8_)|(?<=npm_))[A-Za-z0-9_]{8}"
         ),
         (
-            rb"-(?:(?<=sk-)|(?<=glpat-)|(?<=xai-)|(?<=pplx-)|(?<=xox[abeoprs]-)|(?<=pypi-))"
-            rb"[A-Za-z0-9_\-]{8}"
+            rb"-(?<=[salxp][ktixabeoprs]-)(?:(?<=sk-)|(?<=glpat-)|(?<=xai-)|(?<=pplx-)|"
+            rb"(?<=xox[abeoprs]-)|(?<=pypi-))[A-Za-z0-9_\-]{8}"
         ),
         rb"A(?:KIA|SIA|Iza)[A-Za-z0-9_\-]{16}",
-        rb"ya29\.",
-        rb"SG\.",
+        rb"\.(?<=[9G]\.)(?:(?<=ya29\.)|(?<=SG\.))",
         rb"dapi[a-f0-9]{32}",
-        rb"eyJ",
-        rb"PRIVATE KEY-",
-        rb"://[^/\s:@\"']*:[^/\s@\"']+@",
+        rb"J(?<=eyJ)",
+        rb"V(?<=PRIV)ATE KEY-",
     )
 )
-# Over the same in lower case and without `_`, `-`, `.` and blanks.
-_END: Final = rb"(?:value|header)?[\"'\\=:%]"
-_NAMES_IN_JSON: Final = tuple(
-    re.compile(name + _END)
-    for name in (
-        (rb"key(?:(?<=apikey)|(?<=subscriptionkey)|(?<=accesskey)|(?<=privatekey)|(?<=secretkey)|"
-        rb"(?<=accountkey)|(?<=masterkey)|(?<=encryptionkey)|(?<=signingkey)|(?<=saltkey)|"
-        rb"(?<=authkey)|(?<=functionkey))(?:id)?"),
-        rb"secret", rb"pass(?:word|wd|phrase)", rb"pwd", rb"token", rb"auth(?:orization)?",
-        rb"cookie", rb"credentials?", rb"connectionstring", rb"jwt", rb"bearer",
-        rb"sig(?:nature)?",
-    )
+_URL_IN_JSON: Final = re.compile(rb"://[^/\s:@\"']*:[^/\s@\"']+@")
+_BLANK_IN_JSON: Final = rb"(?:\s|%20|\+|\\+[a-z]|[\x80-\xff])+"
+_SCHEMES_IN_JSON: Final = tuple(
+    (scheme, re.compile(scheme + _BLANK_IN_JSON + rb"(?=\S{16}|\S*[\d\x80-\xff])[^\s\"]{8}"))
+    for scheme in (b"bearer", b"basic")
+)
+# Names are looked for in the text without case, quotes, blanks and what joins words; `=` stands
+# there for all that may follow a name: a colon, the beginning of `%3D` or of an escape.
+_FOLD: Final = bytes.maketrans(string.ascii_uppercase.encode() + b":%\\",
+                               string.ascii_lowercase.encode() + b"===")  # fmt: skip
+_JOINS: Final = b"_-. \"'"
+_NAMES: Final = (
+    *(f"{of}key" for of in ("api", "subscription", "access", "private", "secret", "account",
+                            "master", "encryption", "signing", "salt", "auth", "function")),
+    "accesskeyid", "secret", "password", "passwd", "passphrase", "pwd", "token", "auth",
+    "authorization", "cookie", "credential", "credentials", "connectionstring", "jwt", "bearer",
+    "sig", "signature",
 )  # fmt: skip
-_SCHEME_IN_JSON: Final = tuple(
-    re.compile(scheme + rb"(?:\s|%20|\+|\\+[nrtf])+(?:[^\s\"]*\d|[^\s\"]{16})")
-    for scheme in (rb"bearer", rb"basic")
-)
+
+
+def _names_before_equals() -> re.Pattern[bytes]:
+    """Return what finds an `=` behind a name: by the name's last letters, then by all of it."""
+    ends = "|".join(sorted({name[-3:] for name in _NAMES}))
+    rest = "|".join(f"(?<={name}{more}=)" for name in _NAMES for more in ("", "value", "header"))
+    return re.compile(f"=(?<=(?:{ends}|lue|der)=)(?:{rest})".encode())
+
+
+_NAMES_IN_JSON: Final = _names_before_equals()
 
 
 def may_hold(json: bytes) -> bool:
-    """Tell whether there may be anything in a JSON text that the other functions would hide."""
+    """Tell whether there may be anything in a JSON text that the other functions would hide.
+
+    Asked of every payload, where they are not: it has to be quick, and must not overlook anything.
+    """
     if any(form.search(json) for form in _FORMS_IN_JSON):
         return True
-    folded = json.lower()
-    if any(scheme.search(folded) for scheme in _SCHEME_IN_JSON):
+    if b"@" in json and _URL_IN_JSON.search(json):
         return True
-    bare = folded.translate(None, b"_-. ")
-    return any(name.search(bare) for name in _NAMES_IN_JSON)
+    folded = json.translate(_FOLD, _JOINS)
+    return _NAMES_IN_JSON.search(folded) is not None or any(
+        scheme in folded and form.search(json.lower()) for scheme, form in _SCHEMES_IN_JSON
+    )
 
 
 def names_secret(name: str) -> bool:

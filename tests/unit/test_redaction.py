@@ -91,7 +91,7 @@ def test_prose_stays_as_it_is(text):
 
 @pytest.mark.parametrize(
     "hostile",
-    ["eyJ", "sk-", "token='", "token=\\\\'", "bearer ", "://a:", "SG.",
+    ["eyJ", "sk-", "token='", "token=\\\\'", "bearer ", "bearer+", "basic\u00e4", "://a:", "x=", "api_key", "SG.",
      "-----BEGIN PRIVATE KEY-----", "AKIA", "xoxb-", "password: ", "_", "a=", "eyJa."],
 )  # fmt: skip
 def test_no_text_takes_long(hostile):
@@ -175,6 +175,51 @@ def test_the_fast_look_misses_nothing(form, before, after):
     text = f"{before}{form}{after}"
     if without_secrets(text) != text:
         assert may_hold(dumps({"a": [text]}))
+
+
+PIECES = [
+    "api", "key", "id", "secret", "access", "private", "Token", "tokens", "auth", "Authorization",
+    "bearer", "Basic", "pass", "word", "passwd", "phrase", "pwd", "cookie", "credential", "s",
+    "connection", "string", "jwt", "sig", "nature", "value", "header", "subscription", "signing",
+    "sk", "rk", "live", "gh", "p", "github", "pat", "hf", "xox", "b", "eyJ", "AKIA", "dapi", "ya29",
+    "SG", "npm", "pypi", "glpat", "://u", "-----BEGIN ", "PRIVATE KEY-----", PLANTED, "f00d" * 8,
+    "1", "x", "\u00e4", "\ud800",
+]  # fmt: skip
+JOINS = ["", "_", "-", ".", " ", ":", "=", "%3D", "%20", "+", '"', "'", "\\", "@", "\n", "\t", "\v",
+         "\x1c", ": ", '": "', "': '"]  # fmt: skip
+cased = st.builds(
+    lambda piece, change: change(piece),
+    st.sampled_from(PIECES), st.sampled_from([str, str, str.lower, str.upper, str.swapcase]),
+)  # fmt: skip
+built = st.lists(st.tuples(cased, st.sampled_from(JOINS)).map("".join), max_size=8).map("".join)
+
+
+@settings(max_examples=3000, deadline=None)
+@given(built)
+def test_the_fast_look_misses_no_text_and_no_name(text):
+    if without_secrets(text) != text:
+        for holder in (text, [text, "x"], {text: 1}, {"x": json.dumps({"a": [text]})}):
+            assert may_hold(dumps(holder))
+    if names_secret(text):
+        for holder in ({text: "x"}, [{"a": {text: ["x"]}}]):
+            assert may_hold(dumps(holder))
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("around", ["", "x-", "_", "a.b "])
+@pytest.mark.parametrize("more", ["", "_value", "-header", " Value"])
+def test_the_fast_look_finds_every_name_in_every_case(name, around, more):
+    for spelt in (name, name.upper(), name.lower()):
+        whole = f"{around}{spelt}{more}"
+        if names_secret(whole):
+            assert may_hold(dumps({"messages": [{whole: 1}]}))
+            assert may_hold(dumps({"messages": json.dumps({whole: 1})}))
+
+
+def test_the_fast_look_lets_usual_payloads_pass():
+    """Otherwise every payload would be walked."""
+    for seed in range(20):
+        assert not may_hold(dumps(payload(seed, error_str="the basic limit of tokens is reached")))
 
 
 def test_a_secret_as_a_key_is_hidden():
