@@ -47,7 +47,7 @@ class Cutter:
     def __call__(self, payload: dict[Any, Any]) -> int:
         """Cut the payload in place; return in how many places."""
         walk = _Walk(self._max_text, keeps_binary=self._keeps_binary)
-        walk.through(payload, "", 0)
+        walk.through(payload, ())
         if walk.cut and NOTE not in payload:
             payload[NOTE] = {"places": walk.cut, "fields": walk.places}
         return walk.cut
@@ -62,28 +62,28 @@ class _Walk:
         self.cut = 0
         self.places: list[str] = []
 
-    def through(self, container: Any, above: str, depth: int) -> None:
+    def through(self, container: Any, path: tuple[Any, ...]) -> None:
         """Look at everything in a dict or list, and replace what is too large in it."""
         for key, value in container.items() if type(container) is dict else enumerate(container):
             kind = type(value)
             if kind in _LEAVES or (kind is str and len(value) < SMALLEST_BLOB):
                 continue
-            if kind is not str and kind is not dict and kind is not list:
-                # An object may hold anything: from here on its JSON form stands for it. Where a
-                # plain value belongs, an object is mistyped, and has to stay one.
-                if isinstance(value, Enum) or kind.__module__ in {"datetime", "decimal", "uuid"}:
+            if kind is not dict:  # of which only what is in it can be too large
+                if kind is not str and kind is not list:
+                    if _stays_object(value, kind, None if path else key):
+                        continue
+                    value = container[key] = plain(value)  # noqa: PLW2901
+                if (smaller := self._smaller(value)) is not None:
+                    container[key] = smaller
+                    self._note((*path, key))
                     continue
-                if not depth and DOCUMENT.get(str(key), Kind.STORED) not in _OPEN:
-                    continue
-                value = container[key] = plain(value)  # noqa: PLW2901
-            smaller = self._smaller(value)
-            if smaller is not None:
-                container[key] = smaller
-                self.cut += 1
-                if len(self.places) < _NAMED:
-                    self.places.append(f"{above}{text(str(key))}"[:200])
-            elif isinstance(value, (dict, list)) and depth < _MAX_DEPTH:
-                self.through(value, f"{above}{text(str(key))}.", depth + 1)
+            if isinstance(value, (dict, list)) and len(path) < _MAX_DEPTH:
+                self.through(value, (*path, key))
+
+    def _note(self, path: tuple[Any, ...]) -> None:
+        self.cut += 1
+        if len(self.places) < _NAMED:
+            self.places.append(".".join(text(str(key)) for key in path)[:200])
 
     def _smaller(self, value: Any) -> Any:
         """Return what takes the value's place, or None where it may stay."""
@@ -99,6 +99,16 @@ class _Walk:
                 f"sha256 {_sha256(_bytes(value))}>"
             )
         return None
+
+
+def _stays_object(value: Any, kind: type, field: Any) -> bool:
+    """Tell whether an object is left to the conversion; of others the JSON form is looked at.
+
+    An object may hold anything. Where a plain value belongs, it is mistyped, and has to stay one.
+    """
+    if isinstance(value, Enum) or kind.__module__ in {"datetime", "decimal", "uuid"}:
+        return True
+    return field is not None and DOCUMENT.get(str(field), Kind.STORED) not in _OPEN
 
 
 def _cut_vector(value: list[Any]) -> Any:

@@ -61,43 +61,44 @@ def to_event(
     if not isinstance(payload, Mapping):
         raise PayloadError(f"the payload is {type(payload).__name__}, not a dict")
     fields = _Fields(payload)
-    typed = {name: fields.take(name, kind) for name, kind in TYPED.items()}
-    if not model_map_information:
-        fields.drop("model_map_information")
-    untyped = fields.take_all(UNTYPED)
+    typed = fields.take(_TYPED)
+    untyped = fields.take(_UNTYPED if model_map_information else _UNTYPED_BUT_MAP)
     start_ms = _start_ms(fields, typed, captured_at)
     if search_text:
         for name, source in SEARCH_TEXTS.items():
             if found := searchable_text(untyped.get(source)):
                 untyped[name] = found
+    words = typed.get
     event_id = records.make_event_id(
         start_ms,
-        call_id=typed["litellm_call_id"] or text(call_id),
-        call_type=typed["call_type"] or "",
-        status=typed["status"] or "",
+        call_id=words("litellm_call_id") or text(call_id),
+        call_type=words("call_type") or "",
+        status=words("status") or "",
         start_time=_spelt(payload.get("startTime")),
     )
     fields.bound_words(typed)
-    typed["litellm_call_id"] = typed["litellm_call_id"] or text(call_id)[:MAX_WORD]
-    typed["startTime"] = start_ms
-    document = {n: value for n, value in typed.items() if value is not None and value != ""}
+    document = {name: value for name, value in typed.items() if value != ""}
+    if "litellm_call_id" not in document and (call_id := text(call_id)[:MAX_WORD]):
+        document["litellm_call_id"] = call_id
+    document["startTime"] = start_ms
     document |= untyped
     if extra := fields.extra():
         document[EXTRA] = extra
+    known = document.get
     return {
         "event_id": event_id,
-        "litellm_call_id": typed["litellm_call_id"],
-        "trace_id": typed["trace_id"] or "",
-        "call_type": typed["call_type"] or "",
-        "status": typed["status"] or "",
-        "model": typed["model"] or "",
+        "litellm_call_id": known("litellm_call_id", ""),
+        "trace_id": known("trace_id", ""),
+        "call_type": known("call_type", ""),
+        "status": known("status", ""),
+        "model": known("model", ""),
         "start_time_ms": start_ms,
-        "end_time_ms": _or(typed["endTime"], records.ABSENT_TIME),
-        "response_time": _or(typed["response_time"], records.ABSENT_NUMBER),
-        "response_cost": _or(typed["response_cost"], records.ABSENT_NUMBER),
-        "prompt_tokens": _or(typed["prompt_tokens"], records.ABSENT_COUNT),
-        "completion_tokens": _or(typed["completion_tokens"], records.ABSENT_COUNT),
-        "total_tokens": _or(typed["total_tokens"], records.ABSENT_COUNT),
+        "end_time_ms": known("endTime", records.ABSENT_TIME),
+        "response_time": known("response_time", records.ABSENT_NUMBER),
+        "response_cost": known("response_cost", records.ABSENT_NUMBER),
+        "prompt_tokens": known("prompt_tokens", records.ABSENT_COUNT),
+        "completion_tokens": known("completion_tokens", records.ABSENT_COUNT),
+        "total_tokens": known("total_tokens", records.ABSENT_COUNT),
         "document": dumps(document),
     }
 
@@ -141,46 +142,35 @@ class _Fields:
 
     def __init__(self, payload: Mapping[Any, Any]) -> None:
         self._payload = payload
-        self._taken: set[str] = set()
         self.mistyped: dict[str, Any] = {}
 
-    def take(self, name: str, kind: Kind) -> Any:
-        """Return the field as its kind, or None."""
-        self._taken.add(name)
-        value = self._payload.get(name)
-        if value is None:
-            return None
-        coerced = _COERCE[kind](value)
-        if coerced is _MISTYPED:
-            self.reject(name)
-            return None
-        return coerced
-
-    def take_all(self, table: Mapping[str, Kind]) -> dict[str, Any]:
-        """Return the fields of a table that are there."""
-        found = {
-            name: self.take(name, kind)
-            for name, kind in table.items()
-            if name in self._payload and name not in self._taken
-        }
-        return {name: value for name, value in found.items() if value is not None}
+    def take(self, table: _Table) -> dict[str, Any]:
+        """Return the fields of a table that are there and of their kind."""
+        get, found = self._payload.get, {}
+        for name, coerce in table:
+            value = get(name)
+            if value is None:
+                continue
+            value = coerce(value)
+            if value is _MISTYPED:
+                self.reject(name)
+            else:
+                found[name] = value
+        return found
 
     def bound_words(self, typed: dict[str, Any]) -> None:
         """Move typed words that are no words any more to where `fit` can cut them."""
-        for name, value in typed.items():
-            if isinstance(value, str) and len(value) > MAX_WORD:
+        for name in _WORDS:
+            if len(typed.get(name, "")) > MAX_WORD:
                 self.reject(name)
-                typed[name] = None
-
-    def drop(self, name: str) -> None:
-        self._taken.add(name)
+                del typed[name]
 
     def reject(self, name: str) -> None:
         self.mistyped[name] = _original(self._payload[name])
 
     def extra(self) -> dict[str, Any]:
         """Return what no table knows, and the originals of what was mistyped."""
-        rest = {key: value for key, value in self._payload.items() if key not in self._taken}
+        rest = {key: value for key, value in self._payload.items() if key not in _KNOWN}
         if EXTRA in rest and rest[EXTRA] is None:
             del rest[EXTRA]
         if self.mistyped:
@@ -192,12 +182,12 @@ class _Fields:
 
 def _start_ms(fields: _Fields, typed: Mapping[str, Any], captured_at: float | None) -> int:
     """Return the start in epoch milliseconds; a clock beyond reason is a mistyped field."""
-    start = typed["startTime"]
+    start = typed.get("startTime")
     if start is not None and records.EARLIEST_MS <= start < records.LATEST_MS:
         return int(start)
     if start is not None:
         fields.reject("startTime")
-    end = typed["endTime"]
+    end = typed.get("endTime")
     if end is not None and records.EARLIEST_MS <= end < records.LATEST_MS:
         return int(end)
     return int((time.time() if captured_at is None else captured_at) * 1000)
@@ -208,10 +198,6 @@ def _spelt(start_time: Any) -> str:
     return str(start_time) if isinstance(start_time, float) else dumps(start_time).decode()
 
 
-def _or(value: Any, absent: float) -> Any:
-    return absent if value is None else value
-
-
 def _original(value: Any) -> Any:
     """Keep numbers that JSON cannot write as text; null would lose them."""
     if isinstance(value, float) and not math.isfinite(value):
@@ -220,6 +206,8 @@ def _original(value: Any) -> Any:
 
 
 def _keyword(value: Any) -> Any:
+    if type(value) is str and value.isascii():
+        return value
     if isinstance(value, Enum):
         value = value.value
     if isinstance(value, str):
@@ -240,6 +228,8 @@ def _boolean(value: Any) -> Any:
 
 
 def _double(value: Any) -> Any:
+    if type(value) is float and not value - value:
+        return value
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return _MISTYPED
     try:
@@ -250,6 +240,8 @@ def _double(value: Any) -> Any:
 
 
 def _long(value: Any) -> Any:
+    if type(value) is int and 0 <= value <= _MAX_LONG:
+        return value
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return _MISTYPED
     try:
@@ -281,8 +273,44 @@ def _keywords(value: Any) -> Any:
 
 
 def _flattened(value: Any) -> Any:
+    if type(value) is dict and _lies_flat(value, 1):
+        return value
     rebuilt = plain(value, max_depth=FLATTENED_DEPTH, max_key_bytes=FLATTENED_KEY_BYTES)
     return rebuilt if isinstance(rebuilt, dict) else _MISTYPED
+
+
+_SCALARS: Final = frozenset((str, int, float, bool, type(None)))
+_MAX_KEYS: Final = 4096
+_flat_keys: set[str] = set()
+"""Keys that Elasticsearch takes as they are; the same ones come with every payload."""
+
+
+def _lies_flat(value: dict[Any, Any] | list[Any], depth: int) -> bool:
+    """Tell whether `plain` would change nothing that the writing of JSON does not change too."""
+    if depth > FLATTENED_DEPTH:
+        return False
+    items: Any = value
+    if type(value) is dict:
+        if not _flat_keys.issuperset(value) and not all(map(_is_flat_key, value)):
+            return False
+        items = value.values()
+    for item in items:
+        kind = type(item)
+        if kind in _SCALARS:
+            continue
+        if (kind is not dict and kind is not list) or not _lies_flat(item, depth + 1):
+            return False
+    return True
+
+
+def _is_flat_key(key: Any) -> bool:
+    if type(key) is not str or not key.isascii() or not 0 < len(key) <= FLATTENED_KEY_BYTES // 4:
+        return False
+    if "\0" in key:
+        return False
+    if len(_flat_keys) < _MAX_KEYS:
+        _flat_keys.add(key)
+    return True
 
 
 _COERCE: Final[dict[Kind, Callable[[Any], Any]]] = {
@@ -296,3 +324,16 @@ _COERCE: Final[dict[Kind, Callable[[Any], Any]]] = {
     Kind.FLATTENED: _flattened,
     Kind.STORED: lambda value: value,
 }
+
+_Table = tuple[tuple[str, Callable[[Any], Any]], ...]
+
+
+def _table(kinds: Mapping[str, Kind]) -> _Table:
+    return tuple((name, _COERCE[kind]) for name, kind in kinds.items())
+
+
+_TYPED: Final = _table(TYPED)
+_UNTYPED: Final = _table(UNTYPED)
+_UNTYPED_BUT_MAP: Final = tuple(row for row in _UNTYPED if row[0] != "model_map_information")
+_WORDS: Final = tuple(name for name, kind in TYPED.items() if kind is Kind.KEYWORD)
+_KNOWN: Final = frozenset((*TYPED, *UNTYPED))

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any, Final
 from llmlog_schemas.json_form import text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable
 
 MAX_CHARACTERS: Final = 32_768
 """Characters of text that are extracted from one part."""
 
 _MAX_DEPTH: Final = 12
+_SILENT: Final = frozenset((int, float, bool, type(None)))
 
 # Under these keys stands what people and models said, in every request and response format.
 _SPOKEN: Final = frozenset(
@@ -24,30 +25,39 @@ _SPOKEN: Final = frozenset(
 def searchable_text(part: Any) -> str:
     """Return the spoken strings of messages or a response, one a line, cut at the bound."""
     pieces: list[str] = []
-    room = MAX_CHARACTERS
-    for piece in _spoken(part, spoken=True, depth=0):
-        pieces.append(text(piece[:room]))
-        room -= len(piece) + 1
-        if room <= 0:
-            break
+    _gather(part, pieces, MAX_CHARACTERS, spoken=True, depth=0)
     return "\n".join(pieces)
 
 
-def _spoken(value: Any, *, spoken: bool, depth: int) -> Iterator[str]:
+def _gather(value: Any, pieces: list[str], room: int, *, spoken: bool, depth: int) -> int:
+    """Append what is spoken in a value; return the room that is left, none where it is full."""
+    if room <= 0:
+        return room
     if isinstance(value, str):
-        if spoken and value and not value.startswith("data:"):
-            yield value
-    elif depth >= _MAX_DEPTH:
-        return
-    elif isinstance(value, dict):
+        return _say(value, pieces, room) if spoken else room
+    if depth >= _MAX_DEPTH:
+        return room
+    if isinstance(value, dict):
         for key, item in value.items():
-            yield from _spoken(item, spoken=key in _SPOKEN, depth=depth + 1)
+            if type(item) not in _SILENT:
+                room = _gather(item, pieces, room, spoken=key in _SPOKEN, depth=depth + 1)
     elif isinstance(value, (list, tuple)):
         for item in value:
-            yield from _spoken(item, spoken=spoken, depth=depth + 1)
+            room = _gather(item, pieces, room, spoken=spoken, depth=depth + 1)
     elif callable(dump := getattr(value, "model_dump", None)):
-        try:
-            dumped = dump()
-        except Exception:  # noqa: BLE001 - foreign objects raise what they like
-            return
-        yield from _spoken(dumped, spoken=spoken, depth=depth + 1)
+        room = _gather(_dumped(dump), pieces, room, spoken=spoken, depth=depth + 1)
+    return room
+
+
+def _say(value: str, pieces: list[str], room: int) -> int:
+    if not value or value.startswith("data:"):
+        return room
+    pieces.append(text(value[:room]))
+    return room - len(value) - 1
+
+
+def _dumped(dump: Callable[[], Any]) -> Any:
+    try:
+        return dump()
+    except Exception:  # noqa: BLE001 - foreign objects raise what they like
+        return None
