@@ -8,7 +8,7 @@ import time
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
-from llmlog_producer import publisher as module
+from llmlog_producer import intake, sender, topic
 from llmlog_producer.event import Captured
 from llmlog_producer.publisher import Publisher
 from llmlog_producer.stats import Stats
@@ -102,11 +102,12 @@ def cluster(monkeypatch):
     """A cluster, and a client that asks it."""
     made = Cluster()
     monkeypatch.setattr(Client, "cluster", made, raising=False)
-    monkeypatch.setattr(module, "Client", Client)
-    monkeypatch.setattr(module, "OVERDUE", 0.1)
-    monkeypatch.setattr(module, "_TEND", 0.01)
-    monkeypatch.setattr(module, "_LOOK_AGAIN", 0.05)
-    monkeypatch.setattr(module, "_POLL", 0.01)
+    monkeypatch.setattr(sender, "Client", Client)
+    monkeypatch.setattr(sender, "OVERDUE", 0.1)
+    monkeypatch.setattr(sender, "_TEND", 0.01)
+    monkeypatch.setattr(sender, "_HOLD", 0.05)
+    monkeypatch.setattr(sender, "_POLL", 0.01)
+    monkeypatch.setattr(topic, "_LOOK_AGAIN", 0.05)
     return made
 
 
@@ -186,7 +187,7 @@ def test_spill_writes_what_is_overdue_without_an_answer(start, cluster):
     assert publisher.flush(5) == 0
     cluster.up = False
     offer(publisher, "in flight")
-    wait_until(lambda: publisher._late, 5)
+    wait_until(lambda: publisher._sender._late, 5)
     assert publisher.unsafe == 0
     offer(publisher, "later")
     wait_until(lambda: publisher.unsafe == 0, 5)
@@ -279,7 +280,7 @@ def test_a_fatal_error_makes_a_new_client_that_sends_again(start, cluster, journ
     cluster.up = False
     offer(publisher, "a", "b")
     wait_until(lambda: cluster.produced == 2, 5)
-    publisher._client.broken = True
+    publisher._sender._client.broken = True
     wait_until(lambda: cluster.rebuilt, 5)
     cluster.up = True
     assert publisher.flush(5) == 0
@@ -288,7 +289,7 @@ def test_a_fatal_error_makes_a_new_client_that_sends_again(start, cluster, journ
 
 
 def test_past_both_bounds_the_newest_is_dropped_loudly(start, cluster, caplog, monkeypatch):
-    monkeypatch.setattr(module, "MAX_QUEUED_EVENTS", 5)
+    monkeypatch.setattr(intake, "MAX_QUEUED_EVENTS", 5)
     cluster.there = False
     publisher = start(journal_max_bytes=20_000)
     given = [Captured(payload(1, litellm_call_id=str(n)), "", time.time()) for n in range(100)]
@@ -306,7 +307,7 @@ def test_past_both_bounds_the_newest_is_dropped_loudly(start, cluster, caplog, m
 
 
 def test_a_full_queue_goes_to_the_journal(start, cluster, monkeypatch):
-    monkeypatch.setattr(module, "MAX_QUEUED_EVENTS", 5)
+    monkeypatch.setattr(intake, "MAX_QUEUED_EVENTS", 5)
     cluster.there = False
     publisher = start()
     offer(publisher, *map(str, range(100)))
@@ -380,7 +381,7 @@ def test_an_interpreter_that_ends_needs_no_thread(cluster, tmp_path):
     assert publisher.leave(5) == 0
     assert cluster.ids() == ["a"]
     cluster.there = cluster.up = False
-    publisher._framing = None
+    publisher._sender._topic.framing = None
     offer(publisher, "b")
     assert publisher.leave(5) == 0
     assert len(journal_files(tmp_path)) == 1

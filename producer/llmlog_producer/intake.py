@@ -1,0 +1,50 @@
+"""The queue between hooks and the background thread: bounded by number and by bytes."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from llmlog_producer.event import Captured, Item
+
+MAX_QUEUED_EVENTS: Final = 20_000
+MAX_QUEUED_BYTES: Final = 128 * 1024 * 1024
+
+
+class Intake:
+    """What hooks have taken and the thread has not.
+
+    Hooks wake nobody: that would cost each of them a system call.
+    """
+
+    def __init__(self) -> None:
+        self._entries: deque[Captured | Item] = deque()
+        self._bytes = 0
+        self._lock = threading.Lock()
+
+    @property
+    def crowded(self) -> bool:
+        """A quarter of a bound is reached."""
+        return len(self._entries) > MAX_QUEUED_EVENTS // 4 or self._bytes > MAX_QUEUED_BYTES // 4
+
+    def has_room(self, size: int) -> bool:
+        """Tell whether the bounds leave room for an entry of so many bytes."""
+        return len(self._entries) < MAX_QUEUED_EVENTS and self._bytes + size <= MAX_QUEUED_BYTES
+
+    def put(self, entry: Captured | Item) -> None:
+        """Append an entry; the caller has asked for room."""
+        with self._lock:
+            self._bytes += entry.size
+            self._entries.append(entry)
+
+    def take(self, number: int) -> list[Captured | Item]:
+        """Remove the oldest entries, so many at most."""
+        entries = self._entries
+        if not entries:
+            return []
+        with self._lock:
+            taken = [entries.popleft() for _ in range(min(number, len(entries)))]
+            self._bytes -= sum(entry.size for entry in taken)
+        return taken

@@ -1,0 +1,366 @@
+"""Owns an event's way from the intake to Kafka: journal, delivery reports, what was refused.
+
+    intake ── prepared ──> in flight ── acknowledged ──> settled
+                 │             │ for 2 s without an answer: written to the journal
+                 └─────────────┴──> journal ──> in flight, once Kafka takes events again
+
+One thread takes steps. It naps between them while nothing comes: what it does for an event costs
+half as much right after the same was done for another, and a request is not held up as often.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Final
+
+from confluent_kafka import KafkaError, KafkaException
+
+from llmlog_producer.event import Captured, Item, Preparer
+from llmlog_producer.kafka import Client
+from llmlog_producer.quiet_log import spelt
+from llmlog_producer.topic import TopicSearch
+
+if TYPE_CHECKING:
+    from llmlog_producer.intake import Intake
+    from llmlog_producer.journal import Journal
+    from llmlog_producer.quiet_log import QuietLog
+    from llmlog_producer.stats import Stats
+    from llmlog_schemas.settings import Settings
+
+OVERDUE: Final = 2.0
+"""Seconds for which memory alone holds an event; then the journal has it too."""
+
+_POLL: Final = 0.05
+_NAP: Final = 0.04
+_SLICE: Final = 0.002
+"""Seconds of work after which the interpreter is left to others, if they want it."""
+_TEND: Final = 0.25
+_HOLD: Final = 2.0
+_ADOPT_AGAIN: Final = 30.0
+_WINDOW: Final = 10_000
+_HELPING: Final = 32
+_BACKLOG_EVENTS: Final = 500
+_BACKLOG_BYTES: Final = 4 * 1024 * 1024
+
+_HOPELESS: Final = frozenset((KafkaError.INVALID_RECORD, KafkaError.INVALID_TIMESTAMP))
+"""Answers about the record itself; all others are about the cluster, and are waited out."""
+_TOO_LARGE: Final = frozenset((KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE))
+
+
+class Sender:
+    """Takes from the intake and sends.
+
+    Attributes:
+        urgent: everything is to be in the journal first; set by a signal handler, at any line.
+        saved: everything is, after `urgent` was set.
+        settled: notified when events were settled.
+        background: a thread of ours takes the steps, and may start others.
+        redacts: in a few words, what is redacted.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        stats: Stats,
+        log: QuietLog,
+        intake: Intake,
+        journal: Journal | None,
+    ) -> None:
+        self._stats = stats
+        self._log = log
+        self._prepare = Preparer(settings, stats)
+        self._intake = intake
+        self._journal = journal
+        self._client = Client(settings, self._on_report, self._on_error)
+        self._topic = TopicSearch(settings, log, self._prepare, self._client)
+        self.redacts = self._prepare.redacts
+        self.urgent = False
+        self.saved = threading.Event()
+        self.settled = threading.Condition()
+        self.background = False
+        # Out of the intake and not handed on; `_again` comes first.
+        self._taken: deque[Captured | Item] = deque()
+        self._again: deque[Item] = deque()
+        # In the order of sending; `_late` are those that the journal has taken as overdue.
+        self._in_flight: dict[Item, None] = {}
+        self._late: dict[Item, None] = {}
+        self._delivered = 0
+        self._window = _WINDOW
+        self._hold_until = 0.0
+        self._next_adoption = self._next_tending = 0.0
+
+    @property
+    def has_adopted(self) -> bool:
+        """What dead processes have left was looked for."""
+        return self._next_adoption > 0
+
+    @property
+    def unreachable(self) -> bool:
+        """Kafka does not answer, as far as one can know."""
+        return self._topic.framing is None or self._client.down or bool(self._late)
+
+    def step(self, left: float) -> None:
+        """Do what there is to do now, or nap; for `left` seconds at most, about."""
+        self._poll(0)
+        if time.monotonic() >= self._next_tending:
+            self._tend(left)
+        urgent = self.urgent
+        if urgent:
+            self._save_in_flight()
+        now = time.monotonic()
+        flowing = self._flowing(now)
+        if flowing:
+            self._send_backlog()
+        while (entry := self._next()) is not None:
+            flowing = flowing and len(self._in_flight) < self._window
+            if (waits := self._hand_on(entry, flowing=flowing)) is not None:
+                self._taken.appendleft(waits)
+                self._poll(min(_POLL, left))
+                return
+            if time.monotonic() - now > _SLICE:
+                return
+        if urgent:
+            self.saved.set()
+        if not self.urgent or self.saved.is_set():
+            time.sleep(min(_NAP, left))
+
+    def prepared(self, captured: Captured, *, counted: bool = True) -> Item | None:
+        """Return the event of a payload; None, counted, of one that cannot be read.
+
+        Args:
+            captured: the payload.
+            counted: it counts as accepted already.
+        """
+        try:
+            return self._prepare(captured)
+        except Exception as error:  # noqa: BLE001 - a payload must never end the thread
+            if not counted:
+                self._stats.add("accepted")
+            self._settle("dropped_unreadable")
+            self._log(
+                logging.ERROR, f"unreadable {type(error)}", f"payload dropped: {spelt(error)}"
+            )
+            return None
+
+    def write(self, item: Item, *, taken: bool) -> bool:
+        """Write an event to the journal; False where it takes none.
+
+        Args:
+            item: the event.
+            taken: it is on its way to Kafka; otherwise the journal hands it out later.
+        """
+        if self._journal is None:
+            return False
+        ref = self._journal.append(item.body, taken=taken)
+        if ref is None:
+            self._log(
+                logging.ERROR, "journal", f"the journal takes no events: {self._journal.problem}"
+            )
+            return False
+        item.ref = ref
+        self._stats.add("journaled")
+        return True
+
+    def _next(self) -> Captured | Item | None:
+        if self._again:
+            return self._again.popleft()
+        if not self._taken:
+            self._taken.extend(self._intake.take(_HELPING))
+        return self._taken.popleft() if self._taken else None
+
+    def _flowing(self, now: float) -> bool:
+        """Tell whether Kafka takes events, as far as one can know."""
+        return (
+            self._topic.framing is not None
+            and not (self._journal and self._late)
+            and len(self._in_flight) < self._window
+            and now >= self._hold_until
+        )
+
+    def _hand_on(self, entry: Captured | Item, *, flowing: bool) -> Captured | Item | None:
+        """Hand an entry to Kafka or to the journal; return it where it has to wait."""
+        if not flowing and not self._spills(entry):
+            return entry
+        item = entry if isinstance(entry, Item) else self.prepared(entry)
+        if item is None:
+            return None
+        if self.urgent and item.ref is None:
+            self.write(item, taken=True)
+        if (flowing and self._produce(item)) or self._keep(item):
+            return None
+        return item
+
+    def _spills(self, entry: Captured | Item) -> bool:
+        """Tell whether an event that Kafka cannot take now goes to the journal now."""
+        if self._journal is None:
+            return False
+        if self.urgent or isinstance(entry, Item):
+            return True
+        return self._intake.crowded or time.time() - entry.at > OVERDUE
+
+    def _keep(self, item: Item) -> bool:
+        """Leave an event to the journal, to be sent later."""
+        if self._journal is None:
+            return False
+        if item.ref is not None:
+            self._journal.give_back(item.ref)
+            return True
+        return self.write(item, taken=False)
+
+    def _produce(self, item: Item) -> bool:
+        if self._topic.framing is None:
+            return False
+        try:
+            value = self._topic.framing.reframed(item.value)
+            self._client.produce(item, value)
+        except BufferError:
+            return False
+        except KafkaException as error:
+            self._refused(item, error.args[0])
+        except Exception as error:  # noqa: BLE001 - bytes from an old journal
+            self._give_up(item, f"not an event: {spelt(error)}")
+        else:
+            item.sent = time.monotonic()
+            self._in_flight[item] = None
+        return True
+
+    def _send_backlog(self) -> None:
+        """Send the journal's oldest events, in small helpings: new ones do not wait for them."""
+        number = min(_BACKLOG_EVENTS, self._window) - len(self._in_flight)
+        if self._journal is None or number <= 0:
+            return
+        for ref, body in self._journal.take(number, _BACKLOG_BYTES):
+            item = Item(body, ref)
+            if not self._flowing(time.monotonic()) or not self._produce(item):
+                self._keep(item)
+        if lost := self._journal.lost:
+            self._journal.lost = 0
+            self._stats.add("journal_damaged", lost)
+            self._stats.add("failed", lost)
+            self._log(
+                logging.ERROR, "lost", f"{lost} events cannot be read: {self._journal.problem}"
+            )
+
+    # What is done once in a while.
+
+    def _tend(self, left: float) -> None:
+        now = time.monotonic()
+        self._next_tending = now + _TEND
+        self._adopt(now)
+        self._spill_overdue(now)
+        if self._client.broken:
+            self._rebuild()
+        self._topic.look(now, left, aside=self.background)
+
+    def _adopt(self, now: float) -> None:
+        if self._journal is None or now < self._next_adoption:
+            return
+        found = self._journal.adopt()
+        self._stats.add("recovered", found.events)
+        self._next_adoption = now + _ADOPT_AGAIN
+        self._stats.add("journal_torn", found.torn)
+        self._stats.add("journal_damaged", found.damaged)
+        if found.events:
+            self._log(
+                logging.WARNING,
+                "recovered",
+                f"{found.events} events that an earlier process left are sent now",
+            )
+        if found.damaged:
+            self._log(
+                logging.ERROR,
+                "damaged",
+                f"the journal is damaged in {found.damaged} places: what can be read is sent, "
+                f"the files are kept in {self._journal.folder} as *.damaged",
+            )
+
+    def _spill_overdue(self, now: float) -> None:
+        if self._journal is None:
+            return
+        late = []
+        for item in self._in_flight:
+            if now - item.sent < OVERDUE or not (item.ref or self.write(item, taken=True)):
+                break
+            item.body = b""
+            late.append(item)
+        for item in late:
+            del self._in_flight[item]
+            self._late[item] = None
+
+    def _save_in_flight(self) -> None:
+        for item in self._in_flight:
+            if item.ref is None and not self.write(item, taken=True):
+                return
+
+    def _rebuild(self) -> None:
+        """Answer a fatal error: a new client, and what was not acknowledged is sent again."""
+        self._client.rebuild()
+        again = [*self._late, *self._in_flight]
+        self._late.clear()
+        self._in_flight.clear()
+        self._stats.add("producer_rebuilt")
+        for item in again:
+            self._send_again(item)
+
+    def _send_again(self, item: Item) -> None:
+        if not self._keep(item):
+            self._again.append(item)
+
+    # What Kafka answers.
+
+    def _poll(self, timeout: float) -> None:
+        """Serve reports; what was delivered is counted once for all of them."""
+        try:
+            self._client.poll(timeout)
+        finally:
+            if self._delivered:
+                number, self._delivered = self._delivered, 0
+                self._settle("delivered", number)
+
+    def _on_report(self, item: Item, error: KafkaError | None) -> None:
+        self._in_flight.pop(item, None)
+        self._late.pop(item, None)
+        if error is not None:
+            self._refused(item, error)
+            return
+        self._window = _WINDOW
+        if item.ref is not None and self._journal:
+            self._journal.settle(item.ref)
+        self._delivered += 1
+
+    def _refused(self, item: Item, error: KafkaError) -> None:
+        if error.code() in _TOO_LARGE:
+            if not item.body:  # the journal has it
+                self._keep(item)
+                return
+            smaller = self._prepare.smaller(item)
+            if smaller is not None:
+                self._again.append(smaller)
+                return
+        if error.code() in _HOPELESS or error.code() in _TOO_LARGE:
+            self._give_up(item, error.str())
+            return
+        # The cluster's trouble, not the event's: try one event after a while.
+        self._window = 1
+        self._hold_until = time.monotonic() + _HOLD
+        self._send_again(item)
+        self._log(
+            logging.ERROR, f"delivery {error.code()}", f"Kafka takes no events: {error.str()}"
+        )
+
+    def _give_up(self, item: Item, why: str) -> None:
+        if item.ref is not None and self._journal:
+            self._journal.settle(item.ref)
+        self._settle("failed")
+        self._log(logging.ERROR, "refused", f"event lost: {why}")
+
+    def _settle(self, counter: str, number: int = 1) -> None:
+        self._stats.add(counter, number)
+        with self.settled:
+            self.settled.notify_all()
+
+    def _on_error(self, error: KafkaError) -> None:
+        self._log(logging.WARNING, f"kafka {error.code()}", f"Kafka: {error.str()}")
