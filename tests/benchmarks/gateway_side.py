@@ -1,10 +1,12 @@
 """What a gateway pays, measured inside one: run by an interpreter that has LiteLLM.
 
-    gateway_side.py hook | cpu | generic
+    gateway_side.py hook | cpu | generic single | generic json_array
 
 Reads `LLMLOG_…`; prints JSON. `hook`: microseconds that the request path is kept, 4 KB payloads
 with one of a megabyte among a hundred. `cpu`: all CPU for each event with our handler. `generic`:
-the same with LiteLLM's own `generic_api` logger, posting to `GENERIC_LOGGER_ENDPOINT`.
+the same with LiteLLM's own `generic_api` logger, posting to `GENERIC_LOGGER_ENDPOINT`: `single`,
+one document a request, is the one form of it that Elasticsearch takes; `json_array`, its default,
+is a batch in one request, which Elasticsearch refuses.
 """
 
 import asyncio
@@ -73,7 +75,7 @@ async def hook(handler):
     return {"p50": taken[len(taken) // 2], "p99": taken[len(taken) * 99 // 100]}
 
 
-async def cpu(handler, flush, number=20_000):
+async def cpu(handler, flush, number):
     """Return microseconds of CPU an event, that of the loop around it taken off."""
     given = [payload(number, 4000) for number in range(500)]
 
@@ -100,23 +102,23 @@ async def cpu(handler, flush, number=20_000):
     return {"us": (time.process_time() - began - idle) / number * 1e6}
 
 
-async def main(what):
+async def main(what, log_format=None):
     """Measure one thing."""
     if what == "generic":
         from litellm.integrations.generic_api.generic_api_callback import GenericAPILogger
 
-        handler = GenericAPILogger()
+        handler = GenericAPILogger(log_format=log_format)
 
         async def flush():
             await handler.async_send_batch()
 
-        return await cpu(handler, flush)
+        return await cpu(handler, flush, 5_000)
     from llmlog_producer.callback import handler
 
     async def flush():
         assert await asyncio.to_thread(handler.flush, 60) == 0
 
-    found = await (hook(handler) if what == "hook" else cpu(handler, flush))
+    found = await (hook(handler) if what == "hook" else cpu(handler, flush, 20_000))
     await flush()
     stats = handler.stats()
     assert stats["delivered"] == stats["accepted"], stats
@@ -124,4 +126,4 @@ async def main(what):
 
 
 if __name__ == "__main__":
-    print(json.dumps(asyncio.run(main(sys.argv[1]))))
+    print(json.dumps(asyncio.run(main(*sys.argv[1:]))))

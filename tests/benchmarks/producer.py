@@ -41,6 +41,7 @@ def measure(figures: Figures) -> None:
         }
         url = stack.enter_context(arena.stub()).url
         print("in the gateway's process", flush=True)
+        _stages(settings)
         for _ in rounds():
             _inside(figures, settings, url)
         (closed,) = free_ports(1)
@@ -52,21 +53,29 @@ def measure(figures: Figures) -> None:
         _proxies(figures, folder, settings, away)
 
 
+def _stages(settings: dict[str, str]) -> None:
+    command = [str(python_of(NEWEST)), str(arena.HERE / "gateway_stages.py")]
+    print(arena.run(command, offline(settings)).stdout, flush=True)
+
+
 def _inside(figures: Figures, settings: dict[str, str], url: str) -> None:
-    def side(what: str, **more: str) -> dict[str, float]:
-        command = [str(python_of(NEWEST)), str(arena.HERE / "gateway_side.py"), what]
+    def side(*what: str, **more: str) -> dict[str, float]:
+        command = [str(python_of(NEWEST)), str(arena.HERE / "gateway_side.py"), *what]
         usage = arena.run(command, offline(settings | more))
         return dict(json.loads(usage.stdout.splitlines()[-1]))
 
     spill, always = side("hook"), side("hook", LLMLOG_JOURNAL="always")
-    ours, generic = side("cpu"), side("generic", GENERIC_LOGGER_ENDPOINT=url)
+    ours = side("cpu")
+    single = side("generic", "single", GENERIC_LOGGER_ENDPOINT=url)
+    array = side("generic", "json_array", GENERIC_LOGGER_ENDPOINT=url)
     figures.add(
         hook_us_p50=spill["p50"],
         hook_us_p99=spill["p99"],
         hook_always_us_p50=always["p50"],
         hook_always_us_p99=always["p99"],
         producer_cpu_us=ours["us"],
-        producer_cpu_vs_generic_api=ours["us"] / generic["us"],
+        producer_cpu_vs_generic_api=ours["us"] / single["us"],
+        producer_cpu_vs_generic_api_array=ours["us"] / array["us"],
     )
 
 

@@ -31,7 +31,7 @@ how many documents."""
 
 def serve(port: int) -> None:
     """Answer for ever."""
-    listener = socket.create_server(("127.0.0.1", port), backlog=64)
+    listener = socket.create_server(("127.0.0.1", port), backlog=1024)
     while True:
         connection, (_, sender) = listener.accept()
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -39,7 +39,7 @@ def serve(port: int) -> None:
 
 
 def _talk(connection: socket.socket, sender: int) -> None:
-    buffer = bytearray(_MOST)
+    buffer = bytearray(1 << 16)
     view = memoryview(buffer)
     while True:
         got, blank = 0, -1
@@ -52,6 +52,10 @@ def _talk(connection: socket.socket, sender: int) -> None:
         head, body = bytes(view[:blank]), blank + 4
         length = int(found[1]) if (found := _LENGTH.search(head)) else 0
         end = body + length
+        if end > len(buffer):
+            larger = bytearray(max(end, _MOST))
+            larger[:got] = view[:got]
+            buffer, view = larger, memoryview(larger)
         while got < end:
             more = connection.recv_into(view[got:end], end - got, socket.MSG_WAITALL)
             if not more:
