@@ -134,6 +134,7 @@ def test_kafka_is_away_for_two_minutes_under_load(
     try:
         traffic = Traffic(proxy)
         wait_until(lambda: len(traffic.taken) > 200, 60, "requests are answered")
+        before = len(traffic.taken)  # the first of them wait for what is loaded at first use
         kafka.stop()
         until = time.monotonic() + AWAY
         wait_until(lambda: time.monotonic() > until, AWAY + 10)
@@ -142,12 +143,13 @@ def test_kafka_is_away_for_two_minutes_under_load(
         wait_until(lambda: len(traffic.taken) > after, 60, "requests are answered")
         traffic.stop()
         assert not traffic.failed
-        assert max(traffic.taken) < MOST
+        longest = max(traffic.taken[before:])
+        assert longest < MOST
         made = len(traffic.taken)
         wait_until(lambda: len(recorded(proxy)) == made, 30, "every call is reported")
         wait_until(lambda: recorded(proxy) <= on_topic(environment), 120, "all are on the topic")
         assert on_topic(environment) == recorded(proxy)
-        print(f"\n{journal}: {made} requests, longest {max(traffic.taken):.3f} s, none lost")
+        print(f"\n{journal}: {made} requests, longest {longest:.3f} s, none lost")
         proxy.stop()
     finally:
         proxy.clean_up()

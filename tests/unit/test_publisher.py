@@ -2,6 +2,7 @@
 
 import json
 import logging
+import random
 import threading
 import time
 
@@ -402,3 +403,39 @@ def test_a_payload_that_cannot_be_read_is_counted(start, cluster):
         publisher.offer(captured)
         assert publisher.flush(5) == 0
         assert publisher._stats.snapshot()["dropped_unreadable"] == 1
+
+
+CODES = [
+    KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError._UNKNOWN_TOPIC, KafkaError._MSG_TIMED_OUT,
+    KafkaError.NOT_ENOUGH_REPLICAS, TRANSPORT,
+]  # fmt: skip
+
+
+def troubled(cluster, publisher, pick):
+    """Let a moment of trouble pass: several kinds of it at once, as chance has it."""
+    cluster.up = pick.random() < 0.5
+    cluster.answer = pick.choice([None, *CODES])
+    cluster.room = pick.choice([0, 3, 10**9])
+    publisher._sender._client.down = pick.random() < 0.5
+    publisher._sender._client.broken = pick.random() < 0.2
+    return pick.choice([0.0, 0.02, 0.15])
+
+
+@pytest.mark.parametrize("journal", ["spill", "always", "off"])
+@pytest.mark.parametrize("seed", range(20))
+def test_whatever_kafka_did_all_is_sent_once_it_answers(start, cluster, journal, seed):
+    pick = random.Random(seed)
+    cluster.there = pick.random() < 0.7
+    publisher = start(journal)
+    names = iter(range(10_000))
+    for _ in range(12):
+        offer(publisher, *(str(next(names)) for _ in range(pick.randint(0, 15))))
+        publisher._closing.wait(troubled(cluster, publisher, pick))
+    cluster.there = cluster.up = True
+    cluster.answer, cluster.room = None, 10**9
+    assert publisher.flush(20) == 0
+    assert {int(name) for name in cluster.ids()} == set(range(next(names)))
+    stats = publisher._stats.snapshot()
+    assert stats["failed"] == stats["dropped_queue_full"] == 0
+    if journal != "off":
+        assert publisher._journal.waiting == 0
