@@ -66,7 +66,10 @@ class _Walk:
         """Look at everything in a dict or list, and replace what is too large in it."""
         for key, value in container.items() if type(container) is dict else enumerate(container):
             kind = type(value)
-            if kind in _LEAVES or (kind is str and len(value) < SMALLEST_BLOB):
+            if kind is str:
+                if len(value) < SMALLEST_BLOB:
+                    continue
+            elif kind in _LEAVES:
                 continue
             if kind is not dict:  # of which only what is in it can be too large
                 if kind is not str and kind is not list:

@@ -98,6 +98,8 @@ class Encoder:
         Raises:
             DecodeError: it is no such value.
         """
+        if value.startswith(self._header):
+            return value
         found, start = wire.read_header(value)
         if not isinstance(found, wire.Fingerprint) or found not in _published():
             raise DecodeError("no event in single-object encoding of a version known here")
