@@ -58,11 +58,7 @@ class Documents:
             raise TransformError(f"start time {time_ms} ms is outside 2020 to 2100 or to come")
         if now_ms - time_ms > self._max_age_ms:
             raise ExpiredError
-        return (
-            self._index_of_day(time_ms // DAY_MS),
-            event_id,
-            stamped(event["document"], time_ms),
-        )
+        return self._index_of_day(time_ms // DAY_MS), event_id, one_line(event["document"])
 
 
 def daily_index(alias: str, time_ms: int) -> str:
@@ -70,29 +66,19 @@ def daily_index(alias: str, time_ms: int) -> str:
     return f"{alias}-{datetime.fromtimestamp(time_ms / 1000, UTC):%Y.%m.%d}"
 
 
-def stamped(document: bytes, time_ms: int) -> bytes:
-    """Return the document as one line, with `@timestamp`: the time in the event id.
+def one_line(document: bytes) -> bytes:
+    """Return the document as one line: in a bulk body a newline is an operation.
+
+    JSON that parses has its newlines between tokens alone, so that spaces can stand for them.
 
     Raises:
         TransformError: it is no JSON object, or not on one line and no JSON.
     """
+    spans_lines = b"\n" in document or b"\r" in document
     # What looks as the gateway writes it needs no closer look.
-    if document[:2] == b'{"' and document[-1:] == b"}" and not _spans_lines(document):
-        return b'{"@timestamp":%d,%b' % (time_ms, document[1:])
-    members = _one_line(document)[1:-1].strip()
-    return b'{"@timestamp":%d%b%b}' % (time_ms, b"," if members else b"", members)
-
-
-def _spans_lines(document: bytes) -> bool:
-    return b"\n" in document or b"\r" in document
-
-
-def _one_line(document: bytes) -> bytes:
-    """Write JSON that spans lines again as one: in a bulk body a newline is an operation.
-
-    JSON that parses has its newlines between tokens alone, so that spaces can stand for them.
-    """
-    if _spans_lines(document):
+    if document[:2] == b'{"' and document[-1:] == b"}" and not spans_lines:
+        return document
+    if spans_lines:
         check(document)
         document = document.replace(b"\n", b" ").replace(b"\r", b" ").strip()
     if document[:1] != b"{" or document[-1:] != b"}":

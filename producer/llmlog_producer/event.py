@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
 _OVERHEAD: Final = 512
 """Bytes of a record batch around a value of one event."""
-_WORDS: Final = 64 * 1024
-"""Bytes that the fields of an event take at most which are no JSON parts."""
 
 
 class Captured:
@@ -95,7 +93,8 @@ class Preparer:
         event, cut = self._event(captured)
         value = self._encoder.encode(event)
         if len(value) > self.limit:
-            value = self._encoder.encode(fit(event, _room(self.limit)))
+            around = len(value) - len(event["document"])
+            value = self._encoder.encode(fit(event, self.limit - around))
             cut += 1
         if cut:
             self._stats.add("cut")
@@ -147,7 +146,3 @@ class Preparer:
             raise
         except Exception:  # noqa: BLE001 - an object in it misbehaved: read it the careful way
             return convert(plain(redacted))
-
-
-def _room(limit: int) -> int:
-    return max(limit // 2, limit - _WORDS)

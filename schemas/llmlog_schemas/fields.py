@@ -85,10 +85,14 @@ UNTYPED: Final[dict[str, Kind]] = {
 SEARCH_TEXTS: Final[dict[str, str]] = {"messages_text": "messages", "response_text": "response"}
 """Full-text fields that the gateway makes, and the field each is extracted from."""
 
+TIMESTAMP: Final = "@timestamp"
+"""The time in the event id, epoch milliseconds: what Kibana and others go by."""
+
 EXTRA: Final = "extra"
 """The field that the gateway keeps everything else in: stored, not indexed."""
 
 DOCUMENT: Final[dict[str, Kind]] = {
-    **TYPED, **UNTYPED, **dict.fromkeys(SEARCH_TEXTS, Kind.TEXT), EXTRA: Kind.STORED,
+    TIMESTAMP: Kind.SECONDS, **TYPED, **UNTYPED, **dict.fromkeys(SEARCH_TEXTS, Kind.TEXT),
+    EXTRA: Kind.STORED,
 }  # fmt: skip
-"""Every name that a document may hold, but `@timestamp`."""
+"""Every name that a document may hold."""

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 
 from llmlog_schemas import records
-from llmlog_schemas.fields import DOCUMENT, EXTRA, SEARCH_TEXTS, TYPED, UNTYPED, Kind
+from llmlog_schemas.fields import DOCUMENT, EXTRA, SEARCH_TEXTS, TIMESTAMP, TYPED, UNTYPED, Kind
 from llmlog_schemas.json_form import dumps, plain, text
 from llmlog_schemas.search_text import searchable_text
 
@@ -80,7 +80,7 @@ def to_event(
     document = {name: value for name, value in typed.items() if value != ""}
     if "litellm_call_id" not in document and (call_id := text(call_id)[:MAX_WORD]):
         document["litellm_call_id"] = call_id
-    document["startTime"] = start_ms
+    document[TIMESTAMP] = document["startTime"] = start_ms
     document |= untyped
     if extra := fields.extra():
         document[EXTRA] = extra
@@ -114,7 +114,7 @@ def fit(event: LLMEvent, max_bytes: int) -> LLMEvent:
         return event
     document = orjson.loads(whole)
     excess = len(whole) - max_bytes
-    written = {name: orjson.dumps(document[name]) for name in document.keys() - TYPED.keys()}
+    written = {name: orjson.dumps(document[name]) for name in document.keys() - _UNCUT}
     for name in sorted(written, key=lambda field: (-len(written[field]), field)):
         if excess <= 0:
             break
@@ -123,7 +123,7 @@ def fit(event: LLMEvent, max_bytes: int) -> LLMEvent:
             document[name] = marker
             excess -= gain
     if excess > 0:
-        document = {name: value for name, value in document.items() if name in TYPED}
+        document = {name: value for name, value in document.items() if name in _UNCUT}
         document[EXTRA] = _marker(Kind.STORED, whole)
     return {**event, "document": orjson.dumps(document)}
 
@@ -337,3 +337,4 @@ _UNTYPED: Final = _table(UNTYPED)
 _UNTYPED_BUT_MAP: Final = tuple(row for row in _UNTYPED if row[0] != "model_map_information")
 _WORDS: Final = tuple(name for name, kind in TYPED.items() if kind is Kind.KEYWORD)
 _KNOWN: Final = frozenset((*TYPED, *UNTYPED))
+_UNCUT: Final = frozenset((TIMESTAMP, *TYPED))

@@ -50,7 +50,7 @@ class LLMEvent(TypedDict):
     completion_tokens: int
     total_tokens: int
     document: bytes
-    """A JSON object on one line: everything under its name in Elasticsearch, but `@timestamp`."""
+    """A JSON object on one line: what Elasticsearch holds of the event."""
 
 
 def make_event_id(

@@ -40,7 +40,7 @@ def documents():
             document = json.loads(event["document"])
             day = time.strftime("%Y.%m.%d", time.gmtime(event["start_time_ms"] / 1000))
             yield {"_op_type": "create", "_index": f"{index}-{day}", "_id": event["event_id"],
-                   "@timestamp": event["start_time_ms"], **document}  # fmt: skip
+                   **document}  # fmt: skip
             taken += 1
 
 

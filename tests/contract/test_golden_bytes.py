@@ -26,7 +26,7 @@ GOLDEN = Path(__file__).parent / "golden"
 PUBLISHED = {
     1: (
         0x57B6C388B9AA0F39,
-        "3dbb5b228e68e43d3c2e3cfecb8e1bc43869355a4157c8131b6518afa0f4ae67",
+        "614f4b1f3df151ea8a3ab051a26015fbdf7190ca8db94d22b052738542ffd59b",
     ),
 }
 

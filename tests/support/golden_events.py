@@ -18,7 +18,7 @@ FULL: dict[str, Any] = {
     "completion_tokens": 7,
     "total_tokens": 18,
     "document": (
-        '{"litellm_call_id":"5a0cb3e2-7f55-4d43-b9c7-0a4b1d1b6f10","model":"gpt-4o-mini",'
+        '{"@timestamp":1767225600000,"litellm_call_id":"5a0cb3e2-7f55-4d43-b9c7-0a4b1d1b6f10","model":"gpt-4o-mini",'
         '"messages":[{"role":"user","content":"Grüße, 世界 🌍"}],"extra":{"brand_new":1}}'
     ).encode(),
 }
@@ -37,7 +37,7 @@ MINIMAL: dict[str, Any] = {
     "prompt_tokens": -1,
     "completion_tokens": -1,
     "total_tokens": -1,
-    "document": b'{"startTime":1767225600000}',
+    "document": b'{"@timestamp":1767225600000,"startTime":1767225600000}',
 }
 
 EXTREME: dict[str, Any] = {

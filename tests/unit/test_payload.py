@@ -11,7 +11,7 @@ from uuid import UUID
 import pytest
 
 from llmlog_schemas.codec import Decoder, Encoder
-from llmlog_schemas.fields import EXTRA, SEARCH_TEXTS, TYPED, UNTYPED
+from llmlog_schemas.fields import DOCUMENT, EXTRA, SEARCH_TEXTS, TIMESTAMP, TYPED, UNTYPED
 from llmlog_schemas.payload import MAX_WORD, PayloadError, fit, to_event
 from llmlog_schemas.records import EVENT_ID, event_time_ms, make_event_id
 from llmlog_schemas.search_text import MAX_CHARACTERS, searchable_text
@@ -69,7 +69,8 @@ def document(event):
 
 def untyped(event):
     """Return the fields of the document that have no place of their own in the event."""
-    return {name: value for name, value in document(event).items() if name not in TYPED}
+    known = (*TYPED, TIMESTAMP)
+    return {name: value for name, value in document(event).items() if name not in known}
 
 
 def extra(event):
@@ -83,7 +84,8 @@ def test_the_usual_payload_lands_in_the_typed_fields():
     }
     assert event["start_time_ms"] == START_MS
     assert event["end_time_ms"] == START_MS + 2000
-    assert document(event) == {**BASE, "startTime": START_MS, "endTime": START_MS + 2000}
+    times = {"@timestamp": START_MS, "startTime": START_MS, "endTime": START_MS + 2000}
+    assert document(event) == {**BASE, **times}
 
 
 def test_absence_has_a_form_of_its_own_in_every_field():
@@ -97,7 +99,7 @@ def test_absence_has_a_form_of_its_own_in_every_field():
     assert [event[n] for n in ("prompt_tokens", "completion_tokens", "total_tokens")] == [-1] * 3
     assert event["end_time_ms"] == -1
     assert event["start_time_ms"] == START_MS
-    assert document(event) == {"startTime": START_MS}
+    assert document(event) == {"@timestamp": START_MS, "startTime": START_MS}
 
 
 def test_zero_is_not_absence():
@@ -113,7 +115,8 @@ def test_null_is_absence_and_leaves_no_trace():
     assert math.isnan(event["response_cost"])
     assert (event["total_tokens"], event["model"]) == (-1, "")
     assert untyped(event) == {}
-    assert document(event).keys() == BASE.keys() - {"response_cost", "total_tokens", "model"}
+    left = {"@timestamp", *BASE} - {"response_cost", "total_tokens", "model"}
+    assert document(event).keys() == left
 
 
 @pytest.mark.parametrize("payload", [None, "text", 1, [], b"{}", object()])
@@ -316,8 +319,8 @@ def test_the_price_table_entry_is_kept_on_request_alone():
 
 
 def test_no_two_tables_know_the_same_name():
-    names = [*TYPED, *UNTYPED, *SEARCH_TEXTS, EXTRA]
-    assert len(names) == len(set(names))
+    names = [TIMESTAMP, *TYPED, *UNTYPED, *SEARCH_TEXTS, EXTRA]
+    assert len(names) == len(set(names)) == len(DOCUMENT)
 
 
 # Search text
@@ -505,7 +508,7 @@ def test_where_markers_are_too_much_the_typed_fields_are_left():
     digest = hashlib.sha256(whole).hexdigest()
     assert {name: cut[name] for name in BASE} == {name: document(event)[name] for name in BASE}
     assert cut["extra"] == {"llmlog_cut": {"bytes": len(whole), "sha256": digest}}
-    assert cut.keys() == {*BASE, "extra"}
+    assert cut.keys() == {"@timestamp", *BASE, "extra"}
 
 
 def test_cutting_leaves_the_event_itself_alone():

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmlog_consumer.document import stamped
+from llmlog_consumer.document import one_line
 from llmlog_schemas.codec import Decoder, Encoder
-from llmlog_schemas.fields import DOCUMENT, SEARCH_TEXTS, TYPED, UNTYPED, Kind
+from llmlog_schemas.fields import DOCUMENT, SEARCH_TEXTS, TIMESTAMP, TYPED, UNTYPED, Kind
 from llmlog_schemas.json_form import dumps
 from llmlog_schemas.payload import fit, to_event
 from llmlog_schemas.records import EVENT_ID, event_time_ms
@@ -81,7 +81,7 @@ def containers(children):
 
 values = st.recursive(leaves, containers, max_leaves=12)
 moments = st.floats(1_577_836_800, 4_102_444_799) | values
-known = st.sampled_from([*DOCUMENT, "@timestamp", "mistyped"])
+known = st.sampled_from([*DOCUMENT, "mistyped"])
 payloads = st.builds(
     lambda fields, others, start: {**others, **fields, "startTime": start},
     st.dictionaries(known, values, max_size=8),
@@ -153,13 +153,12 @@ def test_any_payload_travels_and_becomes_one_line_of_valid_json(payload):
     assert EVENT_ID.fullmatch(event["event_id"])
     assert event_time_ms(event["event_id"]) == event["start_time_ms"]
 
-    line = stamped(decoded["document"], event["start_time_ms"])
+    line = one_line(decoded["document"])
     assert b"\n" not in line
     assert b"\r" not in line
     found = strict(line)
     for name, held in found.items():
-        if name != "@timestamp":
-            assert HOLDS[DOCUMENT[name]](held), (name, held)
+        assert HOLDS[DOCUMENT[name]](held), (name, held)
     assert isinstance(found.get("extra", {}), dict)
     assert all(found[name] == event[field] for name, field in BOTH.items() if name in found)
 
@@ -173,7 +172,7 @@ def test_nothing_that_was_there_goes_without_a_trace(payload):
     extra = found.get("extra", {})
     mistyped = extra.get("mistyped", {})
     for name, value in payload.items():
-        if value is None or name in (*SEARCH_TEXTS, "@timestamp", "mistyped", "extra"):
+        if value is None or name in (*SEARCH_TEXTS, TIMESTAMP, "mistyped", "extra"):
             continue
         if name in TYPED or name in UNTYPED:
             # Empty words are absence; everything else is in its place or beside it.
@@ -189,10 +188,14 @@ def test_nothing_that_was_there_goes_without_a_trace(payload):
 def test_a_cut_event_is_an_event(payload, bound):
     whole = to_event(payload, call_id="c", captured_at=NOW)
     event = fit(whole, bound)
-    found = strict(stamped(event["document"], event["start_time_ms"]))
-    typed = {name: value for name, value in strict(whole["document"]).items() if name in TYPED}
+    found = strict(one_line(event["document"]))
+    typed = {
+        name: value
+        for name, value in strict(whole["document"]).items()
+        if name in (*TYPED, TIMESTAMP)
+    }
     assert len(event["document"]) <= max(bound, len(dumps(typed)) + 150)
-    assert all(HOLDS[DOCUMENT[name]](held) for name, held in found.items() if name != "@timestamp")
+    assert all(HOLDS[DOCUMENT[name]](held) for name, held in found.items())
     assert {**event, "document": whole["document"]} == whole
 
 
