@@ -6,7 +6,7 @@ A retry or a bisection sends slices of the body again and never serialises anew.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,7 +19,8 @@ MAX_AGE: Final = 0.25
 """Bounds of a batch: operations, bytes of body, seconds since its first record."""
 
 
-class Operation(NamedTuple):
+@dataclass(slots=True, eq=False)
+class Operation:
     """One document to create.
 
     Attributes:
@@ -48,6 +49,8 @@ class Batch:
     Attributes:
         source: the bytes that every operation is a slice of.
         operations: in the order of the body.
+        indices: those that the source writes to.
+        of: how many operations the source holds.
         attempts: how often it was sent.
         not_before: monotonic seconds before which it waits.
         refusals: attempts that were refused in a way that is not for ever.
@@ -57,6 +60,8 @@ class Batch:
 
     source: bytes
     operations: Sequence[Operation]
+    indices: frozenset[str]
+    of: int
     attempts: int = 0
     not_before: float = 0.0
     refusals: int = 0
@@ -67,14 +72,9 @@ class Batch:
         """Bytes that sending it takes."""
         return sum(operation.end - operation.start for operation in self.operations)
 
-    @property
-    def indices(self) -> set[str]:
-        """Indices that it writes to."""
-        return {operation.index_name for operation in self.operations}
-
     def body(self) -> bytes:
         """Return the NDJSON of its operations."""
-        if self.size == len(self.source):
+        if len(self.operations) == self.of:
             return self.source
         view = memoryview(self.source)
         return b"".join([view[op.start : op.end] for op in self.operations])
@@ -104,6 +104,7 @@ class BatchBuilder:
     max_age: float = MAX_AGE
     _pieces: list[bytes] = field(default_factory=list)
     _operations: list[Operation] = field(default_factory=list)
+    _indices: set[str] = field(default_factory=set)
     _size: int = 0
     _since: float = 0.0
 
@@ -117,19 +118,18 @@ class BatchBuilder:
     ) -> Batch | None:  # fmt: skip
         """Append one operation; return the batch before it where that one is full."""
         action = f'{{"create":{{"_index":"{index}","_id":"{document_id}"}}}}\n'.encode()
-        length = len(action) + len(document) + 1
-        full = None
-        if self._operations and (
-            self._size + length > self.max_bytes or len(self._operations) >= self.max_operations
-        ):
+        operations, start = self._operations, self._size
+        end, full = start + len(action) + len(document) + 1, None
+        if operations and (end > self.max_bytes or len(operations) >= self.max_operations):
             full = self.take()
-        if not self._operations:
+            operations, start, end = self._operations, 0, end - start
+        if not operations:
             self._since = now
+        if index not in self._indices:
+            self._indices.add(index)
         self._pieces += action, document, b"\n"
-        self._operations.append(
-            Operation(span, record, size, index, document_id, self._size, self._size + length)
-        )
-        self._size += length
+        operations.append(Operation(span, record, size, index, document_id, start, end))
+        self._size = end
         return full
 
     def due(self, now: float) -> bool:
@@ -138,6 +138,12 @@ class BatchBuilder:
 
     def take(self) -> Batch:
         """Return what is gathered and begin anew."""
-        batch = Batch(b"".join(self._pieces), self._operations)
+        batch = Batch(
+            b"".join(self._pieces),
+            self._operations,
+            frozenset(self._indices),
+            len(self._operations),
+        )
         self._pieces, self._operations, self._size = [], [], 0
+        self._indices = set()
         return batch

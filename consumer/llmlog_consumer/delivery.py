@@ -10,7 +10,7 @@ import time
 from collections import Counter, deque
 from dataclasses import replace
 from itertools import groupby
-from operator import itemgetter
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
@@ -58,7 +58,7 @@ _REGISTRY_AGAIN: Final = 1.0
 _TOO_LARGE: Final = 413
 _TOO_MANY: Final = 429
 
-_span_of = itemgetter(0)
+_span_of = attrgetter("span")
 
 
 class Delivery:

@@ -9,7 +9,7 @@ import json
 from functools import cache
 from importlib import resources
 from io import BytesIO
-from typing import TYPE_CHECKING, Any, Final, Protocol, cast
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import fastavro
 from fastavro.schema import fingerprint as schema_fingerprint
@@ -139,14 +139,14 @@ class Decoder:
         body = BytesIO(value)
         body.seek(start)
         try:
-            event = fastavro.schemaless_reader(body, schema, None)
+            event: LLMEvent = fastavro.schemaless_reader(body, schema, None)
         except Exception as error:
             raise DecodeError(
                 f"not Avro of {schema['name']}: {type(error).__name__}: {error}"
             ) from error
         if (rest := len(value) - body.tell()) > 0:
             raise DecodeError(f"{rest} bytes follow the event")
-        return cast("LLMEvent", event)
+        return event
 
     def _resolve(self, value: bytes) -> tuple[Any, int]:
         try:

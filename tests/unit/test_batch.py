@@ -142,5 +142,5 @@ def test_a_part_remembers_how_often_it_was_sent():
 
 
 def test_an_empty_batch_has_an_empty_body():
-    assert Batch(b"", []).body() == b""
+    assert Batch(b"", [], frozenset(), 0).body() == b""
     assert batch_of("a").part([]).body() == b""
