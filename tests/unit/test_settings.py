@@ -349,9 +349,9 @@ def test_every_described_setting_can_be_set_by_its_name(name):
 @pytest.mark.parametrize(
     ("properties", "bytes_"),
     [
-        ({}, 4_194_304),
+        ({}, 1_048_576),
         ({"MESSAGE_MAX_BYTES": "10485760"}, 10_485_760),
-        ({"RECEIVE_MESSAGE_MAX_BYTES": "2000000"}, 4_194_304),
+        ({"RECEIVE_MESSAGE_MAX_BYTES": "2000000"}, 1_048_576),
         ({"RECEIVE_MESSAGE_MAX_BYTES": "9000000", "MESSAGE_MAX_BYTES": "10485760"}, 10_485_760),
     ],
 )
