@@ -94,15 +94,16 @@ class Burial:
             self._settle(span, Outcome.DEAD, 1, size)
 
         self._letters.write(Letter(record, cause, settled))
-        self._say(
-            f"letter {fingerprint}",
-            "dead letter",
-            stage=str(cause.stage),
-            fingerprint=fingerprint,
-            why=redacted(cause.said)[:300],
-            see=f"pipeline dlq list --fingerprint {fingerprint}",
-            record=f"{record.topic()}/{record.partition()}/{record.offset()}",
-        )
+        if self._say.due(fingerprint):
+            self._say(
+                fingerprint,
+                "dead letter",
+                stage=str(cause.stage),
+                fingerprint=fingerprint,
+                why=redacted(cause.said)[:300],
+                see=f"pipeline dlq list --fingerprint {fingerprint}",
+                record=f"{record.topic()}/{record.partition()}/{record.offset()}",
+            )
         if self._breaker.share > ALERT:
             self._say("share", "many records die", share=f"{self._breaker.share:.1%}")
 

@@ -20,9 +20,12 @@ class Say:
         self._log = log
         self._said: dict[object, float] = {}
 
+    def due(self, cause: object) -> bool:
+        """Tell whether an event of this cause would be logged now; for details that cost much."""
+        return time.monotonic() - self._said.get(cause, -SAY_AGAIN) >= SAY_AGAIN
+
     def __call__(self, cause: object, event: str, **details: str) -> None:
         """Log an event, unless one of the same cause was logged a moment ago."""
-        now = time.monotonic()
-        if now - self._said.get(cause, -SAY_AGAIN) >= SAY_AGAIN:
-            self._said[cause] = now
+        if self.due(cause):
+            self._said[cause] = time.monotonic()
             self._log.warning(event, **details)

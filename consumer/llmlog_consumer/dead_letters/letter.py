@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from llmlog_consumer.dead_letters.message import read_headers
@@ -94,6 +95,7 @@ class Cause:
         return fingerprint_of(self.stage, self.es_type, self.index, self.exception or self.reason)
 
 
+@lru_cache(1024)  # asked twice of each letter, and many have the same words
 def fingerprint_of(stage: str, es_type: str, index: str, said: str) -> str:
     """Return 12 hexadecimal digits; days, values and numbers make no difference."""
     pattern = re.sub(r"\d+", "#", index)
