@@ -139,7 +139,7 @@ class Decoder:
         body = BytesIO(value)
         body.seek(start)
         try:
-            event: LLMEvent = fastavro.schemaless_reader(body, schema, None)
+            event: LLMEvent = fastavro.schemaless_reader(body, schema, None)  # type: ignore[assignment]
         except Exception as error:
             raise DecodeError(
                 f"not Avro of {schema['name']}: {type(error).__name__}: {error}"
