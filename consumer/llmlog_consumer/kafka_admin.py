@@ -11,6 +11,7 @@ from confluent_kafka import (
     Consumer,
     ConsumerGroupTopicPartitions,
     KafkaException,
+    Producer,
     TopicPartition,
 )
 from confluent_kafka import KafkaError as Code
@@ -21,8 +22,8 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exports 
     ResourceType,
 )
 
-from llmlog_schemas.errors import ConfigurationError, KafkaError, KafkaUnreachable
-from llmlog_schemas.kafka_clients import QUIET, admin_config, consumer_config
+from llmlog_schemas.errors import KafkaError, KafkaUnreachable
+from llmlog_schemas.kafka_clients import admin_config, consumer_config, made, producer_config
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -95,16 +96,21 @@ class KafkaAdmin:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._refusal = ""
-        try:
-            config = admin_config(settings) | {"error_cb": self._on_error}
-            self._admin = AdminClient(config, logger=QUIET)
-        except KafkaException as error:
-            raise ConfigurationError(f"Kafka settings: {error.args[0].str()}") from None
+        self._admin = made(AdminClient, admin_config(settings) | {"error_cb": self._on_error})
 
     @property
     def where(self) -> str:
         """Return the brokers asked."""
         return self._settings.kafka_bootstrap_servers
+
+    def require_properties(self) -> None:
+        """See that librdkafka takes what a worker's clients will be made with.
+
+        Raises:
+            ConfigurationError: a property or a value that it does not take.
+        """
+        made(Consumer, consumer_config(self._settings)).close()
+        made(Producer, producer_config(self._settings))
 
     def topics(self) -> tuple[dict[str, Topic], int]:
         """Return the topics that we may see, by name, and the number of brokers.
@@ -323,7 +329,7 @@ class _Reader:
     def __init__(self, settings: Settings) -> None:
         config = consumer_config(settings)
         config.pop("group.instance.id", None)
-        self._consumer = Consumer(config, logger=QUIET)
+        self._consumer = made(Consumer, config)
 
     def __enter__(self) -> Consumer:
         return self._consumer

@@ -69,6 +69,7 @@ def check(
     Registry.of_settings(settings)
     elastic = Elastic(settings)
     admin = KafkaAdmin(settings)
+    admin.require_properties()
 
     def kafka() -> Task:
         source, letters = admin.require(settings.topic), admin.require(settings.dlq_topic)

@@ -18,7 +18,7 @@ from llmlog_consumer.dead_letters.plan import Fate
 from llmlog_consumer.dead_letters.reader import CHUNK, chunks
 from llmlog_consumer.tracker import UNKNOWN_EPOCH, Span
 from llmlog_schemas.errors import DeadLetterFloodError, ElasticsearchError, KafkaError
-from llmlog_schemas.kafka_clients import QUIET, producer_config
+from llmlog_schemas.kafka_clients import made, producer_config
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -236,7 +236,7 @@ class ToTopic:
         self._progress = progress
         self.counts: Counter[str] = Counter()
         self._refusal = ""
-        self._producer = Producer(producer_config(gate.settings), logger=QUIET)
+        self._producer = made(Producer, producer_config(gate.settings))
 
     def run(self, letters: Iterable[Found]) -> bool:
         """Send every letter and wait for the brokers; False when told to stop before.

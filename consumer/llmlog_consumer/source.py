@@ -17,7 +17,7 @@ import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from llmlog_consumer.say import Say
-from llmlog_schemas.kafka_clients import QUIET, consumer_config
+from llmlog_schemas.kafka_clients import consumer_config, made
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -101,7 +101,7 @@ class Source:
         strategy = str(config.get("partition.assignment.strategy", "cooperative-sticky"))
         self._incremental = "cooperative" in strategy
         config |= {"on_commit": self._on_commit, "error_cb": self._on_error}
-        self._consumer = Consumer(config, logger=QUIET)
+        self._consumer = made(Consumer, config)
         self._consumer.subscribe(
             [self._topic],
             on_assign=self._on_assign,

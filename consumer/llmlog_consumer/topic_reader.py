@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, TopicPartition
 
-from llmlog_schemas.errors import ConfigurationError, KafkaUnreachable
 from llmlog_schemas.errors import KafkaError as KafkaRefusal
-from llmlog_schemas.kafka_clients import QUIET, consumer_config
+from llmlog_schemas.errors import KafkaUnreachable
+from llmlog_schemas.kafka_clients import consumer_config, made
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -123,10 +123,7 @@ class assigned:  # noqa: N801 - used as a function
         config.pop("group.protocol", None)
         if small:
             config |= _SMALL
-        try:
-            self._consumer = Consumer(config, logger=QUIET)
-        except KafkaException as error:
-            raise ConfigurationError(f"Kafka settings: {error.args[0].str()}") from None
+        self._consumer = made(Consumer, config)
         self._consumer.assign([TopicPartition(topic, p, o) for p, o in starts.items()])
 
     def __enter__(self) -> Consumer:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any
 
-from confluent_kafka import KafkaError, KafkaException, Producer
+from confluent_kafka import KafkaError, Producer
 from confluent_kafka.admin import (  # type: ignore[attr-defined]
     AdminClient,
     ConfigResource,
 )
 
-from llmlog_schemas.errors import ConfigurationError
-from llmlog_schemas.kafka_clients import QUIET, admin_config, producer_config
+from llmlog_schemas.kafka_clients import admin_config, made, producer_config
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,10 +52,7 @@ class Client:
         self._producer = self._new()
 
     def _new(self) -> Any:
-        try:
-            return Producer(self._config, logger=QUIET)
-        except KafkaException as error:
-            raise ConfigurationError(f"Kafka settings: {error.args[0].str()}") from None
+        return made(Producer, self._config)
 
     def topic_exists(self, timeout: float) -> bool:
         """Look the topic up in the list of all: asking by its name could create it.
@@ -70,7 +66,7 @@ class Client:
         """Ask for the topic's bound; None where we may not know it."""
         resource = ConfigResource(ConfigResource.Type.TOPIC, self._topic)
         try:
-            admin = AdminClient(admin_config(self._settings), logger=QUIET)
+            admin = made(AdminClient, admin_config(self._settings))
             answer = admin.describe_configs([resource], request_timeout=timeout)[resource]
             return int(answer.result(timeout + 1.0)["max.message.bytes"].value)
         except Exception:  # noqa: BLE001 - not allowed, too old, too slow: a refusal tells it too

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from confluent_kafka import KafkaException
+
+from llmlog_schemas.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from llmlog_schemas.settings import Settings
+
+T = TypeVar("T")
 
 MAX_RECORD_BYTES: Final = 8 * 1024 * 1024
 """Bytes of the largest record: `max.message.bytes` of the topics that `pipeline setup` makes."""
@@ -32,6 +38,22 @@ QUIET: Final = logging.getLogger("llmlog.librdkafka")
 """For `logger=` of every client: librdkafka's own lines repeat every second while a broker is
 away. `error_cb` says the same once; set the logger's level to see them."""
 QUIET.setLevel(logging.CRITICAL)
+
+
+def made(kind: Callable[..., T], config: Mapping[str, Any]) -> T:
+    """Make a client of librdkafka that logs nothing by itself.
+
+    Args:
+        kind: `Producer`, `Consumer` or `AdminClient`.
+        config: its properties.
+
+    Raises:
+        ConfigurationError: librdkafka does not know a property or its value, or two contradict.
+    """
+    try:
+        return kind(config, logger=QUIET)
+    except KafkaException as error:
+        raise ConfigurationError(f"Kafka settings: {error.args[0].str()}") from None
 
 
 def producer_config(settings: Settings) -> dict[str, Any]:

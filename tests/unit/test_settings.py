@@ -5,6 +5,7 @@ from datetime import timedelta
 import pytest
 from confluent_kafka import Consumer
 
+from llmlog_consumer.kafka_admin import KafkaAdmin
 from llmlog_schemas.errors import ConfigurationError
 from llmlog_schemas.kafka_clients import consumer_config, producer_config
 from llmlog_schemas.settings import REFUSED, Settings, describe, load, parse_bytes
@@ -418,3 +419,22 @@ def test_the_largest_record_can_be_received(properties, bytes_):
     config = consumer_config(load(environ=environ))
     assert config.get("receive.message.max.bytes") == bytes_
     Consumer(config).close()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("KAFKA_PRODUCER_RETRIES", "0"),
+        ("KAFKA_PRODUCER_MESSAGE_TIMEOUT_MS", "1"),
+        ("KAFKA_CONSUMER_SESSION_TIMEOUT_MS", "soon"),
+        ("KAFKA_CONSUMER_NO_SUCH_THING", "1"),
+    ],
+)
+def test_what_librdkafka_refuses_is_a_setting_and_no_crash_of_workers(name, value):
+    admin = KafkaAdmin(load(environ={f"LLMLOG_{name}": value}))
+    with pytest.raises(ConfigurationError, match="Kafka settings: "):
+        admin.require_properties()
+
+
+def test_our_own_properties_are_taken():
+    KafkaAdmin(load(environ={})).require_properties()

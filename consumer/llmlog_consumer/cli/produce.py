@@ -17,7 +17,7 @@ from llmlog_consumer.cli.common import ConfigOption, complain
 from llmlog_consumer.kafka_admin import KafkaAdmin
 from llmlog_schemas.codec import Encoder
 from llmlog_schemas.errors import ConfigurationError, KafkaError
-from llmlog_schemas.kafka_clients import MAX_RECORD_BYTES, QUIET, producer_config
+from llmlog_schemas.kafka_clients import MAX_RECORD_BYTES, made, producer_config
 from llmlog_schemas.payload import PayloadError, fit, to_event
 from llmlog_schemas.registry import Registry
 from llmlog_schemas.settings import Settings, load
@@ -66,7 +66,7 @@ class _Sender:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._producer = Producer(producer_config(settings), logger=QUIET)
+        self._producer = made(Producer, producer_config(settings))
         registry = Registry.of_settings(settings)
         self._encoder = Encoder(registry.register(settings.topic) if registry else None)
         self.delivered = 0

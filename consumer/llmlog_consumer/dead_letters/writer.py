@@ -16,7 +16,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 
 from llmlog_consumer.dead_letters.letter import PREFIX, TRUNCATED_KEY_BYTES, Cause, headers_of
 from llmlog_consumer.retry import Backoff
-from llmlog_schemas.kafka_clients import QUIET, producer_config
+from llmlog_schemas.kafka_clients import made, producer_config
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -153,4 +153,4 @@ class LetterWriter:
         self._producer = self._new_producer()
 
     def _new_producer(self) -> Producer:
-        return Producer(producer_config(self._settings), logger=QUIET)
+        return made(Producer, producer_config(self._settings))
