@@ -107,8 +107,10 @@ class Unspeakable(Exception):
 
 
 class UnspeakableDict(dict):
-    def items(self):
+    def keys(self):
         raise Unspeakable
+
+    __iter__ = items = keys
 
 
 cycle = {}
@@ -120,10 +122,7 @@ without = [None, {}] + [
     {"standard_logging_object": payload}
     for payload in (None, "text", b"bytes", 7, float("nan"), [], (), object(), Rude(), Rude)
 ]
-unreadable = [
-    Rude(), "text", 7,
-    {"standard_logging_object": RudeDict(a=1)}, {"standard_logging_object": UnspeakableDict(a=1)},
-]
+unreadable = [Rude(), "text", 7, {"standard_logging_object": UnspeakableDict(a=1)}]
 fields = [
     {},
     {"startTime": object(), "endTime": "soon", "response_time": float("inf")},
@@ -142,6 +141,7 @@ payloads = [
     {"litellm_call_id": f"h{number}", "startTime": now, "model_group": "hostile", **payload}
     for number, payload in enumerate(fields)
 ]
+payloads.append(RudeDict(payloads[0], litellm_call_id="rude"))
 raised = []
 called = 0
 
