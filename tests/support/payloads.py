@@ -18,7 +18,8 @@ from llmlog_schemas.payload import to_event
 def payload(seed: int, **overrides: Any) -> dict[str, Any]:
     """Return one payload; equal seeds make equal events."""
     pick = random.Random(seed)
-    started = overrides.pop("startTime", None) or time.time() // 3600 * 3600 - pick.random() * 60
+    # Of this hour, so of the UTC day whose index `pipeline setup` has made.
+    started = overrides.pop("startTime", None) or time.time() // 3600 * 3600 + pick.random() * 60
     status = "failure" if seed % 10 == 0 else "success"
     return {
         "id": f"chatcmpl-{seed % 7}",
