@@ -12,6 +12,8 @@ from typing import Any, Final
 
 import orjson
 
+from llmlog_schemas.json_form import TO_ITSELF
+
 # Whatever is neither dict, list, tuple, str, int, float, bool or None itself is for the other way.
 _EXACT: Final = (
     orjson.OPT_PASSTHROUGH_DATACLASS
@@ -33,11 +35,11 @@ def snapshot(payload: dict[Any, Any], *, without: frozenset[str]) -> bytes | dic
         kept.pop(name, None)
     for value in kept.values():
         if type(value) is float and value - value:  # NaN, as of every number that is not finite
-            return _copy_dict(kept, 1)
+            return _copy_dict(kept, 1, {id(payload)})
     try:
         return orjson.dumps(kept, option=_EXACT)
     except Exception:  # noqa: BLE001 - whatever orjson has against it
-        return _copy_dict(kept, 1)
+        return _copy_dict(kept, 1, {id(payload)})
 
 
 def size_of(payload: bytes | dict[Any, Any]) -> int:
@@ -47,22 +49,30 @@ def size_of(payload: bytes | dict[Any, Any]) -> int:
     return 4096 + _length(payload, 1)
 
 
-def _copy(value: Any, depth: int) -> Any:
+def _copy(value: Any, depth: int, above: set[int]) -> Any:
+    """Copy a dict or list; `above` are those that it lies in: two ways back make 2^60 copies."""
     kind = type(value)
     if depth > _MAX_DEPTH:
         return value
-    if kind is dict:
-        return _copy_dict(value, depth)
-    if kind is list:
-        return [item if type(item) in _LEAVES else _copy(item, depth + 1) for item in value]
-    return value
+    if kind is not dict and kind is not list:
+        return value
+    if id(value) in above:
+        return TO_ITSELF
+    above.add(id(value))
+    copied = _copy_dict(value, depth, above) if kind is dict else _copy_list(value, depth, above)
+    above.discard(id(value))
+    return copied
 
 
-def _copy_dict(value: dict[Any, Any], depth: int) -> dict[Any, Any]:
+def _copy_dict(value: dict[Any, Any], depth: int, above: set[int]) -> dict[Any, Any]:
     return {
-        key: item if type(item) in _LEAVES else _copy(item, depth + 1)
-        for key, item in value.items()
+        key: item if type(item) in _LEAVES else _copy(item, depth + 1, above)
+        for key, item in list(value.items())  # at once: another thread may be adding to it
     }
+
+
+def _copy_list(value: list[Any], depth: int, above: set[int]) -> list[Any]:
+    return [item if type(item) in _LEAVES else _copy(item, depth + 1, above) for item in value]
 
 
 def _length(value: Any, depth: int) -> int:

@@ -23,6 +23,9 @@ import orjson
 MAX_DEPTH: Final = 100
 """Levels of nesting that are kept; Elasticsearch and orjson both give up further down."""
 
+TO_ITSELF: Final = "<cut: refers to itself>"
+"""What takes the place of a container within itself."""
+
 _MIN_INT: Final = -(2**63)
 _MAX_INT: Final = 2**64 - 1
 
@@ -73,7 +76,7 @@ class _Rebuilder:
         if isinstance(value, (str, int, float)) and not isinstance(value, Enum):
             return _scalar(value)
         if id(value) in self._path:
-            return "<cut: refers to itself>"
+            return TO_ITSELF
         if depth > self._max_depth:
             return f"<cut: deeper than {self._max_depth} levels>"
         self._path.add(id(value))

@@ -1,0 +1,70 @@
+"""The hook's copy of a payload: the same whichever way it is made, and made in bounded time."""
+
+import sys
+import threading
+
+import orjson
+
+from llmlog_producer.event import Captured, Preparer
+from llmlog_producer.snapshot import size_of, snapshot
+from llmlog_producer.stats import Stats
+from llmlog_schemas.codec import Decoder
+from llmlog_schemas.json_form import TO_ITSELF
+from llmlog_schemas.settings import load
+
+
+def copied(given):
+    return snapshot(given, without=frozenset())
+
+
+def event_of(given):
+    captured = Captured(copied(given), "", 1_800_000_000.0)
+    return Decoder().decode(Preparer(load(environ={}), Stats())(captured).value)
+
+
+def test_what_refers_to_itself_is_cut_where_it_does():
+    around = {"text": "kept"}
+    around["in"], around["list"] = around, [around]
+
+    copy = copied({"metadata": around})
+
+    assert copy == {"metadata": {"text": "kept", "in": TO_ITSELF, "list": [TO_ITSELF]}}
+    assert size_of(copy) < 5000
+    assert orjson.loads(event_of({"metadata": around})["document"])["metadata"]["text"] == "kept"
+
+
+def test_a_payload_that_refers_to_itself_is_cut_too():
+    given = {"model": "m"}
+    given["extra"] = [given]
+
+    assert copied(given) == {"model": "m", "extra": [TO_ITSELF]}
+
+
+def test_what_stands_in_two_places_stays_in_both():
+    shared = {"a": [1]}
+
+    assert copied({"x": shared, "y": [shared, shared], "z": {1}}) == {
+        "x": shared, "y": [shared, shared], "z": {1},
+    }  # fmt: skip
+
+
+def test_a_dict_that_another_thread_adds_to_is_copied_all_the_same():
+    changing = {f"key{n}": {} for n in range(2000)}
+    done, interval = threading.Event(), sys.getswitchinterval()
+
+    def change():
+        while not done.is_set():
+            changing.update({f"more{n}": {} for n in range(7)})
+            for n in range(7):
+                del changing[f"more{n}"]
+
+    thread = threading.Thread(target=change)
+    sys.setswitchinterval(1e-6)
+    thread.start()
+    try:
+        for _ in range(200):
+            assert len(copied({"metadata": changing, "odd": {1}})["metadata"]) >= 2000
+    finally:
+        done.set()
+        thread.join()
+        sys.setswitchinterval(interval)
