@@ -8,7 +8,9 @@ strings shared, and objects by reference, to be read in the background.
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import Any, Final
+from uuid import UUID
 
 import orjson
 
@@ -55,7 +57,7 @@ def _copy(value: Any, depth: int, above: set[int]) -> Any:
     if depth > _MAX_DEPTH:
         return value
     if kind is not dict and kind is not list:
-        return value
+        return _object(value, depth, above)
     if id(value) in above:
         return TO_ITSELF
     above.add(id(value))
@@ -73,6 +75,13 @@ def _copy_dict(value: dict[Any, Any], depth: int, above: set[int]) -> dict[Any, 
 
 def _copy_list(value: list[Any], depth: int, above: set[int]) -> list[Any]:
     return [item if type(item) in _LEAVES else _copy(item, depth + 1, above) for item in value]
+
+
+def _object(value: Any, depth: int, above: set[int]) -> Any:
+    """Read what JSON reads too: the two payloads of one call may be copied in different ways."""
+    if isinstance(value, Enum):
+        return _copy(value.value, depth + 1, above)
+    return str(value) if isinstance(value, UUID) else value
 
 
 def _length(value: Any, depth: int) -> int:

@@ -2,8 +2,11 @@
 
 import sys
 import threading
+from enum import Enum
+from uuid import UUID
 
 import orjson
+import pytest
 
 from llmlog_producer.event import Captured, Preparer
 from llmlog_producer.snapshot import size_of, snapshot
@@ -11,6 +14,14 @@ from llmlog_producer.stats import Stats
 from llmlog_schemas.codec import Decoder
 from llmlog_schemas.json_form import TO_ITSELF
 from llmlog_schemas.settings import load
+from support.payloads import payload
+
+
+class Odd(Enum):
+    WORD = "chat"
+    NUMBER = 1_800_000_000.25
+    SWITCH = True
+    ID = UUID(int=7)
 
 
 def copied(given):
@@ -20,6 +31,32 @@ def copied(given):
 def event_of(given):
     captured = Captured(copied(given), "", 1_800_000_000.0)
     return Decoder().decode(Preparer(load(environ={}), Stats())(captured).value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("litellm_call_id", UUID(int=7)),
+        ("litellm_call_id", Odd.ID),
+        ("call_type", Odd.WORD),
+        ("status", Odd.ID),
+        ("startTime", Odd.NUMBER),
+        ("stream", Odd.SWITCH),
+        ("response_cost", Odd.NUMBER),
+        ("model", UUID(int=7)),
+    ],
+)
+def test_a_doubly_fired_pair_is_one_event_whichever_way_each_was_copied(name, value):
+    given = payload(1) | {name: value}
+    as_json, as_dict = given, given | {"response": {"odd": {1}}}
+    assert isinstance(copied(as_json), bytes)
+    assert isinstance(copied(as_dict), dict)
+
+    one, other = event_of(as_json), event_of(as_dict)
+
+    assert one["event_id"] == other["event_id"]
+    documents = [orjson.loads(event["document"]) for event in (one, other)]
+    assert documents[0][name] == documents[1][name]
 
 
 def test_what_refers_to_itself_is_cut_where_it_does():
