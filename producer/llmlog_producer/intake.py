@@ -35,9 +35,12 @@ class Intake:
 
     def put(self, entry: Captured | Item) -> None:
         """Append an entry; the caller has asked for room."""
+        # A signal is handled within a call, and its handler waits for the thread that takes: no
+        # call is made with the lock held.
+        size = entry.size
         with self._lock:
-            self._bytes += entry.size
-            self._entries.append(entry)
+            self._bytes += size
+        self._entries.append(entry)
 
     def take(self, number: int) -> list[Captured | Item]:
         """Remove the oldest entries, so many at most."""

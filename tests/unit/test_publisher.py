@@ -5,6 +5,7 @@ import logging
 import random
 import threading
 import time
+from collections import deque
 
 import pytest
 from confluent_kafka import KafkaError, KafkaException
@@ -338,6 +339,23 @@ def test_the_signal_handler_has_everything_written(start, cluster):
     assert publisher.unsafe == 0, "from now on the hook writes"
     cluster.up = True
     assert publisher.flush(5) == 0, "and Kafka is still sent to"
+
+
+def test_a_signal_in_the_middle_of_a_hook_has_what_came_before_written(start, cluster):
+    unsafe = []
+
+    class Entries(deque):
+        def append(self, entry):
+            if entry.payload["litellm_call_id"] == "interrupted":
+                publisher.journal_first(1.0)
+                unsafe.append(publisher.unsafe)
+            super().append(entry)
+
+    cluster.there = False
+    publisher = start()
+    publisher._intake._entries = Entries()
+    offer(publisher, *map(str, range(100)), "interrupted")
+    assert unsafe == [1], "only what its hook has not handed over"
 
 
 def test_brokers_that_do_not_answer_hold_the_journal_up_for_nothing(start, cluster):
