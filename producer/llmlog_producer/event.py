@@ -79,8 +79,8 @@ class Preparer:
         self._stats = stats
         # The journal outlives the settings: it holds the framing that needs no registry.
         self._encoder = Encoder()
-        self._cut = Cutter(settings)
         self._redact = Redactor(settings)
+        self._cut = Cutter(settings, self._redact.text)
         self.redacts = self._redact.summary
         self.limit = min(settings.max_event_bytes, MAX_RECORD_BYTES)
 

@@ -16,6 +16,8 @@ from llmlog_schemas.fields import DOCUMENT, Kind
 from llmlog_schemas.json_form import dumps, plain, text
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from llmlog_schemas.settings import Settings
 
 NOTE: Final = "llmlog_cut"
@@ -23,6 +25,9 @@ NOTE: Final = "llmlog_cut"
 
 SMALLEST_BLOB: Final = 1024
 """Characters of base64, or bytes of a vector, that are kept."""
+
+_WIDEST: Final = 9 * 1024
+"""Characters of the largest secret, with its name, that a cut may go through."""
 
 _NAMED: Final = 50
 _MAX_DEPTH: Final = 60
@@ -38,15 +43,21 @@ _KINDS: Final = (
 
 
 class Cutter:
-    """Cuts payloads as the settings say."""
+    """Cuts payloads as the settings say.
 
-    def __init__(self, settings: Settings) -> None:
+    Args:
+        settings: as loaded.
+        clean: takes secrets out of a text; half of one would not be known for what it is.
+    """
+
+    def __init__(self, settings: Settings, clean: Callable[[str], str] = str) -> None:
         self._max_text = settings.max_field_bytes
         self._keeps_binary = settings.keep_binary
+        self._clean = clean
 
     def __call__(self, payload: dict[Any, Any]) -> int:
         """Cut the payload in place; return in how many places."""
-        walk = _Walk(self._max_text, keeps_binary=self._keeps_binary)
+        walk = _Walk(self._max_text, self._clean, keeps_binary=self._keeps_binary)
         walk.through(payload, ())
         if walk.cut and NOTE not in payload:
             payload[NOTE] = {"places": walk.cut, "fields": walk.places}
@@ -56,8 +67,9 @@ class Cutter:
 class _Walk:
     """One walk over one payload."""
 
-    def __init__(self, max_text: int, *, keeps_binary: bool) -> None:
+    def __init__(self, max_text: int, clean: Callable[[str], str], *, keeps_binary: bool) -> None:
         self._max_text = max_text
+        self._clean = clean
         self._keeps_binary = keeps_binary
         self.cut = 0
         self.places: list[str] = []
@@ -98,10 +110,18 @@ class _Walk:
             return marker
         if len(value) > self._max_text:
             return (
-                f"{value[: self._max_text]}<cut: {self._max_text} of {len(value)} characters, "
+                f"{self._beginning(value)}<cut: {self._max_text} of {len(value)} characters, "
                 f"sha256 {_sha256(_bytes(value))}>"
             )
         return None
+
+    def _beginning(self, value: str) -> str:
+        """Return a text up to the cut, without a secret that reaches beyond it."""
+        start, end = max(0, self._max_text - _WIDEST), self._max_text + _WIDEST
+        around = self._clean(value[start:end])
+        # Where the text goes on, the last of it may be half a secret itself.
+        upto = len(around) - _WIDEST if len(value) > end else self._max_text - start
+        return value[:start] + around[: max(0, upto)]
 
 
 def _stays_object(value: Any, kind: type, field: Any) -> bool:

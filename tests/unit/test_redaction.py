@@ -223,6 +223,22 @@ def test_the_fast_look_lets_usual_payloads_pass():
         assert not may_hold(dumps(payload(seed, error_str="the basic limit of tokens is reached")))
 
 
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("more", [50, 100_000])
+def test_a_cut_leaves_no_half_of_a_secret(form, more):
+    before, after = "word " * 4000, " and more" * more
+    for at in range(1, len(form)):
+        given = {"response": f"{before}{form}{after}"}
+        kept = prepared(given, max_field_bytes=str(len(before) + at))[1]["response"]
+        assert not any(PLANTED[n : n + 8] in kept for n in range(len(PLANTED) - 8))
+
+
+def test_a_cut_keeps_all_up_to_it():
+    given = {"response": "a word, " * 4000}
+    kept = prepared(given, max_field_bytes="20000")[1]["response"]
+    assert kept.startswith(("a word, " * 4000)[:20_000] + "<cut: 20000 of 32000 characters")
+
+
 def test_a_secret_as_a_key_is_hidden():
     written, _ = prepared(payload(1, metadata={f"sk-{PLANTED}": 1}))
     assert PLANTED not in written
