@@ -133,7 +133,7 @@ class Redactor:
                 if self._hides(key, item, value)
                 else self._scrubbed(item, depth + 1)
             )
-            for key, item in value.items()
+            for key, item in ((_as_written(key), item) for key, item in value.items())
         }
 
     def _scrubbed_key(self, key: Any) -> Any:
@@ -154,6 +154,13 @@ class Redactor:
         return not (key == "token" and "logprob" in among) and not (
             isinstance(item, (int, float)) and key.lower().endswith("token")
         )
+
+
+def _as_written(key: Any) -> Any:
+    """Return what will stand in the document for a key: without NUL, and of an enumeration."""
+    if isinstance(key, Enum):
+        key = next(iter(plain({key: None})))
+    return key.replace("\0", "") if isinstance(key, str) and "\0" in key else key
 
 
 def _modes(settings: Settings) -> dict[str, RedactMode]:

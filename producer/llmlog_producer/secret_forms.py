@@ -132,11 +132,19 @@ def _names_before_equals() -> re.Pattern[bytes]:
 _NAMES_IN_JSON: Final = _names_before_equals()
 
 
+_NUL: Final = rb"\u0000"
+
+
 def may_hold(json: bytes) -> bool:
     """Tell whether there may be anything in a JSON text that the other functions would hide.
 
     Asked of every payload, where they are not: it has to be quick, and must not overlook anything.
     """
+    # Of keys that Elasticsearch searches, NUL is left out.
+    return _may_hold(json) or (_NUL in json and _may_hold(json.replace(_NUL, b"")))
+
+
+def _may_hold(json: bytes) -> bool:
     if any(form.search(json) for form in _FORMS_IN_JSON):
         return True
     if b"@" in json and _URL_IN_JSON.search(json):

@@ -5,6 +5,7 @@ import string
 import sys
 import time
 import types
+from enum import Enum
 
 import pytest
 from hypothesis import given, settings
@@ -237,6 +238,17 @@ def test_a_cut_keeps_all_up_to_it():
     given = {"response": "a word, " * 4000}
     kept = prepared(given, max_field_bytes="20000")[1]["response"]
     assert kept.startswith(("a word, " * 4000)[:20_000] + "<cut: 20000 of 32000 characters")
+
+
+class Named(Enum):
+    KEY = "api_key"
+
+
+@pytest.mark.parametrize("place", ["metadata", "response", "other"])
+@pytest.mark.parametrize("name", [Named.KEY, "api\0_key", "\0token", "password\0"])
+def test_a_name_is_known_as_it_is_written(place, name):
+    written, _ = prepared({place: {name: "hunter 2"}})
+    assert "hunter 2" not in written
 
 
 def test_a_secret_as_a_key_is_hidden():
