@@ -38,20 +38,21 @@ class Stats:
 
     def add(self, counter: str, number: int = 1) -> None:
         """Add to one of `COUNTERS`; hooks and delivery reports call it from several threads."""
+        # Nothing is called with the lock held: a signal may be handled within a call, and its
+        # handler waits for a thread that counts.
         with self._lock:
             self._values[counter] += number
 
     @property
     def pending(self) -> int:
         """Events taken and not yet settled."""
-        with self._lock:
-            return self._pending()
+        return _pending(self._values.copy())
 
     def snapshot(self) -> dict[str, int]:
         """Return all counters, and `pending`."""
-        with self._lock:
-            return {**self._values, "pending": self._pending()}
+        values = self._values.copy()
+        return values | {"pending": _pending(values)}
 
-    def _pending(self) -> int:
-        values = self._values
-        return sum(values[name] for name in _CAME) - sum(values[name] for name in _WENT)
+
+def _pending(values: dict[str, int]) -> int:
+    return sum(values[name] for name in _CAME) - sum(values[name] for name in _WENT)
