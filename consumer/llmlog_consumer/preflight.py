@@ -10,6 +10,7 @@ import structlog
 from llmlog_consumer import provision
 from llmlog_consumer.elastic import Elastic
 from llmlog_consumer.kafka_admin import KafkaAdmin
+from llmlog_consumer.say import Say
 from llmlog_consumer.worker import Task
 from llmlog_schemas.errors import Unreachable
 from llmlog_schemas.registry import Registry
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 log = structlog.get_logger("llmlog.preflight")
 
 _LOOK_AGAIN: Final = 2.0
-_SAY_AGAIN: Final = 60.0
 
 T = TypeVar("T")
 
@@ -34,16 +34,14 @@ def wait_for(look: Callable[[], T], stop: threading.Event, deadline: float | Non
     Raises:
         Unreachable: the deadline (monotonic seconds) passed without an answer.
     """
-    said = -_SAY_AGAIN
+    say = Say(log)
     while not stop.is_set():
         try:
             return look()
         except Unreachable as error:
             if deadline is not None and time.monotonic() >= deadline:
                 raise
-            if time.monotonic() - said >= _SAY_AGAIN:
-                said = time.monotonic()
-                log.warning("waiting", why=str(error))
+            say("waiting", "waiting", why=str(error))
         stop.wait(_LOOK_AGAIN)
     return None
 

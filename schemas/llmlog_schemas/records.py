@@ -18,7 +18,6 @@ from typing import Final, TypedDict
 ABSENT_NUMBER: Final = math.nan
 ABSENT_COUNT: Final = -1
 ABSENT_TIME: Final = -1
-ABSENT_TEXT: Final = ""
 
 EVENT_ID: Final = re.compile(r"[A-Za-z0-9_-]{20}")
 
