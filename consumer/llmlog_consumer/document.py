@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Final
 
 from llmlog_schemas.records import EARLIEST_MS, EVENT_ID, LATEST_MS, event_time_ms
@@ -17,6 +17,12 @@ if TYPE_CHECKING:
     from llmlog_schemas.records import LLMEvent
 
 DAY_MS: Final = 86_400_000
+
+# A byte is looked for as a number: as bytes of length 1 it takes eight times as long.
+_NEWLINE: Final = ord("\n")
+_RETURN: Final = ord("\r")
+
+_is_event_id: Final = EVENT_ID.fullmatch
 
 
 class TransformError(ValueError):
@@ -36,8 +42,9 @@ class Documents:
     """
 
     def __init__(self, alias: str, max_event_age: timedelta) -> None:
+        self._alias = alias
         self._max_age_ms = max_event_age / timedelta(milliseconds=1)
-        self._index_of_day = lru_cache(maxsize=1000)(lambda day: daily_index(alias, day * DAY_MS))
+        self._minutes = lru_cache(maxsize=1000)(partial(_minutes_of, alias))
 
     def make(self, event: LLMEvent, now_ms: float) -> tuple[str, str, bytes]:
         """Return index name, document id and the document as one line of JSON.
@@ -50,15 +57,28 @@ class Documents:
             TransformError: the id, the time or the document is not what it should be.
             ExpiredError: older than `max_event_age`.
         """
-        event_id = event["event_id"]
-        if EVENT_ID.fullmatch(event_id) is None:
+        event_id, document = event["event_id"], event["document"]
+        if _is_event_id(event_id) is None:
             raise TransformError(f"event_id {event_id[:64]!r} is not 20 of A-Z a-z 0-9 - _")
-        time_ms = event_time_ms(event_id)
+        # Five characters are the upper 30 bits of the time: four minutes, nearly always of one day.
+        first, last, index = self._minutes(event_id[:5])
+        if index is None or now_ms - first > self._max_age_ms or last > now_ms + DAY_MS:
+            index = self._index(event_time_ms(event_id), now_ms)
+        return index, event_id, one_line(document)
+
+    def _index(self, time_ms: int, now_ms: float) -> str:
         if not EARLIEST_MS <= time_ms < LATEST_MS or time_ms > now_ms + DAY_MS:
             raise TransformError(f"start time {time_ms} ms is outside 2020 to 2100 or to come")
         if now_ms - time_ms > self._max_age_ms:
             raise ExpiredError
-        return self._index_of_day(time_ms // DAY_MS), event_id, one_line(event["document"])
+        return daily_index(self._alias, time_ms)
+
+
+def _minutes_of(alias: str, prefix: str) -> tuple[int, int, str | None]:
+    """Return the first and last time of ids that begin so, and their index if they have one."""
+    first, last = event_time_ms(f"{prefix}AAA"), event_time_ms(f"{prefix}___")
+    good = first >= EARLIEST_MS and last < LATEST_MS and first // DAY_MS == last // DAY_MS
+    return first, last, daily_index(alias, first) if good else None
 
 
 def daily_index(alias: str, time_ms: int) -> str:
@@ -74,7 +94,7 @@ def one_line(document: bytes) -> bytes:
     Raises:
         TransformError: it is no JSON object, or not on one line and no JSON.
     """
-    spans_lines = b"\n" in document or b"\r" in document
+    spans_lines = _NEWLINE in document or _RETURN in document
     # What looks as the gateway writes it needs no closer look.
     if document[:2] == b'{"' and document[-1:] == b"}" and not spans_lines:
         return document

@@ -12,11 +12,12 @@ from io import BytesIO
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import fastavro
+from fastavro import schemaless_reader
 from fastavro.schema import fingerprint as schema_fingerprint
 from fastavro.schema import to_parsing_canonical_form
 
 from llmlog_schemas import wire
-from llmlog_schemas.wire import FramingError
+from llmlog_schemas.wire import SINGLE_OBJECT_HEADER, FramingError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -132,20 +133,19 @@ class Decoder:
         """
         if value is None:
             raise DecodeError("the record has no value")
-        schema = self._by_header.get(value[: wire.SINGLE_OBJECT_HEADER])
-        start = wire.SINGLE_OBJECT_HEADER
+        body = BytesIO(value)
+        schema = self._by_header.get(body.read(SINGLE_OBJECT_HEADER))
         if schema is None:
             schema, start = self._resolve(value)
-        body = BytesIO(value)
-        body.seek(start)
+            body.seek(start)
         try:
-            event: LLMEvent = fastavro.schemaless_reader(body, schema, None)  # type: ignore[assignment]
+            event: LLMEvent = schemaless_reader(body, schema, None)  # type: ignore[assignment]
         except Exception as error:
             raise DecodeError(
                 f"not Avro of {schema['name']}: {type(error).__name__}: {error}"
             ) from error
-        if (rest := len(value) - body.tell()) > 0:
-            raise DecodeError(f"{rest} bytes follow the event")
+        if body.tell() != len(value):
+            raise DecodeError(f"{len(value) - body.tell()} bytes follow the event")
         return event
 
     def _resolve(self, value: bytes) -> tuple[Any, int]:

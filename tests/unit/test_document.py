@@ -71,6 +71,26 @@ def test_days_are_utc_days(time_ms, day):
     assert f"{datetime.fromtimestamp(time_ms / 1000, UTC):%Y.%m.%d}" == day
 
 
+@given(
+    anchor=st.integers(-2, 4).map(lambda days: START_MS - 500 + days * DAY_MS),
+    offset=st.integers(-400_000, 400_000),
+    late=st.integers(-400_000, 400_000),
+    max_age=st.integers(0, 5).map(lambda days: timedelta(days=days)),
+)
+def test_the_index_and_the_bounds_are_exact_to_the_millisecond(anchor, offset, late, max_age):
+    time_ms, now_ms = anchor + offset, START_MS - 500 + DAY_MS + late
+    documents = Documents("a", max_age)
+    for _ in range(2):  # what was asked before is remembered
+        if time_ms > now_ms + DAY_MS:
+            with pytest.raises(TransformError):
+                documents.make(at(time_ms), now_ms)
+        elif now_ms - time_ms > max_age / timedelta(milliseconds=1):
+            with pytest.raises(ExpiredError):
+                documents.make(at(time_ms), now_ms)
+        else:
+            assert documents.make(at(time_ms), now_ms)[0] == daily_index("a", time_ms)
+
+
 def test_the_index_is_of_the_id_alone():
     """So a redelivery lands on the same document, whatever the other fields say."""
     event = event_of(start_time_ms=START_MS + 5 * DAY_MS)
