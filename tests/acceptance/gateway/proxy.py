@@ -68,7 +68,7 @@ class Proxy:
 
     def wait_ready(self):
         """Wait until it answers."""
-        wait_until(self._ready, 120, "the proxy is ready")
+        wait_until(self._ready, 300, "the proxy is ready")  # compiled at first, on busy cores
 
     def _ready(self):
         assert self.process.poll() is None, f"the proxy ended:\n{self.log()[-4000:]}"
