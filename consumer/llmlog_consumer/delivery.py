@@ -15,25 +15,25 @@ from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
-from llmlog_consumer.batch import Batch, BatchBuilder, Operation
 from llmlog_consumer.breaker import Phase
 from llmlog_consumer.burial import Burial
 from llmlog_consumer.dead_letters.letter import Cause, Ending, Stage, es_cause
 from llmlog_consumer.dead_letters.reasons import redacted
 from llmlog_consumer.dead_letters.writer import LetterWriter
-from llmlog_consumer.document import Documents, ExpiredError, TransformError, check
+from llmlog_consumer.document import Documents, TransformError, check
+from llmlog_consumer.hot_path import HotPath, named
 from llmlog_consumer.indexer import Indexer
 from llmlog_consumer.outcome import CUT_OFF, Disposition, Outcome, Settle, Verdict
 from llmlog_consumer.retry import Backoff
 from llmlog_consumer.say import Say
 from llmlog_consumer.sending import Hold, Sending
-from llmlog_schemas.codec import DecodeError, Decoder
-from llmlog_schemas.errors import ConfigurationError, Unreachable
+from llmlog_schemas.codec import Decoder
 from llmlog_schemas.registry import Registry
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from llmlog_consumer.batch import Batch, Operation
     from llmlog_consumer.deaths import Kind
     from llmlog_consumer.elastic import Elastic
     from llmlog_consumer.indexer import Answered, Judged
@@ -88,11 +88,11 @@ class Delivery:
         accepted: frozenset[str] = frozenset(),
     ) -> None:
         self._decoder = decoder
-        self._documents = documents
+        self._hot_path = HotPath(decoder, documents)
         self._settle = settle
         self._burial = Burial(letters, settle, accepted)
         self._sending = Sending(indexer, self._burial.gone)
-        self._builder = BatchBuilder()
+        self._builder = self._hot_path.gathered
         self._incoming: deque[tuple[Span, Sequence[Any]]] = deque()
         self._decode_not_before = 0.0
         self._say = Say(log)
@@ -199,50 +199,21 @@ class Delivery:
                 for record in records:
                     self._burial.gone(span, record)
                 continue
-            taken, passed, away = self._prepare(span, records)
-            self._burial.spared(Phase.READ, passed)
-            if away:
-                self._registry_away = f"Schema Registry: {away}"
-                self._incoming.appendleft((span, records[taken:]))
-                self._decode_not_before = time.monotonic() + _REGISTRY_AGAIN
-                self._say("registry", "waiting for the Schema Registry", why=away)
-                return
-        self._registry_away = ""
-
-    def _prepare(self, span: Span, records: Sequence[Any]) -> tuple[int, int, str]:
-        """Make operations of records.
-
-        Returns:
-            How many were taken; of how many an operation could be made; and why the Schema
-            Registry ended it, or nothing.
-        """
-        decode, make, add = self._decoder.decode, self._documents.make, self._builder.add
-        now, now_ms = time.monotonic(), time.time() * 1000
-        taken = dead = 0
-        for record in records:
-            value = record.value()
-            size = len(value) if value is not None else 0
-            event = None
-            try:
-                event = decode(value)
-                index, document_id, document = make(event, now_ms)
-            except (DecodeError, TransformError) as error:
-                dead += 1
-                stage = Stage.DECODE if event is None else Stage.TRANSFORM
-                model = event["model"] if event else ""
-                cause = Cause(stage, Ending.POISON, _named(error), model=model)
+            taken = self._hot_path.take(span, records)
+            self._sending.put(*taken.full)
+            for record, size, cause in taken.dead:
                 self._burial.bury(Phase.READ, span, record, size, cause)
-            except ExpiredError:
+            for record, size in taken.expired:
                 self._settle(span, Outcome.EXPIRED, 1, size)
                 self._burial.gone(span, record)
-            except (Unreachable, ConfigurationError) as error:
-                return taken, taken - dead, str(error)
-            else:
-                full = add(span, record, size, index, document_id, document, now)
-                if full is not None:
-                    self._sending.put(full)
-            taken += 1
-        return taken, taken - dead, ""
+            self._burial.spared(Phase.READ, taken.number - len(taken.dead))
+            if taken.away:
+                self._registry_away = f"Schema Registry: {taken.away}"
+                self._incoming.appendleft((span, records[taken.number :]))
+                self._decode_not_before = time.monotonic() + _REGISTRY_AGAIN
+                self._say("registry", "waiting for the Schema Registry", why=taken.away)
+                return
+        self._registry_away = ""
 
     # What Elasticsearch answers
 
@@ -374,7 +345,7 @@ class Delivery:
         operation, error = judged.operation, judged.error or {}
         model, broken = self._second_look(operation)
         if broken is not None:
-            cause = Cause(Stage.TRANSFORM, Ending.POISON, _named(broken), model=model)
+            cause = Cause(Stage.TRANSFORM, Ending.POISON, named(broken), model=model)
         else:
             cause = Cause(
                 Stage.INDEX,
@@ -423,7 +394,3 @@ class Delivery:
 def _detail(judged: Judged) -> str:
     error = judged.error or {}
     return redacted(f"{judged.status} {error.get('type')}: {error.get('reason')}")[:300]
-
-
-def _named(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"

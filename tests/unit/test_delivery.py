@@ -372,7 +372,7 @@ def test_a_probe_that_goes_elsewhere_does_not_wedge_the_breaker(monkeypatch, end
         rig.turn(0.1)
     answers.now = AWAY
     if end == "expired":
-        rig.delivery._documents._max_age_ms = 0.0
+        rig.delivery._hot_path._documents._max_age_ms = 0.0
     rig.until(lambda: rig.delivery._burial._breaker._probing or end == "expired")
     rig.span.released = end == "released"
     rig.turn()
