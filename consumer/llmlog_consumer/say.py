@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from typing import Any, Final
 
@@ -10,14 +11,16 @@ SAY_AGAIN: Final = 60.0
 
 
 class Say:
-    """Logs warnings.
+    """Logs.
 
     Args:
         log: a structlog logger.
+        level: of `logging`.
     """
 
-    def __init__(self, log: Any) -> None:
+    def __init__(self, log: Any, level: int = logging.WARNING) -> None:
         self._log = log
+        self._level = level
         self._said: dict[object, float] = {}
 
     def due(self, cause: object) -> bool:
@@ -28,4 +31,4 @@ class Say:
         """Log an event, unless one of the same cause was logged a moment ago."""
         if self.due(cause):
             self._said[cause] = time.monotonic()
-            self._log.warning(event, **details)
+            self._log.log(self._level, event, **details)

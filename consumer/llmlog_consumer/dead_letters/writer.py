@@ -6,6 +6,7 @@ A letter that cannot be delivered is held and sent again for as long as it takes
 from __future__ import annotations
 
 import hashlib
+import logging
 import time
 from dataclasses import dataclass
 from functools import partial
@@ -16,6 +17,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 
 from llmlog_consumer.dead_letters.letter import PREFIX, TRUNCATED_KEY_BYTES, Cause, headers_of
 from llmlog_consumer.retry import Backoff
+from llmlog_consumer.say import Say
 from llmlog_schemas.kafka_clients import made, producer_config
 
 if TYPE_CHECKING:
@@ -30,7 +32,6 @@ TRUNCATED_BYTES: Final = 64 * 1024
 
 _MOST_CUTS: Final = 2
 _RETRY: Final = Backoff(first=0.5, longest=30.0)
-_SAY_AGAIN: Final = 60.0
 
 
 @dataclass(slots=True, eq=False)
@@ -67,7 +68,7 @@ class LetterWriter:
         self._producer = self._new_producer()
         self._sent: set[Letter] = set()
         self._waiting: list[Letter] = []
-        self._said = -_SAY_AGAIN
+        self._say = Say(log, logging.ERROR)
         self.refusal = ""
         """Why the topic takes no letters now; empty while it does."""
 
@@ -139,9 +140,7 @@ class LetterWriter:
         letter.not_before = time.monotonic() + _RETRY.delay(letter.attempts)
         self._waiting.append(letter)
         self.refusal = f"{self._settings.dlq_topic}: {error.str()}"
-        if time.monotonic() - self._said >= _SAY_AGAIN:
-            self._said = time.monotonic()
-            log.error("dead-letter topic refuses letters, they are held", why=self.refusal)
+        self._say("refusal", "dead-letter topic refuses letters, they are held", why=self.refusal)
         if error.fatal():
             self._start_over()
 
