@@ -152,15 +152,11 @@ def _may_hold(json: bytes) -> bool:
         return True
     if b"@" in json and _URL_IN_JSON.search(json):
         return True
-    folded = json.translate(_FOLD, _JOINS)
-    if any(scheme in folded and form.search(json.lower()) for scheme, form in _SCHEMES_IN_JSON):
-        return True
-    if _NAMES_IN_JSON.search(folded) is None:
-        return False
-    # Looked at again without what has no value that could be one: a proxy's payloads all have a
-    # `used_client_oauth_token` that is false.
-    told = _FLAGS_IN_JSON.sub(b'"', json).translate(_FOLD, _JOINS)
-    return _NAMES_IN_JSON.search(told) is not None
+    # A proxy's payloads all have a `used_client_oauth_token` that is false.
+    folded = _FLAGS_IN_JSON.sub(b'"', json).translate(_FOLD, _JOINS)
+    return _NAMES_IN_JSON.search(folded) is not None or any(
+        scheme in folded and form.search(json.lower()) for scheme, form in _SCHEMES_IN_JSON
+    )
 
 
 def names_secret(name: str) -> bool:
