@@ -22,6 +22,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from llmlog_producer.segment import Segment
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from llmlog_schemas.settings import Settings
 
 SEGMENT_BYTES: Final = 4 * 1024 * 1024
@@ -112,29 +114,29 @@ class Journal:
             return self._has_room(number)
 
     def append(self, body: bytes, *, taken: bool) -> Ref | None:
-        """Write one event.
+        """Write one event; None where it is not written."""
+        refs = self.append_all([body], taken=taken)
+        return refs[0] if refs else None
+
+    def append_all(self, bodies: Sequence[bytes], *, taken: bool) -> list[Ref]:
+        """Write events by one write(2), for which other threads are let in once.
 
         Args:
-            body: event id and value.
-            taken: the caller sends it; otherwise `take` hands it out.
+            bodies: event id and value of each.
+            taken: the caller sends them; otherwise `take` hands them out.
 
         Returns:
-            None where it is not written: the bound is reached, or the disk refuses.
+            Where the first of them lie; the others are not written: the bound is reached, or the
+            disk refuses.
         """
         with self._lock:
-            if not self._has_room(Segment.size_of(body)):
-                self.problem = f"it holds {self._max_bytes} bytes (LLMLOG_JOURNAL_MAX_BYTES)"
-                return None
-            try:
-                segment = self._writable()
-                number, offset = segment.append(body, taken=taken)
-            except OSError as error:
-                self.problem = f"{error.strerror or error}"
-                return None
-            self._held += Segment.size_of(body)
-            if segment.size >= self._segment_bytes:
-                self._seal()
-            return Ref(segment, number, offset)
+            refs = self._appended(bodies, taken=taken)
+            if not refs and len(bodies) > 1:  # there may be room for some of them
+                for body in bodies:
+                    if not (one := self._appended([body], taken=taken)):
+                        break
+                    refs += one
+            return refs
 
     def take(self, max_events: int, max_bytes: int) -> list[tuple[Ref, bytes]]:
         """Hand out unsent events, oldest first; what cannot be read any more is `lost`."""
@@ -216,6 +218,23 @@ class Journal:
         self._held = 0
         self._active = None
         self._name = ""
+
+    def _appended(self, bodies: Sequence[bytes], *, taken: bool) -> list[Ref]:
+        """Write all or none."""
+        size = sum(map(Segment.size_of, bodies))
+        if not self._has_room(size):
+            self.problem = f"it holds {self._max_bytes} bytes (LLMLOG_JOURNAL_MAX_BYTES)"
+            return []
+        try:
+            segment = self._writable()
+            places = segment.append(bodies, taken=taken)
+        except OSError as error:
+            self.problem = f"{error.strerror or error}"
+            return []
+        self._held += size
+        if segment.size >= self._segment_bytes:
+            self._seal()
+        return [Ref(segment, number, offset) for number, offset in places]
 
     def _has_room(self, number: int) -> bool:
         return self._held + self._elsewhere + number <= self._max_bytes

@@ -169,6 +169,7 @@ class Publisher:
                 f"{unsent} events are not sent yet: they are kept in {self._journal.folder}",
             )
         self._closing.set()
+        self._sender.hurry()
         if self._thread is not None:
             self._thread.join(2.0)
         if self._journal:
@@ -184,6 +185,7 @@ class Publisher:
         if self._journal is None:
             return
         self._inline = self._sender.urgent = True
+        self._sender.hurry()
         if timeout:
             self._sender.saved.wait(timeout)
 
@@ -200,6 +202,7 @@ class Publisher:
         settled = self._sender.settled
         with settled:
             while not done() and (left := deadline - time.monotonic()) > 0:
+                self._sender.hurry()
                 settled.wait(min(left, _LOOK))
 
     # The background thread.

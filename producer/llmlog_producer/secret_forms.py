@@ -130,6 +130,9 @@ def _names_before_equals() -> re.Pattern[bytes]:
 
 
 _NAMES_IN_JSON: Final = _names_before_equals()
+_FLAGS_IN_JSON: Final = re.compile(rb"\":(?<!\\\":)(?:false|true|null)(?=[,}])")
+"""What is no secret whatever the key before it is called. Within a text a quote stands behind a
+backslash; to look for that last is ten times as fast."""
 
 
 _NUL: Final = rb"\u0000"
@@ -149,7 +152,8 @@ def _may_hold(json: bytes) -> bool:
         return True
     if b"@" in json and _URL_IN_JSON.search(json):
         return True
-    folded = json.translate(_FOLD, _JOINS)
+    # A proxy's payloads all have a `used_client_oauth_token` that is false.
+    folded = _FLAGS_IN_JSON.sub(b'"', json).translate(_FOLD, _JOINS)
     return _NAMES_IN_JSON.search(folded) is not None or any(
         scheme in folded and form.search(json.lower()) for scheme, form in _SCHEMES_IN_JSON
     )

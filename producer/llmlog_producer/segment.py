@@ -2,8 +2,8 @@
 
     frame = "LLJ1", length of the body, CRC-32 of the body (4 bytes each, big-endian), body
 
-Frames are only ever appended, each by one write(2): what was written survives a kill -9 of the
-process. Not thread-safe; `Journal` holds the lock.
+Frames are only ever appended, some at once by one write(2): what was written survives a kill -9 of
+the process. Not thread-safe; `Journal` holds the lock.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, BinaryIO, Final, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
 _MAGIC: Final = b"LLJ1"
@@ -162,27 +162,34 @@ class Segment:
         """Return the bytes that a body takes in the file."""
         return _HEADER.size + len(body)
 
-    def append(self, body: bytes, *, taken: bool) -> tuple[int, int]:
-        """Write one frame; return its number and offset.
+    def append(self, bodies: Sequence[bytes], *, taken: bool) -> list[tuple[int, int]]:
+        """Write frames, all at once; return number and offset of each.
 
         Raises:
-            OSError: it is not written, and the file is as it was before.
+            OSError: none is written, and the file is as it was before.
         """
-        frame = _HEADER.pack(_MAGIC, len(body), zlib.crc32(body)) + body
+        written = b"".join(
+            part
+            for body in bodies
+            for part in (_HEADER.pack(_MAGIC, len(body), zlib.crc32(body)), body)
+        )
         try:
-            written = os.write(self._fd, frame)
-            while written < len(frame):  # a full disk takes a part, then refuses the rest
-                written += os.write(self._fd, frame[written:])
+            done = os.write(self._fd, written)
+            while done < len(written):  # a full disk takes a part, then refuses the rest
+                done += os.write(self._fd, written[done:])
         except OSError:
             with suppress(OSError):
                 os.ftruncate(self._fd, self.size)
             raise
-        number, offset = len(self._states), self.size
-        self._states.append(_State.TAKEN if taken else _State.UNSENT)
-        self.size += len(frame)
-        self.waiting += 1
-        self.unsent += not taken
-        return number, offset
+        places = []
+        for body in bodies:
+            places.append((len(self._states), self.size))
+            self._states.append(_State.TAKEN if taken else _State.UNSENT)
+            self.size += self.size_of(body)
+        self.waiting += len(bodies)
+        if not taken:
+            self.unsent += len(bodies)
+        return places
 
     def take(self, max_events: int, max_bytes: int) -> list[tuple[int, int, bytes]]:
         """Read the next unsent frames (at least one, if there is any) and mark them taken.

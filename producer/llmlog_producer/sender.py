@@ -1,11 +1,12 @@
 """Owns an event's way from the intake to Kafka: journal, delivery reports, what was refused.
 
     intake ── prepared ──> in flight ── acknowledged ──> settled
-                 │             │ for 2 s without an answer: written to the journal
+                 │             │ for 1.5 s without an answer: written to the journal
                  └─────────────┴──> journal ──> in flight, once Kafka takes events again
 
-One thread takes steps. It naps between them while nothing comes: what it does for an event costs
-half as much right after the same was done for another, and a request is not held up as often.
+One thread takes steps, and naps between them. Waking up is what costs a gateway that is busy: it
+has to hand the interpreter over, and the first event after that costs several times what the next
+ones do. So events are sent in bursts, and what goes to the journal goes in bursts of a second.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import logging
 import threading
 import time
 from collections import deque
+from contextlib import suppress
+from itertools import takewhile
 from typing import TYPE_CHECKING, Final
 
 from confluent_kafka import KafkaError, KafkaException
@@ -24,17 +27,20 @@ from llmlog_producer.quiet_log import spelt
 from llmlog_producer.topic import TopicSearch
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     from llmlog_producer.intake import Intake
     from llmlog_producer.journal import Journal
     from llmlog_producer.quiet_log import QuietLog
     from llmlog_producer.stats import Stats
     from llmlog_schemas.settings import Settings
 
-OVERDUE: Final = 2.0
-"""Seconds for which memory alone holds an event; then the journal has it too."""
+OVERDUE: Final = 1.5
+"""Seconds after which an event goes to the journal: it is there before memory alone has held it
+for 2. What has waited for half as long goes with it."""
 
 _POLL: Final = 0.05
-_NAP: Final = 0.04
+_NAP: Final = 0.25
 _SLICE: Final = 0.002
 """Seconds of work after which the interpreter is left to others, if they want it."""
 _TEND: Final = 0.25
@@ -42,6 +48,7 @@ _HOLD: Final = 2.0
 _ADOPT_AGAIN: Final = 30.0
 _WINDOW: Final = 10_000
 _HELPING: Final = 32
+_HELPING_BYTES: Final = 256 * 1024
 _BACKLOG_EVENTS: Final = 500
 _BACKLOG_BYTES: Final = 4 * 1024 * 1024
 
@@ -84,6 +91,10 @@ class Sender:
         # Out of the intake and not handed on; `_again` comes first.
         self._taken: deque[Captured | Item] = deque()
         self._again: deque[Item] = deque()
+        # To be written to the journal, together; one by one while it is `_full`.
+        self._kept: list[Item] = []
+        self._full = False
+        self._spilling = False
         # In the order of sending; `_late` are those that the journal has taken as overdue.
         self._in_flight: dict[Item, None] = {}
         self._late: dict[Item, None] = {}
@@ -91,6 +102,9 @@ class Sender:
         self._window = _WINDOW
         self._hold_until = 0.0
         self._next_adoption = self._next_tending = 0.0
+        # Held while there is nothing to hurry for.
+        self._rest = threading.Lock()
+        self._rest.acquire()
 
     @property
     def has_adopted(self) -> bool:
@@ -110,22 +124,28 @@ class Sender:
         urgent = self.urgent
         if urgent:
             self._save_in_flight()
-        now = time.monotonic()
-        flowing = self._flowing(now)
+        began = time.monotonic()
+        flowing = self._flowing(began)
         if flowing:
             self._send_backlog()
-        while (entry := self._next()) is not None:
+        waits = over = False
+        while not (waits or over) and (entry := self._next()) is not None:
             flowing = flowing and len(self._in_flight) < self._window
-            if (waits := self._hand_on(entry, flowing=flowing)) is not None:
-                self._taken.appendleft(waits)
-                self._poll(min(_POLL, left))
-                return
-            if time.monotonic() - now > _SLICE:
-                return
-        if urgent:
-            self.saved.set()
-        if not self.urgent or self.saved.is_set():
-            time.sleep(min(_NAP, left))
+            waits = not self._hand_on(entry, flowing=flowing)
+            over = time.monotonic() - began > _SLICE
+        waits = not self._write_kept() or waits
+        if waits and (self._in_flight or urgent):
+            self._poll(min(_POLL, left))
+        elif waits or not over:
+            if urgent:
+                self.saved.set()
+            if not self.urgent or self.saved.is_set():
+                self._rest.acquire(timeout=min(_NAP if self.background else _POLL, left))
+
+    def hurry(self) -> None:
+        """End a nap. For any thread, and for signal handlers: it waits for nothing."""
+        with suppress(RuntimeError):  # somebody else has
+            self._rest.release()
 
     def prepared(self, captured: Captured, *, counted: bool = True) -> Item | None:
         """Return the event of a payload; None, counted, of one that cannot be read.
@@ -152,16 +172,24 @@ class Sender:
             item: the event.
             taken: it is on its way to Kafka; otherwise the journal hands it out later.
         """
+        return self._write_all([item], taken=taken)
+
+    def _write_all(self, items: Iterable[Item], *, taken: bool) -> bool:
+        """Write events that are not written yet; False where the journal takes no more."""
         if self._journal is None:
             return False
-        ref = self._journal.append(item.body, taken=taken)
-        if ref is None:
-            self._log(
-                logging.ERROR, "journal", f"the journal takes no events: {self._journal.problem}"
-            )
-            return False
-        item.ref = ref
-        self._stats.add("journaled")
+        for helping in _helpings(item for item in items if item.ref is None):
+            refs = self._journal.append_all([item.body for item in helping], taken=taken)
+            for item, ref in zip(helping, refs, strict=False):
+                item.ref = ref
+            self._stats.add("journaled", len(refs))
+            if len(refs) < len(helping):
+                self._log(
+                    logging.ERROR,
+                    "journal",
+                    f"the journal takes no events: {self._journal.problem}",
+                )
+                return False
         return True
 
     def _next(self) -> Captured | Item | None:
@@ -180,18 +208,20 @@ class Sender:
             and now >= self._hold_until
         )
 
-    def _hand_on(self, entry: Captured | Item, *, flowing: bool) -> Captured | Item | None:
-        """Hand an entry to Kafka or to the journal; return it where it has to wait."""
+    def _hand_on(self, entry: Captured | Item, *, flowing: bool) -> bool:
+        """Hand an entry to Kafka or to the journal; False where it has to wait."""
         if not flowing and not self._spills(entry):
-            return entry
+            self._taken.appendleft(entry)
+            return False
         item = entry if isinstance(entry, Item) else self.prepared(entry)
         if item is None:
-            return None
+            return True
         if self.urgent and item.ref is None:
             self.write(item, taken=True)
         if (flowing and self._produce(item)) or self._keep(item):
-            return None
-        return item
+            return True
+        self._taken.appendleft(item)
+        return False
 
     def _spills(self, entry: Captured | Item) -> bool:
         """Tell whether an event that Kafka cannot take now goes to the journal now."""
@@ -199,16 +229,31 @@ class Sender:
             return False
         if self.urgent or isinstance(entry, Item):
             return True
-        return self._intake.crowded or time.time() - entry.at > OVERDUE
+        age = time.time() - entry.at
+        self._spilling = age > (OVERDUE / 2 if self._spilling else OVERDUE)
+        return self._spilling or self._intake.crowded
 
     def _keep(self, item: Item) -> bool:
-        """Leave an event to the journal, to be sent later."""
+        """Leave an event to the journal, to be sent later; False where that takes none."""
         if self._journal is None:
             return False
         if item.ref is not None:
             self._journal.give_back(item.ref)
+        elif self._full:
+            self._full = not self.write(item, taken=False)
+            return not self._full
+        else:
+            self._kept.append(item)
+        return True
+
+    def _write_kept(self) -> bool:
+        """Write what was left to the journal; False where it does not take all of it."""
+        if not self._kept:
             return True
-        return self.write(item, taken=False)
+        self._full = not self._write_all(self._kept, taken=False)
+        self._again.extend(item for item in self._kept if item.ref is None)
+        self._kept.clear()
+        return not self._full
 
     def _produce(self, item: Item) -> bool:
         if self._topic.framing is None:
@@ -280,20 +325,16 @@ class Sender:
     def _spill_overdue(self, now: float) -> None:
         if self._journal is None:
             return
-        late = []
-        for item in self._in_flight:
-            if now - item.sent < OVERDUE or not (item.ref or self.write(item, taken=True)):
-                break
-            item.body = b""
-            late.append(item)
+        late = list(takewhile(lambda item: now - item.sent >= OVERDUE, self._in_flight))
+        self._write_all(late, taken=True)
         for item in late:
-            del self._in_flight[item]
-            self._late[item] = None
+            if item.ref is not None:
+                item.body = b""
+                del self._in_flight[item]
+                self._late[item] = None
 
     def _save_in_flight(self) -> None:
-        for item in self._in_flight:
-            if item.ref is None and not self.write(item, taken=True):
-                return
+        self._write_all(self._in_flight, taken=True)
 
     def _rebuild(self) -> None:
         """Answer a fatal error: a new client, and what was not acknowledged is sent again."""
@@ -364,3 +405,17 @@ class Sender:
 
     def _on_error(self, error: KafkaError) -> None:
         self._log(logging.WARNING, f"kafka {error.code()}", f"Kafka: {error.str()}")
+
+
+def _helpings(items: Iterable[Item]) -> Iterator[list[Item]]:
+    """Part events into what is written at once."""
+    helping: list[Item] = []
+    size = 0
+    for item in items:
+        helping.append(item)
+        size += item.size
+        if len(helping) == _HELPING or size > _HELPING_BYTES:
+            yield helping
+            helping, size = [], 0
+    if helping:
+        yield helping

@@ -40,6 +40,7 @@ def payload(number, size):
             "user_api_key_team_id": "team-a", "user_api_key_user_id": "user-17",
             "user_api_key_org_id": None, "spend_logs_metadata": {"job": "nightly", "n": number},
             "requester_metadata": {"a": 1}, "usage_object": {"prompt_tokens": 300},
+            "used_client_oauth_token": False,
         },
         "hidden_params": {
             "model_id": "0f1e2d3c", "litellm_overhead_time_ms": 3.2, "batch_models": None,

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from confluent_kafka.admin import AdminClient, NewTopic
@@ -16,12 +17,17 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from acceptance.gateway.proxy import OURS, VERSIONS, Proxy, offline, python_of
 from benchmarks import arena
 from benchmarks.figures import Figures, rounds
+from benchmarks.watch import cpu_of
 from llmlog_local.ports import free_ports
 from support.pipeline import base_environment
 
 NEWEST = VERSIONS[-1]
 CLIENTS = 8
-REQUESTS = 1600
+LOADS = 4
+"""Of each proxy in a round, short ones in turn: a machine is not as fast now as it was before."""
+LEAD_S = 2.5
+"""For longer than an event waits before it is journaled: what is timed is a steady state."""
+TIMED_S = 4.0
 _PROMPT = "Summarise this. " * 240
 """About 4 KB."""
 
@@ -86,18 +92,22 @@ def _proxies(
         plain = stack.enter_context(_proxy(folder / "plain", settings, callbacks="[]"))
         ours = stack.enter_context(_proxy(folder / "ours", settings))
         down = stack.enter_context(_proxy(folder / "down", away))
-        for proxy in (plain, ours, down):
+        proxies = [plain, ours, down]
+        for proxy in proxies:
             _load(proxy)  # what is compiled at first use
-        for number in rounds():
-            order = [plain, ours, down][:: 1 if number % 2 else -1]
-            found = {proxy: _load(proxy) for proxy in order}
-            rate, p99 = found[plain]
-            figures.add(
-                proxy_throughput_ratio=found[ours][0] / rate,
-                proxy_p99_ratio=found[ours][1] / p99,
-                proxy_throughput_ratio_kafka_down=found[down][0] / rate,
-                proxy_p99_ratio_kafka_down=found[down][1] / p99,
-            )
+        for _ in rounds():
+            for _ in range(LOADS):
+                proxies = proxies[1:] + proxies[:1]
+                found = {proxy: _load(proxy) for proxy in proxies}
+                without, up, away_ = found[plain], found[ours], found[down]
+                figures.add(
+                    proxy_throughput_ratio=up.per_s / without.per_s,
+                    proxy_p99_ratio=up.p99_s / without.p99_s,
+                    proxy_cpu_us=up.cpu_us - without.cpu_us,
+                    proxy_throughput_ratio_kafka_down=away_.per_s / without.per_s,
+                    proxy_p99_ratio_kafka_down=away_.p99_s / without.p99_s,
+                    proxy_cpu_us_kafka_down=away_.cpu_us - without.cpu_us,
+                )
 
 
 @contextmanager
@@ -112,28 +122,52 @@ def _proxy(folder: Path, settings: dict[str, str], callbacks: str = OURS) -> Ite
         proxy.clean_up()
 
 
-def _load(proxy: Proxy) -> tuple[float, float]:
-    """Put requests to a proxy from several clients; return requests a second, and p99 in s."""
+@dataclass
+class Load:
+    """What a proxy did under load.
+
+    Attributes:
+        per_s: requests a second.
+        p99_s: seconds that the slowest of a hundred took.
+        cpu_us: microseconds of CPU of the proxy's process for a request.
+    """
+
+    per_s: float
+    p99_s: float
+    cpu_us: float
+
+
+def _load(proxy: Proxy) -> Load:
+    """Keep a proxy busy from several clients; then leave it what it has put off."""
     url, headers = proxy.client.base_url, dict(proxy.client.headers)
     body = json.dumps({"model": "chat", "messages": [{"role": "user", "content": _PROMPT}]})
     headers["content-type"] = "application/json"
+    start = time.perf_counter() + LEAD_S
+    over = start + TIMED_S
 
-    def client() -> list[float]:
-        taken = []
+    def client() -> list[tuple[float, float]]:
+        requests = []
         connection = http.client.HTTPConnection(url.host, url.port, timeout=60)
-        for _ in range(REQUESTS // CLIENTS):
-            began = time.perf_counter()
+        while (began := time.perf_counter()) < over:
             connection.request("POST", "/v1/chat/completions", body, headers)
             answer = connection.getresponse()
             answer.read()
             assert answer.status == 200
-            taken.append(time.perf_counter() - began)
-        return taken
+            requests.append((began, time.perf_counter()))
+        return requests
 
     with ThreadPoolExecutor(CLIENTS) as pool:
-        began = time.perf_counter()
         clients = [pool.submit(client) for _ in range(CLIENTS)]
-        taken = [seconds for one in clients for seconds in one.result()]
-        seconds = time.perf_counter() - began
-    assert len(taken) == REQUESTS, "a request failed"
-    return REQUESTS / seconds, sorted(taken)[REQUESTS * 99 // 100]
+        _until(start)
+        start, before = time.perf_counter(), cpu_of(proxy.process.pid)
+        _until(over)
+        end, after = time.perf_counter(), cpu_of(proxy.process.pid)
+        requests = [request for one in clients for request in one.result()]
+    taken = sorted(done - began for began, done in requests if start <= done < end)
+    time.sleep(LEAD_S)
+    number = len(taken)
+    return Load(number / (end - start), taken[number * 99 // 100], (after - before) / number * 1e6)
+
+
+def _until(then: float) -> None:
+    time.sleep(max(0.0, then - time.perf_counter()))

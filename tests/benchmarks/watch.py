@@ -65,8 +65,8 @@ class Watch:
     def look(self) -> None:
         """Take one sample."""
         workers = list(_workers(self._pid))
-        cpu_s = {name: _cpu_s(pid) for name, pid in self._others.items()}
-        cpu_s["workers"] = sum(map(_cpu_s, workers))
+        cpu_s = {name: cpu_of(pid) for name, pid in self._others.items()}
+        cpu_s["workers"] = sum(map(cpu_of, workers))
         cpu_s["machine"] = _machine_s()
         now = 0.0
         for pid, is_worker in [(self._pid, False), *((pid, True) for pid in workers)]:
@@ -113,7 +113,8 @@ def _workers(pid: int) -> Iterator[int]:
     return (int(child) for child in children if "worker" in _read(int(child), "cmdline"))
 
 
-def _cpu_s(pid: int) -> float:
+def cpu_of(pid: int) -> float:
+    """Return the seconds of CPU that a process has taken; 0 where it is gone."""
     fields = _read(pid, "stat").rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / _TICKS if fields else 0.0
 

@@ -225,6 +225,40 @@ def test_a_full_disk_leaves_the_file_as_it_was(journal, tmp_path, monkeypatch):
     assert bodies(drained(journal)) == [b"before", b"after"]
 
 
+def test_several_are_written_at_once(journal, monkeypatch):
+    written, write = [], os.write
+    monkeypatch.setattr(os, "write", lambda fd, data: written.append(data) or write(fd, data))
+    refs = journal.append_all([b"a", b"bb", b"ccc"], taken=False)
+    assert len(written) == 1
+    journal.settle(refs[1])
+    assert bodies(drained(journal)) == [b"a", b"ccc"]
+
+
+def test_of_several_the_first_are_written_where_there_is_no_room_for_all(tmp_path):
+    journal = journal_in(tmp_path, max_bytes=1000)
+    given = [bytes([number]) * 100 for number in range(20)]
+    refs = journal.append_all(given, taken=False)
+    assert len(refs) == 1000 // 112
+    assert "1000 bytes" in journal.problem
+    assert bodies(drained(journal)) == given[: len(refs)]
+
+
+def test_of_several_none_is_left_by_a_full_disk(journal, monkeypatch):
+    write = os.write
+
+    def full_after_one(fd, data):
+        if len(data) > 20:
+            return write(fd, data[:20])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "write", full_after_one)
+    assert not journal.append_all([bytes(20), bytes(20)], taken=True)
+    monkeypatch.undo()
+    assert journal.waiting == 0
+    journal.append(b"after", taken=False)
+    assert bodies(drained(journal)) == [b"after"]
+
+
 def test_nobody_else_may_read_it(tmp_path):
     folder = tmp_path / "spool" / "topic"
     journal = journal_in(folder)
@@ -280,6 +314,13 @@ class Processes(RuleBasedStateMachine):
         self.open.add(body)
         if taken:
             self.in_flight.append((self.journals[which], ref, body))
+
+    @rule(which=st.integers(0, 1), number=st.integers(1, 5))
+    def write_several(self, which, number):
+        given = [b"%08d" % (self.number + more) + b"LLJ1" * more for more in range(1, number + 1)]
+        self.number += number
+        assert len(self.journals[which].append_all(given, taken=False)) == number
+        self.open.update(given)
 
     @rule(which=st.integers(0, 1), number=st.integers(1, 4))
     def send(self, which, number):

@@ -109,6 +109,7 @@ def cluster(monkeypatch):
     monkeypatch.setattr(sender, "_TEND", 0.01)
     monkeypatch.setattr(sender, "_HOLD", 0.05)
     monkeypatch.setattr(sender, "_POLL", 0.01)
+    monkeypatch.setattr(sender, "_NAP", 0.01)
     monkeypatch.setattr(topic, "_LOOK_AGAIN", 0.05)
     return made
 
@@ -197,6 +198,29 @@ def test_spill_writes_what_is_overdue_without_an_answer(start, cluster):
     cluster.up = True
     assert publisher.flush(5) == 0
     assert cluster.ids() == ["first", "in flight", "later"]
+
+
+def test_what_is_overdue_takes_along_what_soon_will_be(start, cluster, monkeypatch):
+    monkeypatch.setattr(sender, "OVERDUE", 1000)
+    waiting = [
+        Captured(payload(1), "", time.time() - 1000 * share) for share in (0.7, 1.1, 0.7, 0.4, 0.7)
+    ]
+    one = start()._sender
+    assert [one._spills(entry) for entry in waiting] == [False, True, True, False, False]
+
+
+def test_nobody_who_waits_waits_for_the_end_of_a_nap(start, cluster, monkeypatch):
+    monkeypatch.setattr(sender, "_NAP", 60)
+    publisher = start()
+    offer(publisher, "a")
+    assert publisher.flush(30) == 0
+    cluster.up = False
+    offer(publisher, "b")
+    publisher.journal_first(30)
+    assert publisher.unsafe == 0
+    cluster.up = True
+    assert publisher.close(30) == 0
+    assert cluster.ids() == ["a", "b"]
 
 
 def test_a_dead_process_in_flight_is_sent_by_the_next(start, cluster):

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmlog_producer.event import Captured, Preparer
+from llmlog_producer.redaction import Redactor
 from llmlog_producer.secret_forms import REDACTED, may_hold, names_secret, without_secrets
 from llmlog_producer.snapshot import snapshot
 from llmlog_producer.stats import Stats
@@ -196,6 +197,24 @@ cased = st.builds(
 built = st.lists(st.tuples(cased, st.sampled_from(JOINS)).map("".join), max_size=8).map("".join)
 
 
+def test_the_fast_look_is_not_taken_in_by_what_only_looks_like_a_flag():
+    for hidden in ("token='false',", "token: false}f00d", '"token":"false"', '"token":false}f00d'):
+        assert without_secrets(hidden) != hidden
+        for holder in (hidden, {hidden: 1}, {"x": json.dumps({"a": hidden})}):
+            assert may_hold(dumps(holder)), hidden
+    for word in ("false", "true", "null"):
+        assert may_hold(dumps({"token": word}))
+        assert may_hold(dumps({"token": [None]}))
+        assert may_hold(dumps({"token": False, "password": 5}))
+
+
+@pytest.mark.parametrize("flag", [False, True, None])
+def test_a_flag_holds_no_secret(flag):
+    for holder in ({"used_client_oauth_token": flag}, {"a": {"token": flag, "b": 1}}):
+        assert not may_hold(dumps(holder))
+        assert Redactor(load(environ={})).scrub(holder) == holder
+
+
 @settings(max_examples=3000, deadline=None)
 @given(built)
 def test_the_fast_look_misses_no_text_and_no_name(text):
@@ -221,7 +240,9 @@ def test_the_fast_look_finds_every_name_in_every_case(name, around, more):
 def test_the_fast_look_lets_usual_payloads_pass():
     """Otherwise every payload would be walked."""
     for seed in range(20):
-        assert not may_hold(dumps(payload(seed, error_str="the basic limit of tokens is reached")))
+        usual = payload(seed, error_str="the basic limit of tokens is reached")
+        usual["metadata"] = {**usual["metadata"], "used_client_oauth_token": False}
+        assert not may_hold(dumps(usual))
 
 
 @pytest.mark.parametrize("form", FORMS)
