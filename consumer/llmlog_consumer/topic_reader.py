@@ -20,11 +20,16 @@ SILENCE: Final = 30.0
 """Seconds without a record after which the broker counts as gone."""
 
 _CHUNK: Final = 2000
-_SMALL_CHUNK: Final = 500
+_SMALL_CHUNK: Final = 100
+"""Records with their headers that fit into a processor's cache: 500 cost a tenth more CPU."""
 _SMALL: Final[dict[str, Any]] = {
     # Counted before they are unpacked: letters alike are packed to a hundredth of their size.
     # Less saves 5 MB and takes twice the time; more is no faster and costs 20.
     "fetch.message.max.bytes": 131_072,
+    # An answer is unpacked at once: one with few partitions in it is unpacked into less memory.
+    "fetch.max.bytes": 262_144,
+    # Says nothing of what is read, but the one above may not be less.
+    "message.max.bytes": 262_144,
     "queued.max.messages.kbytes": 512,
     "queued.min.messages": 500,
     # Otherwise a full queue is left alone for a second.
