@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from operator import methodcaller
 from typing import TYPE_CHECKING, Any, Final
 
 from confluent_kafka import Consumer, KafkaError, TopicPartition
@@ -35,6 +36,7 @@ _SMALL: Final[dict[str, Any]] = {
     # Otherwise a full queue is left alone for a second.
     "fetch.queue.backoff.ms": 2,
 }
+_error_of = methodcaller("error")
 _TURN: Final = 0.1
 """Seconds that a chunk is waited for; it comes as it is then, full or not."""
 
@@ -68,22 +70,36 @@ def read(
                 heard = time.monotonic()
             elif time.monotonic() - heard > SILENCE:
                 raise KafkaUnreachable(f"{topic}: no answer in {SILENCE:.0f} s")
-            chunk = []
-            message: Any
-            for message in messages:
-                partition, error = message.partition(), message.error()
-                if partition not in ends:
-                    continue
-                if error is None and message.offset() < ends[partition]:
-                    chunk.append(message)
-                # The end of a partition may lie behind a transaction marker.
-                if error is not None and error.code() != KafkaError._PARTITION_EOF:  # noqa: SLF001
-                    raise KafkaRefusal(f"{topic}: {error.str()}")
-                if error is not None or message.offset() + 1 >= ends[partition]:
-                    del ends[partition]
+            chunk = _within(messages, ends, topic)
             if chunk:
                 yield chunk
                 heard = time.monotonic()  # whoever took it may have been long about it
+
+
+def _within(messages: list[Any], ends: dict[int, int], topic: str) -> list[Any]:
+    """Return the records before the ends; take out of these the partitions that are through.
+
+    Raises:
+        KafkaError: the broker refuses.
+    """
+    last = {message.partition(): message.offset() for message in messages}
+    if all(offset + 1 < ends.get(p, 0) for p, offset in last.items()) and not any(
+        map(_error_of, messages)
+    ):
+        return messages  # as nearly all chunks are
+    chunk = []
+    for message in messages:
+        partition, error = message.partition(), message.error()
+        if partition not in ends:
+            continue
+        if error is None and message.offset() < ends[partition]:
+            chunk.append(message)
+        # The end of a partition may lie behind a transaction marker.
+        if error is not None and error.code() != KafkaError._PARTITION_EOF:  # noqa: SLF001
+            raise KafkaRefusal(f"{topic}: {error.str()}")
+        if error is not None or message.offset() + 1 >= ends[partition]:
+            del ends[partition]
+    return chunk
 
 
 def one(settings: Settings, topic: str, partition: int, offset: int) -> Any:
