@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _TOPIC, _PARTITION, _OFFSET = (f"{PREFIX}{name}" for name in ("topic", "partition", "offset"))
 _PARTITION_BITS: Final = 15
 _DIGITS: Final = len(str(LARGEST)) - 1
-"""Of numbers that are not too large, however large they are."""
+"""So many at most, and a number cannot be too large."""
 
 
 @dataclass(slots=True)
@@ -66,9 +66,9 @@ class Found:
         """The source record's coordinates; the letter's own where it does not say them."""
         if isinstance(self.headers, of_letters.Texts):  # as nearly all letters have it
             raw = self.headers.raw
-            place, offset = _place(raw.get(_TOPIC), raw.get(_PARTITION)), raw.get(_OFFSET)
-            if place and isinstance(offset, bytes) and offset.isdigit() and len(offset) <= _DIGITS:
-                return (*place, int(offset))
+            place, digits = _place(raw.get(_TOPIC), raw.get(_PARTITION)), raw.get(_OFFSET)
+            if place and isinstance(digits, bytes) and digits.isdigit() and len(digits) <= _DIGITS:
+                return (*place, int(digits))
         said = self.headers.get
         topic, partition, offset = said("topic"), number(said("partition")), number(said("offset"))
         if not topic or partition is None or offset is None or partition < 0 or offset < 0:
