@@ -25,16 +25,14 @@ def _run() -> None:
     try:
         from llmlog_consumer.cli.app import app  # noqa: PLC0415
         from llmlog_consumer.collector import tune_collector  # noqa: PLC0415
-        from llmlog_consumer.memory import give_back_large_blocks  # noqa: PLC0415
-    except ModuleNotFoundError as error:
+
+        tune_collector()
+        app()
+    except ModuleNotFoundError as error:  # a command may load more than the command line does
         if error.name not in _NEEDED:
             raise
         sys.stderr.write("pipeline needs more: pip install 'llmlog-pipeline[consumer]'\n")
         sys.exit(2)
-    tune_collector()
-    give_back_large_blocks()
-    try:
-        app()
     except (PipelineError, Unreachable) as error:
         sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
         sys.exit(error.exit_code)

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from confluent_kafka import KafkaException, Producer
 
-from llmlog_consumer.dead_letters.found import number
+from llmlog_consumer.dead_letters import headers as of_letters
+from llmlog_consumer.dead_letters.headers import number
 from llmlog_consumer.dead_letters.letter import PREFIX
 from llmlog_consumer.dead_letters.plan import Fate
-from llmlog_consumer.dead_letters.reader import CHUNK, chunks
+from llmlog_consumer.dead_letters.reader import chunks
 from llmlog_consumer.tracker import UNKNOWN_EPOCH, Span
 from llmlog_schemas.errors import DeadLetterFloodError, ElasticsearchError, KafkaError
 from llmlog_schemas.kafka_clients import made, producer_config
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 MOST_BYTES: Final = 24 * 1024 * 1024
 """Bytes of values in flight above which no more letters are taken."""
 
+_AT_ONCE: Final = 200
+"""Letters with their headers that fit into a processor's cache."""
 _DRAIN_SECONDS: Final = 20.0
 _FLUSH_SECONDS: Final = 60.0
 
@@ -43,16 +46,15 @@ class Replayed:
         letter: with its content.
     """
 
-    __slots__ = ("_first_failed_at", "_key", "_own", "_replays", "_time", "_value", "source")
+    __slots__ = ("_key", "_own", "_said", "_time", "_value", "source")
 
     def __init__(self, letter: Found) -> None:
-        # No more is kept than is needed: headers take as much room as the value.
+        # No more is kept than is needed: headers take as much room as the value. And no more is
+        # read: only what dies again needs its history.
         self.source = letter.source
         self._key, self._value, self._own = letter.key, letter.value, letter.own
-        self._replays = letter.replays
-        self._first_failed_at = letter.headers.get("first_failed_at")
-        written = number(letter.headers.get("timestamp"))
-        self._time = letter.timestamp_ms if written is None else written
+        self._said = of_letters.history(letter.headers)
+        self._time = letter.timestamp_ms
 
     def topic(self) -> str:
         """Return the source's."""
@@ -76,11 +78,13 @@ class Replayed:
 
     def headers(self) -> list[Raw]:
         """Return the source's own, and the letter's history."""
-        return history(self._own, self._replays, self._first_failed_at)
+        replays = of_letters.replays(self._said)
+        return history(self._own, replays, self._said.get("first_failed_at"))
 
     def timestamp(self) -> tuple[int, int]:
         """Return kind and epoch milliseconds of the source."""
-        return 1, self._time
+        written = number(self._said.get("timestamp"))
+        return 1, self._time if written is None else written
 
 
 def history(own: Iterable[Raw], replays: int, first_failed_at: str | None) -> list[Raw]:
@@ -206,7 +210,7 @@ class Indexing:
 
 
 def _at_once(rate: float | None) -> int:
-    return CHUNK if rate is None else max(1, min(CHUNK, int(rate / 10)))
+    return _AT_ONCE if rate is None else max(1, min(_AT_ONCE, int(rate / 10)))
 
 
 class ToTopic:

@@ -8,14 +8,9 @@ import time
 from enum import StrEnum
 from typing import Annotated
 
-import structlog
 import typer
-from setproctitle import setproctitle
 
-from llmlog_consumer import logs, metrics, preflight
 from llmlog_consumer.cli.common import ConfigOption
-from llmlog_consumer.supervisor import Supervisor
-from llmlog_consumer.worker_process import work
 from llmlog_schemas.errors import DeadLetterFloodError, PipelineError
 from llmlog_schemas.settings import load
 
@@ -57,6 +52,14 @@ def consume(
 
     Example: pipeline consume --workers 4
     """
+    # No other command needs these; together they take 7 MB.
+    import structlog
+    from setproctitle import setproctitle
+
+    from llmlog_consumer import logs, metrics, preflight
+    from llmlog_consumer.supervisor import Supervisor
+    from llmlog_consumer.worker_process import work
+
     if timeout is not None and not until_end:
         raise typer.BadParameter("--timeout goes with --until-end")
     settings = load(config=config)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from llmlog_consumer import logs, provision, replay
+from llmlog_consumer import provision
 from llmlog_consumer.cli.common import (
     ConfigOption,
     JsonOption,
@@ -34,7 +34,6 @@ from llmlog_consumer.cli.dlq_options import (
 )
 from llmlog_consumer.dead_letters.plan import Gate, Plan
 from llmlog_consumer.dead_letters.reader import DeadLetters
-from llmlog_consumer.delivery import Delivery
 from llmlog_consumer.elastic import Elastic
 from llmlog_consumer.kafka_admin import KafkaAdmin
 from llmlog_schemas.errors import ConfigurationError, PipelineError
@@ -44,6 +43,8 @@ from llmlog_schemas.settings import Settings, load
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from llmlog_consumer import replay
+    from llmlog_consumer.delivery import Delivery
 
 _SOURCE = "@source"
 _FATES = ("send", "there", "dies", "expired", "looped", "gone")
@@ -101,6 +102,8 @@ def replay_letters(
 
     Example: pipeline dlq replay --fingerprint 2f6c1b9d04aa --dry-run
     """
+    from llmlog_consumer import logs
+
     wanted = chosen(since, until, stage, reason, fingerprint, index, partition, model)
     if not (dry_run or yes or sys.stdin.isatty()):
         raise ConfigurationError("nobody can be asked here: say --yes, or --dry-run to see first")
@@ -165,6 +168,9 @@ def _runner(
     settings: Settings, gate: Gate, elastic: Elastic | None, to_topic: str | None,
     *, stopping: Callable[[], bool], rate: float | None, progress: Callable[[int], None],
 ) -> replay.Indexing | replay.ToTopic:  # fmt: skip
+    from llmlog_consumer import replay
+    from llmlog_consumer.delivery import Delivery
+
     if elastic is None:
         topic = None if to_topic == _SOURCE else to_topic
         return replay.ToTopic(gate, topic, stopping=stopping, rate=rate, progress=progress)

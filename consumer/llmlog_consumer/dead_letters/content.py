@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
-from llmlog_consumer.dead_letters.found import number
+from llmlog_consumer.dead_letters.headers import number
 from llmlog_consumer.dead_letters.original import GoneError, whole
 from llmlog_consumer.dead_letters.reasons import blame, redacted
 from llmlog_schemas.codec import DecodeError, Decoder

@@ -15,7 +15,7 @@ from llmlog_consumer.dead_letters.message import read_headers
 from llmlog_consumer.dead_letters.names import LATEST, Names
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Sequence
 
     from llmlog_consumer.dead_letters.names import Column
 
@@ -41,11 +41,11 @@ class Doublets:
         self.read = 0
         self.foreign = True
 
-    def add(self, messages: Iterable[Any]) -> None:
+    def add(self, messages: Sequence[Any]) -> None:
         """Take letters in, in the order in which they lie."""
         seen, again = self._seen, self._again
+        self.read += len(messages)
         for message in messages:
-            self.read += 1
             if self.foreign:
                 self.foreign = name_of(read_headers(message), message)[0] is None
             key = message.key()

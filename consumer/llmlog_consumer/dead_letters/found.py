@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from llmlog_consumer.dead_letters import headers as of_letters
+from llmlog_consumer.dead_letters.headers import number
 from llmlog_consumer.dead_letters.letter import PREFIX
 from llmlog_consumer.dead_letters.message import read_headers
 from llmlog_consumer.dead_letters.names import LARGEST, LATEST
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 
 _TOPIC, _PARTITION, _OFFSET = (f"{PREFIX}{name}" for name in ("topic", "partition", "offset"))
 _PARTITION_BITS: Final = 15
+_DIGITS: Final = len(str(LARGEST)) - 1
+"""So many at most, and a number cannot be too large."""
 
 
 @dataclass(slots=True)
@@ -60,6 +64,11 @@ class Found:
     @property
     def source(self) -> tuple[str, int, int]:
         """The source record's coordinates; the letter's own where it does not say them."""
+        if isinstance(self.headers, of_letters.Texts):  # as nearly all letters have it
+            raw = self.headers.raw
+            place, digits = _place(raw.get(_TOPIC), raw.get(_PARTITION)), raw.get(_OFFSET)
+            if place and isinstance(digits, bytes) and digits.isdigit() and len(digits) <= _DIGITS:
+                return (*place, int(digits))
         said = self.headers.get
         topic, partition, offset = said("topic"), number(said("partition")), number(said("offset"))
         if not topic or partition is None or offset is None or partition < 0 or offset < 0:
@@ -74,8 +83,7 @@ class Found:
     @property
     def replays(self) -> int:
         """How often it was replayed and died again."""
-        said = self.headers.get("replay_count")
-        return 0 if said == "0" else max(0, number(said) or 0)
+        return of_letters.replays(self.headers)
 
     @property
     def truncated(self) -> bool:
@@ -140,13 +148,14 @@ def found(message: Any, *, content: bool = True) -> Found:
     )  # fmt: skip
 
 
-def number(text: str | None) -> int | None:
-    """Read a number that anybody may have written; None for none, or for one beyond 63 bits."""
-    try:
-        said = int(text or "")
-    except ValueError:
+@lru_cache(1024)  # letters come from few partitions
+def _place(topic: bytes | str | None, partition: bytes | str | None) -> tuple[str, int] | None:
+    """Return topic and partition; None where they are not said as we say them."""
+    if not (isinstance(topic, bytes) and topic and isinstance(partition, bytes)):
         return None
-    return said if abs(said) <= LARGEST else None
+    if not partition.isdigit() or len(partition) > _DIGITS:
+        return None
+    return topic.decode("utf-8", "replace"), int(partition)
 
 
 def name_of(headers: list[Raw] | None, message: Any) -> tuple[object, object, int]:

@@ -22,14 +22,12 @@ class GoneError(Exception):
 
 
 def whole(settings: Settings, letter: Found) -> Found:
-    """Return the letter with its source's whole value; itself where nothing was cut off.
+    """Return a truncated letter with its source's whole value.
 
     Raises:
         GoneError: the source has it no more, or has something else in its place.
         KafkaUnreachable: no broker answers.
     """
-    if not letter.truncated:
-        return letter
     topic, partition, offset = letter.source
     where = f"{topic}/{partition}/{offset}"
     try:

@@ -56,6 +56,8 @@ class Gate:
         """Return the letter, whole; or why it stays where it is."""
         if letter.replays >= MOST_REPLAYS and not self.force:
             return Fate.LOOPED
+        if not letter.truncated:
+            return letter
         try:
             return whole(self.settings, letter)
         except GoneError:
