@@ -21,7 +21,7 @@ from llmlog_consumer.dead_letters.letter import Cause, Ending, Stage, es_cause
 from llmlog_consumer.dead_letters.reasons import redacted
 from llmlog_consumer.dead_letters.writer import LetterWriter
 from llmlog_consumer.document import Documents, TransformError, check
-from llmlog_consumer.hot_path import HotPath, named
+from llmlog_consumer.hot_path import HotPath, model_of, named
 from llmlog_consumer.indexer import Indexer
 from llmlog_consumer.outcome import CUT_OFF, Disposition, Outcome, Settle, Verdict
 from llmlog_consumer.retry import Backoff
@@ -383,12 +383,13 @@ class Delivery:
         self._burial.bury(Phase.INDEX, operation.span, operation.record, operation.size, cause)
 
     def _second_look(self, operation: Operation) -> tuple[str, TransformError | None]:
-        event = self._decoder.decode(operation.record.value())
+        value = operation.record.value()
+        model = model_of(self._decoder, value)
         try:
-            check(event["document"])
+            check(self._decoder.head(value)["document"])
         except TransformError as error:
-            return event["model"], error
-        return event["model"], None
+            return model, error
+        return model, None
 
 
 def _detail(judged: Judged) -> str:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from llmlog_schemas.records import EARLIEST_MS, EVENT_ID, LATEST_MS, event_time_ms
 
 if TYPE_CHECKING:
-    from llmlog_schemas.records import LLMEvent
+    from llmlog_schemas.records import EventHead
 
 DAY_MS: Final = 86_400_000
 
@@ -46,7 +46,7 @@ class Documents:
         self._max_age_ms = max_event_age / timedelta(milliseconds=1)
         self._minutes = lru_cache(maxsize=1000)(partial(_minutes_of, alias))
 
-    def make(self, event: LLMEvent, now_ms: float) -> tuple[str, str, bytes]:
+    def make(self, event: EventHead, now_ms: float) -> tuple[str, str, bytes]:
         """Return index name, document id and the document as one line of JSON.
 
         Args:

@@ -65,20 +65,20 @@ class HotPath:
             span: what they settle.
             records: of Kafka.
         """
-        decode, make, add = self._decoder.decode, self._documents.make, self.gathered.add
+        head, make, add = self._decoder.head, self._documents.make, self.gathered.add
         now, now_ms = time.monotonic(), time.time() * 1000
         taken = Taken()
         for record in records:
             value = record.value()
             size = len(value) if value is not None else 0
-            event = None
             try:
-                event = decode(value)
-                index, document_id, document = make(event, now_ms)
-            except (DecodeError, TransformError) as error:
-                stage = Stage.DECODE if event is None else Stage.TRANSFORM
-                model = event["model"] if event else ""
-                cause = Cause(stage, Ending.POISON, named(error), model=model)
+                index, document_id, document = make(head(value), now_ms)
+            except DecodeError as error:
+                cause = Cause(Stage.DECODE, Ending.POISON, named(error))
+                taken.dead.append((record, size, cause))
+            except TransformError as error:
+                model = model_of(self._decoder, value)
+                cause = Cause(Stage.TRANSFORM, Ending.POISON, named(error), model=model)
                 taken.dead.append((record, size, cause))
             except ExpiredError:
                 taken.expired.append((record, size))
@@ -91,6 +91,14 @@ class HotPath:
                     taken.full.append(full)
             taken.number += 1
         return taken
+
+
+def model_of(decoder: Decoder, value: bytes | None) -> str:
+    """Return the model that an event names; empty where that cannot be read."""
+    try:
+        return decoder.decode(value)["model"]
+    except DecodeError:
+        return ""
 
 
 def named(error: Exception) -> str:

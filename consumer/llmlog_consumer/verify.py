@@ -219,7 +219,7 @@ class Verifier:
 
     def _raw_id(self, value: bytes | None) -> bytes | None:
         try:
-            event_id = self._decoder.decode(value)["event_id"]
+            event_id = self._decoder.head(value)["event_id"]
         except DecodeError:
             return None
         return base64.urlsafe_b64decode(event_id) if EVENT_ID.fullmatch(event_id) else None

@@ -9,7 +9,7 @@ import json
 from functools import cache
 from importlib import resources
 from io import BytesIO
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 import fastavro
 from fastavro import schemaless_reader
@@ -17,6 +17,7 @@ from fastavro.schema import fingerprint as schema_fingerprint
 from fastavro.schema import to_parsing_canonical_form
 
 from llmlog_schemas import wire
+from llmlog_schemas.records import EventHead
 from llmlog_schemas.wire import SINGLE_OBJECT_HEADER, FramingError
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from llmlog_schemas.records import LLMEvent
 
 CURRENT_VERSION: Final = 1
+
+_HEAD: Final = tuple(EventHead.__annotations__)
 
 
 class DecodeError(ValueError):
@@ -55,14 +58,28 @@ def fingerprint_of(schema: Any) -> wire.Fingerprint:
     return wire.Fingerprint(int.from_bytes(bytes.fromhex(digits), "little"))
 
 
+class _Version(NamedTuple):
+    """A published schema, parsed, and that of the fields it begins with."""
+
+    whole: Any
+    head: Any
+
+
 @cache
-def _published() -> Mapping[wire.Fingerprint, Any]:
-    """Map each published version's fingerprint to its parsed schema."""
-    parsed = (
-        fastavro.parse_schema(json.loads(schema_text(version)))
-        for version in range(1, CURRENT_VERSION + 1)
-    )
-    return {fingerprint_of(schema): schema for schema in parsed}
+def _published() -> Mapping[wire.Fingerprint, _Version]:
+    """Map each published version's fingerprint to its schemas."""
+    return {
+        fingerprint_of(schema): _Version(fastavro.parse_schema(schema), _head_of(schema))
+        for schema in (json.loads(schema_text(n)) for n in range(1, CURRENT_VERSION + 1))
+    }
+
+
+def _head_of(schema: dict[str, Any]) -> Any:
+    """Return the schema of a record's first fields: Avro writes fields one after the other."""
+    fields = schema["fields"][: len(_HEAD)]
+    if tuple(field["name"] for field in fields) != _HEAD:
+        raise ValueError(f"an event begins with {_HEAD}")
+    return fastavro.parse_schema(schema | {"fields": fields})
 
 
 @cache
@@ -79,7 +96,7 @@ class Encoder:
     """
 
     def __init__(self, schema_id: int | None = None) -> None:
-        self._schema = _published()[current_fingerprint()]
+        self._schema = _published()[current_fingerprint()].whole
         self._header = (
             wire.single_object_header(current_fingerprint())
             if schema_id is None
@@ -120,9 +137,9 @@ class Decoder:
 
     def __init__(self, registry: SchemaSource | None = None) -> None:
         self._registry = registry
-        self._by_id: dict[int, Any] = {}
+        self._by_id: dict[int, _Version] = {}
         # The whole header of the usual case is one dictionary look-up.
-        self._by_header = {wire.single_object_header(f): s for f, s in _published().items()}
+        self._by_header = {wire.single_object_header(f): v for f, v in _published().items()}
 
     def decode(self, value: bytes | None) -> LLMEvent:
         """Return the event in `value`.
@@ -131,24 +148,37 @@ class Decoder:
             DecodeError: these bytes are no event.
             Unreachable: the registry that knows the schema does not answer.
         """
+        body, version = self._opened(value)
+        event: LLMEvent = _read(body, version.whole)
+        if (rest := len(body.getbuffer()) - body.tell()) > 0:
+            raise DecodeError(f"{rest} bytes follow the event")
+        return event
+
+    def head(self, value: bytes | None) -> EventHead:
+        """Return id and document of the event in `value`, at a third of what all of it costs.
+
+        What comes behind them is not looked at.
+
+        Raises:
+            DecodeError: these bytes do not begin an event.
+            Unreachable: the registry that knows the schema does not answer.
+        """
+        body, version = self._opened(value)
+        head: EventHead = _read(body, version.head)
+        return head
+
+    def _opened(self, value: bytes | None) -> tuple[BytesIO, _Version]:
+        """Return the value, to be read from its Avro body on, and the version that wrote it."""
         if value is None:
             raise DecodeError("the record has no value")
         body = BytesIO(value)
-        schema = self._by_header.get(body.read(SINGLE_OBJECT_HEADER))
-        if schema is None:
-            schema, start = self._resolve(value)
+        version = self._by_header.get(body.read(SINGLE_OBJECT_HEADER))
+        if version is None:
+            version, start = self._resolve(value)
             body.seek(start)
-        try:
-            event: LLMEvent = schemaless_reader(body, schema, None)  # type: ignore[assignment]
-        except Exception as error:
-            raise DecodeError(
-                f"not Avro of {schema['name']}: {type(error).__name__}: {error}"
-            ) from error
-        if body.tell() != len(value):
-            raise DecodeError(f"{len(value) - body.tell()} bytes follow the event")
-        return event
+        return body, version
 
-    def _resolve(self, value: bytes) -> tuple[Any, int]:
+    def _resolve(self, value: bytes) -> tuple[_Version, int]:
         try:
             name, start = wire.read_header(value)
         except FramingError as error:
@@ -162,7 +192,7 @@ class Decoder:
             self._by_id[name.value] = self._registered(name.value)
         return self._by_id[name.value], start
 
-    def _registered(self, schema_id: int) -> Any:
+    def _registered(self, schema_id: int) -> _Version:
         if self._registry is None:
             raise DecodeError(
                 f"schema id {schema_id} needs a Schema Registry: set LLMLOG_SCHEMA_REGISTRY_URL"
@@ -172,7 +202,16 @@ class Decoder:
             found = fingerprint_of(json.loads(text))
         except Exception as error:
             raise DecodeError(f"schema id {schema_id} is no Avro schema: {error}") from error
-        schema = _published().get(found)
-        if schema is None:
+        version = _published().get(found)
+        if version is None:
             raise DecodeError(f"schema id {schema_id} is of no version that this release knows")
-        return schema
+        return version
+
+
+def _read(body: BytesIO, schema: Any) -> Any:
+    try:
+        return schemaless_reader(body, schema, None)
+    except Exception as error:
+        raise DecodeError(
+            f"not Avro of {schema['name']}: {type(error).__name__}: {error}"
+        ) from error

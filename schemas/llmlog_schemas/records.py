@@ -1,8 +1,9 @@
 """The event: its fields, its id, and what "absent" looks like in each.
 
-Pure. An event has about a dozen typed fields without unions, each with a natural form of
-absence, for whoever reads the topic; and its whole document as JSON in bytes, ready-made, so that
-the consumer neither parses nor writes JSON.
+Pure. An event has its whole document as JSON in bytes, ready-made, so that the consumer neither
+parses nor writes JSON; and for whoever reads the topic about a dozen typed fields without unions,
+each with a natural form of absence. Id and document come first: what makes a document reads no
+further.
 """
 
 from __future__ import annotations
@@ -26,11 +27,18 @@ EARLIEST_MS: Final = 1_577_836_800_000
 LATEST_MS: Final = 4_102_444_800_000
 
 
-class LLMEvent(TypedDict):
-    """One call of a model, as it travels; field for field the record `LLMEvent` of the schema."""
+class EventHead(TypedDict):
+    """What the index needs of an event: the first fields of its record."""
 
     event_id: str
     """20 characters, see `make_event_id`."""
+    document: bytes
+    """A JSON object on one line: what Elasticsearch holds of the event."""
+
+
+class LLMEvent(EventHead):
+    """One call of a model, as it travels; field for field the record `LLMEvent` of the schema."""
+
     litellm_call_id: str
     trace_id: str
     call_type: str
@@ -48,8 +56,6 @@ class LLMEvent(TypedDict):
     prompt_tokens: int
     completion_tokens: int
     total_tokens: int
-    document: bytes
-    """A JSON object on one line: what Elasticsearch holds of the event."""
 
 
 def make_event_id(

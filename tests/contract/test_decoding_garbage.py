@@ -34,10 +34,17 @@ def refusal(value, registry=None):
 
 def event_or_refused(value):
     try:
+        head = Decoder().head(value)
+    except DecodeError:
+        refusal(value)
+        return
+    assert head.keys() == {"event_id", "document"}
+    try:
         event = Decoder().decode(value)
     except DecodeError:
         return
     assert event.keys() == EVENTS["full"].keys()
+    assert event | head == event
 
 
 @pytest.mark.parametrize("name", EVENTS)
@@ -47,6 +54,18 @@ def test_an_event_cut_at_any_byte_is_no_event(name):
     for length in range(len(value)):
         with pytest.raises(DecodeError):
             decoder.decode(value[:length])
+
+
+@pytest.mark.parametrize("name", EVENTS)
+def test_an_event_cut_within_its_document_has_no_head(name):
+    value = VALUES[name]
+    document = EVENTS[name]["document"]
+    whole = value.index(document) + len(document)
+    for length in range(whole):
+        with pytest.raises(DecodeError):
+            Decoder().head(value[:length])
+    for length in range(whole, len(value)):
+        assert Decoder().head(value[:length])["document"] == document
 
 
 @pytest.mark.parametrize("more", [b"\x00", b"\n", b"x" * 1000, VALUES["full"]])

@@ -104,7 +104,7 @@ class Plan:
         if self._elastic is None:
             return Fate.SEND
         try:
-            event = self._decoder.decode(opened.value)
+            event = self._decoder.head(opened.value)
             index, document_id, _ = self._documents.make(event, time.time() * 1000)
             check(event["document"])
         except (DecodeError, TransformError):
