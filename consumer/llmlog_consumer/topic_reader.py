@@ -82,11 +82,10 @@ def _within(messages: list[Any], ends: dict[int, int], topic: str) -> list[Any]:
     Raises:
         KafkaError: the broker refuses.
     """
-    last = {message.partition(): message.offset() for message in messages}
-    if all(offset + 1 < ends.get(p, 0) for p, offset in last.items()) and not any(
-        map(_error_of, messages)
-    ):
-        return messages  # as nearly all chunks are
+    if not any(map(_error_of, messages)):
+        last = {message.partition(): message.offset() for message in messages}
+        if all(offset + 1 < ends.get(p, 0) for p, offset in last.items()):
+            return messages  # as nearly all chunks are
     chunk = []
     for message in messages:
         partition, error = message.partition(), message.error()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -160,14 +161,12 @@ class Tracer:
 
     def _row(self, call_id: str, record: Any, committed: int) -> dict[str, Any] | None:
         event_id: str | None = None
-        try:
-            event = self._decoder.decode(record.value())
-        except DecodeError:
-            pass  # it names the call all the same, and lies among the letters
-        else:
-            if event["litellm_call_id"] != call_id:
+        # What cannot be read names the call all the same. It lies among the letters, or is a
+        # document where only what stands behind that is broken.
+        with suppress(DecodeError):
+            event_id = self._decoder.head(record.value())["event_id"]
+            if self._decoder.decode(record.value())["litellm_call_id"] != call_id:
                 return None
-            event_id = event["event_id"]
         good_id = event_id is not None and EVENT_ID.fullmatch(event_id)
         return {
             "coordinates": f"{record.topic()}/{record.partition()}/{record.offset()}",

@@ -230,6 +230,8 @@ class Journal:
             places = segment.append(bodies, taken=taken)
         except OSError as error:
             self.problem = f"{error.strerror or error}"
+            if self._active is not None and self._active.sealed:
+                self._active = None
             return []
         self._held += size
         if segment.size >= self._segment_bytes:

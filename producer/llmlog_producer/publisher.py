@@ -91,6 +91,8 @@ class Publisher:
     def _take(self, entry: Captured | Item) -> bool:
         self._stats.add("accepted")
         self._intake.put(entry)
+        if self._intake.crowded:
+            self._sender.hurry()
         return True
 
     def _dropped(self) -> bool:
@@ -200,9 +202,9 @@ class Publisher:
             self._work(deadline, done)
             return
         settled = self._sender.settled
-        with settled:
-            while not done() and (left := deadline - time.monotonic()) > 0:
-                self._sender.hurry()
+        while not done() and (left := deadline - time.monotonic()) > 0:
+            self._sender.hurry()
+            with settled:  # no longer: a signal's handler waits for the thread that notifies
                 settled.wait(min(left, _LOOK))
 
     # The background thread.

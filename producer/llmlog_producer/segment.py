@@ -157,6 +157,11 @@ class Segment:
         segment.waiting = segment.unsent = len(segment._states)
         return segment
 
+    @property
+    def sealed(self) -> bool:
+        """Tell whether nothing is written to it any more."""
+        return self._fd < 0
+
     @staticmethod
     def size_of(body: bytes) -> int:
         """Return the bytes that a body takes in the file."""
@@ -166,7 +171,8 @@ class Segment:
         """Write frames, all at once; return number and offset of each.
 
         Raises:
-            OSError: none is written, and the file is as it was before.
+            OSError: none is written. The file is as it was before; where that cannot be had it is
+                sealed, and nobody reads what stands at its end.
         """
         written = b"".join(
             part
@@ -178,8 +184,10 @@ class Segment:
             while done < len(written):  # a full disk takes a part, then refuses the rest
                 done += os.write(self._fd, written[done:])
         except OSError:
-            with suppress(OSError):
+            try:
                 os.ftruncate(self._fd, self.size)
+            except OSError:
+                self.seal()
             raise
         places = []
         for body in bodies:
@@ -255,8 +263,9 @@ class Segment:
     def seal(self) -> None:
         """End the writing."""
         if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+            fd, self._fd = self._fd, -1
+            with suppress(OSError):
+                os.close(fd)
 
     def remove(self) -> None:
         """Delete the file; one with damage in it is kept aside, as `….damaged`."""

@@ -140,7 +140,9 @@ class Sender:
             if urgent:
                 self.saved.set()
             if not self.urgent or self.saved.is_set():
-                self._rest.acquire(timeout=min(_NAP if self.background else _POLL, left))
+                backlog = flowing and self._journal is not None and self._journal.unsent
+                nap = _NAP if self.background and not backlog else _POLL
+                self._rest.acquire(timeout=min(nap, left))
 
     def hurry(self) -> None:
         """End a nap. For any thread, and for signal handlers: it waits for nothing."""

@@ -259,6 +259,27 @@ def test_of_several_none_is_left_by_a_full_disk(journal, monkeypatch):
     assert bodies(drained(journal)) == [b"after"]
 
 
+def test_a_disk_that_takes_nothing_back_costs_no_event(journal, monkeypatch):
+    write, given = os.write, [b"%02d" % number * 10 for number in range(8)]
+
+    def full_after_two(fd, data):
+        if len(data) > 70:
+            return write(fd, data[:70])
+        if len(data) > 40:
+            raise OSError(5, "Input/output error")
+        return write(fd, data)
+
+    def stuck(fd, size):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(os, "write", full_after_two)
+    monkeypatch.setattr(os, "ftruncate", stuck)
+    assert len(journal.append_all(given, taken=False)) == len(given)
+    monkeypatch.undo()
+    assert bodies(drained(journal)) == given
+    assert journal.unsent == 0
+
+
 def test_nobody_else_may_read_it(tmp_path):
     folder = tmp_path / "spool" / "topic"
     journal = journal_in(folder)

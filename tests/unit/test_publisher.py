@@ -223,6 +223,32 @@ def test_nobody_who_waits_waits_for_the_end_of_a_nap(start, cluster, monkeypatch
     assert cluster.ids() == ["a", "b"]
 
 
+def test_a_crowd_ends_a_nap(start, cluster, monkeypatch):
+    monkeypatch.setattr(sender, "_NAP", 60)
+    monkeypatch.setattr(intake, "MAX_QUEUED_EVENTS", 8)
+    publisher = start()
+    offer(publisher, "a")
+    assert publisher.flush(30) == 0
+    offer(publisher, "b", "c", "d")
+    wait_until(lambda: cluster.produced == 4, 10)
+    assert publisher.close(30) == 0
+
+
+def test_no_long_nap_is_taken_before_a_backlog_is_sent(start, cluster, monkeypatch):
+    cluster.up = False
+    first = start("always")
+    names = [str(number) for number in range(20)]
+    offer(first, *names)
+    kill(first)
+    monkeypatch.setattr(sender, "_NAP", 60)
+    monkeypatch.setattr(sender, "_BACKLOG_EVENTS", 3)
+    cluster.up = True
+    second = start()
+    wait_until(lambda: cluster.produced >= len(names), 10)
+    assert second.close(30) == 0
+    assert sorted(set(cluster.ids()), key=int) == names
+
+
 def test_a_dead_process_in_flight_is_sent_by_the_next(start, cluster):
     cluster.up = False
     publisher = start()

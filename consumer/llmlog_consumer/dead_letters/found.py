@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeGuard
 
 from llmlog_consumer.dead_letters import headers as of_letters
 from llmlog_consumer.dead_letters.headers import number
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _TOPIC, _PARTITION, _OFFSET = (f"{PREFIX}{name}" for name in ("topic", "partition", "offset"))
 _PARTITION_BITS: Final = 15
+_LONGEST_TOPIC: Final = 249
 _DIGITS: Final = len(str(LARGEST)) - 1
 """So many at most, and a number cannot be too large."""
 
@@ -66,9 +67,9 @@ class Found:
         """The source record's coordinates; the letter's own where it does not say them."""
         if isinstance(self.headers, of_letters.Texts):  # as nearly all letters have it
             raw = self.headers.raw
-            place, digits = _place(raw.get(_TOPIC), raw.get(_PARTITION)), raw.get(_OFFSET)
-            if place and isinstance(digits, bytes) and digits.isdigit() and len(digits) <= _DIGITS:
-                return (*place, int(digits))
+            name, place, digits = raw.get(_TOPIC), raw.get(_PARTITION), raw.get(_OFFSET)
+            if _is_name(name) and _is_number(place) and _is_number(digits):
+                return (*_place(name, place), int(digits))
         said = self.headers.get
         topic, partition, offset = said("topic"), number(said("partition")), number(said("offset"))
         if not topic or partition is None or offset is None or partition < 0 or offset < 0:
@@ -149,13 +150,17 @@ def found(message: Any, *, content: bool = True) -> Found:
 
 
 @lru_cache(1024)  # letters come from few partitions
-def _place(topic: bytes | str | None, partition: bytes | str | None) -> tuple[str, int] | None:
-    """Return topic and partition; None where they are not said as we say them."""
-    if not (isinstance(topic, bytes) and topic and isinstance(partition, bytes)):
-        return None
-    if not partition.isdigit() or len(partition) > _DIGITS:
-        return None
+def _place(topic: bytes, partition: bytes) -> tuple[str, int]:
     return topic.decode("utf-8", "replace"), int(partition)
+
+
+def _is_name(said: object) -> TypeGuard[bytes]:
+    """Tell whether this may be a topic: what is longer is none, and is not remembered."""
+    return isinstance(said, bytes) and 0 < len(said) <= _LONGEST_TOPIC
+
+
+def _is_number(said: object) -> TypeGuard[bytes]:
+    return isinstance(said, bytes) and len(said) <= _DIGITS and said.isdigit()
 
 
 def name_of(headers: list[Raw] | None, message: Any) -> tuple[object, object, int]:
