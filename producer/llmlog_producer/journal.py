@@ -113,11 +113,6 @@ class Journal:
         with self._lock:
             return self._has_room(number)
 
-    def append(self, body: bytes, *, taken: bool) -> Ref | None:
-        """Write one event; None where it is not written."""
-        refs = self.append_all([body], taken=taken)
-        return refs[0] if refs else None
-
     def append_all(self, bodies: Sequence[bytes], *, taken: bool) -> list[Ref]:
         """Write events by one write(2), for which other threads are let in once.
 

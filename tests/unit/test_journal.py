@@ -24,6 +24,24 @@ def journal_in(folder, *, max_bytes=MAX, segment_bytes=400):
     return Journal(folder, max_bytes, segment_bytes=segment_bytes)
 
 
+def append(journal, body, *, taken):
+    """Write one event; None where it is not written."""
+    refs = journal.append_all([body], taken=taken)
+    return refs[0] if refs else None
+
+
+def fill_disk(monkeypatch, takes):
+    """Have writes of more than 20 bytes take some of them, and others none."""
+    write = os.write
+
+    def short_then_full(fd, data):
+        if len(data) > 20:
+            return write(fd, data[:takes])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "write", short_then_full)
+
+
 def bodies(taken):
     return [body for _, body in taken]
 
@@ -48,21 +66,21 @@ def journal(tmp_path):
 def test_what_is_appended_is_handed_out_once_in_order(journal):
     written = [b"event %d" % number * number for number in range(1, 30)]
     for body in written:
-        assert journal.append(body, taken=False)
+        assert append(journal, body, taken=False)
     assert journal.waiting == journal.unsent == len(written)
     assert bodies(drained(journal)) == written
     assert (journal.waiting, journal.unsent) == (len(written), 0)
 
 
 def test_the_writer_may_send_by_itself(journal):
-    ref = journal.append(b"mine", taken=True)
+    ref = append(journal, b"mine", taken=True)
     assert not journal.take(10, 10_000)
     journal.give_back(ref)
     assert bodies(journal.take(10, 10_000)) == [b"mine"]
 
 
 def test_a_segment_goes_when_all_of_it_is_settled(journal, tmp_path):
-    refs = [journal.append(bytes(150), taken=True) for _ in range(6)]
+    refs = [append(journal, bytes(150), taken=True) for _ in range(6)]
     assert len(files(tmp_path)) == 2
     for ref in refs[:3]:
         journal.settle(ref)
@@ -73,11 +91,11 @@ def test_a_segment_goes_when_all_of_it_is_settled(journal, tmp_path):
 
 
 def test_the_file_being_written_is_emptied_when_all_of_it_is_settled(journal, tmp_path):
-    first = journal.append(b"a", taken=True)
+    first = append(journal, b"a", taken=True)
     journal.settle(first)
     (name,) = files(tmp_path)
     assert (tmp_path / name).stat().st_size == 0
-    second = journal.append(b"b", taken=True)
+    second = append(journal, b"b", taken=True)
     journal.settle(first)  # of a time that is over
     assert journal.waiting == 1
     journal.settle(second)
@@ -85,15 +103,15 @@ def test_the_file_being_written_is_emptied_when_all_of_it_is_settled(journal, tm
 
 
 def test_an_end_with_everything_settled_leaves_nothing(journal, tmp_path):
-    journal.settle(journal.append(b"a", taken=True))
+    journal.settle(append(journal, b"a", taken=True))
     journal.release()
     assert not list(tmp_path.iterdir())
 
 
 def test_what_the_end_leaves_is_taken_over(journal, tmp_path):
-    journal.append(b"unsent", taken=False)
-    journal.append(b"in flight", taken=True)
-    journal.settle(journal.append(b"settled", taken=True))
+    append(journal, b"unsent", taken=False)
+    append(journal, b"in flight", taken=True)
+    journal.settle(append(journal, b"settled", taken=True))
     journal.release()
     following = journal_in(tmp_path)
     # Which of a file's events were settled is not on disk: all of it is sent again.
@@ -107,14 +125,14 @@ def test_what_the_end_leaves_is_taken_over(journal, tmp_path):
 
 
 def test_a_living_process_keeps_its_own(journal, tmp_path):
-    journal.append(b"a", taken=False)
+    append(journal, b"a", taken=False)
     other = journal_in(tmp_path)
     assert other.adopt() == TakenOver(0, 0, 0)
     assert other.waiting == 0
 
 
 def test_only_one_takes_over(journal, tmp_path):
-    journal.append(b"a", taken=False)
+    append(journal, b"a", taken=False)
     journal.release()
     first, second = journal_in(tmp_path), journal_in(tmp_path)
     assert first.adopt().events == 1
@@ -122,7 +140,7 @@ def test_only_one_takes_over(journal, tmp_path):
 
 
 def test_who_took_over_and_died_is_taken_over(journal, tmp_path):
-    journal.append(b"a", taken=False)
+    append(journal, b"a", taken=False)
     journal.release()
     second = journal_in(tmp_path)
     second.adopt()
@@ -139,8 +157,8 @@ def test_locks_of_the_dead_without_a_file_are_cleaned_up(tmp_path):
 
 @pytest.mark.parametrize("cut", [1, 3, 12, 15])
 def test_a_torn_end_is_cut_off_and_counted(journal, tmp_path, cut):
-    journal.append(b"whole", taken=False)
-    journal.append(b"torn", taken=False)
+    append(journal, b"whole", taken=False)
+    append(journal, b"torn", taken=False)
     journal.release()
     (name,) = files(tmp_path)
     os.truncate(tmp_path / name, (tmp_path / name).stat().st_size - cut)
@@ -156,7 +174,7 @@ def test_a_torn_end_is_cut_off_and_counted(journal, tmp_path, cut):
 @pytest.mark.parametrize("at", [0, 5, 9, 14])
 def test_damage_is_counted_and_kept_aside_and_the_rest_is_sent(journal, tmp_path, at):
     for body in (b"first", b"second", b"third"):
-        journal.append(body, taken=False)
+        append(journal, body, taken=False)
     journal.release()
     (name,) = files(tmp_path)
     raw = bytearray((tmp_path / name).read_bytes())
@@ -179,7 +197,7 @@ def test_a_file_that_is_no_journal_is_kept_aside(tmp_path):
 
 
 def test_a_file_that_disappears_is_counted_as_lost(journal, tmp_path):
-    journal.append(b"a", taken=False)
+    append(journal, b"a", taken=False)
     (name,) = files(tmp_path)
     (tmp_path / name).unlink()
     assert not journal.take(1, 100)
@@ -189,39 +207,32 @@ def test_a_file_that_disappears_is_counted_as_lost(journal, tmp_path):
 def test_past_the_bound_the_newest_is_refused_and_says_why(tmp_path):
     journal = journal_in(tmp_path, max_bytes=1000)
     refs = []
-    while ref := journal.append(bytes(100), taken=True):
+    while ref := append(journal, bytes(100), taken=True):
         refs.append(ref)
     assert len(refs) == 1000 // 112
     assert "1000 bytes (LLMLOG_JOURNAL_MAX_BYTES)" in journal.problem
     assert not journal.has_room(112)
     for ref in refs:
         journal.settle(ref)
-    assert journal.append(bytes(100), taken=True)
+    assert append(journal, bytes(100), taken=True)
 
 
 def test_what_others_hold_counts_against_the_bound(tmp_path):
     other = journal_in(tmp_path, max_bytes=1000)
-    other.append(bytes(600), taken=True)
+    append(other, bytes(600), taken=True)
     journal = journal_in(tmp_path, max_bytes=1000)
     journal.adopt()
-    assert journal.append(bytes(600), taken=True) is None
-    assert journal.append(bytes(200), taken=True)
+    assert append(journal, bytes(600), taken=True) is None
+    assert append(journal, bytes(200), taken=True)
 
 
 def test_a_full_disk_leaves_the_file_as_it_was(journal, tmp_path, monkeypatch):
-    journal.append(b"before", taken=False)
-    write = os.write
-
-    def short_then_full(fd, data):
-        if len(data) > 20:
-            return write(fd, data[:7])
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "write", short_then_full)
-    assert journal.append(bytes(10), taken=False) is None
+    append(journal, b"before", taken=False)
+    fill_disk(monkeypatch, takes=7)
+    assert append(journal, bytes(10), taken=False) is None
     assert journal.problem == "No space left on device"
     monkeypatch.undo()
-    journal.append(b"after", taken=False)
+    append(journal, b"after", taken=False)
     assert bodies(drained(journal)) == [b"before", b"after"]
 
 
@@ -244,18 +255,11 @@ def test_of_several_the_first_are_written_where_there_is_no_room_for_all(tmp_pat
 
 
 def test_of_several_none_is_left_by_a_full_disk(journal, monkeypatch):
-    write = os.write
-
-    def full_after_one(fd, data):
-        if len(data) > 20:
-            return write(fd, data[:20])
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "write", full_after_one)
+    fill_disk(monkeypatch, takes=20)
     assert not journal.append_all([bytes(20), bytes(20)], taken=True)
     monkeypatch.undo()
     assert journal.waiting == 0
-    journal.append(b"after", taken=False)
+    append(journal, b"after", taken=False)
     assert bodies(drained(journal)) == [b"after"]
 
 
@@ -283,7 +287,7 @@ def test_a_disk_that_takes_nothing_back_costs_no_event(journal, monkeypatch):
 def test_nobody_else_may_read_it(tmp_path):
     folder = tmp_path / "spool" / "topic"
     journal = journal_in(folder)
-    journal.append(b"a prompt", taken=False)
+    append(journal, b"a prompt", taken=False)
     for path in (folder, *folder.iterdir()):
         assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0
 
@@ -330,7 +334,7 @@ class Processes(RuleBasedStateMachine):
     def write(self, which, size, taken):
         self.number += 1
         body = b"%08d" % self.number + b"LLJ1" * (size // 4)
-        ref = self.journals[which].append(body, taken=taken)
+        ref = append(self.journals[which], body, taken=taken)
         assert ref
         self.open.add(body)
         if taken:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final, TypeGuard
+from typing import TYPE_CHECKING, Any, Final
 
 from llmlog_consumer.dead_letters import headers as of_letters
 from llmlog_consumer.dead_letters.headers import number
@@ -20,9 +19,6 @@ if TYPE_CHECKING:
 
 _TOPIC, _PARTITION, _OFFSET = (f"{PREFIX}{name}" for name in ("topic", "partition", "offset"))
 _PARTITION_BITS: Final = 15
-_LONGEST_TOPIC: Final = 249
-_DIGITS: Final = len(str(LARGEST)) - 1
-"""So many at most, and a number cannot be too large."""
 
 
 @dataclass(slots=True)
@@ -65,11 +61,6 @@ class Found:
     @property
     def source(self) -> tuple[str, int, int]:
         """The source record's coordinates; the letter's own where it does not say them."""
-        if isinstance(self.headers, of_letters.Texts):  # as nearly all letters have it
-            raw = self.headers.raw
-            name, place, digits = raw.get(_TOPIC), raw.get(_PARTITION), raw.get(_OFFSET)
-            if _is_name(name) and _is_number(place) and _is_number(digits):
-                return (*_place(name, place), int(digits))
         said = self.headers.get
         topic, partition, offset = said("topic"), number(said("partition")), number(said("offset"))
         if not topic or partition is None or offset is None or partition < 0 or offset < 0:
@@ -147,20 +138,6 @@ def found(message: Any, *, content: bool = True) -> Found:
         message.key() if content else None, message.value() if content else None,
         headers, message.timestamp()[1], own if content else (), writer,
     )  # fmt: skip
-
-
-@lru_cache(1024)  # letters come from few partitions
-def _place(topic: bytes, partition: bytes) -> tuple[str, int]:
-    return topic.decode("utf-8", "replace"), int(partition)
-
-
-def _is_name(said: object) -> TypeGuard[bytes]:
-    """Tell whether this may be a topic: what is longer is none, and is not remembered."""
-    return isinstance(said, bytes) and 0 < len(said) <= _LONGEST_TOPIC
-
-
-def _is_number(said: object) -> TypeGuard[bytes]:
-    return isinstance(said, bytes) and len(said) <= _DIGITS and said.isdigit()
 
 
 def name_of(headers: list[Raw] | None, message: Any) -> tuple[object, object, int]:
