@@ -15,8 +15,6 @@ from benchmarks import arena, ceiling, load, scaling
 from benchmarks.bench import LONG, SHORT, Bench
 from benchmarks.figures import Figures, rounds
 
-LONGEST = f"2kb-{scaling.TOPIC_RECORDS}"
-
 
 def measure(figures: Figures) -> None:
     """Measure everything about the consumer."""
@@ -27,7 +25,6 @@ def measure(figures: Figures) -> None:
             for count in (SHORT, LONG):
                 topic = f"{prefix}-{count}"
                 arena.aside(load.fill, kafka.bootstrap_servers, topic, size, count, bad)
-        arena.aside(load.fill, kafka.bootstrap_servers, LONGEST, 2000, scaling.TOPIC_RECORDS)
         with arena.stub() as sink:
             others = {"broker": kafka.pid, "stub": sink.pid}
             bench = Bench(kafka.bootstrap_servers, sink.url, real=False, others=others)
@@ -35,7 +32,7 @@ def measure(figures: Figures) -> None:
             _cost(bench, figures)
             _profile(bench, figures)
             print("against the stub: one worker and two", flush=True)
-            scaling.measure(figures, bench, sink, LONGEST)
+            scaling.measure(figures, bench, sink)
         with arena.elasticsearch(folder / "shared") as server:
             print("sharing the cores with Elasticsearch", flush=True)
             _shared(Bench(kafka.bootstrap_servers, server.url, real=True), figures)

@@ -15,14 +15,17 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import NamedTuple
 
-from benchmarks import arena
+from benchmarks import arena, load
 from benchmarks.bench import Bench
 from benchmarks.figures import Figures, rounds
 
-TOPIC_RECORDS = 800_000
+_FEWEST, _MOST = 800_000, 12_800_000
+"""Records of the topic: it is made anew with twice as many until two workers need long enough."""
 _SETTLING = 1.0
 _SHORTEST = 2.0
 """Seconds of work of all workers at once, at least: less is no measurement."""
+_ROOM = 1.5
+"""Times that, when the length of the topic is chosen: one run is not like the other."""
 
 
 class Steady(NamedTuple):
@@ -48,15 +51,19 @@ class Steady(NamedTuple):
         )
 
 
-def measure(figures: Figures, bench: Bench, sink: arena.Stub, topic: str) -> None:
+class TooShortError(Exception):
+    """The topic was through before anything could be measured."""
+
+
+def measure(figures: Figures, bench: Bench, sink: arena.Stub) -> None:
     """Measure one worker and two.
 
     Args:
         figures: where they go.
         bench: against the stub.
         sink: the stub.
-        topic: a long one, of 2 KB records.
     """
+    topic = _long_enough(bench, sink)
     for _ in rounds():
         with ExitStack() as stack:
             for pid in bench.others.values():
@@ -76,7 +83,25 @@ def measure(figures: Figures, bench: Bench, sink: arena.Stub, topic: str) -> Non
         )
 
 
-def _steady(bench: Bench, sink: arena.Stub, topic: str, workers: int) -> Steady:
+def _long_enough(bench: Bench, sink: arena.Stub) -> str:
+    """Return a topic of 2 KB records that takes two workers of this machine a while."""
+    records = _FEWEST
+    while True:
+        topic = f"scaling-{records}"
+        arena.aside(load.fill, bench.bootstrap, topic, 2000, records)
+        try:
+            _steady(bench, sink, topic, 2, _SHORTEST * _ROOM)
+        except TooShortError:
+            if records >= _MOST:
+                raise
+            records *= 2
+        else:
+            return topic
+
+
+def _steady(
+    bench: Bench, sink: arena.Stub, topic: str, workers: int, shortest: float = _SHORTEST
+) -> Steady:
     watch = bench.consume(topic, workers).watch
     began = watch.samples[0].at
     sent: dict[int, list[tuple[float, int]]] = defaultdict(list)
@@ -86,6 +111,7 @@ def _steady(bench: Bench, sink: arena.Stub, topic: str, workers: int) -> Steady:
     assert len(sent) == workers, f"{len(sent)} of {workers} workers have sent anything"
     begin = max(bulks[0][0] for bulks in sent.values()) + _SETTLING
     end = min(bulks[-1][0] for bulks in sent.values())
-    assert end - begin > _SHORTEST, f"all workers were at work for {end - begin:.1f} s alone"
+    if end - begin < shortest:
+        raise TooShortError(f"{topic}: all workers were at work for {end - begin:.1f} s alone")
     counted = sum(number for bulks in sent.values() for at, number in bulks if begin < at <= end)
     return Steady(counted / (end - begin), watch.cpu_between(begin, end))
