@@ -94,7 +94,7 @@ def consumer_config(settings: Settings) -> dict[str, Any]:
         "queued.max.messages.kbytes": 4 * 1024,
         "fetch.wait.max.ms": 100,
         # A full queue is looked at again so soon; the default of a second leaves workers idle.
-        "fetch.queue.backoff.ms": 20,
+        "fetch.queue.backoff.ms": 5,
         **properties,
         "group.id": settings.group,
         "enable.auto.commit": False,
