@@ -13,7 +13,7 @@ import sys
 from functools import partial
 from typing import Final
 
-from llmlog_consumer import delivery, intake, sending, source, worker
+from llmlog_consumer import hot_path, intake, sending, source, worker
 from llmlog_consumer.batch import BatchBuilder
 from llmlog_consumer.cli.app import app
 from llmlog_consumer.concurrency import Window
@@ -38,7 +38,7 @@ def apply(bounds: dict[str, float]) -> None:
     builder = partial(BatchBuilder, of["body_bytes"], of["operations"], of["age"])
     window = partial(Window, of["bulks"], min(2.0, of["bulks"]))
     for module, name, value in (
-        (delivery, "BatchBuilder", builder),
+        (hot_path, "BatchBuilder", builder),
         (sending, "Window", window),
         (intake, "MAX_IN_FLIGHT", of["in_flight_bytes"]),
         (intake, "MAX_IN_FLIGHT_PARTITION", of["in_flight_bytes"]),
