@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Final
 from confluent_kafka import KafkaException, Producer
 
 from llmlog_consumer.dead_letters import headers as of_letters
-from llmlog_consumer.dead_letters.headers import number
 from llmlog_consumer.dead_letters.letter import PREFIX
 from llmlog_consumer.dead_letters.plan import Fate
 from llmlog_consumer.dead_letters.reader import chunks
@@ -46,14 +45,14 @@ class Replayed:
         letter: with its content.
     """
 
-    __slots__ = ("_key", "_own", "_said", "_time", "_value", "source")
+    __slots__ = ("_history", "_key", "_own", "_time", "_value", "source")
 
     def __init__(self, letter: Found) -> None:
         # No more is kept than is needed: headers take as much room as the value. And no more is
         # read: only what dies again needs its history.
         self.source = letter.source
         self._key, self._value, self._own = letter.key, letter.value, letter.own
-        self._said = of_letters.history(letter.headers)
+        self._history = of_letters.history(letter.headers)
         self._time = letter.timestamp_ms
 
     def topic(self) -> str:
@@ -78,12 +77,11 @@ class Replayed:
 
     def headers(self) -> list[Raw]:
         """Return the source's own, and the letter's history."""
-        replays = of_letters.replays(self._said)
-        return history(self._own, replays, self._said.get("first_failed_at"))
+        return history(self._own, self._history.replays, self._history.first_death)
 
     def timestamp(self) -> tuple[int, int]:
         """Return kind and epoch milliseconds of the source."""
-        written = number(self._said.get("timestamp"))
+        written = self._history.source_ms
         return 1, self._time if written is None else written
 
 

@@ -31,8 +31,9 @@ _SMALL: Final[dict[str, Any]] = {
     "fetch.max.bytes": 262_144,
     # Says nothing of what is read, but the one above may not be less.
     "message.max.bytes": 262_144,
-    "queued.max.messages.kbytes": 512,
-    "queued.min.messages": 500,
+    # With a quarter of this, reading takes a third longer.
+    "queued.max.messages.kbytes": 2048,
+    "queued.min.messages": 2000,
     # Otherwise a full queue is left alone for a second.
     "fetch.queue.backoff.ms": 2,
 }

@@ -6,6 +6,7 @@ import json
 import os
 import tempfile
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 from benchmarks import arena, load
@@ -56,11 +57,22 @@ def measure(figures: Figures) -> None:
             arena.aside(load.fill, kafka.bootstrap_servers, f"alive-{count}", 2000, count)
         for _ in rounds():
             figures.add(**_stats(kafka.bootstrap_servers))
-        with arena.elasticsearch(Path(name) / "elasticsearch") as server:
+        with arena.elasticsearch(Path(name) / "shared") as server:
+            print("sharing the cores with Elasticsearch", flush=True)
             bench = Bench(kafka.bootstrap_servers, server.url, real=True)
             bench.consume(f"alive-{LONG}", 1)  # a JVM is slow at first
             for _ in rounds():
                 figures.add(dlq_replay_vs_consume=_replay(bench))
+        with ExitStack() as stack:
+            with arena.on_core(0):
+                pinned = stack.enter_context(arena.elasticsearch(Path(name) / "pinned"))
+            stack.enter_context(arena.moved(kafka.pid, 1))
+            stack.enter_context(arena.on_core(1))
+            print("Elasticsearch on a core of its own", flush=True)
+            bench = Bench(kafka.bootstrap_servers, pinned.url, real=True)
+            bench.consume(f"alive-{LONG}", 1)
+            for _ in rounds():
+                figures.add(dlq_replay_vs_consume_pinned=_replay(bench))
 
 
 def _stats(bootstrap: str) -> dict[str, float]:
@@ -82,6 +94,15 @@ def _replay(bench: Bench) -> float:
         bench.done(settings)
         return usage
 
-    consuming = [bench.consume(f"alive-{count}", 1).wall_s for count in (SHORT, LONG)]
-    replaying = [replay(f"few-{count}").wall_s for count in (SHORT, LONG)]
-    return (consuming[1] - consuming[0]) / (replaying[1] - replaying[0])
+    number = LONG - SHORT
+    consuming = [bench.consume(f"alive-{count}", 1) for count in (SHORT, LONG)]
+    replaying = [replay(f"few-{count}") for count in (SHORT, LONG)]
+    rates, costs = [], []
+    for short, long in (consuming, replaying):
+        rates.append(number / (long.wall_s - short.wall_s))
+        costs.append((long.cpu_s - short.cpu_s) / number * 1e6)
+    print(
+        f"    documents a second: consumed {rates[0]:,.0f}, replayed {rates[1]:,.0f}; "
+        f"µs of CPU for each: {costs[0]:.1f}, {costs[1]:.1f}"
+    )
+    return rates[1] / rates[0]

@@ -46,6 +46,7 @@ GOALS: dict[str, tuple[str, float] | None] = {
     "dlq_stats_letters_per_s": (AT_LEAST, 100_000),
     "dlq_stats_rss_mb": (AT_MOST, 100),
     "dlq_replay_vs_consume": (AT_LEAST, 0.9),
+    "dlq_replay_vs_consume_pinned": (AT_LEAST, 0.9),
 }
 MEANING = {
     "cpu_us_per_doc_2kb": "CPU of a worker for a document, 2,000 bytes each",
@@ -62,6 +63,8 @@ MEANING = {
     "dead_letter_cost": "more CPU for a document where one in a hundred dies, as a share",
     "share_of_direct_bulk": "throughput over direct _bulk, on the same cores as Elasticsearch",
     "share_of_direct_bulk_pinned": "the same, Elasticsearch on one core, all else on another",
+    "dlq_replay_vs_consume": "throughput of a replay over a consumer's, on the same cores",
+    "dlq_replay_vs_consume_pinned": "the same, Elasticsearch on one core, all else on another",
     "times_forty_lines": "throughput over forty lines of Python, same topic and Elasticsearch",
 }
 _HOLDS = {AT_MOST: operator.le, AT_LEAST: operator.ge}

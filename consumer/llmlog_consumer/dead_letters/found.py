@@ -61,11 +61,7 @@ class Found:
     @property
     def source(self) -> tuple[str, int, int]:
         """The source record's coordinates; the letter's own where it does not say them."""
-        said = self.headers.get
-        topic, partition, offset = said("topic"), number(said("partition")), number(said("offset"))
-        if not topic or partition is None or offset is None or partition < 0 or offset < 0:
-            return self.topic, self.partition, self.offset
-        return topic, partition, offset
+        return of_letters.source(self.headers) or (self.topic, self.partition, self.offset)
 
     @property
     def fingerprint(self) -> str:

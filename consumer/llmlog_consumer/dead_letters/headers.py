@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from llmlog_consumer.dead_letters.letter import OURS, PREFIX, fingerprint_of
@@ -12,7 +13,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 CONNECT: Final = "__connect.errors."
-_HISTORY: Final = tuple(PREFIX + name for name in ("replay_count", "first_failed_at", "timestamp"))
+_SOURCE: Final = (f"{PREFIX}topic", f"{PREFIX}partition", f"{PREFIX}offset")
+_HISTORY: Final = (f"{PREFIX}replay_count", f"{PREFIX}first_failed_at", f"{PREFIX}timestamp")
+_LONGEST: Final = 300
+"""Bytes that a topic's name and a partition have at most, unless somebody made them up."""
 
 Raw = tuple[str, bytes | None]
 
@@ -61,6 +65,29 @@ class Read(NamedTuple):
     writer: str
 
 
+class History(NamedTuple):
+    """What the next letter of a name takes over, as it stands in the headers."""
+
+    replay_count: bytes | str | None
+    first_failed_at: bytes | str | None
+    timestamp: bytes | str | None
+
+    @property
+    def replays(self) -> int:
+        """How often it was replayed and died again."""
+        return _count(self.replay_count)
+
+    @property
+    def first_death(self) -> str:
+        """When it died first, as text; empty where nobody said."""
+        return _text(self.first_failed_at)
+
+    @property
+    def source_ms(self) -> int | None:
+        """Epoch milliseconds of the source; None where nobody said."""
+        return number(self.timestamp)
+
+
 def read(raw: Sequence[Raw] | None) -> Read:
     """Take headers apart; of two with one name the later counts."""
     pairs = raw or ()
@@ -78,20 +105,46 @@ def read(raw: Sequence[Raw] | None) -> Read:
     return Read({}, own, "")
 
 
-def history(headers: Mapping[str, str]) -> Mapping[str, str]:
+def source(headers: Mapping[str, str]) -> tuple[str, int, int] | None:
+    """Return topic, partition and offset of a letter's source; None where it does not say them."""
+    if isinstance(headers, Texts):
+        topic, partition, said = map(headers.raw.get, _SOURCE)
+    else:
+        topic, partition, said = map(headers.get, ("topic", "partition", "offset"))
+    offset = number(said)
+    if not topic or not partition or offset is None or offset < 0:
+        return None
+    usual = len(topic) + len(partition) <= _LONGEST
+    place = (_known_place if usual else _place)(topic, partition)
+    return place and (*place, offset)
+
+
+def _place(topic: bytes | str, partition: bytes | str) -> tuple[str, int] | None:
+    found = number(partition)
+    return None if found is None or found < 0 else (_text(topic), found)
+
+
+_known_place: Final = lru_cache(1024)(_place)
+"""There are many letters of each."""
+
+
+def history(headers: Mapping[str, str]) -> History:
     """Return no more of a letter's headers than its next one needs."""
     if isinstance(headers, Texts):
-        return Texts(dict(zip(_HISTORY, map(headers.raw.get, _HISTORY), strict=True)))
-    return headers
+        return History(*map(headers.raw.get, _HISTORY))
+    return History(*map(headers.get, History._fields))
 
 
 def replays(headers: Mapping[str, str]) -> int:
     """Return how often a letter was replayed and died again."""
-    said = headers.get("replay_count")
-    return 0 if said == "0" else max(0, number(said) or 0)
+    return _count(headers.get("replay_count"))
 
 
-def number(text: str | None) -> int | None:
+def _count(said: bytes | str | None) -> int:
+    return 0 if said in ("0", b"0") else max(0, number(said) or 0)
+
+
+def number(text: bytes | str | None) -> int | None:
     """Read a number that anybody may have written; None for none, or for one beyond 63 bits."""
     try:
         said = int(text or "")
