@@ -90,9 +90,10 @@ def _proxies(
 ) -> None:
     with ExitStack() as stack:
         plain = stack.enter_context(_proxy(folder / "plain", settings, callbacks="[]"))
+        idle = stack.enter_context(_proxy(folder / "idle", settings, callbacks='["idle.idle"]'))
         ours = stack.enter_context(_proxy(folder / "ours", settings))
         down = stack.enter_context(_proxy(folder / "down", away))
-        proxies = [plain, ours, down]
+        proxies = [plain, idle, ours, down]
         for proxy in proxies:
             _load(proxy)  # what is compiled at first use
         for _ in rounds():
@@ -101,6 +102,9 @@ def _proxies(
                 found = {proxy: _load(proxy) for proxy in proxies}
                 without, up, away_ = found[plain], found[ours], found[down]
                 figures.add(
+                    proxy_throughput_ratio_idle=found[idle].per_s / without.per_s,
+                    proxy_p99_ratio_idle=found[idle].p99_s / without.p99_s,
+                    proxy_cpu_us_idle=found[idle].cpu_us - without.cpu_us,
                     proxy_throughput_ratio=up.per_s / without.per_s,
                     proxy_p99_ratio=up.p99_s / without.p99_s,
                     proxy_cpu_us=up.cpu_us - without.cpu_us,
