@@ -191,10 +191,14 @@ class LLMLogHandler(CustomLogger):  # type: ignore[misc]  # litellm ships no typ
                     multiprocessing.util.Finalize(None, self._at_exit, exitpriority=0)
             return self._publisher
 
-    def _on_sigterm(self, *, last: bool) -> None:
-        """Have everything in the journal; wait for it where the process ends right after."""
-        if (publisher := self._publisher) is not None:
-            publisher.journal_first(SIGTERM_SECONDS if last else 0.0)
+    def _on_sigterm(self, *, last: bool) -> bool:
+        """Have everything in the journal; wait for it where the process ends right after.
+
+        Returns:
+            False where this very thread has yet to write it: the signal comes again then.
+        """
+        publisher = self._publisher
+        return publisher is None or publisher.journal_first(SIGTERM_SECONDS if last else 0.0)
 
     def _at_exit(self) -> None:
         """Flush; from here on every hook sends by itself.

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import logging
 import math
+import os
+import signal
 import threading
 import time
 from typing import TYPE_CHECKING, Final
@@ -50,6 +52,8 @@ class Publisher:
         self._sender = Sender(settings, stats, self._log, self._intake, self._journal)
         self._closing = threading.Event()
         self._working = threading.Lock()
+        self._worker = 0  # the thread that holds it
+        self._interrupted = False
         self._thread: threading.Thread | None = None
         if background:
             self._start_thread()
@@ -178,18 +182,26 @@ class Publisher:
             self._journal.release()
         return unsent
 
-    def journal_first(self, timeout: float) -> None:
+    def journal_first(self, timeout: float) -> bool:
         """Have everything in the journal from now on; for a signal handler: takes no lock.
 
         Args:
             timeout: seconds to wait until what is in memory is written.
+
+        Returns:
+            False where the handler has interrupted the very thread that writes it. It stops once
+            that is done, and sends this process a SIGTERM.
         """
         if self._journal is None:
-            return
+            return True
         self._inline = self._sender.urgent = True
         self._sender.hurry()
+        if timeout and self._worker == threading.get_ident() and not self._sender.saved.is_set():
+            self._interrupted = True
+            return False
         if timeout:
             self._sender.saved.wait(timeout)
+        return True
 
     def abandon(self) -> None:
         """Close this process's copy of the files, in a forked child."""
@@ -225,12 +237,19 @@ class Publisher:
     def _work(self, deadline: float, done: Callable[[], bool]) -> None:
         """Send until `done`, or until the deadline."""
         with self._working:
+            self._worker = threading.get_ident()
             while not done() and (left := deadline - time.monotonic()) > 0:
                 try:
                     self._sender.step(left)
                 except Exception as error:  # noqa: BLE001 - nothing may end the thread
                     self._log(logging.ERROR, f"thread {type(error)}", f"bug: {spelt(error)}")
                     self._closing.wait(_LOOK)
+                if self._interrupted and self._sender.saved.is_set():
+                    break
+            self._worker = 0
+        if self._interrupted:
+            self._interrupted = False
+            os.kill(os.getpid(), signal.SIGTERM)
 
     def _opened(self) -> Journal | None:
         if self._settings.journal == "off":

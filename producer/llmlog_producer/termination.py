@@ -12,13 +12,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def before_sigterm(act: Callable[..., None]) -> bool:
+def before_sigterm(act: Callable[..., bool]) -> bool:
     """Put `act` before the present handler of SIGTERM, which runs afterwards as it always did.
 
     Under uvicorn exit handlers never run after a SIGTERM: this is the one chance.
 
     Args:
         act: called with `last=True` where the process ends right after, by the default action.
+            Returns False where it has to go on first: it sends the signal again then.
 
     Returns:
         False where it cannot be: outside the main thread, or before a handler that is not
@@ -32,7 +33,8 @@ def before_sigterm(act: Callable[..., None]) -> bool:
 
     def handle(number: int, frame: Any) -> None:
         with suppress(Exception):
-            act(last=previous == signal.SIG_DFL)
+            if not act(last=previous == signal.SIG_DFL):
+                return
         if callable(previous):
             previous(number, frame)
         elif previous == signal.SIG_DFL:

@@ -54,6 +54,26 @@ while True:
         break
 """
 
+LATE = """
+import atexit
+import os
+import signal
+
+
+def late():
+    def end(*_):
+        print("asked to end", flush=True)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    signal.signal(signal.SIGALRM, end)
+    signal.setitimer(signal.ITIMER_REAL, 0.3)
+    handler.log_success_event({"standard_logging_object": {"id": "late"}}, None, None, None)
+
+
+atexit.register(late)  # the first one registered runs last
+from llmlog_producer.callback import handler
+"""
+
 
 @pytest.fixture(scope="module")
 def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaServer]:
@@ -146,6 +166,19 @@ def test_a_sigterm_while_kafka_is_away_loses_nothing(
     sent = journal(environment, "send")
     assert sent.returncode == 0, sent.stderr
     assert len(set(contents(environment))) >= accepted
+
+
+def test_a_sigterm_while_an_exit_handler_waits_for_kafka_loses_nothing(
+    environment: dict[str, str], no_kafka: dict[str, str], tmp_path: Path
+) -> None:
+    late = subprocess.run(
+        [python_of(NEWEST), "-c", LATE], env=no_kafka, cwd=tmp_path, text=True,
+        capture_output=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert late.returncode == -signal.SIGTERM, late.stderr
+    assert late.stdout == "asked to end\n"
+    sent = journal(environment, "send")
+    assert sent.stderr.endswith(f"1 events sent to {tmp_path.name}\n")
 
 
 def test_what_a_script_could_not_send_the_next_one_sends(

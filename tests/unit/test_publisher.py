@@ -3,6 +3,7 @@
 import json
 import logging
 import random
+import signal
 import threading
 import time
 from collections import deque
@@ -11,6 +12,7 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException
 
 from llmlog_producer import intake, sender, topic
+from llmlog_producer import publisher as publisher_module
 from llmlog_producer.event import Captured
 from llmlog_producer.publisher import Publisher
 from llmlog_producer.stats import Stats
@@ -406,6 +408,32 @@ def test_a_signal_in_the_middle_of_a_hook_has_what_came_before_written(start, cl
     publisher._intake._entries = Entries()
     offer(publisher, *map(str, range(100)), "interrupted")
     assert unsafe == [1], "only what its hook has not handed over"
+
+
+def test_a_signal_in_the_middle_of_the_work_of_the_main_thread_comes_again(
+    cluster, tmp_path, monkeypatch
+):
+    """An interpreter that ends has no thread of ours: its handler would wait for itself."""
+    cluster.there, kills = False, []
+    monkeypatch.setattr(publisher_module.os, "kill", lambda pid, number: kills.append(number))
+    settings = load(environ={"LLMLOG_JOURNAL_DIR": str(tmp_path)})
+    publisher = Publisher(settings, Stats(), background=False)
+    offer(publisher, "a", "b")
+    poll, said = Client.poll, []
+
+    def interrupted(self, timeout):
+        if not said:
+            said.append(publisher.journal_first(30))
+        poll(self, timeout)
+
+    monkeypatch.setattr(Client, "poll", interrupted)
+    began = time.monotonic()
+    assert publisher.leave(30) == 0
+    assert time.monotonic() - began < 10
+    assert said == [False]
+    assert kills == [signal.SIGTERM]
+    assert publisher._stats.snapshot()["journaled"] == 2
+    assert publisher.journal_first(30), "what is saved is not waited for"
 
 
 def test_brokers_that_do_not_answer_hold_the_journal_up_for_nothing(start, cluster):
