@@ -28,6 +28,8 @@ LOADS = 4
 LEAD_S = 2.5
 """For longer than an event waits before it is journaled: what is timed is a steady state."""
 TIMED_S = 4.0
+PACE = 0.5
+"""Of what a proxy is capable of: a gateway that people run has some room left."""
 _PROMPT = "Summarise this. " * 240
 """About 4 KB."""
 
@@ -96,6 +98,7 @@ def _proxies(
         proxies = [plain, idle, ours, down]
         for proxy in proxies:
             _load(proxy)  # what is compiled at first use
+        pace = _load(plain).per_s * PACE
         for _ in rounds():
             for _ in range(LOADS):
                 proxies = proxies[1:] + proxies[:1]
@@ -111,6 +114,18 @@ def _proxies(
                     proxy_throughput_ratio_kafka_down=away_.per_s / without.per_s,
                     proxy_p99_ratio_kafka_down=away_.p99_s / without.p99_s,
                     proxy_cpu_us_kafka_down=away_.cpu_us - without.cpu_us,
+                )
+                found = {proxy: _load(proxy, pace) for proxy in proxies if proxy is not idle}
+                without, up, away_ = found[plain], found[ours], found[down]
+                print(
+                    f"    {pace:.0f} requests a second, ms at the median and at p99: without "
+                    f"{without.at}, with {up.at}, Kafka away {away_.at}"
+                )
+                figures.add(
+                    proxy_p50_ratio_paced=up.p50_s / without.p50_s,
+                    proxy_p99_ratio_paced=up.p99_s / without.p99_s,
+                    proxy_p50_ratio_paced_kafka_down=away_.p50_s / without.p50_s,
+                    proxy_p99_ratio_paced_kafka_down=away_.p99_s / without.p99_s,
                 )
 
 
@@ -132,27 +147,50 @@ class Load:
 
     Attributes:
         per_s: requests a second.
+        p50_s: seconds that half of them took at most.
         p99_s: seconds that the slowest of a hundred took.
         cpu_us: microseconds of CPU of the proxy's process for a request.
     """
 
     per_s: float
+    p50_s: float
     p99_s: float
     cpu_us: float
 
+    @property
+    def at(self) -> str:
+        """Say how long requests took."""
+        return f"{self.p50_s * 1e3:.1f} and {self.p99_s * 1e3:.1f}"
 
-def _load(proxy: Proxy) -> Load:
-    """Keep a proxy busy from several clients; then leave it what it has put off."""
+
+def _load(proxy: Proxy, pace: float = 0.0) -> Load:
+    """Put a proxy under load from several clients; then leave it what it has put off.
+
+    Args:
+        proxy: which one.
+        pace: requests a second, each timed from when it was due; 0 for as many as it can take.
+    """
     url, headers = proxy.client.base_url, dict(proxy.client.headers)
     body = json.dumps({"model": "chat", "messages": [{"role": "user", "content": _PROMPT}]})
     headers["content-type"] = "application/json"
-    start = time.perf_counter() + LEAD_S
+    begin = time.perf_counter()
+    start = begin + LEAD_S
     over = start + TIMED_S
 
-    def client() -> list[tuple[float, float]]:
+    def times(number: int) -> Iterator[float]:
+        """Yield when a client's requests begin, at that time."""
+        while True:
+            due = begin + number / pace if pace else time.perf_counter()
+            if due >= over:
+                return
+            _until(due)
+            yield due
+            number += CLIENTS
+
+    def client(number: int) -> list[tuple[float, float]]:
         requests = []
         connection = http.client.HTTPConnection(url.host, url.port, timeout=60)
-        while (began := time.perf_counter()) < over:
+        for began in times(number):
             connection.request("POST", "/v1/chat/completions", body, headers)
             answer = connection.getresponse()
             answer.read()
@@ -161,7 +199,7 @@ def _load(proxy: Proxy) -> Load:
         return requests
 
     with ThreadPoolExecutor(CLIENTS) as pool:
-        clients = [pool.submit(client) for _ in range(CLIENTS)]
+        clients = [pool.submit(client, number) for number in range(CLIENTS)]
         _until(start)
         start, before = time.perf_counter(), cpu_of(proxy.process.pid)
         _until(over)
@@ -170,7 +208,8 @@ def _load(proxy: Proxy) -> Load:
     taken = sorted(done - began for began, done in requests if start <= done < end)
     time.sleep(LEAD_S)
     number = len(taken)
-    return Load(number / (end - start), taken[number * 99 // 100], (after - before) / number * 1e6)
+    p50_s, p99_s = taken[number // 2], taken[number * 99 // 100]
+    return Load(number / (end - start), p50_s, p99_s, (after - before) / number * 1e6)
 
 
 def _until(then: float) -> None:
