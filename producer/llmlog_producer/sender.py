@@ -1,4 +1,4 @@
-"""Owns an event's way from the intake to Kafka: journal, delivery reports, what was refused.
+"""Owns an event's way from the intake to Kafka: order, delivery reports, what was refused.
 
     intake ── prepared ──> in flight ── acknowledged ──> settled
                  │             │ for 1.5 s without an answer: written to the journal
@@ -6,7 +6,7 @@
 
 One thread takes steps, and naps between them. Waking up is what costs a gateway that is busy: it
 has to hand the interpreter over, and the first event after that costs several times what the next
-ones do. So events are sent in bursts, and what goes to the journal goes in bursts of a second.
+ones do. So events are sent in bursts, and what goes to the journal too (`spill`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import threading
 import time
 from collections import deque
 from contextlib import suppress
-from itertools import takewhile
 from typing import TYPE_CHECKING, Final
 
 from confluent_kafka import KafkaError, KafkaException
@@ -24,20 +23,15 @@ from confluent_kafka import KafkaError, KafkaException
 from llmlog_producer.event import Captured, Item, Preparer
 from llmlog_producer.kafka import Client
 from llmlog_producer.quiet_log import spelt
+from llmlog_producer.spill import Spill
 from llmlog_producer.topic import TopicSearch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
     from llmlog_producer.intake import Intake
     from llmlog_producer.journal import Journal
     from llmlog_producer.quiet_log import QuietLog
     from llmlog_producer.stats import Stats
     from llmlog_schemas.settings import Settings
-
-OVERDUE: Final = 1.5
-"""Seconds after which an event goes to the journal: it is there before memory alone has held it
-for 2. What has waited for half as long goes with it."""
 
 _POLL: Final = 0.05
 _NAP: Final = 0.25
@@ -45,12 +39,9 @@ _SLICE: Final = 0.002
 """Seconds of work after which the interpreter is left to others, if they want it."""
 _TEND: Final = 0.25
 _HOLD: Final = 2.0
-_ADOPT_AGAIN: Final = 30.0
 _WINDOW: Final = 10_000
 _HELPING: Final = 32
-_HELPING_BYTES: Final = 256 * 1024
 _BACKLOG_EVENTS: Final = 500
-_BACKLOG_BYTES: Final = 4 * 1024 * 1024
 
 _HOPELESS: Final = frozenset((KafkaError.INVALID_RECORD, KafkaError.INVALID_TIMESTAMP))
 """Answers about the record itself; all others are about the cluster, and are waited out."""
@@ -80,7 +71,7 @@ class Sender:
         self._log = log
         self._prepare = Preparer(settings, stats)
         self._intake = intake
-        self._journal = journal
+        self._spill = Spill(journal, stats, log, intake)
         self._client = Client(settings, self._on_report, self._on_error)
         self._topic = TopicSearch(settings, log, self._prepare, self._client)
         self.redacts = self._prepare.redacts
@@ -91,17 +82,13 @@ class Sender:
         # Out of the intake and not handed on; `_again` comes first.
         self._taken: deque[Captured | Item] = deque()
         self._again: deque[Item] = deque()
-        # To be written to the journal, together; one by one while it is `_full`.
-        self._kept: list[Item] = []
-        self._full = False
-        self._spilling = False
         # In the order of sending; `_late` are those that the journal has taken as overdue.
         self._in_flight: dict[Item, None] = {}
         self._late: dict[Item, None] = {}
         self._delivered = 0
         self._window = _WINDOW
         self._hold_until = 0.0
-        self._next_adoption = self._next_tending = 0.0
+        self._next_tending = 0.0
         # Held while there is nothing to hurry for.
         self._rest = threading.Lock()
         self._rest.acquire()
@@ -109,7 +96,7 @@ class Sender:
     @property
     def has_adopted(self) -> bool:
         """What dead processes have left was looked for."""
-        return self._next_adoption > 0
+        return self._spill.has_adopted
 
     @property
     def unreachable(self) -> bool:
@@ -123,7 +110,7 @@ class Sender:
             self._tend(left)
         urgent = self.urgent
         if urgent:
-            self._save_in_flight()
+            self._spill.write(self._in_flight, taken=True)
         began = time.monotonic()
         flowing = self._flowing(began)
         if flowing:
@@ -133,15 +120,17 @@ class Sender:
             flowing = flowing and len(self._in_flight) < self._window
             waits = not self._hand_on(entry, flowing=flowing)
             over = time.monotonic() - began > _SLICE
-        waits = not self._write_kept() or waits
+        not_kept = self._spill.write_kept()
+        self._again.extend(not_kept)
+        waits = waits or bool(not_kept)
         if waits and (self._in_flight or urgent):
             self._poll(min(_POLL, left))
         elif waits or not over:
             if urgent:
                 self.saved.set()
             if not self.urgent or self.saved.is_set():
-                backlog = flowing and self._journal is not None and self._journal.unsent
-                nap = _NAP if self.background and not backlog else _POLL
+                more = flowing and self._spill.has_backlog
+                nap = _NAP if self.background and not more else _POLL
                 self._rest.acquire(timeout=min(nap, left))
 
     def hurry(self) -> None:
@@ -174,25 +163,7 @@ class Sender:
             item: the event.
             taken: it is on its way to Kafka; otherwise the journal hands it out later.
         """
-        return self._write_all([item], taken=taken)
-
-    def _write_all(self, items: Iterable[Item], *, taken: bool) -> bool:
-        """Write events that are not written yet; False where the journal takes no more."""
-        if self._journal is None:
-            return False
-        for helping in _helpings(item for item in items if item.ref is None):
-            refs = self._journal.append_all([item.body for item in helping], taken=taken)
-            for item, ref in zip(helping, refs, strict=False):
-                item.ref = ref
-            self._stats.add("journaled", len(refs))
-            if len(refs) < len(helping):
-                self._log(
-                    logging.ERROR,
-                    "journal",
-                    f"the journal takes no events: {self._journal.problem}",
-                )
-                return False
-        return True
+        return self._spill.write([item], taken=taken)
 
     def _next(self) -> Captured | Item | None:
         if self._again:
@@ -205,14 +176,14 @@ class Sender:
         """Tell whether Kafka takes events, as far as one can know."""
         return (
             self._topic.framing is not None
-            and not (self._journal and self._late)
+            and not (self._spill.possible and self._late)
             and len(self._in_flight) < self._window
             and now >= self._hold_until
         )
 
     def _hand_on(self, entry: Captured | Item, *, flowing: bool) -> bool:
         """Hand an entry to Kafka or to the journal; False where it has to wait."""
-        if not flowing and not self._spills(entry):
+        if not flowing and not self._spill.is_due(entry, urgent=self.urgent):
             self._taken.appendleft(entry)
             return False
         item = entry if isinstance(entry, Item) else self.prepared(entry)
@@ -220,42 +191,10 @@ class Sender:
             return True
         if self.urgent and item.ref is None:
             self.write(item, taken=True)
-        if (flowing and self._produce(item)) or self._keep(item):
+        if (flowing and self._produce(item)) or self._spill.keep(item):
             return True
         self._taken.appendleft(item)
         return False
-
-    def _spills(self, entry: Captured | Item) -> bool:
-        """Tell whether an event that Kafka cannot take now goes to the journal now."""
-        if self._journal is None:
-            return False
-        if self.urgent or isinstance(entry, Item):
-            return True
-        age = time.time() - entry.at
-        self._spilling = age > (OVERDUE / 2 if self._spilling else OVERDUE)
-        return self._spilling or self._intake.crowded
-
-    def _keep(self, item: Item) -> bool:
-        """Leave an event to the journal, to be sent later; False where that takes none."""
-        if self._journal is None:
-            return False
-        if item.ref is not None:
-            self._journal.give_back(item.ref)
-        elif self._full:
-            self._full = not self.write(item, taken=False)
-            return not self._full
-        else:
-            self._kept.append(item)
-        return True
-
-    def _write_kept(self) -> bool:
-        """Write what was left to the journal; False where it does not take all of it."""
-        if not self._kept:
-            return True
-        self._full = not self._write_all(self._kept, taken=False)
-        self._again.extend(item for item in self._kept if item.ref is None)
-        self._kept.clear()
-        return not self._full
 
     def _produce(self, item: Item) -> bool:
         if self._topic.framing is None:
@@ -276,67 +215,23 @@ class Sender:
 
     def _send_backlog(self) -> None:
         """Send the journal's oldest events, in small helpings: new ones do not wait for them."""
-        number = min(_BACKLOG_EVENTS, self._window) - len(self._in_flight)
-        if self._journal is None or number <= 0:
-            return
-        for ref, body in self._journal.take(number, _BACKLOG_BYTES):
-            item = Item(body, ref)
+        for item in self._spill.backlog(min(_BACKLOG_EVENTS, self._window) - len(self._in_flight)):
             if not self._flowing(time.monotonic()) or not self._produce(item):
-                self._keep(item)
-        if lost := self._journal.lost:
-            self._journal.lost = 0
-            self._stats.add("journal_damaged", lost)
-            self._stats.add("failed", lost)
-            self._log(
-                logging.ERROR, "lost", f"{lost} events cannot be read: {self._journal.problem}"
-            )
+                self._spill.keep(item)
 
     # What is done once in a while.
 
     def _tend(self, left: float) -> None:
         now = time.monotonic()
         self._next_tending = now + _TEND
-        self._adopt(now)
-        self._spill_overdue(now)
+        self._spill.adopt(now)
+        for item in self._spill.overdue(self._in_flight, now):
+            item.body = b""
+            del self._in_flight[item]
+            self._late[item] = None
         if self._client.broken:
             self._rebuild()
         self._topic.look(now, left, aside=self.background)
-
-    def _adopt(self, now: float) -> None:
-        if self._journal is None or now < self._next_adoption:
-            return
-        found = self._journal.adopt()
-        self._stats.add("recovered", found.events)
-        self._next_adoption = now + _ADOPT_AGAIN
-        self._stats.add("journal_torn", found.torn)
-        self._stats.add("journal_damaged", found.damaged)
-        if found.events:
-            self._log(
-                logging.WARNING,
-                "recovered",
-                f"{found.events} events that an earlier process left are sent now",
-            )
-        if found.damaged:
-            self._log(
-                logging.ERROR,
-                "damaged",
-                f"the journal is damaged in {found.damaged} places: what can be read is sent, "
-                f"the files are kept in {self._journal.folder} as *.damaged",
-            )
-
-    def _spill_overdue(self, now: float) -> None:
-        if self._journal is None:
-            return
-        late = list(takewhile(lambda item: now - item.sent >= OVERDUE, self._in_flight))
-        self._write_all(late, taken=True)
-        for item in late:
-            if item.ref is not None:
-                item.body = b""
-                del self._in_flight[item]
-                self._late[item] = None
-
-    def _save_in_flight(self) -> None:
-        self._write_all(self._in_flight, taken=True)
 
     def _rebuild(self) -> None:
         """Answer a fatal error: a new client, and what was not acknowledged is sent again."""
@@ -349,7 +244,7 @@ class Sender:
             self._send_again(item)
 
     def _send_again(self, item: Item) -> None:
-        if not self._keep(item):
+        if not self._spill.keep(item):
             self._again.append(item)
 
     # What Kafka answers.
@@ -370,14 +265,13 @@ class Sender:
             self._refused(item, error)
             return
         self._window = _WINDOW
-        if item.ref is not None and self._journal:
-            self._journal.settle(item.ref)
+        self._spill.settle(item)
         self._delivered += 1
 
     def _refused(self, item: Item, error: KafkaError) -> None:
         if error.code() in _TOO_LARGE:
             if not item.body:  # the journal has it
-                self._keep(item)
+                self._spill.keep(item)
                 return
             smaller = self._prepare.smaller(item)
             if smaller is not None:
@@ -395,8 +289,7 @@ class Sender:
         )
 
     def _give_up(self, item: Item, why: str) -> None:
-        if item.ref is not None and self._journal:
-            self._journal.settle(item.ref)
+        self._spill.settle(item)
         self._settle("failed")
         self._log(logging.ERROR, "refused", f"event lost: {why}")
 
@@ -407,17 +300,3 @@ class Sender:
 
     def _on_error(self, error: KafkaError) -> None:
         self._log(logging.WARNING, f"kafka {error.code()}", f"Kafka: {error.str()}")
-
-
-def _helpings(items: Iterable[Item]) -> Iterator[list[Item]]:
-    """Part events into what is written at once."""
-    helping: list[Item] = []
-    size = 0
-    for item in items:
-        helping.append(item)
-        size += item.size
-        if len(helping) == _HELPING or size > _HELPING_BYTES:
-            yield helping
-            helping, size = [], 0
-    if helping:
-        yield helping
