@@ -72,6 +72,7 @@ class LLMLogHandler(CustomLogger):  # type: ignore[misc]  # litellm ships no typ
         self._ends_by: float | None = None
         # A parent's client has no threads here: it can neither be used nor be taken down.
         self._inherited, self._publisher = self._publisher, None
+        self._ending: Publisher | None = None  # while it is closed
         if self._inherited is not None:
             self._inherited.abandon()
 
@@ -115,8 +116,12 @@ class LLMLogHandler(CustomLogger):  # type: ignore[misc]  # litellm ships no typ
             Events left unsent; those in the journal are sent by the next process.
         """
         with self._lock:
-            publisher, self._publisher = self._publisher, None
-        return publisher.close(timeout) if publisher else 0
+            self._ending = publisher = self._publisher
+            self._publisher = None
+        try:
+            return publisher.close(timeout) if publisher else 0
+        finally:
+            self._ending = None
 
     def stats(self) -> dict[str, int]:
         """Return the counters of this process: accepted, delivered, dropped and so on."""
@@ -197,8 +202,10 @@ class LLMLogHandler(CustomLogger):  # type: ignore[misc]  # litellm ships no typ
         Returns:
             False where this very thread has yet to write it: the signal comes again then.
         """
-        publisher = self._publisher
-        return publisher is None or publisher.journal_first(SIGTERM_SECONDS if last else 0.0)
+        seconds = SIGTERM_SECONDS if last else 0.0
+        there = [one for one in (self._ending, self._publisher) if one is not None]
+        saved = [publisher.journal_first(seconds) for publisher in there]
+        return all(saved)
 
     def _at_exit(self) -> None:
         """Flush; from here on every hook sends by itself.

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from llmlog_producer.stats import Stats
     from llmlog_schemas.settings import Settings
 
+_GLANCE: Final = 0.005
+"""Seconds after which a signal's handler looks again."""
 _LOOK: Final = 0.05
 """Seconds after which a waiting `flush` looks again, told or not."""
 
@@ -53,7 +55,7 @@ class Publisher:
         self._closing = threading.Event()
         self._working = threading.Lock()
         self._worker = 0  # the thread that holds it
-        self._interrupted = False
+        self._ends_by = 0.0  # a SIGTERM is to come again, at this time at the latest
         self._thread: threading.Thread | None = None
         if background:
             self._start_thread()
@@ -152,7 +154,7 @@ class Publisher:
 
         self._wait(timeout, safe)
         if self.unsafe and self._journal:
-            self._sender.urgent = True
+            self._sender.asked += 1
             self._wait(max(1.0, deadline - time.monotonic()), lambda: not self.unsafe)
         if self._thread is None and self._journal and not self._stats.pending:
             self._journal.release()
@@ -189,19 +191,30 @@ class Publisher:
             timeout: seconds to wait until what is in memory is written.
 
         Returns:
-            False where the handler has interrupted the very thread that writes it. It stops once
-            that is done, and sends this process a SIGTERM.
+            False where the handler has interrupted the very thread that writes it. That stops once
+            it is done, or after `timeout`, and sends this process a SIGTERM.
         """
         if self._journal is None:
             return True
-        self._inline = self._sender.urgent = True
-        self._sender.hurry()
-        if timeout and self._worker == threading.get_ident() and not self._sender.saved.is_set():
-            self._interrupted = True
+        sender = self._sender
+        self._inline = True
+        sender.asked += 1
+        asked = sender.asked
+        sender.hurry()
+        if not timeout:
+            return True
+        deadline = time.monotonic() + timeout
+        if self._worker == threading.get_ident():
+            self._ends_by = self._ends_by or deadline
             return False
-        if timeout:
-            self._sender.saved.wait(timeout)
+        while sender.saved < asked and self._at_work and time.monotonic() < deadline:
+            time.sleep(_GLANCE)
         return True
+
+    @property
+    def _at_work(self) -> bool:
+        """Somebody sends and writes, or is about to."""
+        return self._worker != 0 or not (self._thread is None or self._closing.is_set())
 
     def abandon(self) -> None:
         """Close this process's copy of the files, in a forked child."""
@@ -236,20 +249,34 @@ class Publisher:
 
     def _work(self, deadline: float, done: Callable[[], bool]) -> None:
         """Send until `done`, or until the deadline."""
-        with self._working:
-            self._worker = threading.get_ident()
-            while not done() and (left := deadline - time.monotonic()) > 0:
+        try:
+            with self._working:
+                self._worker = threading.get_ident()
                 try:
-                    self._sender.step(left)
-                except Exception as error:  # noqa: BLE001 - nothing may end the thread
-                    self._log(logging.ERROR, f"thread {type(error)}", f"bug: {spelt(error)}")
-                    self._closing.wait(_LOOK)
-                if self._interrupted and self._sender.saved.is_set():
-                    break
-            self._worker = 0
-        if self._interrupted:
-            self._interrupted = False
-            os.kill(os.getpid(), signal.SIGTERM)
+                    while (
+                        not (done() or self._interrupted)
+                        and (left := deadline - time.monotonic()) > 0
+                    ):
+                        self._step(left)
+                finally:
+                    self._worker = 0
+        finally:
+            if self._ends_by:
+                self._ends_by = 0.0
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    @property
+    def _interrupted(self) -> bool:
+        """A SIGTERM is to come again now."""
+        saved = self._sender.saved == self._sender.asked
+        return bool(self._ends_by) and (saved or time.monotonic() > self._ends_by)
+
+    def _step(self, left: float) -> None:
+        try:
+            self._sender.step(left)
+        except Exception as error:  # noqa: BLE001 - nothing may end the thread
+            self._log(logging.ERROR, f"thread {type(error)}", f"bug: {spelt(error)}")
+            self._closing.wait(_LOOK)
 
     def _opened(self) -> Journal | None:
         if self._settings.journal == "off":

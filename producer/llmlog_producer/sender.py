@@ -52,8 +52,9 @@ class Sender:
     """Takes from the intake and sends.
 
     Attributes:
-        urgent: everything is to be in the journal first; set by a signal handler, at any line.
-        saved: everything is, after `urgent` was set.
+        asked: how often everything was to be in the journal first; raised by a signal handler,
+            at any line.
+        saved: the last of these that is done. Plain numbers: the handler may take no lock.
         settled: notified when events were settled.
         background: a thread of ours takes the steps, and may start others.
         redacts: in a few words, what is redacted.
@@ -75,8 +76,7 @@ class Sender:
         self._client = Client(settings, self._on_report, self._on_error)
         self._topic = TopicSearch(settings, log, self._prepare, self._client)
         self.redacts = self._prepare.redacts
-        self.urgent = False
-        self.saved = threading.Event()
+        self.asked = self.saved = 0
         self.settled = threading.Condition()
         self.background = False
         # Out of the intake and not handed on; `_again` comes first.
@@ -108,7 +108,8 @@ class Sender:
         self._poll(0)
         if time.monotonic() >= self._next_tending:
             self._tend(left)
-        urgent = self.urgent
+        asked = self.asked
+        urgent = asked > 0
         if urgent:
             self._spill.write(self._in_flight, taken=True)
         began = time.monotonic()
@@ -127,8 +128,8 @@ class Sender:
             self._poll(min(_POLL, left))
         elif waits or not over:
             if urgent:
-                self.saved.set()
-            if not self.urgent or self.saved.is_set():
+                self.saved = asked
+            if self.saved == self.asked:
                 more = flowing and self._spill.has_backlog
                 nap = _NAP if self.background and not more else _POLL
                 self._rest.acquire(timeout=min(nap, left))
@@ -183,13 +184,13 @@ class Sender:
 
     def _hand_on(self, entry: Captured | Item, *, flowing: bool) -> bool:
         """Hand an entry to Kafka or to the journal; False where it has to wait."""
-        if not flowing and not self._spill.is_due(entry, urgent=self.urgent):
+        if not flowing and not self._spill.is_due(entry, urgent=self.asked > 0):
             self._taken.appendleft(entry)
             return False
         item = entry if isinstance(entry, Item) else self.prepared(entry)
         if item is None:
             return True
-        if self.urgent and item.ref is None:
+        if self.asked and item.ref is None:
             self.write(item, taken=True)
         if (flowing and self._produce(item)) or self._spill.keep(item):
             return True
@@ -231,7 +232,8 @@ class Sender:
             self._late[item] = None
         if self._client.broken:
             self._rebuild()
-        self._topic.look(now, left, aside=self.background)
+        if self.background or self.saved == self.asked:  # it may take a while
+            self._topic.look(now, left, aside=self.background)
 
     def _rebuild(self) -> None:
         """Answer a fatal error: a new client, and what was not acknowledged is sent again."""

@@ -54,24 +54,39 @@ while True:
         break
 """
 
-LATE = """
+ENDS = """
 import atexit
 import os
 import signal
+import sys
 
 
-def late():
+def call():
+    handler.log_success_event({"standard_logging_object": {"id": "late"}}, None, None, None)
+
+
+def end_soon():
     def end(*_):
         print("asked to end", flush=True)
         os.kill(os.getpid(), signal.SIGTERM)
 
     signal.signal(signal.SIGALRM, end)
     signal.setitimer(signal.ITIMER_REAL, 0.3)
-    handler.log_success_event({"standard_logging_object": {"id": "late"}}, None, None, None)
 
 
-atexit.register(late)  # the first one registered runs last
+def late():
+    end_soon()
+    call()
+
+
+# What is registered first runs last.
+if sys.argv[1] == "in a late hook":
+    atexit.register(late)
 from llmlog_producer.callback import handler
+
+if sys.argv[1] == "in our exit handler":
+    call()
+    atexit.register(end_soon)
 """
 
 
@@ -168,15 +183,16 @@ def test_a_sigterm_while_kafka_is_away_loses_nothing(
     assert len(set(contents(environment))) >= accepted
 
 
+@pytest.mark.parametrize("when", ["in our exit handler", "in a late hook"])
 def test_a_sigterm_while_an_exit_handler_waits_for_kafka_loses_nothing(
-    environment: dict[str, str], no_kafka: dict[str, str], tmp_path: Path
+    environment: dict[str, str], no_kafka: dict[str, str], tmp_path: Path, when: str
 ) -> None:
-    late = subprocess.run(
-        [python_of(NEWEST), "-c", LATE], env=no_kafka, cwd=tmp_path, text=True,
+    ended = subprocess.run(
+        [python_of(NEWEST), "-c", ENDS, when], env=no_kafka, cwd=tmp_path, text=True,
         capture_output=True, timeout=60, check=False,
     )  # fmt: skip
-    assert late.returncode == -signal.SIGTERM, late.stderr
-    assert late.stdout == "asked to end\n"
+    assert ended.returncode == -signal.SIGTERM, ended.stderr
+    assert ended.stdout == "asked to end\n"
     sent = journal(environment, "send")
     assert sent.stderr.endswith(f"1 events sent to {tmp_path.name}\n")
 

@@ -98,7 +98,7 @@ def _proxies(
         proxies = [plain, idle, ours, down]
         for proxy in proxies:
             _load(proxy)  # what is compiled at first use
-        pace = _load(plain).per_s * PACE
+        pace, paced = _load(plain).per_s * PACE, [plain, ours, down]
         for _ in rounds():
             for _ in range(LOADS):
                 proxies = proxies[1:] + proxies[:1]
@@ -115,7 +115,8 @@ def _proxies(
                     proxy_p99_ratio_kafka_down=away_.p99_s / without.p99_s,
                     proxy_cpu_us_kafka_down=away_.cpu_us - without.cpu_us,
                 )
-                found = {proxy: _load(proxy, pace) for proxy in proxies if proxy is not idle}
+                paced = paced[1:] + paced[:1]
+                found = {proxy: _load(proxy, pace) for proxy in paced}
                 without, up, away_ = found[plain], found[ours], found[down]
                 print(
                     f"    {pace:.0f} requests a second, ms at the median and at p99: without "
@@ -205,7 +206,8 @@ def _load(proxy: Proxy, pace: float = 0.0) -> Load:
         _until(over)
         end, after = time.perf_counter(), cpu_of(proxy.process.pid)
         requests = [request for one in clients for request in one.result()]
-    taken = sorted(done - began for began, done in requests if start <= done < end)
+    timed = ((began if pace else done, done - began) for began, done in requests)
+    taken = sorted(seconds for at, seconds in timed if start <= at < end)
     time.sleep(LEAD_S)
     number = len(taken)
     p50_s, p99_s = taken[number // 2], taken[number * 99 // 100]

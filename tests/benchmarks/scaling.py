@@ -108,7 +108,8 @@ def _steady(
     for port, at, documents in sink.bulks():
         if at > began and port in watch.ports:
             sent[watch.ports[port]].append((at, documents))
-    assert len(sent) == workers, f"{len(sent)} of {workers} workers have sent anything"
+    if len(sent) < workers:
+        raise TooShortError(f"{topic}: {len(sent)} of {workers} workers have sent anything")
     begin = max(bulks[0][0] for bulks in sent.values()) + _SETTLING
     end = min(bulks[-1][0] for bulks in sent.values())
     if end - begin < shortest:

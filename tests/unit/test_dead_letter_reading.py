@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmlog_consumer.cli import dlq_views as views
+from llmlog_consumer.dead_letters import headers as of_letters
 from llmlog_consumer.dead_letters import names, reader
 from llmlog_consumer.dead_letters.content import Contents, hex_dump
 from llmlog_consumer.dead_letters.filters import Filter
@@ -404,3 +405,11 @@ def test_a_name_too_long_for_a_topic_is_read():
     said = [(f"{PREFIX}{name}", value.encode()) for name, value in
             (("topic", long), ("partition", "2"), ("offset", "7"))]  # fmt: skip
     assert found(Message(headers_=said)).source == (long, 2, 7)
+
+
+def test_a_number_is_a_number_in_any_digits():
+    said = {"topic": "src", "partition": "1", "offset": "\uff17", "replay_count": "\uff12"}
+    headers = [(f"{PREFIX}{name}", value.encode()) for name, value in said.items()]
+    letter_of_another = found(Message(headers_=headers))
+    assert letter_of_another.source == ("src", 1, 7)
+    assert letter_of_another.replays == of_letters.history(letter_of_another.headers).replays == 2

@@ -248,6 +248,7 @@ def test_no_long_nap_is_taken_before_a_backlog_is_sent(start, cluster, monkeypat
     second = start()
     wait_until(lambda: cluster.produced >= len(names), 10)
     assert second.flush(30) == 0, "close leaves to the journal what a busy machine is late with"
+    second.close(30)
     assert sorted(set(cluster.ids()), key=int) == names
 
 
@@ -410,23 +411,36 @@ def test_a_signal_in_the_middle_of_a_hook_has_what_came_before_written(start, cl
     assert unsafe == [1], "only what its hook has not handed over"
 
 
-def test_a_signal_in_the_middle_of_the_work_of_the_main_thread_comes_again(
-    cluster, tmp_path, monkeypatch
-):
-    """An interpreter that ends has no thread of ours: its handler would wait for itself."""
+@pytest.fixture
+def ending(cluster, tmp_path, monkeypatch):
+    """A publisher of an interpreter that ends, Kafka away; and what it kills, once interrupted.
+
+    It has no thread of its own: a signal's handler interrupts the work that it would wait for.
+    """
     cluster.there, kills = False, []
     monkeypatch.setattr(publisher_module.os, "kill", lambda pid, number: kills.append(number))
-    settings = load(environ={"LLMLOG_JOURNAL_DIR": str(tmp_path)})
-    publisher = Publisher(settings, Stats(), background=False)
-    offer(publisher, "a", "b")
-    poll, said = Client.poll, []
+    environ = {"LLMLOG_JOURNAL_DIR": str(tmp_path), "LLMLOG_JOURNAL_MAX_BYTES": "100000"}
+    return Publisher(load(environ=environ), Stats(), background=False), kills
+
+
+def interrupt(monkeypatch, act):
+    """Do something once in the middle of a step."""
+    poll, done = Client.poll, []
 
     def interrupted(self, timeout):
-        if not said:
-            said.append(publisher.journal_first(30))
+        if not done:
+            done.append(True)
+            act()
         poll(self, timeout)
 
     monkeypatch.setattr(Client, "poll", interrupted)
+
+
+def test_a_signal_in_the_middle_of_the_work_of_the_main_thread_comes_again(ending, monkeypatch):
+    publisher, kills = ending
+    offer(publisher, "a", "b")
+    said = []
+    interrupt(monkeypatch, lambda: said.append(publisher.journal_first(30)))
     began = time.monotonic()
     assert publisher.leave(30) == 0
     assert time.monotonic() - began < 10
@@ -434,6 +448,43 @@ def test_a_signal_in_the_middle_of_the_work_of_the_main_thread_comes_again(
     assert kills == [signal.SIGTERM]
     assert publisher._stats.snapshot()["journaled"] == 2
     assert publisher.journal_first(30), "what is saved is not waited for"
+
+
+def test_what_was_saved_before_says_nothing_of_what_came_after(ending, monkeypatch):
+    publisher, _ = ending
+    offer(publisher, "a")
+    assert publisher.leave(0.1) == 0
+    offer(publisher, "b")
+    said = []
+    interrupt(monkeypatch, lambda: said.append(publisher.journal_first(30)))
+    assert publisher.leave(30) == 0
+    assert said == [False]
+    assert publisher._stats.snapshot()["journaled"] == 2
+
+
+def test_such_a_signal_waits_for_a_full_journal_no_longer_than_it_has_time(ending, monkeypatch):
+    publisher, kills = ending
+    offer(publisher, "a", messages=[{"role": "user", "content": "x" * 200_000}])
+    interrupt(monkeypatch, lambda: publisher.journal_first(0.2))
+    began = time.monotonic()
+    publisher._wait(60, lambda: False)
+    assert kills == [signal.SIGTERM]
+    assert time.monotonic() - began < 20
+
+
+def test_such_a_signal_is_not_forgotten_where_the_work_ends_in_a_ctrl_c(ending, monkeypatch):
+    publisher, kills = ending
+    offer(publisher, "a")
+
+    def twice():
+        publisher.journal_first(30)
+        raise KeyboardInterrupt
+
+    interrupt(monkeypatch, twice)
+    with pytest.raises(KeyboardInterrupt):
+        publisher.leave(30)
+    assert kills == [signal.SIGTERM]
+    assert publisher.journal_first(30), "nobody works any more"
 
 
 def test_brokers_that_do_not_answer_hold_the_journal_up_for_nothing(start, cluster):

@@ -141,15 +141,15 @@ def replays(headers: Mapping[str, str]) -> int:
 
 
 def _count(said: bytes | str | None) -> int:
-    return 0 if said in ("0", b"0") else max(0, number(said) or 0)
+    return max(0, number(said) or 0)
 
 
 def number(text: bytes | str | None) -> int | None:
     """Read a number that anybody may have written; None for none, or for one beyond 63 bits."""
     try:
         said = int(text or "")
-    except ValueError:
-        return None
+    except ValueError:  # as bytes it may have digits beyond ASCII
+        return number(_text(text)) if isinstance(text, bytes) else None
     return said if abs(said) <= LARGEST else None
 
 
