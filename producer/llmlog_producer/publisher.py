@@ -188,7 +188,8 @@ class Publisher:
         """Have everything in the journal from now on; for a signal handler: takes no lock.
 
         Args:
-            timeout: seconds to wait until what is in memory is written.
+            timeout: seconds to wait until what is in memory is written, and on the topic where
+                Kafka answers.
 
         Returns:
             False where the handler has interrupted the very thread that writes it. That stops once
@@ -207,7 +208,11 @@ class Publisher:
         if self._worker == threading.get_ident():
             self._ends_by = self._ends_by or deadline
             return False
-        while sender.saved < asked and self._at_work and time.monotonic() < deadline:
+        while self._at_work and time.monotonic() < deadline:
+            # Kafka is as quick as the journal while it answers, and then nothing is left behind.
+            if sender.saved >= asked and (sender.unreachable or not self._stats.pending):
+                break
+            sender.hurry()
             time.sleep(_GLANCE)
         return True
 

@@ -394,6 +394,17 @@ def test_the_signal_handler_has_everything_written(start, cluster):
     assert publisher.flush(5) == 0, "and Kafka is still sent to"
 
 
+def test_the_signal_handler_leaves_nothing_behind_while_kafka_answers(start, cluster, monkeypatch):
+    publisher = start()
+    offer(publisher, "first")
+    assert publisher.flush(5) == 0
+    monkeypatch.setattr(sender, "_NAP", 60)
+    offer(publisher, *map(str, range(20)))
+    publisher.journal_first(30)
+    assert len(cluster.ids()) == 21
+    publisher.close(30)
+
+
 def test_a_signal_in_the_middle_of_a_hook_has_what_came_before_written(start, cluster):
     unsafe = []
 
