@@ -55,7 +55,7 @@ class Publisher:
         self._closing = threading.Event()
         self._working = threading.Lock()
         self._worker = 0  # the thread that holds it
-        self._ends_by = 0.0  # a SIGTERM is to come again, at this time at the latest
+        self._again_by = 0.0  # a SIGTERM is to come again, at this time at the latest
         self._thread: threading.Thread | None = None
         if background:
             self._start_thread()
@@ -206,7 +206,7 @@ class Publisher:
             return True
         deadline = time.monotonic() + timeout
         if self._worker == threading.get_ident():
-            self._ends_by = self._ends_by or deadline
+            self._again_by = self._again_by or deadline
             return False
         while self._at_work and time.monotonic() < deadline:
             # Kafka is as quick as the journal while it answers, and then nothing is left behind.
@@ -266,15 +266,16 @@ class Publisher:
                 finally:
                     self._worker = 0
         finally:
-            if self._ends_by:
-                self._ends_by = 0.0
+            if self._again_by:
+                self._again_by = 0.0
                 os.kill(os.getpid(), signal.SIGTERM)
 
     @property
     def _interrupted(self) -> bool:
         """A SIGTERM is to come again now."""
-        saved = self._sender.saved == self._sender.asked
-        return bool(self._ends_by) and (saved or time.monotonic() > self._ends_by)
+        return bool(self._again_by) and (
+            self._sender.all_saved or time.monotonic() > self._again_by
+        )
 
     def _step(self, left: float) -> None:
         try:

@@ -99,6 +99,16 @@ class Sender:
         return self._spill.has_adopted
 
     @property
+    def urgent(self) -> bool:
+        """Everything is to be in the journal first, from when it was first asked for."""
+        return self.asked > 0
+
+    @property
+    def all_saved(self) -> bool:
+        """Whatever was asked for is done."""
+        return self.saved == self.asked
+
+    @property
     def unreachable(self) -> bool:
         """Kafka does not answer, as far as one can know."""
         return self._topic.framing is None or self._client.down or bool(self._late)
@@ -129,7 +139,7 @@ class Sender:
         elif waits or not over:
             if urgent:
                 self.saved = asked
-            if self.saved == self.asked:
+            if self.all_saved:
                 more = flowing and self._spill.has_backlog
                 nap = _NAP if self.background and not more else _POLL
                 self._rest.acquire(timeout=min(nap, left))
@@ -184,13 +194,13 @@ class Sender:
 
     def _hand_on(self, entry: Captured | Item, *, flowing: bool) -> bool:
         """Hand an entry to Kafka or to the journal; False where it has to wait."""
-        if not flowing and not self._spill.is_due(entry, urgent=self.asked > 0):
+        if not flowing and not self._spill.is_due(entry, urgent=self.urgent):
             self._taken.appendleft(entry)
             return False
         item = entry if isinstance(entry, Item) else self.prepared(entry)
         if item is None:
             return True
-        if self.asked and item.ref is None:
+        if self.urgent and item.ref is None:
             self.write(item, taken=True)
         if (flowing and self._produce(item)) or self._spill.keep(item):
             return True
@@ -232,7 +242,7 @@ class Sender:
             self._late[item] = None
         if self._client.broken:
             self._rebuild()
-        if self.background or self.saved == self.asked:  # it may take a while
+        if self.background or self.all_saved:  # it may take a while
             self._topic.look(now, left, aside=self.background)
 
     def _rebuild(self) -> None:

@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -98,6 +98,17 @@ def elasticsearch(folder: Path) -> Iterator[ElasticsearchServer]:
     """Run an Elasticsearch with a heap that benchmarks do not fill."""
     (port,) = free_ports(1)
     with ElasticsearchServer(folder, port, heap="2g") as server:
+        yield server
+
+
+@contextmanager
+def elasticsearch_apart(folder: Path, kafka: KafkaServer) -> Iterator[ElasticsearchServer]:
+    """Run an Elasticsearch on a core of its own; the broker and whatever is run have the other."""
+    with ExitStack() as stack:
+        with on_core(0):
+            server = stack.enter_context(elasticsearch(folder))
+        stack.enter_context(moved(kafka.pid, 1))
+        stack.enter_context(on_core(1))
         yield server
 
 

@@ -39,24 +39,23 @@ def measure(figures: Figures) -> None:
         with arena.elasticsearch(folder / "shared") as server:
             print("sharing the cores with Elasticsearch", flush=True)
             _shared(Bench(kafka.bootstrap_servers, server.url, real=True), figures)
-        with arena.on_core(0):
-            pinned = stack.enter_context(arena.elasticsearch(folder / "pinned"))
-        with arena.moved(kafka.pid, 1), arena.on_core(1):
+        with arena.elasticsearch_apart(folder / "pinned", kafka) as pinned:
             print("Elasticsearch on a core of its own", flush=True)
             _pinned(Bench(kafka.bootstrap_servers, pinned.url, real=True), figures)
 
 
 def _cost(bench: Bench, figures: Figures) -> None:
-    for _ in (again for _ in rounds() for again in range(_PAIRS)):
-        large, _, rss_mb = bench.difference("2kb")
-        small, _, _ = bench.difference("500b")
-        dead, _, _ = bench.difference("dead")
-        figures.add(
-            cpu_us_per_doc_2kb=large,
-            cpu_us_per_doc_500b=small,
-            worker_rss_mb=rss_mb,
-            dead_letter_cost=dead / large - 1,
-        )
+    for _ in rounds():
+        for _ in range(_PAIRS):
+            large, _, rss_mb = bench.difference("2kb")
+            small, _, _ = bench.difference("500b")
+            dead, _, _ = bench.difference("dead")
+            figures.add(
+                cpu_us_per_doc_2kb=large,
+                cpu_us_per_doc_500b=small,
+                worker_rss_mb=rss_mb,
+                dead_letter_cost=dead / large - 1,
+            )
 
 
 def _profile(bench: Bench, figures: Figures) -> None:

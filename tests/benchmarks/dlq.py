@@ -6,7 +6,6 @@ import json
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 from benchmarks import arena, load
@@ -63,11 +62,7 @@ def measure(figures: Figures) -> None:
             bench.consume(f"alive-{LONG}", 1)  # a JVM is slow at first
             for _ in rounds():
                 figures.add(dlq_replay_vs_consume=_replay(bench))
-        with ExitStack() as stack:
-            with arena.on_core(0):
-                pinned = stack.enter_context(arena.elasticsearch(Path(name) / "pinned"))
-            stack.enter_context(arena.moved(kafka.pid, 1))
-            stack.enter_context(arena.on_core(1))
+        with arena.elasticsearch_apart(Path(name) / "pinned", kafka) as pinned:
             print("Elasticsearch on a core of its own", flush=True)
             bench = Bench(kafka.bootstrap_servers, pinned.url, real=True)
             bench.consume(f"alive-{LONG}", 1)

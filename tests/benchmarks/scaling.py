@@ -110,9 +110,10 @@ def _steady(
             sent[watch.ports[port]].append((at, documents))
     if len(sent) < workers:
         raise TooShortError(f"{topic}: {len(sent)} of {workers} workers have sent anything")
+    assert len(sent) == workers, f"{len(sent)} workers where there should be {workers}"
     begin = max(bulks[0][0] for bulks in sent.values()) + _SETTLING
     end = min(bulks[-1][0] for bulks in sent.values())
-    if end - begin < shortest:
+    if end - begin <= shortest:
         raise TooShortError(f"{topic}: all workers were at work for {end - begin:.1f} s alone")
     counted = sum(number for bulks in sent.values() for at, number in bulks if begin < at <= end)
     return Steady(counted / (end - begin), watch.cpu_between(begin, end))

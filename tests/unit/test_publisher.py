@@ -222,7 +222,7 @@ def test_nobody_who_waits_waits_for_the_end_of_a_nap(start, cluster, monkeypatch
     assert publisher.unsafe == 0
     cluster.up = True
     assert publisher.flush(30) == 0
-    publisher.close(30)
+    assert publisher.close(30) == 0
     assert cluster.ids() == ["a", "b"]
 
 
@@ -251,7 +251,7 @@ def test_no_long_nap_is_taken_before_a_backlog_is_sent(start, cluster, monkeypat
     second = start()
     wait_until(lambda: cluster.produced >= before + len(names), 10)
     assert second.flush(30) == 0
-    second.close(30)
+    assert second.close(30) == 0
     assert sorted(set(cluster.ids()), key=int) == names
 
 
@@ -405,7 +405,7 @@ def test_the_signal_handler_leaves_nothing_behind_while_kafka_answers(start, clu
     offer(publisher, *map(str, range(20)))
     publisher.journal_first(30)
     assert len(cluster.ids()) == 21
-    publisher.close(30)
+    assert publisher.close(30) == 0
 
 
 def test_a_signal_in_the_middle_of_a_hook_has_what_came_before_written(start, cluster):
@@ -434,7 +434,9 @@ def ending(cluster, tmp_path, monkeypatch):
     cluster.there, kills = False, []
     monkeypatch.setattr(publisher_module.os, "kill", lambda pid, number: kills.append(number))
     environ = {"LLMLOG_JOURNAL_DIR": str(tmp_path), "LLMLOG_JOURNAL_MAX_BYTES": "100000"}
-    return Publisher(load(environ=environ), Stats(), background=False), kills
+    publisher = Publisher(load(environ=environ), Stats(), background=False)
+    yield publisher, kills
+    publisher.abandon()
 
 
 def interrupt(monkeypatch, act):

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from llmlog_consumer.dead_letters import headers as of_letters
 from llmlog_consumer.dead_letters.headers import number
-from llmlog_consumer.dead_letters.letter import PREFIX
 from llmlog_consumer.dead_letters.message import read_headers
 from llmlog_consumer.dead_letters.names import LARGEST, LATEST
 from llmlog_consumer.dead_letters.reasons import redacted
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
 
     from llmlog_consumer.dead_letters.headers import Raw
 
-_TOPIC, _PARTITION, _OFFSET = (f"{PREFIX}{name}" for name in ("topic", "partition", "offset"))
+_TOPIC, _PARTITION, _OFFSET = of_letters.SOURCE
 _PARTITION_BITS: Final = 15
 
 

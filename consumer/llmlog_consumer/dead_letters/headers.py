@@ -13,8 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 CONNECT: Final = "__connect.errors."
-_SOURCE: Final = (f"{PREFIX}topic", f"{PREFIX}partition", f"{PREFIX}offset")
-_HISTORY: Final = (f"{PREFIX}replay_count", f"{PREFIX}first_failed_at", f"{PREFIX}timestamp")
+SOURCE: Final = (f"{PREFIX}topic", f"{PREFIX}partition", f"{PREFIX}offset")
 _LONGEST: Final = 300
 """Bytes that a topic's name and a partition have at most, unless somebody made them up."""
 
@@ -88,6 +87,9 @@ class History(NamedTuple):
         return number(self.timestamp)
 
 
+_HISTORY: Final = tuple(PREFIX + name for name in History._fields)
+
+
 def read(raw: Sequence[Raw] | None) -> Read:
     """Take headers apart; of two with one name the later counts."""
     pairs = raw or ()
@@ -108,7 +110,7 @@ def read(raw: Sequence[Raw] | None) -> Read:
 def source(headers: Mapping[str, str]) -> tuple[str, int, int] | None:
     """Return topic, partition and offset of a letter's source; None where it does not say them."""
     if isinstance(headers, Texts):
-        topic, partition, said = map(headers.raw.get, _SOURCE)
+        topic, partition, said = map(headers.raw.get, SOURCE)
     else:
         topic, partition, said = map(headers.get, ("topic", "partition", "offset"))
     offset = number(said)

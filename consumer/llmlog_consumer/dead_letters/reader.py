@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from llmlog_consumer import topic_reader
 from llmlog_consumer.dead_letters.doublets import Doublets
-from llmlog_consumer.dead_letters.filters import Filter
 from llmlog_consumer.dead_letters.found import Found, found
 from llmlog_consumer.kafka_admin import KafkaAdmin
 from llmlog_schemas.errors import ConfigurationError
@@ -17,6 +16,7 @@ from llmlog_schemas.errors import ConfigurationError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
+    from llmlog_consumer.dead_letters.filters import Filter
     from llmlog_consumer.elastic import Elastic
     from llmlog_schemas.settings import Settings
 
@@ -77,13 +77,13 @@ class DeadLetters:
             wanted: which ones.
             content: with their keys, values and own headers.
         """
-        speaks, everything = self._find_doublets().speaks, wanted == Filter()
+        speaks = self._find_doublets().speaks
         for chunk in self.messages():
             for message in chunk:
                 if not speaks(message):
                     continue
                 letter = found(message, content=content)
-                if everything or wanted.takes(letter):
+                if wanted.takes(letter):
                     yield letter
 
     def newest_first(self, wanted: Filter, limit: int | None = None) -> Iterator[Found]:
