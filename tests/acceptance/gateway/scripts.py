@@ -79,8 +79,10 @@ import asyncio
 import json
 import logging
 import time
+import types
 
 logging.basicConfig(format="%(levelname)s %(name)s %(message)s")
+from llmlog_producer import callback
 from llmlog_producer.callback import handler
 
 
@@ -137,6 +139,8 @@ fields = [
     {"nested": RudeDict(a=1), "metadata": RudeDict(a=1)},
 ]
 now = time.time()
+# A payload without a usable time has its hook's, in ms: all four hooks are told at one moment.
+callback.time = types.SimpleNamespace(time=lambda: now, monotonic=time.monotonic)
 payloads = [
     {"litellm_call_id": f"h{number}", "startTime": now, "model_group": "hostile", **payload}
     for number, payload in enumerate(fields)
