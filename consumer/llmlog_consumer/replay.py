@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from confluent_kafka import KafkaException, Producer
 
-from llmlog_consumer.dead_letters import headers as of_letters
-from llmlog_consumer.dead_letters.letter import PREFIX
 from llmlog_consumer.dead_letters.plan import Fate
 from llmlog_consumer.dead_letters.reader import chunks
 from llmlog_consumer.tracker import UNKNOWN_EPOCH, Span
@@ -23,9 +21,8 @@ from llmlog_schemas.kafka_clients import made, producer_config
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from llmlog_consumer.dead_letters.found import Found
-    from llmlog_consumer.dead_letters.headers import Raw
     from llmlog_consumer.dead_letters.plan import Gate
+    from llmlog_consumer.dead_letters.record import Record
     from llmlog_consumer.delivery import Delivery
     from llmlog_consumer.outcome import Outcome, Settle
 
@@ -36,61 +33,6 @@ _AT_ONCE: Final = 200
 """Letters with their headers that fit into a processor's cache."""
 _DRAIN_SECONDS: Final = 20.0
 _FLUSH_SECONDS: Final = 60.0
-
-
-class Replayed:
-    """A letter as the record that it was: what it dies of again has the source's name.
-
-    Args:
-        letter: with its content.
-    """
-
-    __slots__ = ("_history", "_key", "_own", "_time", "_value", "source")
-
-    def __init__(self, letter: Found) -> None:
-        # No more is kept than is needed: headers take as much room as the value. And no more is
-        # read: only what dies again needs its history.
-        self.source = letter.source
-        self._key, self._value, self._own = letter.key, letter.value, letter.own
-        self._history = of_letters.history(letter.headers)
-        self._time = letter.timestamp_ms
-
-    def topic(self) -> str:
-        """Return the source's."""
-        return self.source[0]
-
-    def partition(self) -> int:
-        """Return the source's."""
-        return self.source[1]
-
-    def offset(self) -> int:
-        """Return the source's."""
-        return self.source[2]
-
-    def key(self) -> bytes | None:
-        """Return the source's, byte for byte."""
-        return self._key
-
-    def value(self) -> bytes | None:
-        """Return the source's, byte for byte."""
-        return self._value
-
-    def headers(self) -> list[Raw]:
-        """Return the source's own, and the letter's history."""
-        return history(self._own, self._history.replays, self._history.first_death)
-
-    def timestamp(self) -> tuple[int, int]:
-        """Return kind and epoch milliseconds of the source."""
-        written = self._history.source_ms
-        return 1, self._time if written is None else written
-
-
-def history(own: Iterable[Raw], replays: int, first_failed_at: str | None) -> list[Raw]:
-    """Return the headers of a replayed record: its own, since when it dies, one replay more."""
-    headers = [*own, (f"{PREFIX}replay_count", str(replays + 1).encode())]
-    if first_failed_at:
-        headers.append((f"{PREFIX}first_failed_at", first_failed_at.encode()))
-    return headers
 
 
 class Indexing:
@@ -124,7 +66,7 @@ class Indexing:
         self._generation = 0
         self._delivery = delivery(self._settle)
 
-    def run(self, letters: Iterable[Found]) -> bool:
+    def run(self, records: Iterable[Record]) -> bool:
         """Take every letter to its end; False when told to stop before.
 
         Raises:
@@ -133,7 +75,7 @@ class Indexing:
         """
         began = time.monotonic()
         try:
-            for chunk in chunks(letters, _at_once(self._rate)):
+            for chunk in chunks(records, _at_once(self._rate)):
                 self._take(chunk)
                 self._turn(wait=0.0)
                 while not self._may_go_on(began):
@@ -145,15 +87,14 @@ class Indexing:
             self._delivery.close()
         return not self._stopping()
 
-    def _take(self, chunk: list[Found]) -> None:
-        by_partition: dict[tuple[str, int], list[Replayed]] = defaultdict(list)
-        for letter in chunk:
-            opened = self._gate.open(letter)
+    def _take(self, chunk: list[Record]) -> None:
+        by_partition: dict[tuple[str, int], list[Record]] = defaultdict(list)
+        for record in chunk:
+            opened = self._gate.open(record)
             if isinstance(opened, Fate):
                 self.counts[opened] += 1
             else:
-                record = Replayed(opened)
-                by_partition[record.source[:2]].append(record)
+                by_partition[opened.source[:2]].append(opened)
         for (_, partition), records in by_partition.items():
             # A generation for each: two source topics may have the same partition and offset.
             self._generation += 1
@@ -163,7 +104,7 @@ class Indexing:
                 len(records), time.monotonic(),
             )  # fmt: skip
             self._in_flight += len(records)
-            self._bytes += sum(len(record.value() or b"") for record in records)
+            self._bytes += sum(record.size for record in records)
             self._delivery.accept(span, records)
         self._taken += len(chunk)
 
@@ -240,19 +181,19 @@ class ToTopic:
         self._refusal = ""
         self._producer = made(Producer, producer_config(gate.settings))
 
-    def run(self, letters: Iterable[Found]) -> bool:
+    def run(self, records: Iterable[Record]) -> bool:
         """Send every letter and wait for the brokers; False when told to stop before.
 
         Raises:
             KafkaError: the broker refuses, or does not confirm in time.
         """
         began = time.monotonic()
-        for taken, letter in enumerate(letters):
+        for taken, record in enumerate(records):
             while self._rate and taken > self._rate * (time.monotonic() - began):
                 self._producer.poll(0.02)
             if self._stopping() or self._refusal:
                 break
-            opened = self._gate.open(letter)
+            opened = self._gate.open(record)
             if isinstance(opened, Fate):
                 self.counts[opened] += 1
             else:
@@ -267,12 +208,12 @@ class ToTopic:
             )
         return not self._stopping()
 
-    def _send(self, letter: Found) -> None:
-        topic = self._topic or letter.source[0]
+    def _send(self, record: Record) -> None:
+        topic = self._topic or record.topic()
         while True:
             try:
                 self._producer.produce(
-                    topic, letter.value, letter.key, headers=list(Replayed(letter).headers()),
+                    topic, record.value(), record.key(), headers=list(record.headers()),
                     on_delivery=self._reported,
                 )  # fmt: skip
             except BufferError:

@@ -15,6 +15,7 @@ from llmlog_consumer.dead_letters.found import found
 from llmlog_consumer.dead_letters.letter import PREFIX, Cause, Ending, Stage, headers_of
 from llmlog_consumer.dead_letters.plan import Fate, Gate, Plan
 from llmlog_consumer.dead_letters.reader import chunks
+from llmlog_consumer.dead_letters.record import record_of
 from llmlog_consumer.outcome import Outcome
 from llmlog_schemas.errors import DeadLetterFloodError, ElasticsearchError
 from llmlog_schemas.settings import load
@@ -37,7 +38,7 @@ def letter(offset=41, *, value=b"v", partition=3, topic="litellm-logs", more=())
 
 def test_a_replayed_letter_is_its_source_and_dies_with_its_history():
     first = letter()
-    record = replay.Replayed(first)
+    record = record_of(first)
     assert (record.topic(), record.partition(), record.offset()) == ("litellm-logs", 3, 41)
     assert (record.key(), record.value()) == (b"k", b"v")
     assert record.timestamp() == (1, 1_767_225_600_123)
@@ -47,20 +48,20 @@ def test_a_replayed_letter_is_its_source_and_dies_with_its_history():
     assert again.headers["first_failed_at"] == first.headers["first_failed_at"]
     assert again.own == (("own", b"\x00"),)
     assert found(
-        Message(headers_=headers_of(replay.Replayed(again), CAUSE, group="g"))
+        Message(headers_=headers_of(record_of(again), CAUSE, group="g"))
     ).replays == 2  # fmt: skip
 
 
 def test_a_letter_of_no_known_source_keeps_its_own_name():
     foreign = found(Message(topic_="d", partition_=1, offset_=5, headers_=None))
-    again = found(Message(headers_=headers_of(replay.Replayed(foreign), CAUSE, group="g")))
+    again = found(Message(headers_=headers_of(record_of(foreign), CAUSE, group="g")))
     assert again.name == foreign.name == "d/1/5"
 
 
 @pytest.mark.parametrize(("replays", "force", "goes"), [(2, False, True), (3, False, False),
                                                         (3, True, True)])  # fmt: skip
 def test_the_loop_guard(replays, force, goes):
-    some = letter(more=[(f"{PREFIX}replay_count", str(replays).encode())])
+    some = record_of(letter(more=[(f"{PREFIX}replay_count", str(replays).encode())]))
     opened = Gate(SETTINGS, force).open(some)
     assert opened == (some if goes else Fate.LOOPED)
 
@@ -89,9 +90,10 @@ def truncated(whole):
 
 def test_the_original_of_a_truncated_letter_is_read_from_its_source(monkeypatch):
     Source(monkeypatch, Message(value_=b"the whole", key_=b"key", headers_=[("own", b"2")]))
-    opened = Gate(SETTINGS).open(truncated(b"the whole"))
-    assert (opened.value, opened.key, opened.own) == (b"the whole", b"key", (("own", b"2"),))
-    assert not opened.truncated
+    opened = Gate(SETTINGS).open(record_of(truncated(b"the whole")))
+    assert (opened.value(), opened.key()) == (b"the whole", b"key")
+    assert opened.headers()[0] == ("own", b"2")
+    assert opened.truncated is None
 
 
 @pytest.mark.parametrize(
@@ -101,7 +103,7 @@ def test_the_original_of_a_truncated_letter_is_read_from_its_source(monkeypatch)
 )  # fmt: skip
 def test_what_is_not_the_original_is_gone(monkeypatch, record, start):
     Source(monkeypatch, record, start)
-    assert Gate(SETTINGS).open(truncated(b"the whole")) is Fate.GONE
+    assert Gate(SETTINGS).open(record_of(truncated(b"the whole"))) is Fate.GONE
 
 
 class Elastic:
@@ -172,7 +174,7 @@ def indexing(delivery=Delivery, stopping=lambda: False, **options):
 def test_every_letter_is_settled_and_places_of_two_topics_are_kept_apart():
     runner, delivery = indexing()
     some = [letter(n, topic=topic) for n in range(3) for topic in ("a", "b")]
-    assert runner.run(iter(some))
+    assert runner.run(map(record_of, some))
     assert runner.counts == {"indexed": 6}
     assert delivery.closed
     assert len({span.generation for span, _ in delivery.spans}) == len(delivery.spans) == 2
@@ -184,19 +186,19 @@ def test_a_wrong_deployment_ends_it_with_the_reason():
 
     runner, delivery = indexing(Held)
     with pytest.raises(ElasticsearchError, match="open the index"):
-        runner.run(iter([letter()]))
+        runner.run([record_of(letter())])
     assert delivery.closed
 
     class Flooded(Delivery):
         flood = "nearly everything"
 
     with pytest.raises(DeadLetterFloodError):
-        indexing(Flooded)[0].run(iter([letter()]))
+        indexing(Flooded)[0].run([record_of(letter())])
 
 
 def test_told_to_stop_it_takes_no_more():
     runner, _ = indexing(stopping=lambda: True)
-    assert runner.run(chunk for chunk in [letter(n) for n in range(5000)]) is False
+    assert runner.run(record_of(letter(n)) for n in range(5000)) is False
     assert runner.counts.total() < 5000
 
 

@@ -34,6 +34,8 @@ from llmlog_consumer.cli.dlq_options import (
 )
 from llmlog_consumer.dead_letters.plan import Gate, Plan
 from llmlog_consumer.dead_letters.reader import DeadLetters
+from llmlog_consumer.dead_letters.record import record_of
+from llmlog_consumer.dead_letters.sweep import Sweep
 from llmlog_consumer.elastic import Elastic
 from llmlog_consumer.kafka_admin import KafkaAdmin
 from llmlog_schemas.errors import ConfigurationError, PipelineError
@@ -116,15 +118,16 @@ def replay_letters(
         provision.require_template(elastic, settings.index)
     elif to_topic != _SOURCE:
         KafkaAdmin(settings).require(to_topic)
+    rows: list[dict[str, Any]] = []
     with Progress() as progress:
         there = DeadLetters(settings, since_ms=wanted.since_ms, progress=progress)
-        if there.suspicion:
-            raise ConfigurationError(there.suspicion)
-        letters = islice(there.newest(wanted, content=True), limit)
-        rows: list[dict[str, Any]] = []
-        if dry_run or not yes:
+        # Nobody who has said yes waits until everything was read.
+        sweep = Sweep(settings, there.topic, there.ranges, wanted) if yes and not dry_run else None
+        if suspicion := (sweep or there).suspicion:
+            raise ConfigurationError(suspicion)
+        if sweep is None:
             plan = Plan(gate, elastic, Registry.of_settings(settings))
-            rows = plan.of(letters)
+            rows = plan.of(islice(there.newest(wanted, content=True), limit))
     if rows or dry_run:
         _say_plan(rows, dry_run=dry_run, as_json=as_json)
     if dry_run:
@@ -141,7 +144,8 @@ def replay_letters(
         )  # fmt: skip
         finished = False
         try:
-            finished = runner.run(islice(there.newest(wanted, content=True), limit))
+            records = sweep or map(record_of, there.newest(wanted, content=True))
+            finished = runner.run(islice(records, limit))
         finally:
             _say_counts(runner.counts, as_json=as_json)
     if not finished:

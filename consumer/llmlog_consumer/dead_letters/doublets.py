@@ -9,15 +9,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from llmlog_consumer.dead_letters.found import name_of, position, second_of
+from llmlog_consumer.dead_letters.found import found
 from llmlog_consumer.dead_letters.letter import TRUNCATED_KEY_BYTES
-from llmlog_consumer.dead_letters.message import read_headers
 from llmlog_consumer.dead_letters.names import LATEST, Names
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from llmlog_consumer.dead_letters.found import Found
     from llmlog_consumer.dead_letters.names import Column
+    from llmlog_consumer.dead_letters.record import Record
 
 _TABLE_BYTES: Final = 1 << 20
 """Of a table with a bit for each key: of a million keys, one in sixteen is looked at in vain. With
@@ -47,7 +48,7 @@ class Doublets:
         self.read += len(messages)
         for message in messages:
             if self.foreign:
-                self.foreign = name_of(read_headers(message), message)[0] is None
+                self.foreign = not found(message, content=False).writer
             key = message.key()
             if key is None or len(key) >= TRUNCATED_KEY_BYTES:  # no key, or the beginning of one
                 self._take_note(message)
@@ -61,30 +62,37 @@ class Doublets:
                 seen[at] |= bit
 
     def _take_note(self, message: Any) -> None:
-        column, offset = self._place(message)
-        column.put(offset, second_of(message), position(message))
+        letter = found(message, content=False)
+        self._column(letter).put(letter.source[2], letter.second, letter.position)
 
     def speaks(self, message: Any) -> bool:
         """Tell whether a letter, of those that were taken in, is the one of its name."""
-        key = message.key()
-        if key is not None and len(key) < TRUNCATED_KEY_BYTES:
-            number = hash(key)
-            if not self._again[(number >> 3) % _TABLE_BYTES] & 1 << (number & 7):
-                return True
-        column, offset = self._place(message)
+        return self._is_alone(message.key()) or self._speaks(found(message, content=False))
+
+    def record_speaks(self, record: Record) -> bool:
+        """Tell the same of the record that was read of a letter."""
+        return self._is_alone(record.key()) or self._speaks(record)
+
+    def _is_alone(self, key: bytes | None) -> bool:
+        """Tell whether no other letter has this key, as far as the table knows."""
+        if key is None or len(key) >= TRUNCATED_KEY_BYTES:
+            return False
+        number = hash(key)
+        return not self._again[(number >> 3) % _TABLE_BYTES] & 1 << (number & 7)
+
+    def _speaks(self, letter: Found | Record) -> bool:
+        column, offset = self._column(letter), letter.source[2]
         noted = column.get(offset)
         if noted is None:
             return True
         second, speaker = noted
-        here = position(message)
-        if here == speaker:
-            column.put(offset, LATEST, here)  # it has spoken: no other does
+        if letter.position == speaker:
+            column.put(offset, LATEST, letter.position)  # it has spoken: no other does
             return True
-        if second_of(message) > second:  # the first of its key, of which no note was taken
-            column.put(offset, second_of(message), here)
+        if letter.second > second:  # the first of its key, of which no note was taken
+            column.put(offset, letter.second, letter.position)
             return True
         return False
 
-    def _place(self, message: Any) -> tuple[Column, int]:
-        topic, partition, offset = name_of(read_headers(message), message)
-        return self._names.column((topic, partition)), offset
+    def _column(self, letter: Found | Record) -> Column:
+        return self._names.column(letter.source[:2])

@@ -63,6 +63,21 @@ class Found:
         return of_letters.source(self.headers) or (self.topic, self.partition, self.offset)
 
     @property
+    def position(self) -> int:
+        """Where the letter lies on its topic, as one number."""
+        return position(self.partition, self.offset)
+
+    @property
+    def second(self) -> int:
+        """Epoch second of the letter, within what 32 bits hold."""
+        return second(self.timestamp_ms)
+
+    @property
+    def size(self) -> int:
+        """Bytes of the value, where that was read."""
+        return len(self.value or b"")
+
+    @property
     def fingerprint(self) -> str:
         """The cause's short name."""
         return of_letters.fingerprint(self.headers)
@@ -153,11 +168,11 @@ def name_of(headers: list[Raw] | None, message: Any) -> tuple[object, object, in
     return None, message.partition(), message.offset()
 
 
-def position(message: Any) -> int:
-    """Return where a message lies on its topic, as one number."""
-    return int(message.partition() | message.offset() << _PARTITION_BITS)
+def position(partition: int, offset: int) -> int:
+    """Return where a letter lies on its topic, as one number."""
+    return partition | offset << _PARTITION_BITS
 
 
-def second_of(message: Any) -> int:
-    """Return the epoch second of a message, within what 32 bits hold."""
-    return int(min(max(0, message.timestamp()[1]) // 1000, LATEST))
+def second(ms: int) -> int:
+    """Return the epoch second of a moment in milliseconds, within what 32 bits hold."""
+    return min(max(0, ms) // 1000, LATEST)

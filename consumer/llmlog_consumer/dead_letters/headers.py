@@ -74,7 +74,7 @@ class History(NamedTuple):
     @property
     def replays(self) -> int:
         """How often it was replayed and died again."""
-        return _count(self.replay_count)
+        return 0 if self.replay_count == b"0" else _count(self.replay_count)
 
     @property
     def first_death(self) -> str:
@@ -87,7 +87,7 @@ class History(NamedTuple):
         return number(self.timestamp)
 
 
-_HISTORY: Final = tuple(PREFIX + name for name in History._fields)
+HISTORY: Final = tuple(PREFIX + name for name in History._fields)
 
 
 def read(raw: Sequence[Raw] | None) -> Read:
@@ -110,15 +110,20 @@ def read(raw: Sequence[Raw] | None) -> Read:
 def source(headers: Mapping[str, str]) -> tuple[str, int, int] | None:
     """Return topic, partition and offset of a letter's source; None where it does not say them."""
     if isinstance(headers, Texts):
-        topic, partition, said = map(headers.raw.get, SOURCE)
-    else:
-        topic, partition, said = map(headers.get, ("topic", "partition", "offset"))
-    offset = number(said)
-    if not topic or not partition or offset is None or offset < 0:
+        return place(*map(headers.raw.get, SOURCE))
+    return place(*map(headers.get, ("topic", "partition", "offset")))
+
+
+def place(
+    topic: bytes | str | None, partition: bytes | str | None, offset: bytes | str | None
+) -> tuple[str, int, int] | None:
+    """Return coordinates as they stand in headers; None where they are none."""
+    found = number(offset)
+    if not topic or not partition or found is None or found < 0:
         return None
     usual = len(topic) + len(partition) <= _LONGEST
-    place = (_known_place if usual else _place)(topic, partition)
-    return place and (*place, offset)
+    where = (_known_place if usual else _place)(topic, partition)
+    return where and (*where, found)
 
 
 def _place(topic: bytes | str, partition: bytes | str) -> tuple[str, int] | None:
@@ -133,7 +138,7 @@ _known_place: Final = lru_cache(1024)(_place)
 def history(headers: Mapping[str, str]) -> History:
     """Return no more of a letter's headers than its next one needs."""
     if isinstance(headers, Texts):
-        return History(*map(headers.raw.get, _HISTORY))
+        return History(*map(headers.raw.get, HISTORY))
     return History(*map(headers.get, History._fields))
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from llmlog_consumer.dead_letters.original import GoneError, whole
 from llmlog_consumer.dead_letters.reader import chunks, existing
+from llmlog_consumer.dead_letters.record import record_of
 from llmlog_consumer.document import Documents, ExpiredError, TransformError, check
 from llmlog_schemas.codec import DecodeError, Decoder
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from llmlog_consumer.dead_letters.found import Found
+    from llmlog_consumer.dead_letters.record import Record
     from llmlog_consumer.elastic import Elastic
     from llmlog_schemas.codec import SchemaSource
     from llmlog_schemas.settings import Settings
@@ -52,14 +54,14 @@ class Gate:
     settings: Settings
     force: bool = False
 
-    def open(self, letter: Found) -> Found | Fate:
-        """Return the letter, whole; or why it stays where it is."""
-        if letter.replays >= MOST_REPLAYS and not self.force:
+    def open(self, record: Record) -> Record | Fate:
+        """Return the record, whole; or why its letter stays where it is."""
+        if record.replays >= MOST_REPLAYS and not self.force:
             return Fate.LOOPED
-        if not letter.truncated:
-            return letter
+        if record.truncated is None:
+            return record
         try:
-            return whole(self.settings, letter)
+            return record_of(whole(self.settings, record.truncated))
         except GoneError:
             return Fate.GONE
 
@@ -98,13 +100,13 @@ class Plan:
 
     def _target(self, letter: Found) -> tuple[str, str] | Fate:
         """Return index and id of the document that would be made; or what becomes of it else."""
-        opened = self._gate.open(letter)
+        opened = self._gate.open(record_of(letter))
         if isinstance(opened, Fate):
             return opened
         if self._elastic is None:
             return Fate.SEND
         try:
-            event = self._decoder.head(opened.value)
+            event = self._decoder.head(opened.value())
             index, document_id, _ = self._documents.make(event, time.time() * 1000)
             check(event["document"])
         except (DecodeError, TransformError):

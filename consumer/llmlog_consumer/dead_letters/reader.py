@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 from collections import defaultdict
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from llmlog_consumer import topic_reader
 from llmlog_consumer.dead_letters.doublets import Doublets
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from llmlog_consumer.dead_letters.filters import Filter
+    from llmlog_consumer.dead_letters.record import Record
     from llmlog_consumer.elastic import Elastic
     from llmlog_schemas.settings import Settings
 
@@ -28,6 +29,8 @@ PAGE: Final = 5000
 
 _OFFSET_BITS, _PARTITION_BITS = 63, 15
 
+L = TypeVar("L", "Found", "Record")
+
 
 class DeadLetters:
     """The letters that are on the topic at the moment this is made, and no later ones.
@@ -36,6 +39,9 @@ class DeadLetters:
         settings: how to reach Kafka, and the topic's name.
         since_ms: epoch milliseconds; letters that were written before are not read.
         progress: told a step's name, how much of it is done, and its total.
+
+    Attributes:
+        ranges: first and next-after-last offset of each partition.
 
     Raises:
         KafkaError: the topic is missing, or the broker refuses.
@@ -52,7 +58,7 @@ class DeadLetters:
         self._settings = settings
         self.progress = progress
         self.topic = settings.dlq_topic
-        self._ranges = KafkaAdmin(settings).written_since(self.topic, since_ms)
+        self.ranges = KafkaAdmin(settings).written_since(self.topic, since_ms)
         self._doublets: Doublets | None = None
 
     @property
@@ -63,8 +69,8 @@ class DeadLetters:
 
     def messages(self, step: str = "reading letters") -> Iterator[list[Any]]:
         """Yield everything, in chunks."""
-        total, done = sum(max(0, end - start) for start, end in self._ranges.values()), 0
-        for chunk in topic_reader.read(self._settings, self.topic, self._ranges, small=True):
+        total, done = sum(max(0, end - start) for start, end in self.ranges.values()), 0
+        for chunk in topic_reader.read(self._settings, self.topic, self.ranges, small=True):
             yield chunk
             done += len(chunk)
             if self.progress:
@@ -192,13 +198,13 @@ def _age(letter: Found) -> tuple[int, int, int]:
     return letter.timestamp_ms, letter.offset, letter.partition
 
 
-def chunks(letters: Iterable[Found], most: int = CHUNK) -> Iterator[list[Found]]:
+def chunks(letters: Iterable[L], most: int = CHUNK) -> Iterator[list[L]]:
     """Yield letters in lists, bounded by number and bytes."""
-    chunk: list[Found] = []
+    chunk: list[L] = []
     size = 0
     for letter in letters:
         chunk.append(letter)
-        size += len(letter.value or b"")
+        size += letter.size
         if len(chunk) >= most or size >= CHUNK_BYTES:
             yield chunk
             chunk, size = [], 0

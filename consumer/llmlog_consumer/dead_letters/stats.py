@@ -12,7 +12,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from llmlog_consumer.dead_letters.filters import Filter
-from llmlog_consumer.dead_letters.found import found, name_of, second_of
+from llmlog_consumer.dead_letters.found import found, name_of, second
 from llmlog_consumer.dead_letters.letter import PREFIX
 from llmlog_consumer.dead_letters.message import read_headers
 from llmlog_consumer.dead_letters.names import LARGEST, LATEST, Names
@@ -122,7 +122,7 @@ class Stats:
                 cause.last_ms = ms
             if not (self._all or self._asked_for(message, ms)):
                 value = _NOT_ASKED_FOR
-            column.put(offset, ms // 1000 if 0 <= ms < _LATEST_MS else second_of(message), value)
+            column.put(offset, ms // 1000 if 0 <= ms < _LATEST_MS else second(ms), value)
 
     def _asked_for(self, message: Any, ms: int) -> bool:
         if self._wanted.of_time_alone:

@@ -1,0 +1,52 @@
+"""A replay's letters on a real broker: many shares, each read while the next is looked through."""
+
+from __future__ import annotations
+
+from confluent_kafka import Producer
+
+from llmlog_consumer.dead_letters import sweep
+from llmlog_consumer.dead_letters.filters import Filter
+from llmlog_consumer.dead_letters.letter import Cause, Ending, Stage, headers_of
+from llmlog_consumer.dead_letters.reader import DeadLetters
+from llmlog_consumer.dead_letters.sweep import Sweep
+from llmlog_schemas.settings import load
+from support.messages import Message
+from support.pipeline import Pipeline
+
+NAMES, AGAIN = 2000, range(0, 2000, 3)
+REFUSED = Cause(Stage.INDEX, Ending.PERMANENT, reason="r", es_type="t", es_status=400)
+
+
+def write(pipeline: Pipeline, partitions: int, offsets: range, value: bytes) -> None:
+    """Append a letter of each offset, where its source partition has them."""
+    producer = Producer(
+        {"bootstrap.servers": pipeline.environment["LLMLOG_KAFKA_BOOTSTRAP_SERVERS"],
+         "transactional.id": pipeline.topic}
+    )  # fmt: skip
+    producer.init_transactions(30)
+    producer.begin_transaction()  # its marker is an offset without a letter
+    for offset in offsets:
+        source = Message(pipeline.topic, offset % partitions, offset)
+        headers = headers_of(source, REFUSED, group="g")
+        producer.produce(
+            f"{pipeline.topic}.dlq", value, b"%d" % offset, offset % partitions, headers=headers
+        )
+    producer.commit_transaction(30)
+
+
+def test_every_share_is_read_and_of_each_name_the_newest(pipeline: Pipeline, monkeypatch) -> None:
+    monkeypatch.setattr(sweep, "SHARE", 50)
+    settings = load(environ=pipeline.environment)
+    partitions = len(DeadLetters(settings).ranges)
+    write(pipeline, partitions, range(NAMES), b"old")
+    write(pipeline, partitions, AGAIN, b"new")
+    there = DeadLetters(settings)
+    assert len(sweep._shares(there.ranges)) == partitions > 1
+    write(pipeline, partitions, range(5), b"too late")
+    letters = Sweep(settings, there.topic, there.ranges, Filter())
+    assert not letters.suspicion
+    met = [(record.source, record.value()) for record in letters]
+    assert len(met) == NAMES
+    assert dict(met) == {
+        (pipeline.topic, n % partitions, n): b"new" if n in AGAIN else b"old" for n in range(NAMES)
+    }
