@@ -128,8 +128,7 @@ def replay_letters(
         if sweep is None:
             plan = Plan(gate, elastic, Registry.of_settings(settings))
             rows = plan.of(islice(there.newest(wanted, content=True), limit))
-    if rows or dry_run:
-        _say_plan(rows, dry_run=dry_run, as_json=as_json)
+    _say_plan(rows, dry_run=dry_run, as_json=as_json)
     if dry_run:
         return
     if not yes and not (rows and typer.confirm("Replay?", err=True)):
@@ -138,6 +137,8 @@ def replay_letters(
     with Progress() as progress:
         total = sum(row["letters"] for row in rows)
         there.progress = None
+        if sweep is not None:
+            sweep.progress = progress
         runner = _runner(
             settings, gate, elastic, to_topic,
             stopping=stop, rate=rate, progress=lambda done: progress("replaying", done, total),
@@ -187,6 +188,8 @@ def _runner(
 
 
 def _say_plan(rows: list[dict[str, Any]], *, dry_run: bool, as_json: bool) -> None:
+    if not (rows or dry_run):
+        return
     total = sum(row["letters"] for row in rows)
     if as_json and dry_run:
         write_json({"total": total, "fingerprints": rows})

@@ -21,7 +21,7 @@ from llmlog_consumer.dead_letters.reader import suspicion
 from llmlog_consumer.dead_letters.record import read_record
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from llmlog_consumer.dead_letters.record import Record
     from llmlog_schemas.settings import Settings
@@ -44,6 +44,9 @@ class Sweep:
         topic: of dead letters.
         ranges: first and next-after-last offset of each partition.
         wanted: which letters.
+
+    Attributes:
+        progress: told a step's name, how much of it is done, and its total.
     """
 
     def __init__(
@@ -51,7 +54,9 @@ class Sweep:
     ) -> None:
         self._settings = settings
         self._topic = topic
+        self.progress: Callable[[str, int, int], None] | None = None
         self._partitions = len(ranges)
+        self._total = sum(max(0, end - start) for start, end in ranges.values())
         self._wanted = wanted
         self._doublets = Doublets()
         self._looking = self._look_through(_shares(ranges))
@@ -73,6 +78,7 @@ class Sweep:
             KafkaError: the broker refuses.
             KafkaUnreachable: no broker answers.
         """
+        done = 0
         while True:
             while not (self._looked_through or self._over):
                 self._look()
@@ -81,6 +87,9 @@ class Sweep:
             share = self._looked_through.popleft()
             for chunk in topic_reader.read(self._settings, self._topic, share, small=True):
                 yield from self._speaking(chunk, share)
+                done += len(chunk)
+                if self.progress:
+                    self.progress("reading letters", done, self._total)
                 if not self._looked_through:
                     self._look()
 
