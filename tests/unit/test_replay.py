@@ -32,7 +32,7 @@ def letter(offset=41, *, value=b"v", partition=3, topic="litellm-logs", more=())
     )
     headers = headers_of(source, CAUSE, group="g")
     return found(
-        Message(topic_="litellm-logs.dlq", offset_=7, key_=b"k", value_=value, headers_=headers)
+        Message("litellm-logs.dlq", 3, 7, b"k", value, headers, timestamp_=(1, 1_767_225_999_000))
     )
 
 
@@ -56,6 +56,13 @@ def test_a_letter_of_no_known_source_keeps_its_own_name():
     foreign = found(Message(topic_="d", partition_=1, offset_=5, headers_=None))
     again = found(Message(headers_=headers_of(record_of(foreign), CAUSE, group="g")))
     assert again.name == foreign.name == "d/1/5"
+    assert record_of(foreign).timestamp() == (1, foreign.timestamp_ms)
+
+
+def test_what_says_no_place_has_its_own():
+    some = letter()
+    odd = replace(some, headers={**some.headers, "offset": "-1"})
+    assert record_of(odd).source == (odd.topic, odd.partition, odd.offset)
 
 
 @pytest.mark.parametrize(("replays", "force", "goes"), [(2, False, True), (3, False, False),
