@@ -69,7 +69,9 @@ def _copy(value: Any, depth: int, above: set[int]) -> Any:
 def _copy_dict(value: dict[Any, Any], depth: int, above: set[int]) -> dict[Any, Any]:
     return {
         key: item if type(item) in _LEAVES else _copy(item, depth + 1, above)
-        for key, item in list(value.items())  # at once: another thread may be adding to it
+        # At once: another thread may be adding to it. `list(value.items())` is not: each pair that
+        # it allocates may start the garbage collector, and that may run somebody's code.
+        for key, item in value.copy().items()
     }
 
 

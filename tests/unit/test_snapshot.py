@@ -1,5 +1,6 @@
 """The hook's copy of a payload: the same whichever way it is made, and made in bounded time."""
 
+import gc
 import sys
 import threading
 from enum import Enum
@@ -95,8 +96,13 @@ def test_a_dict_that_another_thread_adds_to_is_copied_all_the_same():
             for n in range(7):
                 del changing[f"more{n}"]
 
-    thread = threading.Thread(target=change)
+    def collected(_phase, _what):  # runs wherever something is allocated, and lets others run
+        sum(range(100))
+
+    thread, thresholds = threading.Thread(target=change), gc.get_threshold()
     sys.setswitchinterval(1e-6)
+    gc.callbacks.append(collected)
+    gc.set_threshold(50)
     thread.start()
     try:
         for _ in range(200):
@@ -105,3 +111,5 @@ def test_a_dict_that_another_thread_adds_to_is_copied_all_the_same():
         done.set()
         thread.join()
         sys.setswitchinterval(interval)
+        gc.set_threshold(*thresholds)
+        gc.callbacks.remove(collected)
