@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from confluent_kafka import KafkaException, Producer, TopicCollection
 from confluent_kafka.admin import AclOperation, AdminClient  # type: ignore[attr-defined]
 
+from llmlog_producer.converter import ConversionProcess, wanted
 from llmlog_producer.journal import Journal, folder_of
 from llmlog_producer.kafka import Client
 from llmlog_producer.redaction import Redactor
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 REGISTERED_AS: Final = "llmlog_producer.callback.handler"
 _LISTS: Final = ("callbacks", "success_callback", "failure_callback")
 _PATIENCE: Final = 5.0
+_START: Final = 30.0
 
 
 class Finding(NamedTuple):
@@ -45,6 +47,7 @@ def check(settings: Settings, litellm_config: Path | None) -> Iterator[Finding]:
     """
     yield Finding("settings", f"topic {settings.topic} at {settings.kafka_bootstrap_servers}")
     yield _redaction(settings)
+    yield _conversion(settings)
     yield _spool(settings)
     yield _handler()
     if litellm_config is not None:
@@ -61,6 +64,25 @@ def _redaction(settings: Settings) -> Finding:
         return Finding("redaction", Redactor(settings).summary)
     except ConfigurationError as error:
         return _wrong("redaction", str(error))
+
+
+def _conversion(settings: Settings) -> Finding:
+    if not wanted(settings):
+        return Finding("conversion", "by a thread of the gateway's own")
+    try:
+        process = ConversionProcess(settings)
+        try:
+            if not process.says_ready(_START):
+                raise TimeoutError
+        finally:
+            process.end()
+    except (OSError, EOFError) as error:
+        return _wrong(
+            "conversion",
+            f"no process can be started beside the gateway ({type(error).__name__}): "
+            "set LLMLOG_GATEWAY_CONVERTER=thread, or let it",
+        )
+    return Finding("conversion", "a process beside the gateway answers")
 
 
 def _spool(settings: Settings) -> Finding:

@@ -222,7 +222,8 @@ class Publisher:
         return self._worker != 0 or not (self._thread is None or self._closing.is_set())
 
     def abandon(self) -> None:
-        """Close this process's copy of the files, in a forked child."""
+        """Close this process's copies of what is open, in a forked child."""
+        self._sender.abandon()
         if self._journal:
             self._journal.abandon()
 
@@ -251,6 +252,7 @@ class Publisher:
 
     def _run(self) -> None:
         self._work(math.inf, self._closing.is_set)
+        self._sender.end()
 
     def _work(self, deadline: float, done: Callable[[], bool]) -> None:
         """Send until `done`, or until the deadline."""

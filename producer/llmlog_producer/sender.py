@@ -1,7 +1,7 @@
 """Owns an event's way from the intake to Kafka: order, delivery reports, what was refused.
 
     intake ── prepared ──> in flight ── acknowledged ──> settled
-                 │             │ for 1.5 s without an answer: written to the journal
+                 │             │ for 1.25 s without an answer: written to the journal
                  └─────────────┴──> journal ──> in flight, once Kafka takes events again
 
 One thread takes steps, and naps between them. Waking up is what costs a gateway that is busy: it
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final
 
 from confluent_kafka import KafkaError, KafkaException
 
+from llmlog_producer.converter import Converter
 from llmlog_producer.event import Captured, Item, Preparer
 from llmlog_producer.kafka import Client
 from llmlog_producer.quiet_log import spelt
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from llmlog_schemas.settings import Settings
 
 _POLL: Final = 0.05
-_NAP: Final = 0.25
+_NAP: Final = 0.5
 _SLICE: Final = 0.002
 """Seconds of work after which the interpreter is left to others, if they want it."""
 _TEND: Final = 0.25
@@ -71,6 +72,7 @@ class Sender:
         self._stats = stats
         self._log = log
         self._prepare = Preparer(settings, stats)
+        self._convert = Converter(settings, stats, log)
         self._intake = intake
         self._spill = Spill(journal, stats, log, intake)
         self._client = Client(settings, self._on_report, self._on_error)
@@ -176,6 +178,14 @@ class Sender:
         """
         return self._spill.write([item], taken=taken)
 
+    def end(self) -> None:
+        """End what runs beside the thread; by the thread itself."""
+        self._convert.close()
+
+    def abandon(self) -> None:
+        """Close this process's copies of what is open, in a forked child."""
+        self._convert.abandon()
+
     def _next(self) -> Captured | Item | None:
         if self._again:
             return self._again.popleft()
@@ -197,7 +207,7 @@ class Sender:
         if not flowing and not self._spill.is_due(entry, urgent=self.urgent):
             self._taken.appendleft(entry)
             return False
-        item = entry if isinstance(entry, Item) else self.prepared(entry)
+        item = entry if isinstance(entry, Item) else self._converted(entry)
         if item is None:
             return True
         if self.urgent and item.ref is None:
@@ -206,6 +216,15 @@ class Sender:
             return True
         self._taken.appendleft(item)
         return False
+
+    def _converted(self, captured: Captured) -> Item | None:
+        """Return a payload's event; those of the next ones may be made with it."""
+        behind = self._taken
+        made = self._convert(captured, behind, self._prepare.limit) if self.background else []
+        for place, item in enumerate(made[1:]):
+            if item is not None:
+                behind[place] = item
+        return (made[0] if made else None) or self.prepared(captured)
 
     def _produce(self, item: Item) -> bool:
         if self._topic.framing is None:

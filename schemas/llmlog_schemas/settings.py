@@ -175,6 +175,8 @@ class Settings(BaseSettings):
     max_event_bytes: Bytes = 8 * 1024 * 1024
     """Bound of an event; the topic's `max.message.bytes` bounds it too."""
 
+    gateway_converter: Literal["process", "thread"] = "process"
+    """Who makes events of payloads: a process beside the gateway, or a thread within it."""
     gateway_metrics: bool = True
     """Show the gateway's counters in its own Prometheus registry, where there is one."""
 

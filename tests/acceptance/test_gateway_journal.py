@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from acceptance.gateway.proxy import CONFIG, VERSIONS, Proxy, offline, python_of
 from llmlog_local.kafka import KafkaServer
 from llmlog_local.ports import free_ports
+from llmlog_producer import converter
 from llmlog_producer.event import Captured
 from llmlog_producer.publisher import Publisher
+from llmlog_producer.snapshot import snapshot
 from llmlog_producer.stats import Stats
 from llmlog_schemas.codec import Decoder
 from llmlog_schemas.settings import load
@@ -34,6 +40,7 @@ import signal
 import time
 
 logging.basicConfig(format="%(levelname)s %(name)s %(message)s")
+logging.getLogger("llmlog_producer").setLevel(logging.INFO)
 import litellm
 from llmlog_producer.callback import handler
 
@@ -183,6 +190,25 @@ def test_a_sigterm_while_kafka_is_away_loses_nothing(
     assert len(set(contents(environment))) >= accepted
 
 
+def test_a_sigterm_while_the_process_that_converts_hangs_loses_nothing(
+    environment: dict[str, str], no_kafka: dict[str, str], tmp_path: Path
+) -> None:
+    process = calls(no_kafka, tmp_path)
+    assert process.stdout
+    for _ in process.stdout:
+        if said := re.search(r"converted by process (\d+)", (tmp_path / "stderr").read_text()):
+            break
+    assert said is not None
+    os.kill(int(said[1]), signal.SIGSTOP)
+    accepted = accepted_before(process, 0, signal.SIGTERM)
+    assert accepted > 100
+    with suppress(ProcessLookupError):
+        os.kill(int(said[1]), signal.SIGCONT)
+    sent = journal(environment, "send")
+    assert sent.returncode == 0, sent.stderr
+    assert len(set(contents(environment))) >= accepted
+
+
 @pytest.mark.parametrize("when", ["in our exit handler", "in a late hook"])
 def test_a_sigterm_while_an_exit_handler_waits_for_kafka_loses_nothing(
     environment: dict[str, str], no_kafka: dict[str, str], tmp_path: Path, when: str
@@ -279,3 +305,37 @@ def test_a_broker_that_is_stopped_and_started_gets_everything(
     assert publisher.flush(60) == 0
     assert publisher.close(5) == 0
     assert sorted(contents(environment)) == sorted(f"call {number}" for number in range(300))
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
+def test_processes_that_die_while_they_convert_lose_and_double_nothing(
+    environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, how: signal.Signals
+) -> None:
+    monkeypatch.setattr(converter, "_WORTH", 1)
+    monkeypatch.setattr(converter, "_PATIENCE", 0.3)
+    monkeypatch.setattr(converter, "_AGAIN_SECONDS", 0.0)
+    ours = {name: value for name, value in environment.items() if name.startswith("LLMLOG_")}
+    publisher = Publisher(load(environ=ours), Stats())
+    offered: list[str] = []
+    ended: list[int] = []
+
+    def some_offered_and_one_ended() -> bool:
+        for _ in range(100):
+            offered.append(f"call {len(offered)}")
+            given = payload(1, messages=[{"content": offered[-1]}], litellm_call_id=offered[-1])
+            copy = snapshot(given, without=frozenset())
+            assert publisher.offer(Captured(copy, "", time.time()))
+        pid = publisher._sender._convert.pid
+        publisher._sender.hurry()
+        if pid is not None and pid not in ended:
+            os.kill(pid, how)
+            ended.append(pid)
+        return len(ended) == 4
+
+    wait_until(some_offered_and_one_ended, 120, "four have been ended")
+    assert publisher.flush(60) == 0
+    assert publisher.close(5) == 0
+    assert not any(psutil.pid_exists(pid) for pid in ended)
+    servers, topic = environment["LLMLOG_KAFKA_BOOTSTRAP_SERVERS"], environment["LLMLOG_TOPIC"]
+    assert len(list(read_all(servers, topic))) == len(offered)
+    assert sorted(contents(environment)) == sorted(offered)

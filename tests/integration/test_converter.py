@@ -1,0 +1,308 @@
+"""The process beside a gateway: what it makes, and whatever may happen to it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from llmlog_producer import converter as module
+from llmlog_producer.converter import ConversionProcess, Converter
+from llmlog_producer.event import Captured, Item, Preparer
+from llmlog_producer.quiet_log import QuietLog
+from llmlog_producer.snapshot import snapshot
+from llmlog_producer.stats import Stats
+from llmlog_schemas.settings import load
+from support.payloads import payload
+from support.pipeline import base_environment, wait_until
+
+Children = Callable[[], list[psutil.Process]]
+LIMIT = 1 << 20
+SECRET = "sk-PLANTED00x8Kq2Wn5Rt7Yp3Zm"
+
+
+def captured(number: int, **more: Any) -> Captured:
+    copy = snapshot(payload(number, **more), without=frozenset())
+    return Captured(copy, f"call {number}", 1_800_000_000.0)
+
+
+def in_place(one: Captured, limit: int = LIMIT) -> bytes:
+    prepare = Preparer(load(environ={}), Stats())
+    prepare.limit = limit
+    return prepare(one).body
+
+
+def bodies(items: list[Item | None]) -> list[bytes | None]:
+    return [None if item is None else item.body for item in items]
+
+
+@pytest.fixture
+def children() -> Children:
+    """Return our child processes that the test has started."""
+    before = psutil.Process().children()
+    return lambda: [child for child in psutil.Process().children() if child not in before]
+
+
+@pytest.fixture
+def stats() -> Stats:
+    return Stats()
+
+
+@pytest.fixture
+def make(
+    stats: Stats, monkeypatch: pytest.MonkeyPatch, children: Children
+) -> Iterator[Callable[..., Converter]]:
+    """Make converters that start a process for the first payload already; end them."""
+    monkeypatch.setattr(module, "_WORTH", 1)
+    made: list[Converter] = []
+
+    def make_one(**environ: str) -> Converter:
+        made.append(Converter(load(environ=environ), stats, QuietLog()))
+        return made[-1]
+
+    yield make_one
+    for one in made:
+        one.close()
+    assert not children(), "nothing is left behind"
+
+
+def started(converter: Converter) -> int:
+    """Return the id of a converter's process once it answers."""
+    wait_until(lambda: converter(captured(0), [], LIMIT), 30, "the process answers")
+    assert converter.pid is not None
+    return converter.pid
+
+
+@pytest.fixture
+def one() -> Iterator[ConversionProcess]:
+    """A process for many payloads."""
+    process = ConversionProcess(load(environ={}))
+    assert process.says_ready(30)
+    yield process
+    process.end()
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text() | st.floats(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=20,
+)
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.dictionaries(st.sampled_from([*payload(1), "else"]), JSON), min_size=1))
+def test_it_makes_what_the_gateway_would_make(
+    one: ConversionProcess, dicts: list[dict[str, Any]]
+) -> None:
+    copies = [snapshot({"id": "i", **some}, without=frozenset()) for some in dicts]
+    payloads = [Captured(copy, "call", 1.5) for copy in copies if isinstance(copy, bytes)]
+    made, _ = one.converted(payloads, LIMIT)
+    assert made == [in_place(some) for some in payloads]
+
+
+def test_secrets_are_gone_from_what_it_makes(one: ConversionProcess) -> None:
+    given = captured(1, messages=[{"role": "user", "content": f"my key is {SECRET}"}])
+    assert isinstance(given.payload, bytes)
+    assert SECRET.encode() in given.payload
+    (made,), _ = one.converted([given], LIMIT)
+    assert made is not None
+    assert SECRET.encode() not in made
+
+
+def test_what_it_cuts_is_counted_by_the_gateway(
+    make: Callable[..., Converter], stats: Stats
+) -> None:
+    converter = make()
+    started(converter)
+    large = captured(1, messages="words and more " * 5000)
+    made = converter(large, [captured(2), large], 20_000)
+    expected = [in_place(some, 20_000) for some in (large, captured(2), large)]
+    assert bodies(made) == expected
+    assert max(map(len, expected)) < 21_000
+    assert stats.snapshot()["cut"] == 2
+
+
+def test_a_few_payloads_start_no_process(
+    children: Children, make: Callable[..., Converter]
+) -> None:
+    converter = make()
+    assert converter(captured(1), [], LIMIT) == []
+    assert not children()
+    assert converter(captured(2), [], LIMIT) == []
+    assert len(children()) == 1
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [{"LLMLOG_GATEWAY_CONVERTER": "thread"}, {"LLMLOG_REDACT_FUNCTION": "copy.copy"}],
+)
+def test_no_process_is_started(
+    children: Children, make: Callable[..., Converter], environ: dict[str, str]
+) -> None:
+    converter = make(**environ)
+    assert [converter(captured(number), [], LIMIT) for number in range(200)] == [[]] * 200
+    assert not children()
+
+
+def test_only_the_first_payloads_that_are_json_are_handed_over(
+    make: Callable[..., Converter],
+) -> None:
+    converter = make()
+    started(converter)
+    objects = Captured({"id": object()}, "", 1.0)
+    item = Item(b"made already")
+    assert converter(objects, [captured(1)], LIMIT) == []
+    assert len(converter(captured(1), [captured(2), objects, captured(3)], LIMIT)) == 2
+    assert len(converter(captured(1), [item, captured(3)], LIMIT)) == 1
+    large = [captured(number, messages="m" * 400_000) for number in range(4)]
+    assert len(converter(large[0], large[1:], LIMIT)) == 2
+    assert len(converter(captured(1, messages="m" * 3_000_000), large, 1 << 23)) == 1
+
+
+def test_a_payload_that_cannot_be_read_is_left_to_the_gateway(
+    make: Callable[..., Converter],
+) -> None:
+    converter = make()
+    started(converter)
+    unreadable = Captured(b"[]", "", 1.0)
+    good = captured(1)
+    assert bodies(converter(good, [unreadable, good], LIMIT)) == [
+        in_place(good), None, in_place(good),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
+def test_one_that_dies_or_hangs_is_replaced_after_a_while(
+    children: Children,
+    make: Callable[..., Converter],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    how: signal.Signals,
+) -> None:
+    monkeypatch.setattr(module, "_PATIENCE", 0.2)
+    converter = make()
+    pid = started(converter)
+    os.kill(pid, how)
+    # More than the sockets hold: nobody reads, and what is sent has to stop too.
+    large = captured(1, messages="m" * 900_000)
+    assert converter(large, [], LIMIT) == []
+    assert converter.pid is None
+    assert not psutil.pid_exists(pid), "it is gone, and no zombie"
+    monkeypatch.setattr(module, "_PATIENCE", 10)
+    assert converter(captured(1), [], LIMIT) == []
+    assert not children(), "not at once"
+    (line,) = [r.message for r in caplog.records if r.levelno == logging.WARNING]
+    assert ("ended with -9" if how == signal.SIGKILL else "TimeoutError") in line
+    assert "LLMLOG_GATEWAY_CONVERTER=thread" in line
+    monkeypatch.setattr(module, "_AGAIN_SECONDS", 0.0)
+    converter._not_before = 0.0
+    assert started(converter) != pid
+
+
+@pytest.mark.parametrize(
+    ("executable", "why"), [("/bin/false", "ended with 1"), ("/none", "Error")]
+)
+def test_one_that_cannot_start_is_said_and_done_without(
+    children: Children,
+    make: Callable[..., Converter],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    executable: str,
+    why: str,
+) -> None:
+    monkeypatch.setattr(sys, "executable", executable)
+    converter = make()
+
+    def said() -> list[str]:
+        assert converter(captured(1), [], LIMIT) == []
+        return [r.message for r in caplog.records if r.levelno == logging.WARNING]
+
+    wait_until(said, 30, "it is said")
+    assert why in said()[0]
+    assert not children()
+
+
+def test_one_that_never_says_that_it_is_ready_is_given_up(
+    children: Children,
+    make: Callable[..., Converter],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    sleeper = tmp_path / "python"
+    sleeper.write_text("#!/bin/sh\nexec sleep 60\n")
+    sleeper.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(sleeper))
+    monkeypatch.setattr(module, "_START_SECONDS", 0.1)
+    converter = make()
+    converter(captured(1), [], LIMIT)
+    converter(captured(1), [], LIMIT)
+    (child,) = children()
+    wait_until(lambda: converter(captured(1), [], LIMIT) or not child.is_running(), 10)
+    assert converter.pid is None
+
+
+def test_what_ends_a_group_of_processes_does_not_end_it(make: Callable[..., Converter]) -> None:
+    converter = make()
+    pid = started(converter)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        os.kill(pid, number)
+    assert len(converter(captured(1), [captured(2)], LIMIT)) == 2
+    assert converter.pid == pid
+    assert os.getsid(pid) == pid
+
+
+_GATEWAY = """
+import os, sys, time
+from llmlog_producer.converter import ConversionProcess
+from llmlog_schemas.settings import load
+
+process = ConversionProcess(load(environ={}))
+assert process.says_ready(30)
+forked = 0
+if sys.argv[1] == "forks":
+    forked = os.fork()
+    if not forked:
+        process.hang_up()  # what the handler does in a forked child
+        time.sleep(60)
+print(process.pid, forked, flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("how", ["alone", "forks"])
+def test_it_ends_with_its_gateway(how: str) -> None:
+    gateway = subprocess.Popen(
+        [sys.executable, "-c", _GATEWAY, how],
+        stdout=subprocess.PIPE, text=True, env=base_environment({}),
+    )  # fmt: skip
+    with gateway:
+        assert gateway.stdout is not None
+        pid, forked = map(int, gateway.stdout.readline().split())
+        child = psutil.Process(pid)
+        gateway.kill()
+        try:
+            child.wait(30)
+        finally:
+            if forked:
+                os.kill(forked, signal.SIGKILL)
+
+
+def test_it_ends_at_once_when_it_is_closed(make: Callable[..., Converter]) -> None:
+    converter = make()
+    pid = started(converter)
+    began = time.monotonic()
+    converter.close()
+    assert not psutil.pid_exists(pid)
+    assert time.monotonic() - began < 10
+    assert converter(captured(1), [], LIMIT) == []
