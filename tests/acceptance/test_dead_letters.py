@@ -21,6 +21,7 @@ from confluent_kafka.admin import (
 from llmlog_consumer.document import daily_index
 from llmlog_schemas.codec import Encoder
 from llmlog_schemas.payload import to_event
+from support import foreign
 from support.payloads import encoded, payload, send
 from support.pipeline import Pipeline, wait_until
 
@@ -226,6 +227,26 @@ def test_what_something_else_wrote_is_listed_and_a_wrong_topic_is_named(
         assert "looks like no dead-letter topic" in pipeline.run("dlq", command).stderr
     refused = pipeline.run("dlq", "replay", "--yes", check=False)
     assert refused.returncode == 2
+
+
+def test_headers_that_are_not_utf_8_end_neither_a_worker_nor_a_reader(pipeline: Pipeline) -> None:
+    """Not even among many others: what is called often, Python calls in another way."""
+    dead_letters = f"{pipeline.topic}.dlq"
+
+    def write(number: int) -> None:
+        producer = Producer({"bootstrap.servers": bootstrap(pipeline)})
+        for n in range(number):
+            producer.produce(pipeline.topic, b"no event", b"%d" % n, 0, headers=[("a", b"b")])
+        assert producer.flush(30) == 0
+
+    write(20)
+    foreign.send(bootstrap(pipeline), pipeline.topic)
+    write(20)
+    pipeline.run("consume", "--until-end")
+    assert stats(pipeline)["total"] == 41
+    foreign.send(bootstrap(pipeline), dead_letters)
+    assert stats(pipeline)["total"] == len(letters(pipeline)) == 42
+    assert replay(pipeline, "--yes", "--to-topic", pipeline.topic)["sent"] == 42
 
 
 def test_a_request_is_traced_through_every_place(pipeline: Pipeline) -> None:

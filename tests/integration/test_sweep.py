@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from confluent_kafka import Producer
+from confluent_kafka import Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
 
 from llmlog_consumer.dead_letters import sweep
 from llmlog_consumer.dead_letters.filters import Filter
@@ -50,3 +51,25 @@ def test_every_share_is_read_and_of_each_name_the_newest(pipeline: Pipeline, mon
     assert dict(met) == {
         (pipeline.topic, n % partitions, n): b"new" if n in AGAIN else b"old" for n in range(NAMES)
     }
+
+
+def test_what_retention_takes_meanwhile_is_left_out(pipeline: Pipeline, monkeypatch) -> None:
+    monkeypatch.setattr(sweep, "SHARE", 50)
+    settings = load(environ=pipeline.environment)
+    there = DeadLetters(settings)
+    partitions = len(there.ranges)
+    write(pipeline, partitions, range(NAMES), b"one")
+    there = DeadLetters(settings)
+    letters = iter(Sweep(settings, there.topic, there.ranges, Filter()))
+    met = [next(letters)]
+    last = max(there.ranges)
+    assert met[0].source[1] != last
+    before = there.ranges[last][1] - 100
+    admin = AdminClient({"bootstrap.servers": settings.kafka_bootstrap_servers})
+    for future in admin.delete_records([TopicPartition(there.topic, last, before)]).values():
+        future.result(30)
+    met += letters
+    number = {p: sum(record.source[1] == p for record in met) for p in there.ranges}
+    assert len({record.source for record in met}) == len(met)
+    assert number[last] == 99, "the marker of the transaction is the last offset"
+    assert all(number[p] == NAMES // partitions for p in number if p != last)

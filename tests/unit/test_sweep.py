@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import islice
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import example, given
@@ -28,6 +29,7 @@ class Topic:
         self.logs = {p: [] for p in range(partitions)}
         self.reading = []  # first partition of each chunk, in the order of reading
         patch.setattr(sweep.topic_reader, "read", self._read)
+        patch.setattr(sweep, "KafkaAdmin", self._admin)
         patch.setattr(sweep, "SHARE", share)
 
     def put(self, source, *, at=0, lies=None, cause=REFUSED, key=b"k", headers=None):
@@ -43,6 +45,11 @@ class Topic:
     def sweep(self, wanted=Filter()):  # noqa: B008 - frozen
         ranges = {p: (0, len(log)) for p, log in self.logs.items()}
         return Sweep(load(environ={}), "t.dlq", ranges, wanted)
+
+    def _admin(self, _settings):
+        """In the place of `KafkaAdmin`: nothing was taken by retention."""
+        ends = {p: (0, len(log)) for p, log in self.logs.items()}
+        return SimpleNamespace(watermarks=lambda _topic, _partitions: ends)
 
     def _read(self, _settings, _topic, ranges, *, small):
         assert small
@@ -82,14 +89,42 @@ def test_the_newest_letter_of_each_name_is_met_once(letters, partitions, share, 
     assert sorted(met) == sorted(expected)
 
 
-@given(st.lists(st.tuples(SOURCES, st.booleans()), max_size=30), st.integers(1, 12))
-def test_names_on_two_partitions_since_there_are_twice_as_many_are_met_once(letters, share):
+@given(st.lists(st.tuples(SOURCES, st.none() | st.integers(0, 5)), max_size=30),
+       st.integers(1, 12))  # fmt: skip
+def test_of_a_name_on_several_partitions_the_newest_is_met_where_it_lies_at_home(letters, share):
     with pytest.MonkeyPatch.context() as patch:
         topic = Topic(6, patch, share)
-        for source, before in sorted(letters, key=lambda one: not one[1]):
-            topic.put(source, at=not before, lies=source[0] % 3 if before else None)
-        met = [record.source for record in topic.sweep()]
-    assert sorted(met) == sorted({("t", *source) for source, _ in letters})
+        newest = {}
+        for source, lies in sorted(letters, key=lambda one: one[1] is None):
+            topic.put(source, at=lies is None, lies=lies, key=b"%d" % source[1])
+            if lies is None:
+                newest[source] = (source[0] % 6, len(topic.logs[source[0] % 6]) - 1)
+        met = list(topic.sweep())
+    assert sorted(record.source for record in met) == sorted({("t", *s) for s, _ in letters})
+    at_home = [r for r in met if r.source[1:] in newest]
+    assert dict(zip([r.source[1:] for r in at_home], lies_at(at_home), strict=True)) == newest
+
+
+def test_it_ends_soon_where_nothing_is_asked_for_and_it_is_told_to_stop(monkeypatch):
+    topic = Topic(3, monkeypatch, share=30)
+    for n in range(300):
+        topic.put((n % 3, n), key=b"%d" % n)
+    nothing = topic.sweep(Filter(fingerprint="none"))
+    nothing.stopping = lambda: len(topic.reading) > 40  # within the first share that is read
+    assert list(nothing) == []
+    assert len(topic.reading) < 45
+    ahead = topic.sweep()
+    ahead.stopping = lambda: len(topic.reading) > 60  # before any share is read
+    assert list(ahead) == []
+    assert len(topic.reading) < 65
+
+
+def test_a_truncated_letter_is_as_large_as_what_is_read_again_for_it():
+    written = headers_of(Message("t", 3, 41), REFUSED, group="g")
+    for said, size in ((b"5000000", 5_000_000), (b"-1", 5), (b"?", 5)):
+        headers = [*written, (f"{PREFIX}truncated.length", said)]
+        assert read_record(Message("t.dlq", 2, 9, b"key", b"value", headers)).size == size
+    assert read_record(Message("t.dlq", 2, 9, b"key", b"value", written)).size == 5
 
 
 def test_a_share_is_handed_out_while_the_next_is_looked_through(monkeypatch):

@@ -138,7 +138,7 @@ def replay_letters(
         total = sum(row["letters"] for row in rows)
         there.progress = None
         if sweep is not None:
-            sweep.progress = progress
+            sweep.progress, sweep.stopping = progress, stop
         runner = _runner(
             settings, gate, elastic, to_topic,
             stopping=stop, rate=rate, progress=lambda done: progress("replaying", done, total),

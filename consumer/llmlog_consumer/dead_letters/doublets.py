@@ -71,7 +71,7 @@ class Doublets:
 
     def record_speaks(self, record: Record) -> bool:
         """Tell the same of the record that was read of a letter."""
-        return self._is_alone(record.key()) or self._speaks(record)
+        return self._speaks(record)
 
     def _is_alone(self, key: bytes | None) -> bool:
         """Tell whether no other letter has this key, as far as the table knows."""
@@ -83,14 +83,9 @@ class Doublets:
     def _speaks(self, letter: Found | Record) -> bool:
         column, offset = self._column(letter), letter.source[2]
         noted = column.get(offset)
-        if noted is None:
-            return True
-        second, speaker = noted
-        if letter.position == speaker:
+        # The first of its key was taken no note of.
+        if noted is None or letter.position == noted[1] or letter.second > noted[0]:
             column.put(offset, LATEST, letter.position)  # it has spoken: no other does
-            return True
-        if letter.second > second:  # the first of its key, of which no note was taken
-            column.put(offset, letter.second, letter.position)
             return True
         return False
 

@@ -175,4 +175,4 @@ def position(partition: int, offset: int) -> int:
 
 def second(ms: int) -> int:
     """Return the epoch second of a moment in milliseconds, within what 32 bits hold."""
-    return min(max(0, ms) // 1000, LATEST)
+    return min(max(0, ms) // 1000, LATEST - 1)

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from operator import methodcaller
 from typing import Any, Final
 
 Headers = list[tuple[str, Any]]
+
+_headers_of: Final = methodcaller("headers")
+"""Not `message.headers()`: where that was called often, CPython no longer looks whether an error
+was set beside its result, and the error is raised by whatever comes next, outside of `try`."""
 
 _UNREADABLE: Final[dict[int, Any]] = {}
 """Messages whose headers could not be read, by identity. The client has freed part of such a
@@ -16,7 +21,7 @@ def read_headers(message: Any) -> Headers:
     if id(message) in _UNREADABLE:
         return []
     try:
-        return message.headers() or []
+        return _headers_of(message) or []
     except (SystemError, UnicodeError):
         _UNREADABLE[id(message)] = message
         return []

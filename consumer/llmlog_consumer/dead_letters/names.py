@@ -16,7 +16,7 @@ MOST_LATE: Final = 20_000
 """Offsets that came out of order, before they are merged with the others."""
 
 LATEST: Final = 2**32 - 1
-"""The largest second."""
+"""Later than the second of any letter."""
 
 LARGEST: Final = 2**63 - 1
 """The largest offset, and the largest value."""

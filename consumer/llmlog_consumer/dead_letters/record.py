@@ -58,8 +58,10 @@ class Record:
 
     @property
     def size(self) -> int:
-        """Bytes of the value."""
-        return len(self.source_value or b"")
+        """Bytes of the value; of a truncated one, of the whole, which is read again."""
+        cut = self.truncated
+        whole = 0 if cut is None else of_letters.number(cut.headers["truncated.length"]) or 0
+        return max(whole, len(self.source_value or b""))
 
     def topic(self) -> str:
         """Return the source's."""

@@ -19,6 +19,7 @@ from llmlog_consumer.dead_letters.filters import Filter
 from llmlog_consumer.dead_letters.found import found
 from llmlog_consumer.dead_letters.reader import suspicion
 from llmlog_consumer.dead_letters.record import read_record
+from llmlog_consumer.kafka_admin import KafkaAdmin
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -35,9 +36,8 @@ Ranges = dict[int, tuple[int, int]]
 class Sweep:
     """The letters that are asked for and speak for their name, as they lie, share by share.
 
-    A name whose letters lie on two partitions (the topic was given more of them meanwhile) may be
-    met twice, where the share of the one was read before the other was found: what is replayed
-    twice is there already, or dies again and is the newest letter of that name.
+    Each name is met once, wherever its letters lie. Where they lie on several partitions (the topic
+    was given more of them, or another tool wrote there), it is nearly always the newest.
 
     Args:
         settings: how to reach Kafka.
@@ -47,6 +47,7 @@ class Sweep:
 
     Attributes:
         progress: told a step's name, how much of it is done, and its total.
+        stopping: asked with every chunk; True ends the reading.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class Sweep:
         self._settings = settings
         self._topic = topic
         self.progress: Callable[[str, int, int], None] | None = None
+        self.stopping: Callable[[], bool] = bool
         self._partitions = len(ranges)
         self._total = sum(max(0, end - start) for start, end in ranges.values())
         self._wanted = wanted
@@ -80,16 +82,18 @@ class Sweep:
         """
         done = 0
         while True:
-            while not (self._looked_through or self._over):
+            while not (self._looked_through or self._over or self.stopping()):
                 self._look()
             if not self._looked_through:
                 return
             share = self._looked_through.popleft()
-            for chunk in topic_reader.read(self._settings, self._topic, share, small=True):
+            for chunk in self._read(share):
                 yield from self._speaking(chunk, share)
                 done += len(chunk)
                 if self.progress:
                     self.progress("reading letters", done, self._total)
+                if self.stopping():
+                    return
                 if not self._looked_through:
                     self._look()
 
@@ -100,12 +104,20 @@ class Sweep:
         homes = {record.source[1] % self._partitions for record in records}
         if not homes <= share.keys():
             while not self._over:
+                if self.stopping():
+                    return
                 self._look()
         speaks, whatever = self._doublets.record_speaks, self._wanted == Filter()
         for record, message in zip(records, chunk, strict=True):
             # All are asked in turn: which one speaks may be told by the one before.
             if speaks(record) and (whatever or self._wanted.takes(found(message, content=False))):
                 yield record
+
+    def _read(self, share: Ranges) -> Iterator[list[Any]]:
+        """Read what retention has left of a share: a slow replay comes to it hours later."""
+        logs = KafkaAdmin(self._settings).watermarks(self._topic, share)
+        left = {p: (max(start, logs[p][0]), end) for p, (start, end) in share.items()}
+        return topic_reader.read(self._settings, self._topic, left, small=True)
 
     def _look(self) -> None:
         """Look through a little more."""
@@ -118,7 +130,7 @@ class Sweep:
     def _look_through(self, shares: list[Ranges]) -> Iterator[Ranges | None]:
         """Yield each share at its end, and nothing in between."""
         for share in shares:
-            for chunk in topic_reader.read(self._settings, self._topic, share, small=True):
+            for chunk in self._read(share):
                 self._doublets.add(chunk)
                 yield None
             yield share
