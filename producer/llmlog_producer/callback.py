@@ -51,6 +51,7 @@ class LLMLogHandler(CustomLogger):  # type: ignore[misc]  # litellm ships no typ
     def __init__(self) -> None:
         super().__init__()
         self._publisher: Publisher | None = None
+        self._ending: Publisher | None = None  # while it is closed
         self._without: frozenset[str] = frozenset()
         self._exposed = False
         self._begin()
@@ -71,10 +72,10 @@ class LLMLogHandler(CustomLogger):  # type: ignore[misc]  # litellm ships no typ
         self._lock = threading.Lock()
         self._ends_by: float | None = None
         # A parent's client has no threads here: it can neither be used nor be taken down.
-        self._inherited, self._publisher = self._publisher, None
-        self._ending: Publisher | None = None  # while it is closed
-        if self._inherited is not None:
-            self._inherited.abandon()
+        self._inherited = [one for one in (self._publisher, self._ending) if one is not None]
+        for one in self._inherited:
+            one.abandon()
+        self._publisher = self._ending = None
 
     def log_success_event(
         self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any

@@ -70,13 +70,14 @@ def _conversion(settings: Settings) -> Finding:
     if not wanted(settings):
         return Finding("conversion", "by a thread of the gateway's own")
     try:
-        process = ConversionProcess(settings)
+        process = ConversionProcess()
         try:
+            process.start(settings)
             if not process.says_ready(_START):
                 raise TimeoutError
         finally:
             process.end()
-    except (OSError, EOFError) as error:
+    except Exception as error:  # noqa: BLE001 - somebody else's machine
         return _wrong(
             "conversion",
             f"no process can be started beside the gateway ({type(error).__name__}): "

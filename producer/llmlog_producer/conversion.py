@@ -1,6 +1,6 @@
 """What the process beside a gateway runs: payloads in, events out, until its gateway ends.
 
-    python -m llmlog_producer.conversion DESCRIPTOR
+    python -P -m llmlog_producer.conversion DESCRIPTOR
 
 The descriptor is one end of a pair of sockets; `converter` has the other, and starts this.
 """
@@ -9,30 +9,50 @@ from __future__ import annotations
 
 import os
 import pickle
+import resource
 import signal
 import socket
 import struct
 import sys
 from contextlib import suppress
-from typing import Any, Final
+from importlib import metadata
+from typing import TYPE_CHECKING, Any, Final
 
 from llmlog_producer.event import Captured, Preparer
 from llmlog_producer.stats import Stats
+from llmlog_schemas.codec import current_fingerprint
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _LENGTH: Final = struct.Struct("!Q")
 _NICE: Final = 5
 """A request that wants the core goes first."""
 
 
+def _identity() -> tuple[str, str]:
+    try:
+        version = metadata.version("llmlog-pipeline")
+    except metadata.PackageNotFoundError:  # run from its source
+        version = ""
+    return version, str(current_fingerprint())
+
+
+IDENTITY: Final = _identity()
+"""Of what was imported: the package on the disk may be replaced under a gateway that runs."""
+
+
 class Channel:
     """Objects over a socket, one message after the other; between two processes of one user.
 
     Args:
-        end: one of a pair; its time-out is the caller's to set.
+        end: one of a pair.
+        wait_on: called when the socket's own time-out has passed; raises where that is enough.
     """
 
-    def __init__(self, end: socket.socket) -> None:
+    def __init__(self, end: socket.socket, wait_on: Callable[[], None] | None = None) -> None:
         self._socket = end
+        self._wait_on = wait_on
 
     def send(self, message: object) -> None:
         """Send an object that can be pickled.
@@ -41,7 +61,10 @@ class Channel:
             OSError: nobody is there; TimeoutError where nobody reads.
         """
         data = pickle.dumps(message, protocol=5)
-        self._socket.sendall(_LENGTH.pack(len(data)) + data)
+        for part in (_LENGTH.pack(len(data)), data):
+            view = memoryview(part)
+            while view:
+                view = view[self._patiently(self._socket.send, view) :]
 
     def receive(self) -> Any:
         """Return the next object.
@@ -56,13 +79,21 @@ class Channel:
     def _exactly(self, size: int) -> bytearray:
         buffer = bytearray(size)
         view = memoryview(buffer)
-        got = 0
-        while got < size:
-            more = self._socket.recv_into(view[got:])
-            if not more:
+        while view:
+            got = self._patiently(self._socket.recv_into, view)
+            if not got:
                 raise EOFError
-            got += more
+            view = view[got:]
         return buffer
+
+    def _patiently(self, act: Callable[[memoryview], int], view: memoryview) -> int:
+        while True:
+            try:
+                return act(view)
+            except TimeoutError:
+                if self._wait_on is None:
+                    raise
+                self._wait_on()
 
 
 def main(descriptor: int) -> None:
@@ -71,11 +102,14 @@ def main(descriptor: int) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     os.nice(_NICE)
-    channel = Channel(socket.socket(fileno=descriptor))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # what is in memory is not redacted yet
+    end = socket.socket(fileno=descriptor)
+    end.settimeout(None)  # whatever the gateway's default is
+    channel = Channel(end)
     with suppress(EOFError, OSError):
         stats = Stats()
         prepare = Preparer(channel.receive(), stats)
-        channel.send("ready")
+        channel.send(IDENTITY)
         while True:
             prepare.limit, payloads = channel.receive()
             before = stats.snapshot()["cut"]

@@ -10,20 +10,22 @@ back, and where there is no process, or it is dead or slow, the gateway's own th
 from __future__ import annotations
 
 import logging
+import os
 import select
 import socket
 import subprocess
 import sys
 import time
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from llmlog_producer.conversion import Channel
+from llmlog_producer.conversion import IDENTITY, Channel
 from llmlog_producer.event import Captured, Item
 from llmlog_producer.quiet_log import logger, spelt
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from llmlog_producer.quiet_log import QuietLog
     from llmlog_producer.stats import Stats
@@ -33,17 +35,33 @@ _WORTH: Final = 100
 """Payloads converted here before a process is started: a script that soon ends needs none."""
 _BATCH_BYTES: Final = 1 << 20
 _PATIENCE: Final = 1.0
-_SECONDS_A_BYTE: Final = 1e-6
-"""How long a batch may take: a hundred times as long as one does."""
+_PATIENCE_A_BYTE: Final = 1e-6
+"""Seconds that a batch may take: a hundred times as long as it does."""
+_USUAL: Final = 0.02
+_USUAL_AN_EVENT: Final = 1e-3
+_USUAL_A_BYTE: Final = 1e-7
+_BEHIND: Final = 2.0
+"""Seconds that it may fall behind what the thread would need: then it has no core to run on."""
 _START_SECONDS: Final = 30.0
 _AGAIN_SECONDS: Final = 60.0
 _END_SECONDS: Final = 0.5
 _GLANCE: Final = 0.05
+"""Seconds after which whoever waits for it looks whether there is a hurry."""
+
+
+class AnotherVersionError(Exception):
+    """The package was replaced since the gateway has imported it."""
 
 
 def wanted(settings: Settings) -> bool:
-    """Tell whether a process is to convert: a user's function needs the user's own modules."""
-    return settings.gateway_converter == "process" and not settings.redact_function
+    """Tell whether a process is to convert."""
+    return (
+        settings.gateway_converter == "process"
+        and not settings.redact_function  # which needs the user's own modules, as they are there
+        # A frozen program, or a server with Python in it, would start itself once more.
+        and not getattr(sys, "frozen", False)
+        and "py" in Path(sys.executable or "").name
+    )
 
 
 class Converter:
@@ -53,21 +71,27 @@ class Converter:
         settings: as loaded; the process is given them as they are.
         stats: counted into.
         log: told when there is no process any more.
+        hurried: tells that nobody may be waited for.
     """
 
-    def __init__(self, settings: Settings, stats: Stats, log: QuietLog) -> None:
+    def __init__(
+        self, settings: Settings, stats: Stats, log: QuietLog, hurried: Callable[[], bool]
+    ) -> None:
         self._settings = settings
         self._stats = stats
         self._log = log
+        self._hurried = hurried
         self._wanted = wanted(settings)
         self._process: ConversionProcess | None = None
         self._converted_here = 0
+        self._behind = 0.0
         self._not_before = 0.0
 
     @property
     def pid(self) -> int | None:
         """The process that converts; None while the gateway's own thread does."""
-        return self._process.pid if self._process is not None and self._process.ready else None
+        process = self._process
+        return process.pid if process is not None and process.ready else None
 
     def __call__(
         self, first: Captured, behind: Iterable[Captured | Item], limit: int
@@ -83,15 +107,13 @@ class Converter:
             One each, in their order, None of one that cannot be made there; nothing at all where
             no process converts.
         """
-        if not self._wanted:
+        if not self._wanted or self._hurried():
             return []
         try:
             if self._process is None:
                 self._start()
             elif self._process.ready or self._has_started(self._process):
-                bodies, cut = self._process.converted(_batch(first, behind), limit)
-                self._stats.add("cut", cut)
-                return [None if body is None else Item(body) for body in bodies]
+                return self._converted(self._process, _batch(first, behind), limit)
         except Exception as error:  # noqa: BLE001 - whatever it is, there is a thread that converts
             self._lost(error)
         self._converted_here += 1
@@ -110,21 +132,39 @@ class Converter:
 
     def _start(self) -> None:
         if self._converted_here >= _WORTH and time.monotonic() >= self._not_before:
-            self._process = ConversionProcess(self._settings)
+            self._process = ConversionProcess(self._hurried)
+            self._process.start(self._settings)
 
     def _has_started(self, process: ConversionProcess) -> bool:
         if process.says_ready():
             logger.info("llmlog: payloads are converted by process %d", process.pid)
         return process.ready
 
+    def _converted(
+        self, process: ConversionProcess, batch: list[Captured], limit: int
+    ) -> list[Item | None]:
+        began = time.monotonic()
+        bodies, cut = process.converted(batch, limit)
+        usual = _USUAL + sum(_USUAL_AN_EVENT + _USUAL_A_BYTE * one.size for one in batch)
+        self._behind = max(0.0, self._behind + time.monotonic() - began - usual)
+        if self._behind > _BEHIND:
+            raise TimeoutError
+        self._stats.add("cut", cut)
+        return [None if body is None else Item(body) for body in bodies]
+
     def _lost(self, error: Exception) -> None:
         """Take note that there is no process; another is tried later."""
-        ended = self._process.ended() if self._process is not None else None
-        why = spelt(error) if ended is None else f"it ended with {ended}"
-        if self._process is not None:
-            self._process.kill()
-        self.close()
+        # First of all: an answer that comes late would be taken for that to another question.
+        process, self._process = self._process, None
+        self._behind = 0.0
         self._not_before = time.monotonic() + _AGAIN_SECONDS
+        why = spelt(error)
+        if process is not None:
+            with suppress(Exception):
+                if (ended := process.killed()) is not None:
+                    why = f"it ended with {ended}"
+        if self._hurried():
+            return
         self._log(
             logging.WARNING,
             "converter",
@@ -134,52 +174,69 @@ class Converter:
 
 
 class ConversionProcess:
-    """The process, and this side of the pair of sockets.
+    """The process, and this side of the pair of sockets; `start` it first.
 
     Args:
-        settings: what it converts by.
+        hurried: tells that it is not to be waited for.
 
     Attributes:
         pid: its id.
         ready: it has said that it is.
-
-    Raises:
-        OSError: it cannot be started.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, hurried: Callable[[], bool] = bool) -> None:
+        self.pid = 0
         self.ready = False
+        self._hurried = hurried
+        self._wait_until = 0.0
+        self._popen: subprocess.Popen[bytes] | None = None
+        # Here already: whoever is forked while the process starts has to close both.
+        self._end, self._other = socket.socketpair()
+        self._end.settimeout(_GLANCE)
+        self._channel = Channel(self._end, self._wait_on)
+
+    def start(self, settings: Settings) -> None:
+        """Start it.
+
+        Args:
+            settings: what it converts by.
+
+        Raises:
+            OSError: it cannot be started.
+        """
         self._ready_by = time.monotonic() + _START_SECONDS
-        self._end, theirs = socket.socketpair()
-        self._channel = Channel(self._end)
-        self._end.settimeout(_PATIENCE)
-        try:
-            with theirs:
-                descriptor = theirs.fileno()
-                self._popen = subprocess.Popen(  # noqa: S603 - ourselves
-                    [sys.executable, "-m", "llmlog_producer.conversion", str(descriptor)],
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                    pass_fds=(descriptor,),
-                    start_new_session=True,  # a group is told to end before its work is done
-                )
-            self.pid = self._popen.pid
-            self._channel.send(settings)
-        except BaseException:
-            self._end.close()
-            raise
+        descriptor = self._other.fileno()
+        # Modules are found where they were found here, and not in the working directory, where
+        # anything may be named as they are. Our own flags might say not to read PYTHONPATH.
+        path = os.pathsep.join(map(str, sys.path))
+        self._popen = subprocess.Popen(  # noqa: S603 - ourselves
+            [sys.executable, "-P", "-m", "llmlog_producer.conversion", str(descriptor)],
+            env=os.environ | {"PYTHONPATH": path},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            pass_fds=(descriptor,),
+            start_new_session=True,  # a group is told to end before its work is done
+        )
+        self.pid = self._popen.pid
+        self._other.close()
+        self._have_patience(_PATIENCE)
+        self._channel.send(settings)
 
     def says_ready(self, seconds: float = 0.0) -> bool:
         """Look whether it can be given payloads; wait for so long at most.
 
         Raises:
+            AnotherVersionError: it is not what was imported here.
             EOFError: it has ended.
             TimeoutError: it should have said so long ago.
         """
         poll = select.poll()
         poll.register(self._end, select.POLLIN)
         if poll.poll(seconds * 1000):
-            self.ready = bool(self._channel.receive())
+            self._have_patience(_PATIENCE)
+            if self._channel.receive() != IDENTITY:
+                raise AnotherVersionError
+            self.ready = True
         elif time.monotonic() > self._ready_by:
             raise TimeoutError
         return self.ready
@@ -189,39 +246,54 @@ class ConversionProcess:
 
         Raises:
             EOFError: it has ended.
-            OSError: TimeoutError where it takes too long.
+            OSError: TimeoutError where it takes too long, or there is a hurry.
         """
         if not payloads:
             return [], 0
-        self._end.settimeout(_PATIENCE + _SECONDS_A_BYTE * sum(one.size for one in payloads))
+        self._have_patience(_PATIENCE + _PATIENCE_A_BYTE * sum(one.size for one in payloads))
         self._channel.send((limit, [(one.payload, one.call_id, one.at) for one in payloads]))
         bodies, cut = self._channel.receive()
         return bodies, cut
 
-    def ended(self) -> int | None:
-        """Return its exit code; None while it runs."""
-        with suppress(subprocess.TimeoutExpired):
-            return self._popen.wait(_GLANCE)
-        return None
-
     def hang_up(self) -> None:
         """Close this side, whereupon it ends."""
         self._end.close()
-
-    def kill(self) -> None:
-        """End it at once."""
-        self._popen.kill()
+        self._other.close()
 
     def end(self) -> None:
         """Have it end, and see that it has."""
         self.hang_up()
-        for last in (self.kill, lambda: None):
-            try:
-                self._popen.wait(_END_SECONDS)
-            except subprocess.TimeoutExpired:
-                last()
-            else:
-                return
+        if not self._has_ended(_END_SECONDS):
+            self.killed()
+
+    def killed(self) -> int | None:
+        """Kill it; return its exit code where it had ended by itself before.
+
+        Raises:
+            PermissionError: it is not ours any more.
+        """
+        self.hang_up()
+        if self._popen is None:
+            return None
+        if self._has_ended(_GLANCE):
+            return self._popen.returncode
+        self._popen.kill()
+        self._has_ended(_END_SECONDS)
+        return None
+
+    def _has_ended(self, seconds: float) -> bool:
+        if self._popen is not None:
+            with suppress(subprocess.TimeoutExpired):
+                self._popen.wait(seconds)
+                return True
+        return self._popen is None
+
+    def _have_patience(self, seconds: float) -> None:
+        self._wait_until = time.monotonic() + seconds
+
+    def _wait_on(self) -> None:
+        if self._hurried() or time.monotonic() > self._wait_until:
+            raise TimeoutError
 
 
 def _batch(first: Captured, behind: Iterable[Captured | Item]) -> list[Captured]:

@@ -1,7 +1,7 @@
 """Owns an event's way from the intake to Kafka: order, delivery reports, what was refused.
 
     intake ── prepared ──> in flight ── acknowledged ──> settled
-                 │             │ for 1.25 s without an answer: written to the journal
+                 │             │ for a second without an answer: written to the journal
                  └─────────────┴──> journal ──> in flight, once Kafka takes events again
 
 One thread takes steps, and naps between them. Waking up is what costs a gateway that is busy: it
@@ -72,7 +72,7 @@ class Sender:
         self._stats = stats
         self._log = log
         self._prepare = Preparer(settings, stats)
-        self._convert = Converter(settings, stats, log)
+        self._convert = Converter(settings, stats, log, lambda: self.urgent)
         self._intake = intake
         self._spill = Spill(journal, stats, log, intake)
         self._client = Client(settings, self._on_report, self._on_error)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from llmlog_producer.quiet_log import QuietLog
     from llmlog_producer.stats import Stats
 
-OVERDUE: Final = 1.25
+OVERDUE: Final = 1.0
 """Seconds after which an event goes to the journal: it is there before memory alone has held it
 for 2. What has waited for half as long goes with it."""
 

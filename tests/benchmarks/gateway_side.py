@@ -78,14 +78,19 @@ async def hook(handler):
     return {"p50": taken[len(taken) // 2], "p99": taken[len(taken) * 99 // 100]}
 
 
-def cpu_time():
-    """Return seconds of CPU of this process and of the one beside it, which has one thread."""
-    beside = 0
+def beside_s():
+    """Return seconds of CPU of the process beside this one, which has one thread."""
+    found = 0
     for task in Path("/proc/self/task").iterdir():
         with suppress(FileNotFoundError):  # a thread that has ended
             for child in (task / "children").read_text().split():
-                beside += int(Path(f"/proc/{child}/schedstat").read_text().split()[0])
-    return time.process_time() + beside / 1e9
+                found += int(Path(f"/proc/{child}/schedstat").read_text().split()[0])
+    return found / 1e9
+
+
+def cpu_s():
+    """Return seconds of CPU of this process and of the one beside it."""
+    return time.process_time() + beside_s()
 
 
 async def cpu(handler, flush, number):
@@ -93,7 +98,7 @@ async def cpu(handler, flush, number):
     given = [payload(number, 4000) for number in range(500)]
 
     async def feed(count, call):
-        began = cpu_time()
+        began = cpu_s()
         for at in range(count):
             await call({"standard_logging_object": given[at % 500]})
             if at % 50 == 49:
@@ -111,10 +116,10 @@ async def cpu(handler, flush, number):
         await flush()
         await asyncio.sleep(3)  # until the process beside this one has started
     began = await feed(number, nothing)
-    idle = cpu_time() - began
+    idle = cpu_s() - began
     began = await feed(number, one)
     await flush()
-    return {"us": (cpu_time() - began - idle) / number * 1e6}
+    return {"us": (cpu_s() - began - idle) / number * 1e6}
 
 
 async def main(what, log_format=None):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import itertools
 import json
 import tempfile
 import time
@@ -12,10 +13,12 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from acceptance.gateway.proxy import OURS, VERSIONS, Proxy, offline, python_of
 from benchmarks import arena
+from benchmarks.arena import moved
 from benchmarks.figures import Figures, rounds
 from benchmarks.watch import cpu_of
 from llmlog_local.ports import free_ports
@@ -24,10 +27,10 @@ from support.pipeline import base_environment
 NEWEST = VERSIONS[-1]
 CLIENTS = 8
 LOADS = 4
-"""Of each proxy in a round, short ones in turn: a machine is not as fast now as it was before."""
+"""Of each pair of proxies in a round: each is on either core as often as on the other."""
 LEAD_S = 2.5
 """For longer than an event waits before it is journaled: what is timed is a steady state."""
-TIMED_S = 4.0
+TIMED_S = 6.0
 PACE = 0.5
 """Of what a proxy is capable of: a gateway that people run has some room left."""
 _PROMPT = "Summarise this. " * 240
@@ -95,39 +98,44 @@ def _proxies(
         idle = stack.enter_context(_proxy(folder / "idle", settings, callbacks='["idle.idle"]'))
         ours = stack.enter_context(_proxy(folder / "ours", settings))
         down = stack.enter_context(_proxy(folder / "down", away))
-        proxies = [plain, idle, ours, down]
-        for proxy in proxies:
-            _load(proxy)  # what is compiled at first use
-        pace, paced = _load(plain).per_s * PACE, [plain, ours, down]
+        for proxy in (idle, ours, down):
+            _beside(plain, proxy)  # what is compiled at first use, or started
+        pace = _beside(plain, idle)[0].per_s * PACE
         for _ in rounds():
-            for _ in range(LOADS):
-                proxies = proxies[1:] + proxies[:1]
-                found = {proxy: _load(proxy) for proxy in proxies}
-                without, up, away_ = found[plain], found[ours], found[down]
+            for name, proxy in (("_idle", idle), ("", ours), ("_kafka_down", down)):
+                without, with_it = _beside(plain, proxy)
                 figures.add(
-                    proxy_throughput_ratio_idle=found[idle].per_s / without.per_s,
-                    proxy_p99_ratio_idle=found[idle].p99_s / without.p99_s,
-                    proxy_cpu_us_idle=found[idle].cpu_us - without.cpu_us,
-                    proxy_throughput_ratio=up.per_s / without.per_s,
-                    proxy_p99_ratio=up.p99_s / without.p99_s,
-                    proxy_cpu_us=up.cpu_us - without.cpu_us,
-                    proxy_throughput_ratio_kafka_down=away_.per_s / without.per_s,
-                    proxy_p99_ratio_kafka_down=away_.p99_s / without.p99_s,
-                    proxy_cpu_us_kafka_down=away_.cpu_us - without.cpu_us,
+                    **{
+                        f"proxy_throughput_ratio{name}": with_it.per_s / without.per_s,
+                        f"proxy_p99_ratio{name}": with_it.p99_s / without.p99_s,
+                        f"proxy_cpu_us{name}": with_it.cpu_us - without.cpu_us,
+                    }
                 )
-                paced = paced[1:] + paced[:1]
-                found = {proxy: _load(proxy, pace) for proxy in paced}
-                without, up, away_ = found[plain], found[ours], found[down]
+            for name, proxy in (("", ours), ("_kafka_down", down)):
+                without, with_it = _beside(plain, proxy, pace)
                 print(
-                    f"    {pace:.0f} requests a second, ms at the median and at p99: without "
-                    f"{without.at}, with {up.at}, Kafka away {away_.at}"
+                    f"    {pace:.0f} requests a second, ms at the median and at p99: "
+                    f"without {without.at}, with{name} {with_it.at}"
                 )
                 figures.add(
-                    proxy_p50_ratio_paced=up.p50_s / without.p50_s,
-                    proxy_p99_ratio_paced=up.p99_s / without.p99_s,
-                    proxy_p50_ratio_paced_kafka_down=away_.p50_s / without.p50_s,
-                    proxy_p99_ratio_paced_kafka_down=away_.p99_s / without.p99_s,
+                    **{
+                        f"proxy_p50_ratio_paced{name}": with_it.p50_s / without.p50_s,
+                        f"proxy_p99_ratio_paced{name}": with_it.p99_s / without.p99_s,
+                    }
                 )
+
+
+def _beside(one: Proxy, other: Proxy, pace: float = 0.0) -> tuple[Load, Load]:
+    """Put two proxies under load at the same time, each on a core of its own; swap the cores."""
+    loads: tuple[list[Load], list[Load]] = ([], [])
+    with ThreadPoolExecutor(2) as pool:
+        for turn in range(LOADS):
+            core = turn % 2
+            with moved(one.process.pid, core), moved(other.process.pid, 1 - core):
+                found = [pool.submit(_load, proxy, pace) for proxy in (one, other)]
+                for seen, load in zip(loads, found, strict=True):
+                    seen.append(load.result())
+    return Load.of(loads[0]), Load.of(loads[1])
 
 
 @contextmanager
@@ -147,16 +155,43 @@ class Load:
     """What a proxy did under load.
 
     Attributes:
-        per_s: requests a second.
-        p50_s: seconds that half of them took at most.
-        p99_s: seconds that the slowest of a hundred took.
-        cpu_us: microseconds of CPU of the proxy's process for a request.
+        taken: seconds of each request, from the fastest to the slowest.
+        seconds: how long that took.
+        cpu_s: seconds of CPU of the proxy's process and of the one beside it.
     """
 
-    per_s: float
-    p50_s: float
-    p99_s: float
-    cpu_us: float
+    taken: list[float]
+    seconds: float
+    cpu_s: float
+
+    @classmethod
+    def of(cls, loads: list[Load]) -> Load:
+        """Return several as one."""
+        return cls(
+            sorted(itertools.chain.from_iterable(load.taken for load in loads)),
+            sum(load.seconds for load in loads),
+            sum(load.cpu_s for load in loads),
+        )
+
+    @property
+    def per_s(self) -> float:
+        """Requests a second."""
+        return len(self.taken) / self.seconds
+
+    @property
+    def p50_s(self) -> float:
+        """Seconds that half of them took at most."""
+        return self.taken[len(self.taken) // 2]
+
+    @property
+    def p99_s(self) -> float:
+        """Seconds that the slowest of a hundred took."""
+        return self.taken[len(self.taken) * 99 // 100]
+
+    @property
+    def cpu_us(self) -> float:
+        """Microseconds of CPU for a request."""
+        return self.cpu_s / len(self.taken) * 1e6
 
     @property
     def at(self) -> str:
@@ -202,16 +237,20 @@ def _load(proxy: Proxy, pace: float = 0.0) -> Load:
     with ThreadPoolExecutor(CLIENTS) as pool:
         clients = [pool.submit(client, number) for number in range(CLIENTS)]
         _until(start)
-        start, before = time.perf_counter(), cpu_of(proxy.process.pid)
+        start, before = time.perf_counter(), _cpu_of(proxy)
         _until(over)
-        end, after = time.perf_counter(), cpu_of(proxy.process.pid)
+        end, after = time.perf_counter(), _cpu_of(proxy)
         requests = [request for one in clients for request in one.result()]
     timed = ((began if pace else done, done - began) for began, done in requests)
     taken = sorted(seconds for at, seconds in timed if start <= at < end)
     time.sleep(LEAD_S)
-    number = len(taken)
-    p50_s, p99_s = taken[number // 2], taken[number * 99 // 100]
-    return Load(number / (end - start), p50_s, p99_s, (after - before) / number * 1e6)
+    return Load(taken, end - start, after - before)
+
+
+def _cpu_of(proxy: Proxy) -> float:
+    """Return seconds of CPU of a proxy and of the process beside it."""
+    beside = psutil.Process(proxy.process.pid).children()
+    return cpu_of(proxy.process.pid) + sum(cpu_of(process.pid) for process in beside)
 
 
 def _until(then: float) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -55,20 +57,26 @@ def children() -> Children:
 
 
 @pytest.fixture
+def hurry() -> threading.Event:
+    """Set where nobody may be waited for."""
+    return threading.Event()
+
+
+@pytest.fixture
 def stats() -> Stats:
     return Stats()
 
 
 @pytest.fixture
 def make(
-    stats: Stats, monkeypatch: pytest.MonkeyPatch, children: Children
+    stats: Stats, monkeypatch: pytest.MonkeyPatch, children: Children, hurry: threading.Event
 ) -> Iterator[Callable[..., Converter]]:
     """Make converters that start a process for the first payload already; end them."""
     monkeypatch.setattr(module, "_WORTH", 1)
     made: list[Converter] = []
 
     def make_one(**environ: str) -> Converter:
-        made.append(Converter(load(environ=environ), stats, QuietLog()))
+        made.append(Converter(load(environ=environ), stats, QuietLog(), hurry.is_set))
         return made[-1]
 
     yield make_one
@@ -87,7 +95,8 @@ def started(converter: Converter) -> int:
 @pytest.fixture
 def one() -> Iterator[ConversionProcess]:
     """A process for many payloads."""
-    process = ConversionProcess(load(environ={}))
+    process = ConversionProcess()
+    process.start(load(environ={}))
     assert process.says_ready(30)
     yield process
     process.end()
@@ -210,18 +219,18 @@ def test_one_that_dies_or_hangs_is_replaced_after_a_while(
     assert started(converter) != pid
 
 
-@pytest.mark.parametrize(
-    ("executable", "why"), [("/bin/false", "ended with 1"), ("/none", "Error")]
-)
+@pytest.mark.parametrize(("program", "why"), [("/bin/false", "ended with 1"), ("/none", "Error")])
 def test_one_that_cannot_start_is_said_and_done_without(
     children: Children,
     make: Callable[..., Converter],
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
-    executable: str,
+    tmp_path: Path,
+    program: str,
     why: str,
 ) -> None:
-    monkeypatch.setattr(sys, "executable", executable)
+    (tmp_path / "python").symlink_to(program)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
     converter = make()
 
     def said() -> list[str]:
@@ -229,8 +238,115 @@ def test_one_that_cannot_start_is_said_and_done_without(
         return [r.message for r in caplog.records if r.levelno == logging.WARNING]
 
     wait_until(said, 30, "it is said")
+    assert not children(), "no zombie either"
     assert why in said()[0]
+
+
+@pytest.mark.parametrize("executable", [None, "", "/usr/bin/uwsgi", "frozen"])
+def test_what_is_no_interpreter_is_not_started_again(
+    children: Children,
+    make: Callable[..., Converter],
+    monkeypatch: pytest.MonkeyPatch,
+    executable: str | None,
+) -> None:
+    if executable == "frozen":
+        monkeypatch.setattr(sys, "frozen", True, raising=False)
+    else:
+        monkeypatch.setattr(sys, "executable", executable)
+    converter = make()
+    assert [converter(captured(number), [], LIMIT) for number in range(5)] == [[]] * 5
     assert not children()
+
+
+def test_modules_are_found_where_the_gateway_found_them(
+    make: Callable[..., Converter], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Not in the working directory: another `llmlog_producer` there might redact nothing."""
+    for name in ("llmlog_producer", "orjson", "signal"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit(3)")
+    monkeypatch.chdir(tmp_path)
+    started(make())
+
+
+def test_another_version_converts_nothing(
+    make: Callable[..., Converter],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """As after an upgrade of the package that this process has imported."""
+    monkeypatch.setattr(module, "IDENTITY", ("0.0.9", "a former schema's"))
+    converter = make()
+    wait_until(lambda: converter(captured(1), [], LIMIT) or caplog.records, 30)
+    assert converter.pid is None
+    assert "AnotherVersionError" in caplog.text
+
+
+@pytest.mark.parametrize("size", [10, 900_000])
+def test_nobody_waits_for_it_in_a_hurry(
+    make: Callable[..., Converter],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    hurry: threading.Event,
+    size: int,
+) -> None:
+    """Neither while it is to read nor while it is to answer."""
+    monkeypatch.setattr(module, "_PATIENCE", 60)
+    converter = make()
+    os.kill(started(converter), signal.SIGSTOP)
+    threading.Timer(0.2, hurry.set).start()
+    began = time.monotonic()
+    assert converter(captured(1, messages="m" * size), [], LIMIT) == []
+    assert time.monotonic() - began < 20
+    assert converter(captured(2), [], LIMIT) == []
+    assert not caplog.records, "that is no reason to complain"
+
+
+def test_one_that_falls_behind_is_given_up(
+    make: Callable[..., Converter],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    converter = make()
+    started(converter)
+    monkeypatch.setattr(module, "_BEHIND", 0.05)
+    monkeypatch.setattr(module, "_USUAL", -0.02)  # each batch takes longer than is usual
+    wait_until(lambda: converter(captured(1), [], LIMIT) == [], 30, "it is given up")
+    assert converter.pid is None
+    assert "TimeoutError" in caplog.text
+
+
+def test_one_that_may_not_be_killed_is_never_asked_again(
+    make: Callable[..., Converter], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A late answer would be taken for that to the next question."""
+    monkeypatch.setattr(module, "_PATIENCE", 0.2)
+    converter = make()
+    pid = started(converter)
+    popen = converter._process._popen
+
+    def refused(_popen: Any) -> None:
+        raise PermissionError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(subprocess.Popen, "kill", refused)
+        os.kill(pid, signal.SIGSTOP)
+        assert converter(captured(1), [], LIMIT) == []
+        os.kill(pid, signal.SIGCONT)
+        assert converter(captured(2), [], LIMIT) == []
+    assert converter.pid is None
+    popen.wait(30)
+
+
+def test_the_default_of_sockets_is_none_of_its_business(make: Callable[..., Converter]) -> None:
+    socket.setdefaulttimeout(10)
+    try:
+        started(make())
+    finally:
+        socket.setdefaulttimeout(None)
+
+
+def test_it_leaves_no_core(one: ConversionProcess) -> None:
+    assert psutil.Process(one.pid).rlimit(psutil.RLIMIT_CORE) == (0, 0)
 
 
 def test_one_that_never_says_that_it_is_ready_is_given_up(
@@ -267,7 +383,8 @@ import os, sys, time
 from llmlog_producer.converter import ConversionProcess
 from llmlog_schemas.settings import load
 
-process = ConversionProcess(load(environ={}))
+process = ConversionProcess()
+process.start(load(environ={}))
 assert process.says_ready(30)
 forked = 0
 if sys.argv[1] == "forks":
