@@ -37,6 +37,9 @@ _PROMPT = "Summarise this. " * 240
 """About 4 KB."""
 
 
+Pair = tuple[Proxy, Proxy]
+
+
 def measure(figures: Figures) -> None:
     """Measure everything about the producer."""
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
@@ -94,16 +97,21 @@ def _proxies(
     figures: Figures, folder: Path, settings: dict[str, str], away: dict[str, str]
 ) -> None:
     with ExitStack() as stack:
-        plain = stack.enter_context(_proxy(folder / "plain", settings, callbacks="[]"))
-        idle = stack.enter_context(_proxy(folder / "idle", settings, callbacks='["idle.idle"]'))
-        ours = stack.enter_context(_proxy(folder / "ours", settings))
-        down = stack.enter_context(_proxy(folder / "down", away))
-        for proxy in (idle, ours, down):
-            _beside(plain, proxy)  # what is compiled at first use, or started
-        pace = _beside(plain, idle)[0].per_s * PACE
+
+        def beside_another(name: str, settings: dict[str, str], callbacks: str) -> Pair:
+            plain = stack.enter_context(_proxy(folder / f"beside-{name}", settings, "[]"))
+            return plain, stack.enter_context(_proxy(folder / name, settings, callbacks))
+
+        # Each has one beside it that has answered as many requests: a proxy slows down with them.
+        idle = beside_another("idle", settings, '["idle.idle"]')
+        ours = beside_another("ours", settings, OURS)
+        down = beside_another("down", away, OURS)
+        for pair in (idle, ours, down):
+            _beside(*pair)  # what is compiled at first use, or started
+        pace = _beside(*idle)[0].per_s * PACE
         for _ in rounds():
-            for name, proxy in (("_idle", idle), ("", ours), ("_kafka_down", down)):
-                without, with_it = _beside(plain, proxy)
+            for name, pair in (("_idle", idle), ("", ours), ("_kafka_down", down)):
+                without, with_it = _beside(*pair)
                 figures.add(
                     **{
                         f"proxy_throughput_ratio{name}": with_it.per_s / without.per_s,
@@ -111,8 +119,8 @@ def _proxies(
                         f"proxy_cpu_us{name}": with_it.cpu_us - without.cpu_us,
                     }
                 )
-            for name, proxy in (("", ours), ("_kafka_down", down)):
-                without, with_it = _beside(plain, proxy, pace)
+            for name, pair in (("", ours), ("_kafka_down", down)):
+                without, with_it = _beside(*pair, pace=pace)
                 print(
                     f"    {pace:.0f} requests a second, ms at the median and at p99: "
                     f"without {without.at}, with{name} {with_it.at}"
@@ -139,7 +147,7 @@ def _beside(one: Proxy, other: Proxy, pace: float = 0.0) -> tuple[Load, Load]:
 
 
 @contextmanager
-def _proxy(folder: Path, settings: dict[str, str], callbacks: str = OURS) -> Iterator[Proxy]:
+def _proxy(folder: Path, settings: dict[str, str], callbacks: str) -> Iterator[Proxy]:
     folder.mkdir()
     proxy = Proxy(NEWEST, folder, base_environment(settings), callbacks=callbacks)
     try:
