@@ -102,7 +102,7 @@ def _proxies(
             plain = stack.enter_context(_proxy(folder / f"beside-{name}", settings, "[]"))
             return plain, stack.enter_context(_proxy(folder / name, settings, callbacks))
 
-        # Each has one beside it that has answered as many requests: a proxy slows down with them.
+        # Each has one beside it that has answered as many requests: more have made it slower.
         idle = beside_another("idle", settings, '["idle.idle"]')
         ours = beside_another("ours", settings, OURS)
         down = beside_another("down", away, OURS)
