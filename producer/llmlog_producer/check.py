@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from confluent_kafka import KafkaException, Producer, TopicCollection
 from confluent_kafka.admin import AclOperation, AdminClient  # type: ignore[attr-defined]
 
-from llmlog_producer.converter import ConversionProcess, wanted
+from llmlog_producer.converter import START_SECONDS, ConversionProcess, wanted
 from llmlog_producer.journal import Journal, folder_of
 from llmlog_producer.kafka import Client
 from llmlog_producer.redaction import Redactor
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 REGISTERED_AS: Final = "llmlog_producer.callback.handler"
 _LISTS: Final = ("callbacks", "success_callback", "failure_callback")
 _PATIENCE: Final = 5.0
-_START: Final = 30.0
 
 
 class Finding(NamedTuple):
@@ -73,7 +72,7 @@ def _conversion(settings: Settings) -> Finding:
         process = ConversionProcess()
         try:
             process.start(settings)
-            if not process.says_ready(_START):
+            if not process.says_ready(START_SECONDS):
                 raise TimeoutError
         finally:
             process.end()

@@ -42,7 +42,7 @@ _USUAL_AN_EVENT: Final = 1e-3
 _USUAL_A_BYTE: Final = 1e-7
 _BEHIND: Final = 2.0
 """Seconds that it may fall behind what the thread would need: then it has no core to run on."""
-_START_SECONDS: Final = 30.0
+START_SECONDS: Final = 30.0
 _AGAIN_SECONDS: Final = 60.0
 _END_SECONDS: Final = 0.5
 _GLANCE: Final = 0.05
@@ -204,7 +204,7 @@ class ConversionProcess:
         Raises:
             OSError: it cannot be started.
         """
-        self._ready_by = time.monotonic() + _START_SECONDS
+        self._ready_by = time.monotonic() + START_SECONDS
         descriptor = self._other.fileno()
         # Modules are found where they were found here, and not in the working directory, where
         # anything may be named as they are. Our own flags might say not to read PYTHONPATH.
@@ -282,11 +282,11 @@ class ConversionProcess:
         return None
 
     def _has_ended(self, seconds: float) -> bool:
-        if self._popen is not None:
-            with suppress(subprocess.TimeoutExpired):
-                self._popen.wait(seconds)
-                return True
-        return self._popen is None
+        if self._popen is None:
+            return True
+        with suppress(subprocess.TimeoutExpired):
+            self._popen.wait(seconds)
+        return self._popen.returncode is not None
 
     def _have_patience(self, seconds: float) -> None:
         self._wait_until = time.monotonic() + seconds

@@ -359,7 +359,7 @@ def test_one_that_never_says_that_it_is_ready_is_given_up(
     sleeper.write_text("#!/bin/sh\nexec sleep 60\n")
     sleeper.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(sleeper))
-    monkeypatch.setattr(module, "_START_SECONDS", 0.1)
+    monkeypatch.setattr(module, "START_SECONDS", 0.1)
     converter = make()
     converter(captured(1), [], LIMIT)
     converter(captured(1), [], LIMIT)

@@ -67,20 +67,10 @@ class Doublets:
 
     def speaks(self, message: Any) -> bool:
         """Tell whether a letter, of those that were taken in, is the one of its name."""
-        return self._is_alone(message.key()) or self._speaks(found(message, content=False))
+        return self._is_alone(message.key()) or self.record_speaks(found(message, content=False))
 
-    def record_speaks(self, record: Record) -> bool:
-        """Tell the same of the record that was read of a letter."""
-        return self._speaks(record)
-
-    def _is_alone(self, key: bytes | None) -> bool:
-        """Tell whether no other letter has this key, as far as the table knows."""
-        if key is None or len(key) >= TRUNCATED_KEY_BYTES:
-            return False
-        number = hash(key)
-        return not self._again[(number >> 3) % _TABLE_BYTES] & 1 << (number & 7)
-
-    def _speaks(self, letter: Found | Record) -> bool:
+    def record_speaks(self, letter: Found | Record) -> bool:
+        """Tell the same of what was read of a letter."""
         column, offset = self._column(letter), letter.source[2]
         noted = column.get(offset)
         # The first of its key was taken no note of.
@@ -88,6 +78,13 @@ class Doublets:
             column.put(offset, LATEST, letter.position)  # it has spoken: no other does
             return True
         return False
+
+    def _is_alone(self, key: bytes | None) -> bool:
+        """Tell whether no other letter has this key, as far as the table knows."""
+        if key is None or len(key) >= TRUNCATED_KEY_BYTES:
+            return False
+        number = hash(key)
+        return not self._again[(number >> 3) % _TABLE_BYTES] & 1 << (number & 7)
 
     def _column(self, letter: Found | Record) -> Column:
         return self._names.column(letter.source[:2])
