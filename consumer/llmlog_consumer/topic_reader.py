@@ -54,7 +54,8 @@ def read(
     Args:
         settings: how to reach Kafka.
         topic: to read.
-        ranges: first and next-after-last offset of each partition; empty ranges are left out.
+        ranges: first and next-after-last offset of each partition; empty ranges are left out, and
+            of the others what retention takes meanwhile.
         small: fetch little ahead, for the sake of memory.
 
     Raises:
@@ -139,6 +140,8 @@ class assigned:  # noqa: N801 - used as a function
         config = consumer_config(settings) | {
             "group.id": "llmlog-inspect",
             "enable.partition.eof": True,
+            # What retention takes while somebody reads is gone: there is nothing to stop for.
+            "auto.offset.reset": "earliest",
         }
         config.pop("group.instance.id", None)
         config.pop("group.protocol", None)

@@ -10,7 +10,7 @@ from llmlog_consumer.dead_letters.filters import Filter
 from llmlog_consumer.dead_letters.letter import Cause, Ending, Stage, headers_of
 from llmlog_consumer.dead_letters.reader import DeadLetters
 from llmlog_consumer.dead_letters.sweep import Sweep
-from llmlog_schemas.settings import load
+from llmlog_schemas.settings import Settings, load
 from support.messages import Message
 from support.pipeline import Pipeline
 
@@ -33,6 +33,13 @@ def write(pipeline: Pipeline, partitions: int, offsets: range, value: bytes) -> 
             f"{pipeline.topic}.dlq", value, b"%d" % offset, offset % partitions, headers=headers
         )
     producer.commit_transaction(30)
+
+
+def take(settings: Settings, topic: str, partition: int, before: int) -> None:
+    """Have the broker forget the head of a partition, as retention does."""
+    admin = AdminClient({"bootstrap.servers": settings.kafka_bootstrap_servers})
+    for future in admin.delete_records([TopicPartition(topic, partition, before)]).values():
+        future.result(30)
 
 
 def test_every_share_is_read_and_of_each_name_the_newest(pipeline: Pipeline, monkeypatch) -> None:
@@ -65,11 +72,24 @@ def test_what_retention_takes_meanwhile_is_left_out(pipeline: Pipeline, monkeypa
     last = max(there.ranges)
     assert met[0].source[1] != last
     before = there.ranges[last][1] - 100
-    admin = AdminClient({"bootstrap.servers": settings.kafka_bootstrap_servers})
-    for future in admin.delete_records([TopicPartition(there.topic, last, before)]).values():
-        future.result(30)
+    take(settings, there.topic, last, before)
     met += letters
     number = {p: sum(record.source[1] == p for record in met) for p in there.ranges}
     assert len({record.source for record in met}) == len(met)
     assert number[last] == 99, "the marker of the transaction is the last offset"
     assert all(number[p] == NAMES // partitions for p in number if p != last)
+
+
+def test_what_retention_takes_between_two_readings_is_not_listed(pipeline: Pipeline) -> None:
+    settings = load(environ=pipeline.environment)
+    partitions = len(DeadLetters(settings).ranges)
+    write(pipeline, partitions, range(NAMES), b"one")
+    there = DeadLetters(settings)
+    assert not there.suspicion, "everything is read to say so"
+    first, end = there.ranges[0]
+    take(settings, there.topic, 0, first + 100)
+    assert len(list(there.newest(Filter()))) == NAMES - 100
+    pages = there.newest_first(Filter())
+    take(settings, there.topic, 0, end - 1)
+    take(settings, there.topic, 1, there.ranges[1][1])
+    assert {letter.source[1] for letter in pages} == set(range(2, partitions))

@@ -19,7 +19,6 @@ from llmlog_consumer.dead_letters.filters import Filter
 from llmlog_consumer.dead_letters.found import found
 from llmlog_consumer.dead_letters.reader import suspicion
 from llmlog_consumer.dead_letters.record import read_record
-from llmlog_consumer.kafka_admin import KafkaAdmin
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -114,10 +113,7 @@ class Sweep:
                 yield record
 
     def _read(self, share: Ranges) -> Iterator[list[Any]]:
-        """Read what retention has left of a share: a slow replay comes to it hours later."""
-        logs = KafkaAdmin(self._settings).watermarks(self._topic, share)
-        left = {p: (max(start, logs[p][0]), end) for p, (start, end) in share.items()}
-        return topic_reader.read(self._settings, self._topic, left, small=True)
+        return topic_reader.read(self._settings, self._topic, share, small=True)
 
     def _look(self) -> None:
         """Look through a little more."""
