@@ -15,6 +15,7 @@ import select
 import socket
 import subprocess
 import sys
+import threading
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -47,6 +48,13 @@ _AGAIN_SECONDS: Final = 60.0
 _END_SECONDS: Final = 0.5
 _GLANCE: Final = 0.05
 """Seconds after which whoever waits for it looks whether there is a hurry."""
+
+_starting: Final = threading.Lock()
+"""Held while a process starts. `subprocess` waits for the end of a pipe, which a child that was
+forked meanwhile would hold open for as long as it lives."""
+os.register_at_fork(
+    before=_starting.acquire, after_in_parent=_starting.release, after_in_child=_starting.release
+)
 
 
 class AnotherVersionError(Exception):
@@ -209,14 +217,15 @@ class ConversionProcess:
         # Modules are found where they were found here, and not in the working directory, where
         # anything may be named as they are. Our own flags might say not to read PYTHONPATH.
         path = os.pathsep.join(map(str, sys.path))
-        self._popen = subprocess.Popen(  # noqa: S603 - ourselves
-            [sys.executable, "-P", "-m", "llmlog_producer.conversion", str(descriptor)],
-            env=os.environ | {"PYTHONPATH": path},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            pass_fds=(descriptor,),
-            start_new_session=True,  # a group is told to end before its work is done
-        )
+        with _starting:
+            self._popen = subprocess.Popen(  # noqa: S603 - ourselves
+                [sys.executable, "-P", "-m", "llmlog_producer.conversion", str(descriptor)],
+                env=os.environ | {"PYTHONPATH": path},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                pass_fds=(descriptor,),
+                start_new_session=True,  # a group is told to end before its work is done
+            )
         self.pid = self._popen.pid
         self._other.close()
         self._have_patience(_PATIENCE)

@@ -415,6 +415,48 @@ def test_it_ends_with_its_gateway(how: str) -> None:
                 os.kill(forked, signal.SIGKILL)
 
 
+_FORKS_MEANWHILE = """
+import os, signal, subprocess, threading, time
+from llmlog_producer.converter import ConversionProcess
+from llmlog_schemas.settings import load
+
+forked = []
+
+
+def fork():
+    child = os.fork()
+    if not child:
+        process.hang_up()
+        time.sleep(60)
+        os._exit(0)
+    forked.append(child)
+
+
+def fork_exec(*arguments, fork_exec=subprocess._fork_exec):
+    forking.start()
+    forking.join(0.5)  # for ever, where it waits for the start to be over
+    return fork_exec(*arguments)
+
+
+forking = threading.Thread(target=fork)
+subprocess._fork_exec = fork_exec
+process = ConversionProcess()
+process.start(load(environ={}))
+print(process.says_ready(30), flush=True)
+forking.join()
+os.kill(forked[0], signal.SIGKILL)
+process.end()
+"""
+
+
+def test_a_fork_while_it_starts_keeps_nobody_waiting() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _FORKS_MEANWHILE],
+        stdout=subprocess.PIPE, text=True, env=base_environment({}), timeout=50, check=True,
+    )  # fmt: skip
+    assert done.stdout == "True\n"
+
+
 def test_it_ends_at_once_when_it_is_closed(make: Callable[..., Converter]) -> None:
     converter = make()
     pid = started(converter)
