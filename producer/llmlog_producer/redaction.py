@@ -129,9 +129,7 @@ class Redactor:
     def _scrubbed_dict(self, value: dict[Any, Any], depth: int) -> dict[Any, Any]:
         return {
             self._scrubbed_key(key): (
-                _masked(plain(item))
-                if self._hides(key, item, value)
-                else self._scrubbed(item, depth + 1)
+                REDACTED if self._hides(key, item, value) else self._scrubbed(item, depth + 1)
             )
             for key, item in ((_as_written(key), item) for key, item in value.items())
         }
@@ -144,11 +142,11 @@ class Redactor:
         return self._scrubbed(next(iter(plain({key: None}))), 0)
 
     def _hides(self, key: Any, item: Any, among: dict[Any, Any]) -> bool:
-        if not isinstance(key, str):
+        if not isinstance(key, str) or item is None:
             return False
         if key.lower() in self._keys:
             return True
-        if not self._secrets or item is None or isinstance(item, bool) or not names_secret(key):
+        if not self._secrets or isinstance(item, bool) or not names_secret(key):
             return False
         # A token of a model's vocabulary, with its probability; or a number of tokens.
         return not (key == "token" and "logprob" in among) and not (
@@ -219,16 +217,16 @@ _SHAPE: Final = frozenset(("role", "type", "object", "finish_reason"))
 def _mask_path(value: Any, path: list[str]) -> bool:
     """Mask what lies at a dotted path; tell whether there was anything."""
     first, rest = path[0], path[1:]
+    found = False
     if isinstance(value, dict):
         keys = [key for key in value if first in {"*", str(key)}]
         # A key may hold dots itself: try the longer names too.
-        if rest and not keys:
-            return _mask_path(value, [f"{first}.{rest[0]}", *rest[1:]])
+        if rest:
+            found = _mask_path(value, [f"{first}.{rest[0]}", *rest[1:]])
     elif isinstance(value, list):
         keys = [at for at in range(len(value)) if first in {"*", str(at)}]
     else:
         return False
-    found = False
     for key in keys:
         if rest:
             if not isinstance(value[key], (dict, list)):

@@ -24,7 +24,8 @@ _NAME: Final = re.compile(
 _HUMP: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 # Pairs within a text: `api_key=…`, `'token': '…'`, `"password": "…"` and the same escaped. What
-# is not in quotes needs a digit or some length: prose and code are full of `token: text`.
+# is not in quotes needs a digit or some length: prose and code are full of `token: text`. What is
+# looked for ahead is bounded: a text of nothing but such words would be read once for each of them.
 _WORD: Final = (
     r"(?:api[_\-]?key|subscription[_\-]?key|access[_\-]?key(?:[_\-]?id)?|private[_\-]?key|"
     r"secret[_\-]?key|account[_\-]?key|master[_\-]?key|secret|password|passwd|passphrase|pwd|"
@@ -34,7 +35,7 @@ _PAIR: Final = re.compile(
     rf"(?P<name>{_WORD}\\*[\"']?\s*(?::|=|%3[Dd])\s*)"
     r"(?:(?P<quote>\\*[\"'])(?P<quoted>(?:(?!(?P=quote)).){0,8192})(?P=quote)"
     r"|(?P<scheme>(?:Bearer|Basic|Token|Digest|Negotiate)\s+)?"
-    r"(?P<bare>(?=[^\s\"'&,;<>(]*\d|[^\s\"'&,;<>(]{20})[^\s\"'&,;<>{}\[\]()\\]{4,}))",
+    r"(?P<bare>(?=[^\s\"'&,;<>(]{0,19}\d|[^\s\"'&,;<>(]{20})[^\s\"'&,;<>{}\[\]()\\]{4,}))",
     re.IGNORECASE | re.DOTALL | re.ASCII,
 )
 _PAIR_HINTS: Final = (
@@ -77,7 +78,7 @@ _FORMS: Final = tuple(
     )
 )
 _SCHEME: Final = re.compile(
-    r"(?i)\b(bearer|basic)((?:\s|%20|\+|\\+[nrt])+)(?=[^\s]*\d|[^\s]{16})[^\s\"'\\,;<>]{8,}"
+    r"(?i)\b(bearer|basic)((?:\s|%20|\+|\\+[nrt])+)(?=\S{0,15}\d|\S{16})[^\s\"'\\,;<>]{8,}"
 )
 
 

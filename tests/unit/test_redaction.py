@@ -95,7 +95,7 @@ def test_prose_stays_as_it_is(text):
     "hostile",
     ["eyJ", "sk-", "token='", "token=\\\\'", "bearer ", "bearer+", "basic\u00e4", "://a:", "x=",
      "api_key", "SG.", "-----BEGIN PRIVATE KEY-----", "AKIA", "xoxb-", "password: ", "_",
-     "a=", "eyJa."],
+     "a=", "eyJa.", "token={", "basic+,"],
 )  # fmt: skip
 def test_no_text_takes_long(hostile):
     began = time.process_time()
@@ -339,12 +339,27 @@ def test_errors_can_be_kept_while_messages_are_not():
         ("metadata.l.0.b", {"a": {"b": "1", "c": "2"}, "l": [{"b": REDACTED}], "x.y": "4"}),
         ("metadata.x.y", {"a": {"b": "1", "c": "2"}, "l": [{"b": "3"}], "x.y": REDACTED}),
         ("metadata.none", {"a": {"b": "1", "c": "2"}, "l": [{"b": "3"}], "x.y": "4"}),
+        ("metadata.a.c.d", {"a": {"b": "1", "c": "2"}, "l": [{"b": "3"}], "x.y": "4"}),
     ],
 )
 def test_named_fields(path, expected):
     metadata = {"a": {"b": "1", "c": "2"}, "l": [{"b": "3"}], "x.y": "4"}
     _, document = prepared(payload(1, metadata=metadata), redact_fields=f"{path}, none.at.all")
     assert document["metadata"] == expected
+
+
+def test_a_dotted_key_is_found_beside_a_shorter_one():
+    metadata = {"a": {"z": "1"}, "a.b": PLANTED, "a.b.c": PLANTED}
+    _, document = prepared(payload(1, metadata=metadata), redact_fields="metadata.a.b")
+    assert document["metadata"] == {"a": {"z": "1"}, "a.b": REDACTED, "a.b.c": PLANTED}
+
+
+@pytest.mark.parametrize("name", ["x-employee", "authorization"])
+def test_nothing_stays_of_what_stands_under_a_hidden_key(name):
+    held = {"type": PLANTED, "role": PLANTED, PLANTED: [{"object": PLANTED}]}
+    written, document = prepared(payload(1, metadata={name: held}), redact_keys="x-employee")
+    assert PLANTED not in written
+    assert document["metadata"] == {name: REDACTED}
 
 
 def test_named_keys_anywhere_in_any_case():
