@@ -136,18 +136,26 @@ class Journal:
     def take(self, max_events: int, max_bytes: int) -> list[tuple[Ref, bytes]]:
         """Hand out unsent events, oldest first; what cannot be read any more is `lost`."""
         with self._lock:
-            for segment in self._segments:
-                if not segment.unsent:
-                    continue
+            for segment in [segment for segment in self._segments if segment.unsent]:
                 try:
                     found = segment.take(max_events, max_bytes)
-                except OSError as error:
+                except FileNotFoundError as error:
+                    self._give_up(segment, f"{error.strerror}")
+                except OSError as error:  # too many open files, or a disk that is away for a while
                     self.problem = f"{segment.path.name}: {error.strerror or error}"
-                    found = []
-                if found:
-                    return [(Ref(segment, number, at), body) for number, at, body in found]
-                self.lost += segment.give_up()
+                else:
+                    if found:
+                        return [(Ref(segment, number, at), body) for number, at, body in found]
+                    self._give_up(segment, "no event where there was one")
             return []
+
+    def _give_up(self, segment: Segment, why: str) -> None:
+        self.problem = f"{segment.path.name}: {why}"
+        self.lost += segment.give_up()
+        if segment is self._active:
+            self._seal()
+        if not segment.waiting:
+            self._remove(segment)
 
     def give_back(self, ref: Ref) -> None:
         """Make an event that was taken unsent again."""
@@ -173,16 +181,27 @@ class Journal:
     def adopt(self) -> TakenOver:
         """Take over the segments of processes that have died, and count what others hold."""
         with self._lock:
-            found: list[Segment] = []
             elsewhere = self._bytes_of("", ".damaged")
+            gained = []
             others = {name.split(".", 1)[0] for name in self._listed()} - self._locks.keys()
             for owner in sorted(others):
                 if self._gains(owner):
-                    found += self._read(owner)
-                    self._let_go_if_empty(owner)
+                    gained.append(owner)
                 else:
                     elsewhere += self._bytes_of(owner, ".journal")
             self._elsewhere = elsewhere
+        # Nobody who writes waits until a gigabyte of a dead process is read.
+        read = {owner: self._read(owner) for owner in gained}
+        with self._lock:
+            found = [one for owner in gained if owner in self._locks for one in read[owner]]
+            for segment in found:
+                if segment.waiting:
+                    self._segments.append(segment)
+                    self._held += segment.size
+                else:
+                    segment.remove()
+            for owner in gained:
+                self._let_go_if_empty(owner)
             return TakenOver(
                 sum(segment.waiting for segment in found),
                 sum(segment.torn for segment in found),
@@ -237,6 +256,8 @@ class Journal:
         return self._held + self._elsewhere + number <= self._max_bytes
 
     def _writable(self) -> Segment:
+        if self._active is not None and self._active.deleted:
+            self._seal()
         if self._active is None:
             while not self._name:
                 name = secrets.token_hex(8)
@@ -288,19 +309,11 @@ class Journal:
     def _read(self, owner: str) -> list[Segment]:
         found = []
         for name in sorted(self._listed(owner)):
-            if not name.endswith(".journal"):
-                continue
-            try:
-                segment = Segment.found(self.folder / name, owner)
-            except OSError as error:
-                self.problem = f"{name}: {error.strerror or error}"
-                continue
-            found.append(segment)
-            if segment.waiting:
-                self._segments.append(segment)
-                self._held += segment.size
-            else:
-                segment.remove()
+            if name.endswith(".journal"):
+                try:
+                    found.append(Segment.found(self.folder / name, owner))
+                except OSError as error:
+                    self.problem = f"{name}: {error.strerror or error}"
         return found
 
     def _let_go_if_empty(self, owner: str) -> None:

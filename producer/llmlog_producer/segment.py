@@ -162,6 +162,11 @@ class Segment:
         """Tell whether nothing is written to it any more."""
         return self._fd < 0
 
+    @property
+    def deleted(self) -> bool:
+        """Somebody has deleted the file that is written: nobody would ever read it."""
+        return not os.fstat(self._fd).st_nlink
+
     @staticmethod
     def size_of(body: bytes) -> int:
         """Return the bytes that a body takes in the file."""
@@ -210,20 +215,24 @@ class Segment:
         """
         found: list[tuple[int, int, bytes]] = []
         number, offset = self._next
-        with self.path.open("rb") as file:
-            for item in frames(file, offset):
-                full = len(found) >= max_events or max_bytes <= 0
-                if full or not self.unsent or number == len(self._states):
-                    break
-                if isinstance(item, Damage):
-                    continue
-                if self._states[number] == _State.UNSENT:
-                    self._states[number] = _State.TAKEN
-                    self.unsent -= 1
-                    max_bytes -= len(item.body)
-                    found.append((number, item.offset, item.body))
-                number += 1
-                self._next = (number, item.offset + self.size_of(item.body))
+        try:
+            with self.path.open("rb") as file:
+                for item in frames(file, offset):
+                    full = len(found) >= max_events or max_bytes <= 0
+                    if full or not self.unsent or number == len(self._states):
+                        break
+                    if isinstance(item, Damage):
+                        continue
+                    if self._states[number] == _State.UNSENT:
+                        self._states[number] = _State.TAKEN
+                        self.unsent -= 1
+                        max_bytes -= len(item.body)
+                        found.append((number, item.offset, item.body))
+                    number += 1
+                    self._next = (number, item.offset + self.size_of(item.body))
+        except OSError:
+            if not found:
+                raise
         return found
 
     def give_up(self) -> int:

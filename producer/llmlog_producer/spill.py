@@ -139,7 +139,8 @@ class Spill:
         """Yield the journal's oldest events, so many at most."""
         if self._journal is None or number <= 0:
             return
-        for ref, body in self._journal.take(number, _BACKLOG_BYTES):
+        taken = self._journal.take(number, _BACKLOG_BYTES)
+        for ref, body in taken:
             yield Item(body, ref)
         if lost := self._journal.lost:
             self._journal.lost = 0
@@ -147,6 +148,9 @@ class Spill:
             self._stats.add("failed", lost)
             why = f"{lost} events cannot be read: {self._journal.problem}"
             self._log(logging.ERROR, "lost", why)
+        elif not taken and self._journal.unsent:
+            why = f"the journal cannot be read, for now: {self._journal.problem}"
+            self._log(logging.ERROR, "unread", why)
 
     def settle(self, item: Item) -> None:
         """Have an event's copy forgotten, if there is one."""

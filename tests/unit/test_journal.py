@@ -5,6 +5,7 @@ import os
 import shutil
 import stat
 import tempfile
+import threading
 from pathlib import Path
 from unittest import mock
 
@@ -13,6 +14,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from llmlog_producer import segment
 from llmlog_producer.journal import Journal, TakenOver, folder_of
 from llmlog_producer.segment import Damage, Frame, Segment, frames
 from llmlog_schemas.settings import load
@@ -202,6 +204,93 @@ def test_a_file_that_disappears_is_counted_as_lost(journal, tmp_path):
     (tmp_path / name).unlink()
     assert not journal.take(1, 100)
     assert (journal.lost, journal.waiting) == (1, 0)
+
+
+def test_what_is_written_after_its_file_was_deleted_is_not_lost(journal, tmp_path):
+    append(journal, b"a", taken=False)
+    (tmp_path / files(tmp_path)[0]).unlink()
+    for body in (b"b", b"c"):
+        append(journal, body, taken=False)
+    assert bodies(drained(journal)) == [b"b", b"c"]
+    assert journal.lost == 1
+    assert "No such file" in journal.problem
+
+
+def test_what_was_deleted_leaves_its_room_to_others(tmp_path):
+    journal = journal_in(tmp_path, max_bytes=1000, segment_bytes=10_000)
+    for _ in range(30):
+        assert append(journal, bytes(100), taken=False)
+        (tmp_path / files(tmp_path)[0]).unlink()
+        assert not drained(journal)
+    assert journal.lost == 30
+
+
+def test_a_file_that_cannot_be_opened_now_is_read_later(journal, monkeypatch):
+    given = [b"%02d" % number * 20 for number in range(40)]
+    journal.append_all(given[:20], taken=False)
+    journal.append_all(given[20:], taken=False)
+    (first, *_) = journal.take(1, 100)
+
+    def too_many(path, mode):
+        raise OSError(24, "Too many open files", str(path))
+
+    monkeypatch.setattr(Path, "open", too_many)
+    assert not journal.take(3, 10_000)
+    assert "Too many open files" in journal.problem
+    monkeypatch.undo()
+    assert bodies([first, *drained(journal)]) == given
+    assert journal.lost == 0
+
+
+def test_what_was_read_before_the_disk_went_away_is_handed_out(journal, monkeypatch):
+    journal.append_all([b"a", b"b", b"c"], taken=False)
+    checksum = segment.zlib.crc32
+
+    def away(body):
+        if body == b"b":
+            raise OSError(5, "Input/output error")
+        return checksum(body)
+
+    monkeypatch.setattr(segment.zlib, "crc32", away)
+    assert bodies(journal.take(3, 100)) == [b"a"]
+    assert not journal.take(3, 100)
+    monkeypatch.undo()
+    assert bodies(drained(journal)) == [b"b", b"c"]
+
+
+def test_nobody_who_writes_waits_for_what_a_dead_process_has_left(journal, tmp_path, monkeypatch):
+    append(journal, b"old", taken=False)
+    journal.release()
+    following, found = journal_in(tmp_path), Segment.found
+
+    def slow(path, owner):
+        assert append(following, b"new", taken=False), "while the old is read"
+        return found(path, owner)
+
+    monkeypatch.setattr(Segment, "found", slow)
+    thread = threading.Thread(target=following.adopt, daemon=True)
+    thread.start()
+    thread.join(10)
+    assert not thread.is_alive()
+    assert sorted(bodies(drained(following))) == [b"new", b"old"]
+
+
+def test_what_is_read_when_the_journal_is_closed_is_left_to_the_next(
+    journal, tmp_path, monkeypatch
+):
+    append(journal, b"old", taken=False)
+    journal.release()
+    following, found = journal_in(tmp_path), Segment.found
+
+    def closed_meanwhile(path, owner):
+        following.release()
+        return found(path, owner)
+
+    monkeypatch.setattr(Segment, "found", closed_meanwhile)
+    assert following.adopt() == TakenOver(0, 0, 0)
+    assert not drained(following)
+    monkeypatch.undo()
+    assert journal_in(tmp_path).adopt().events == 1
 
 
 def test_past_the_bound_the_newest_is_refused_and_says_why(tmp_path):
