@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llmlog_producer.check import Finding, check
-from llmlog_producer.journal import folder_of
+from llmlog_producer.journal import Journal, folder_of
 from llmlog_producer.publisher import Publisher
 from llmlog_producer.stats import Stats
 from llmlog_producer.survey import survey
@@ -99,7 +99,7 @@ def _show(given: argparse.Namespace, settings: Settings) -> None:
 
 
 def _send(given: argparse.Namespace, settings: Settings) -> None:
-    _folder(settings)
+    Journal(_folder(settings), settings.journal_max_bytes).release()  # or it says why not
     stats = Stats()
     publisher = Publisher(settings.model_copy(update={"journal": "spill"}), stats)
     left = publisher.recover(given.timeout)

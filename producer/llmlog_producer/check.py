@@ -146,6 +146,11 @@ def _kafka(settings: Settings) -> Iterator[Finding]:
     config = {**admin_config(settings), "error_cb": lambda error: heard.append(error.str())}
     exit_code = KafkaError.exit_code
     try:
+        client = Client(settings, _ignore, _ignore)
+    except ConfigurationError as error:
+        yield _wrong("kafka", str(error))
+        return
+    try:
         topics = Producer(config, logger=QUIET).list_topics(timeout=_PATIENCE).topics
     except KafkaException as error:
         # The cause (authentication, TLS) comes by the callback; the exception is a time-out.
@@ -158,7 +163,7 @@ def _kafka(settings: Settings) -> Iterator[Finding]:
         yield Finding("topic", f"{settings.topic} is not there: run `pipeline setup`", exit_code)
         return
     yield _writable(settings)
-    bound = Client(settings, _ignore, _ignore).max_message_bytes(_PATIENCE)
+    bound = client.max_message_bytes(_PATIENCE)
     known = f"max.message.bytes {bound}" if bound else "max.message.bytes may not be read"
     number = len(topics[settings.topic].partitions)
     yield Finding("topic", f"{settings.topic}: {number} partitions, {known}")

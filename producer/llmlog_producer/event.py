@@ -70,7 +70,7 @@ class Preparer:
     """Payloads to items; whatever must not leave the gateway is gone from them.
 
     Attributes:
-        limit: bytes of the largest value; the publisher lowers it to what the topic takes.
+        limit: bytes of the largest value; lowered once it is known what the topic takes.
         redacts: in a few words, what is redacted.
     """
 
@@ -118,23 +118,26 @@ class Preparer:
         given = captured.payload
         json = given if isinstance(given, bytes) else None
         payload = given if isinstance(given, dict) else orjson.loads(given)
+        call = payload.get("litellm_call_id")
+        call = captured.call_id if call is None else call
         cut = self._cut(payload)
         redacted = self._redact(payload)
         if json is not None and not cut and not self._redact.adds:
             # The text is there already, and holds everything that the event will.
             if self._redact.suspects(json):
                 redacted = self._redact.scrub(redacted)
-            return self._convert(captured, redacted), 0
-        event = self._convert(captured, redacted)
+            return self._convert(captured, redacted, call), 0
+        event = self._convert(captured, redacted, call)
         if self._redact.suspects(event["document"]):
-            event = self._convert(captured, self._redact.scrub(redacted))
+            event = self._convert(captured, self._redact.scrub(redacted), call)
         return event, cut
 
-    def _convert(self, captured: Captured, redacted: dict[Any, Any]) -> LLMEvent:
+    def _convert(self, captured: Captured, redacted: dict[Any, Any], call: object) -> LLMEvent:
         def convert(payload: Any) -> LLMEvent:
             return to_event(
                 payload,
                 call_id=self._redact.text(captured.call_id),
+                call=call,
                 captured_at=captured.at,
                 search_text=self._settings.search_text,
                 model_map_information=self._settings.model_map_information,

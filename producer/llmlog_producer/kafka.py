@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from confluent_kafka import KafkaError, Producer
 from confluent_kafka.admin import (  # type: ignore[attr-defined]
@@ -18,6 +18,11 @@ if TYPE_CHECKING:
 
     from llmlog_producer.event import Item
     from llmlog_schemas.settings import Settings
+
+
+_BATCH_BYTES: Final = 1_000_000
+"""librdkafka's default of `batch.size`."""
+_BATCH_OVERHEAD: Final = 512
 
 
 class Client:
@@ -71,6 +76,16 @@ class Client:
             return int(answer.result(timeout + 1.0)["max.message.bytes"].value)
         except Exception:  # noqa: BLE001 - not allowed, too old, too slow: a refusal tells it too
             return None
+
+    def limit_batches(self, topic_bytes: int) -> None:
+        """Have no batch larger than the topic takes: all events of one are refused together.
+
+        Called before anything is sent.
+        """
+        most = max(1, topic_bytes - _BATCH_OVERHEAD)
+        if most < int(self._config.get("batch.size", _BATCH_BYTES)):
+            self._config["batch.size"] = most
+            self.rebuild()
 
     def produce(self, item: Item, value: bytes) -> None:
         """Hand one event over.

@@ -30,6 +30,7 @@ _GLANCE: Final = 0.005
 """Seconds after which a signal's handler looks again."""
 _LOOK: Final = 0.05
 """Seconds after which a waiting `flush` looks again, told or not."""
+_START_AGAIN: Final = 1.0
 
 
 class Publisher:
@@ -57,6 +58,8 @@ class Publisher:
         self._worker = 0  # the thread that holds it
         self._again_by = 0.0  # a SIGTERM is to come again, at this time at the latest
         self._thread: threading.Thread | None = None
+        self._start_at = 0.0 if background else math.inf
+        self._starting = threading.Lock()
         if background:
             self._start_thread()
             logger.info("llmlog: %s", self.summary)
@@ -99,6 +102,8 @@ class Publisher:
         self._intake.put(entry)
         if self._intake.crowded:
             self._sender.hurry()
+        if self._thread is None and time.monotonic() >= self._start_at:
+            self._start_thread()
         return True
 
     def _dropped(self) -> bool:
@@ -241,14 +246,24 @@ class Publisher:
     # The background thread.
 
     def _start_thread(self) -> None:
-        self._sender.background = True
-        # Set before it runs: it asks whether there is one.
-        self._thread = threading.Thread(target=self._run, name="llmlog-publisher", daemon=True)
+        if not self._starting.acquire(blocking=False):  # another hook is at it
+            return
         try:
+            if self._thread is not None:
+                return
+            self._start_at = time.monotonic() + _START_AGAIN
+            self._sender.background = True
+            # Set before it runs: it asks whether there is one.
+            self._thread = threading.Thread(target=self._run, name="llmlog-publisher", daemon=True)
             self._thread.start()
-        except RuntimeError:  # since Python 3.12 an interpreter that ends starts no threads
+        except RuntimeError as error:
             self._thread = None
             self._sender.background = False
+            if "shutdown" not in str(error):  # since Python 3.12 an ending interpreter starts none
+                why = f"no thread can be started, events are kept in memory: {error}"
+                self._log(logging.ERROR, "thread", why)
+        finally:
+            self._starting.release()
 
     def _run(self) -> None:
         self._work(math.inf, self._closing.is_set)

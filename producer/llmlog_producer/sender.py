@@ -12,6 +12,7 @@ ones do. So events are sent in bursts, and what goes to the journal too (`spill`
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections import deque
@@ -88,7 +89,9 @@ class Sender:
         self._in_flight: dict[Item, None] = {}
         self._late: dict[Item, None] = {}
         self._delivered = 0
+        # While it is 1 each is sent alone: those sent since then have a batch of their own.
         self._window = _WINDOW
+        self._alone_since = math.inf
         self._hold_until = 0.0
         self._next_tending = 0.0
         # Held while there is nothing to hurry for.
@@ -235,7 +238,7 @@ class Sender:
         except BufferError:
             return False
         except KafkaException as error:
-            self._refused(item, error.args[0])
+            self._refused(item, error.args[0], alone=True)
         except Exception as error:  # noqa: BLE001 - bytes from an old journal
             self._give_up(item, f"not an event: {spelt(error)}")
         else:
@@ -293,16 +296,20 @@ class Sender:
         self._in_flight.pop(item, None)
         self._late.pop(item, None)
         if error is not None:
-            self._refused(item, error)
+            self._refused(item, error, alone=item.sent >= self._alone_since)
             return
-        self._window = _WINDOW
+        self._window, self._alone_since = _WINDOW, math.inf
         self._spill.settle(item)
         self._delivered += 1
 
-    def _refused(self, item: Item, error: KafkaError) -> None:
+    def _refused(self, item: Item, error: KafkaError, *, alone: bool) -> None:
         if error.code() in _TOO_LARGE:
             if not item.body:  # the journal has it
                 self._spill.keep(item)
+                return
+            if not alone:  # a batch is refused for the size of all of it
+                self._send_alone()
+                self._again.append(item)
                 return
             smaller = self._prepare.smaller(item)
             if smaller is not None:
@@ -312,12 +319,17 @@ class Sender:
             self._give_up(item, error.str())
             return
         # The cluster's trouble, not the event's: try one event after a while.
-        self._window = 1
+        self._send_alone()
         self._hold_until = time.monotonic() + _HOLD
         self._send_again(item)
         self._log(
             logging.ERROR, f"delivery {error.code()}", f"Kafka takes no events: {error.str()}"
         )
+
+    def _send_alone(self) -> None:
+        """Send one event at a time, until one is acknowledged."""
+        if self._window > 1:
+            self._window, self._alone_since = 1, time.monotonic()
 
     def _give_up(self, item: Item, why: str) -> None:
         self._spill.settle(item)

@@ -9,7 +9,7 @@ COUNTERS: Final = {
     "accepted": "Payloads that the hook took.",
     "recovered": "Events taken over from the journal of a dead process.",
     "delivered": "Events that every in-sync replica acknowledged.",
-    "failed": "Events that Kafka refuses whatever is done.",
+    "failed": "Events that Kafka refuses whatever is done, or that the journal lost.",
     "cut": "Events of which a large part was replaced by a marker.",
     "journaled": "Events that were written to the journal.",
     "journal_torn": "Files of dead processes whose last, unfinished event was cut off.",

@@ -72,6 +72,7 @@ class TopicSearch:
                 framing = Encoder(registry.register(self._settings.topic) if registry else None)
                 if (topic_bytes := self._client.max_message_bytes(timeout)) is not None:
                     self._prepare.lower_limit(topic_bytes)
+                    self._client.limit_batches(topic_bytes)
                 self._client.down = False
                 self.framing = framing  # last: from here on events are sent
                 return

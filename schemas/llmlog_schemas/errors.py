@@ -2,7 +2,6 @@
 
 PipelineError (1)
 ├── ConfigurationError (2)   a setting, a file, an option: name it and its place
-│   └── SchemaError          a schema that this release does not know
 ├── KafkaError (3)           the cluster refuses, or what we need of it is missing
 ├── ElasticsearchError (4)   the same of Elasticsearch
 ├── WorkerError (5)          a worker could not be kept alive
@@ -27,10 +26,6 @@ class ConfigurationError(PipelineError):
     """A setting, option or file is wrong; the text names it and its place."""
 
     exit_code = 2
-
-
-class SchemaError(ConfigurationError):
-    """The schema of a value is not one that this release knows."""
 
 
 class KafkaError(PipelineError):

@@ -129,7 +129,7 @@ class _Rebuilder:
             return self.rebuild(known, depth)
         if callable(dump := getattr(value, "model_dump", None)):
             return self.rebuild(dump(), depth)
-        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        if dataclasses.is_dataclass(value):
             fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
             return self.rebuild(fields, depth)
         return text(repr(value))

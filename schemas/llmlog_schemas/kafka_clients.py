@@ -54,6 +54,8 @@ def made(kind: Callable[..., T], config: Mapping[str, Any]) -> T:
         return kind(config, logger=QUIET)
     except KafkaException as error:
         raise ConfigurationError(f"Kafka settings: {error.args[0].str()}") from None
+    except (TypeError, ValueError) as error:  # what the client keeps for itself, as `error_cb`
+        raise ConfigurationError(f"Kafka settings: {error}") from None
 
 
 def producer_config(settings: Settings) -> dict[str, Any]:

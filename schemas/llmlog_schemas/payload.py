@@ -42,6 +42,7 @@ def to_event(
     payload: object,
     *,
     call_id: str = "",
+    call: object = None,
     captured_at: float | None = None,
     search_text: bool = True,
     model_map_information: bool = False,
@@ -51,6 +52,8 @@ def to_event(
     Args:
         payload: `standard_logging_object`; it is not changed.
         call_id: for a payload without `litellm_call_id`.
+        call: `litellm_call_id` as it was before redaction: the event id is made of it, for calls
+            whose names look alike when they are hidden are different calls all the same.
         captured_at: epoch seconds, for a payload without a usable time; default now.
         search_text: extract the text of prompt and answer for full-text search.
         model_map_information: keep LiteLLM's price table entry.
@@ -71,7 +74,7 @@ def to_event(
     words = typed.get
     event_id = records.make_event_id(
         start_ms,
-        call_id=words("litellm_call_id") or text(call_id),
+        call_id=_name(call) or words("litellm_call_id") or text(call_id),
         call_type=words("call_type") or "",
         status=words("status") or "",
         start_time=_spelt(payload.get("startTime")),
@@ -191,6 +194,12 @@ def _start_ms(fields: _Fields, typed: Mapping[str, Any], captured_at: float | No
     if end is not None and records.EARLIEST_MS <= end < records.LATEST_MS:
         return int(end)
     return int((time.time() if captured_at is None else captured_at) * 1000)
+
+
+def _name(call: object) -> str:
+    """Return a call's id as it is taken from a payload; nothing where it cannot be one."""
+    coerced = _keyword(call)
+    return "" if coerced is _MISTYPED else str(coerced)
 
 
 def _spelt(start_time: Any) -> str:

@@ -42,7 +42,7 @@ class Registry:
         except ImportError as error:
             raise ConfigurationError(
                 f"LLMLOG_SCHEMA_REGISTRY_URL is set, but {error.name} is missing: "
-                "pip install 'confluent-kafka[schemaregistry]'"
+                "pip install 'llmlog-pipeline[registry]'"
             ) from None
         conf: dict[str, Any] = {
             "url": settings.schema_registry_url,

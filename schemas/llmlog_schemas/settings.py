@@ -43,6 +43,8 @@ REFUSED: Final = {
     "acks": "an event counts as sent when every in-sync replica has it",
     "request.required.acks": "an event counts as sent when every in-sync replica has it",
     "enable.idempotence": "without it a retry doubles events on the topic",
+    "delivery.report.only.error": "an event that is not reported is waited for without end",
+    "transactional.id": "events are sent without transactions",
     "group.id": "use LLMLOG_GROUP",
     "bootstrap.servers": "use LLMLOG_KAFKA_BOOTSTRAP_SERVERS",
     "metadata.broker.list": "use LLMLOG_KAFKA_BOOTSTRAP_SERVERS",
@@ -53,6 +55,11 @@ _SERVICE_LINK: Final = re.compile(
     r"_SERVICE_HOST$|_SERVICE_PORT(_[A-Z0-9_]+)?$|_PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?$"
 )
 _SERVICE_URL: Final = re.compile(r"(tcp|udp|sctp)://")
+
+# Properties of librdkafka that name a file themselves.
+_NAMES_A_FILE: Final = re.compile(
+    r"kafka_(producer_|consumer_)?sasl_oauthbearer_assertion_((private_key|jwt_template)_)?file"
+)
 
 _DURATION: Final = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*")
 _UNITS: Final = {
@@ -296,12 +303,14 @@ def _of_environment(environ: Mapping[str, str]) -> Iterator[tuple[str, str, obje
 
 def _resolved(name: str, place: str, value: object) -> tuple[str, str, object]:
     """Follow the suffix `_FILE` to the content of the file."""
-    if not name.endswith("_file"):
+    if not name.endswith("_file") or _NAMES_A_FILE.fullmatch(name):
         return name, place, value
     try:
         text = Path(str(value)).read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{place}: cannot read {value}: {error}") from None
+    except OSError as error:  # the value stays out: it may be the secret itself
+        raise ConfigurationError(f"{place}: cannot read that file: {error.strerror}") from None
+    except ValueError:
+        raise ConfigurationError(f"{place}: cannot read that file: not UTF-8") from None
     return name.removesuffix("_file"), place, text.strip()
 
 

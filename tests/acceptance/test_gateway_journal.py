@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import re
 import signal
 import subprocess
@@ -305,6 +306,26 @@ def test_a_broker_that_is_stopped_and_started_gets_everything(
     assert publisher.flush(60) == 0
     assert publisher.close(5) == 0
     assert sorted(contents(environment)) == sorted(f"call {number}" for number in range(300))
+
+
+def test_a_topic_that_takes_no_large_batches_gets_small_ones(
+    kafka: KafkaServer, environment: dict[str, str]
+) -> None:
+    bound = {"max.message.bytes": "20000"}
+    admin = AdminClient({"bootstrap.servers": kafka.bootstrap_servers})
+    admin.create_topics([NewTopic("small", 1, config=bound)])["small"].result(30)
+    ours = {name: value for name, value in environment.items() if name.startswith("LLMLOG_")}
+    stats = Stats()
+    publisher = Publisher(load(environ=ours | {"LLMLOG_TOPIC": "small"}), stats)
+    for number in range(300):
+        words = random.Random(number).randbytes(3000).hex()  # which cannot be packed
+        given = payload(1, messages=[{"content": words}], litellm_call_id=f"id {number}")
+        assert publisher.offer(Captured(given, "", time.time()))
+    assert publisher.flush(60) == 0
+    assert publisher.close(5) == 0
+    counted = stats.snapshot()
+    assert (counted["delivered"], counted["cut"], counted["failed"]) == (300, 0, 0)
+    assert len(list(read_all(kafka.bootstrap_servers, "small"))) == 300
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])

@@ -99,6 +99,20 @@ def test_check_without_kafka_names_it_and_prints_no_secret(monkeypatch, capsys, 
     assert "hunter2" not in said.out + said.err
 
 
+def test_check_names_a_wrong_kafka_property(monkeypatch, capsys, tmp_path):
+    monkeypatch.setenv("LLMLOG_JOURNAL_DIR", str(tmp_path))
+    monkeypatch.setenv("LLMLOG_KAFKA_PRODUCER_NO_SUCH", "1")
+    assert main(["check"]) == 2
+    assert re.search(r"(?m)^WRONG  kafka: .*no\.such", capsys.readouterr().out)
+
+
+def test_a_journal_that_cannot_be_opened_is_not_sent(monkeypatch, capsys, tmp_path):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("LLMLOG_JOURNAL_DIR", str(tmp_path / "file"))
+    assert main(["journal", "send", "--timeout", "30"]) == 2
+    assert "file" in capsys.readouterr().err
+
+
 def test_wrong_settings_end_a_command_with_code_2(monkeypatch, capsys):
     monkeypatch.setenv("LLMLOG_BOGUS", "1")
     assert main(["journal", "show"]) == 2

@@ -42,7 +42,8 @@ class Cluster:
         self.room = 10**9
         self.records = []
         self.produced = 0
-        self.limit = 10**9
+        self.limit = self.batch_limit = 10**9
+        self.batches = None
         self.told = None
         self.rebuilt = 0
         self.silent = None
@@ -73,6 +74,9 @@ class Client:
     def max_message_bytes(self, timeout):
         return self.cluster.told
 
+    def limit_batches(self, topic_bytes):
+        self.cluster.batches = topic_bytes
+
     def produce(self, item, value):
         self.cluster.produced += 1
         if len(self.waiting) >= self.cluster.room:
@@ -84,6 +88,10 @@ class Client:
     def poll(self, timeout):
         if self.cluster.up:
             answered, self.waiting = self.waiting, []
+            if sum(len(value) for _, value in answered) > self.cluster.batch_limit:
+                for item, _ in answered:
+                    self.on_report(item, KafkaError(TOO_LARGE))
+                answered = []
             for item, value in answered:
                 self.answer(item, value)
         if timeout:
@@ -312,11 +320,58 @@ def test_what_is_too_large_is_cut_until_it_fits(start, cluster, journal):
         assert publisher._journal.waiting == 0
 
 
+@pytest.mark.parametrize("journal", ["always", "spill", "off"])
+def test_a_batch_too_large_costs_none_of_its_events(start, cluster, journal):
+    cluster.batch_limit, cluster.there = 5000, False
+    publisher = start(journal)
+    for number in range(20):
+        offer(publisher, f"c{number}", messages="m" * 2000)
+    cluster.there = True
+    assert publisher.flush(30) == 0
+    assert sorted(cluster.ids()) == sorted(f"c{number}" for number in range(20))
+    stats = publisher._stats.snapshot()
+    assert (stats["delivered"], stats["failed"], stats["cut"]) == (20, 0, 0)
+
+
+@pytest.mark.parametrize("journal", ["always", "off"])
+def test_what_is_too_large_for_the_broker_alone_is_cut(start, cluster, journal):
+    cluster.batch_limit = 5000
+    publisher = start(journal)
+    offer(publisher, "a", messages="m" * 20_000)
+    offer(publisher, "b")
+    assert publisher.flush(30) == 0
+    assert sorted(cluster.ids()) == ["a", "b"]
+    assert publisher._stats.snapshot()["failed"] == 0
+
+
+def test_where_no_thread_can_be_started_a_later_event_starts_it(
+    start, cluster, monkeypatch, caplog
+):
+    monkeypatch.setattr(publisher_module, "_START_AGAIN", 0.0)
+    begin, refused = threading.Thread.start, []
+
+    def refuses_twice(thread):
+        if thread.name == "llmlog-publisher" and len(refused) < 2:
+            refused.append(thread)
+            raise RuntimeError("can't start new thread")
+        begin(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuses_twice)
+    publisher = start()
+    assert "no thread can be started" in caplog.text
+    offer(publisher, "a", "b", "c")
+    assert publisher.flush(5) == 0
+    assert len(refused) == 2
+    assert [t.name for t in threading.enumerate()].count("llmlog-publisher") == 1
+    assert sorted(cluster.ids()) == ["a", "b", "c"]
+
+
 def test_the_topics_bound_is_respected(start, cluster):
     cluster.told = cluster.limit = 20_000
     publisher = start()
     offer(publisher, "a")
     assert publisher.flush(5) == 0
+    assert cluster.batches == 20_000
     offer(publisher, "b", messages="words and words " * 5000)
     assert publisher.flush(5) == 0
     assert cluster.produced == 2, "nothing was refused"

@@ -292,6 +292,22 @@ def test_the_rest_of_an_event_with_a_secret_stays_as_it_is():
     assert with_secret == clean
 
 
+@pytest.mark.parametrize(
+    ("one", "other", "hidden"),
+    [("sk-11111111", "sk-22222222", {}), ("a", "b", {"redact_fields": "litellm_call_id"}),
+     ("a", "b", {"redact_keys": "litellm_call_id"})],
+)  # fmt: skip
+def test_calls_that_look_alike_when_their_ids_are_hidden_stay_two_events(one, other, hidden):
+    ids, environ = set(), {f"LLMLOG_{name.upper()}": value for name, value in hidden.items()}
+    prepare = Preparer(load(environ=environ), Stats())
+    for call_id in (one, other, one):
+        copy = snapshot(payload(1, litellm_call_id=call_id), without=frozenset())
+        event = Decoder().decode(prepare(Captured(copy, "", 1_800_000_000.0)).value)
+        assert event["litellm_call_id"] != call_id
+        ids.add(event["event_id"])
+    assert len(ids) == 2
+
+
 def test_secrets_can_be_kept():
     written, _ = prepared(payload(1, metadata={"password": PLANTED}), redact_secrets="false")
     assert PLANTED in written

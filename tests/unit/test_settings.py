@@ -3,11 +3,11 @@
 from datetime import timedelta
 
 import pytest
-from confluent_kafka import Consumer
+from confluent_kafka import Consumer, Producer
 
 from llmlog_consumer.kafka_admin import KafkaAdmin
 from llmlog_schemas.errors import ConfigurationError
-from llmlog_schemas.kafka_clients import consumer_config, producer_config
+from llmlog_schemas.kafka_clients import consumer_config, made, producer_config
 from llmlog_schemas.settings import REFUSED, Settings, describe, load, parse_bytes
 
 SECRET = "Hunter2-do-not-print"
@@ -123,6 +123,24 @@ def test_a_secret_file_that_is_not_there_names_the_variable(tmp_path):
     missing = str(tmp_path / "missing")
     text = refusal(environ={"LLMLOG_ELASTICSEARCH_API_KEY_FILE": missing})
     assert text.startswith("environment: LLMLOG_ELASTICSEARCH_API_KEY_FILE: cannot read")
+
+
+def test_what_was_put_in_a_files_place_is_not_printed():
+    text = refusal(environ={"LLMLOG_ELASTICSEARCH_API_KEY_FILE": SECRET})
+    assert SECRET not in text
+    assert "No such file" in text
+
+
+def test_librdkafkas_own_names_of_files_are_not_followed():
+    name = "LLMLOG_KAFKA_SASL_OAUTHBEARER_ASSERTION_PRIVATE_KEY_FILE"
+    properties = load(environ={name: "/key.pem"}).admin_properties()
+    assert properties["sasl.oauthbearer.assertion.private.key.file"] == "/key.pem"
+
+
+@pytest.mark.parametrize("given", [{"error_cb": "x"}, {"no.such": "1"}, {"linger.ms": "soon"}])
+def test_what_the_kafka_client_refuses_is_a_wrong_setting(given):
+    with pytest.raises(ConfigurationError, match="Kafka settings"):
+        made(Producer, given)
 
 
 def test_a_secret_in_a_file_can_be_named_in_the_config(tmp_path):

@@ -71,6 +71,28 @@ def test_what_refers_to_itself_is_cut_where_it_does():
     assert orjson.loads(event_of({"metadata": around})["document"])["metadata"]["text"] == "kept"
 
 
+class _Held:
+    def __init__(self, **held):
+        self.__dict__.update(held)
+
+
+class _Shy:
+    def __getattribute__(self, name):
+        raise RuntimeError(name)
+
+
+def test_the_memory_that_objects_hold_is_seen():
+    text, raw = "x" * 1_000_000, bytes(1_000_000)
+    around = _Held(text=text)
+    around.itself = around
+    sizes = [
+        size_of({"a": held}) for held in (text, raw, (text,), [[text]], _Held(b=_Held(c=text)))
+    ]
+    assert all(1_000_000 <= size < 1_010_000 for size in sizes)
+    assert size_of({"a": [around] * 100_000, "b": _Shy()}) < 1_010_000
+    assert size_of({"a": [0.5] * 1000}) > 24_000
+
+
 def test_a_payload_that_refers_to_itself_is_cut_too():
     given = {"model": "m"}
     given["extra"] = [given]
