@@ -25,7 +25,7 @@ from llmlog_producer.event import Captured
 from llmlog_producer.metrics import expose
 from llmlog_producer.publisher import Publisher
 from llmlog_producer.quiet_log import QuietLog, spelt
-from llmlog_producer.snapshot import snapshot
+from llmlog_producer.snapshot import left_out, snapshot
 from llmlog_producer.stats import Stats
 from llmlog_producer.termination import before_sigterm
 from llmlog_schemas.errors import ConfigurationError
@@ -36,8 +36,6 @@ EXIT_FLUSH_SECONDS: Final = 10.0
 
 SIGTERM_SECONDS: Final = 2.0
 """How long a process that a SIGTERM ends at once waits for its journal."""
-
-_MODEL_MAP: Final = frozenset({"model_map_information"})
 
 
 class LLMLogHandler(CustomLogger):  # type: ignore[misc]  # litellm ships no types
@@ -134,8 +132,7 @@ class LLMLogHandler(CustomLogger):  # type: ignore[misc]  # litellm ships no typ
         except ConfigurationError as error:
             self._log(logging.ERROR, "settings", f"disabled, events are dropped: {error}")
             return None
-        if not settings.model_map_information:
-            self._without = _MODEL_MAP
+        self._without = left_out(settings)
         return settings
 
     def _connect_early(self) -> None:

@@ -9,12 +9,15 @@ strings shared, and objects by reference, to be read in the background.
 from __future__ import annotations
 
 from enum import Enum
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 import orjson
 
 from llmlog_schemas.json_form import TO_ITSELF
+
+if TYPE_CHECKING:
+    from llmlog_schemas.settings import Settings
 
 # Whatever is neither dict, list, tuple, str, int, float, bool or None itself is for the other way.
 _EXACT: Final = (
@@ -43,6 +46,11 @@ def snapshot(payload: dict[Any, Any], *, without: frozenset[str]) -> bytes | dic
         return orjson.dumps(kept, option=_EXACT)
     except Exception:  # noqa: BLE001 - whatever orjson has against it
         return _copy_dict(kept, 1, {id(payload)})
+
+
+def left_out(settings: Settings) -> frozenset[str]:
+    """Return the keys that are not wanted of any payload."""
+    return frozenset(() if settings.model_map_information else ("model_map_information",))
 
 
 def size_of(payload: bytes | dict[Any, Any]) -> int:

@@ -16,7 +16,7 @@ from typing import Any
 import orjson
 
 from llmlog_producer.event import Captured, Preparer
-from llmlog_producer.snapshot import snapshot
+from llmlog_producer.snapshot import left_out, snapshot
 from llmlog_producer.stats import Stats
 from llmlog_schemas.codec import Decoder
 from llmlog_schemas.settings import PREFIX, Settings, load
@@ -107,10 +107,7 @@ def _settings(given: dict[str, object]) -> Settings:
 
 
 def _document(payload: dict[str, Any], call_id: str, settings: Settings) -> dict[str, Any]:
-    without = (
-        frozenset() if settings.model_map_information else frozenset({"model_map_information"})
-    )
-    copy = snapshot(payload, without=without)
+    copy = snapshot(payload, without=left_out(settings))
     item = Preparer(settings, Stats())(Captured(copy, call_id, time.time()))
     event = Decoder().decode(item.value)
     return {"event_id": event["event_id"], **orjson.loads(event["document"])}

@@ -322,6 +322,7 @@ def test_a_topic_that_takes_no_large_batches_gets_small_ones(
         given = payload(1, messages=[{"content": words}], litellm_call_id=f"id {number}")
         assert publisher.offer(Captured(given, "", time.time()))
     assert publisher.flush(60) == 0
+    assert publisher._sender._client._config["batch.size"] < 20_000
     assert publisher.close(5) == 0
     counted = stats.snapshot()
     assert (counted["delivered"], counted["cut"], counted["failed"]) == (300, 0, 0)
