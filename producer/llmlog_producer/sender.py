@@ -259,7 +259,8 @@ class Sender:
         self._next_tending = now + _TEND
         self._spill.adopt(now)
         for item in self._spill.overdue(self._in_flight, now):
-            item.body = b""
+            if self._window > 1:  # of one that was sent alone there may be something to cut
+                item.body = b""
             del self._in_flight[item]
             self._late[item] = None
         if self._client.broken:
