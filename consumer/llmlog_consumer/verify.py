@@ -65,6 +65,8 @@ class Proof:
         doubled: events with more than one document; a row each.
         doubled_count: of all.
         gaps: accepted ones, a row each.
+        taken: offsets that retention took while the topic was read; at most so many records are
+            not proved.
         overtaken: what retention took before it was settled and nobody accepted; a row each.
     """
 
@@ -79,6 +81,7 @@ class Proof:
     doubled: list[dict[str, Any]] = field(default_factory=list)
     doubled_count: int = 0
     gaps: list[dict[str, Any]] = field(default_factory=list)
+    taken: int = 0
     overtaken: list[dict[str, Any]] = field(default_factory=list)
 
     @property
@@ -92,7 +95,7 @@ class Proof:
             name: getattr(self, name)
             for name in (
                 "events", "records", "documents", "dead_letters", "recovered", "expired", "gaps",
-                "overtaken", "lost", "lost_count", "doubled", "doubled_count", "ok",
+                "taken", "overtaken", "lost", "lost_count", "doubled", "doubled_count", "ok",
             )
         }  # fmt: skip
 
@@ -179,12 +182,35 @@ class Verifier:
         with tempfile.TemporaryDirectory(prefix="llmlog-verify-") as folder:
             files = [Path(folder) / str(number) for number in range(_FILES)]
             self._sort(ranges, letters, files, proof)
+            marks = self._admin.watermarks(self._settings.topic, ranges)
+            proof.taken = sum(
+                max(0, min(marks[p][0], end) - first) for p, (first, end) in ranges.items()
+            )
             self._elastic.request("POST", f"/{self._settings.index}-*/_refresh")
             for number, file in enumerate(files):
                 self._progress("looking up", number, _FILES)
                 self._look_up(file, proof)
             self._progress("looking up", _FILES, _FILES)
         return proof
+
+    def onwards(
+        self, before: Mapping[int, tuple[int, int]]
+    ) -> tuple[dict[int, tuple[int, int]], list[int]]:
+        """Return what there is to prove after a round, and the partitions that begin again.
+
+        Args:
+            before: what that round proved.
+
+        Raises:
+            KafkaError, Unreachable: as `ranges`.
+        """
+        proved = {p: end for p, (_, end) in before.items()}
+        now = self.ranges()
+        anew = [p for p, (_, end) in now.items() if end < proved.get(p, 0)]
+        return {
+            p: (start if p in anew else proved.get(p, start), end)
+            for p, (start, end) in now.items()
+        }, anew
 
     def _letters(self) -> Mapping[int, set[int]]:
         """Return the offsets that have a letter, by source partition."""
