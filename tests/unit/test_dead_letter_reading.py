@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from dataclasses import replace
 
 import orjson
 import pytest
@@ -337,6 +338,20 @@ def test_a_letter_of_a_known_kind_with_an_impossible_offset_has_a_name_of_its_ow
     odd.headers_ = [(n, offset if n == f"{PREFIX}offset" else v) for n, v in odd.headers_]
     counted.add([letter(offset=0, source=41), letter(offset=1, source=43), odd, odd])
     assert counted.as_json()["total"] == 3
+
+
+@pytest.mark.parametrize("wanted", [Filter(model="claude"), Filter(since_ms=4 * HOUR)])
+def test_example_reason_and_times_are_of_letters_that_were_asked_for(wanted):
+    asked_for = replace(REFUSED, model="claude")
+    counted = Stats(wanted)
+    counted.add([
+        letter(offset=0, source=1, at=HOUR),
+        letter(asked_for, offset=1, source=2, at=5 * HOUR),
+        letter(offset=2, source=3, at=2 * HOUR),
+    ])  # fmt: skip
+    (row,) = counted.as_json()["fingerprints"]
+    assert row["example"] == "t.dlq/1/1"
+    assert row["first_seen"] == row["last_seen"] == "1970-01-01T05:00:00+00:00"
 
 
 def test_a_letter_that_is_not_asked_for_still_speaks_for_its_name():
