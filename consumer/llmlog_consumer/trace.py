@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from llmlog_consumer import topic_reader
 from llmlog_consumer.dead_letters.filters import Filter
 from llmlog_consumer.dead_letters.reader import DeadLetters
+from llmlog_consumer.document import daily_indices
 from llmlog_consumer.times import iso
 from llmlog_schemas.codec import DecodeError, Decoder
 from llmlog_schemas.errors import KafkaError
@@ -97,6 +98,7 @@ class Tracer:
         progress: Callable[[str, int, int], None],
     ) -> None:
         self._settings = settings
+        self._indices = daily_indices(settings.index)
         self._admin = admin
         self._elastic = elastic
         self._decoder = Decoder(registry)
@@ -126,7 +128,7 @@ class Tracer:
         names = ["@timestamp", "endTime", "status", "model"]
         answer = self._elastic.demand(
             "POST",
-            f"/{self._settings.index}-*/_search",
+            f"/{self._indices}/_search",
             body={"query": {"term": {"litellm_call_id": call_id}}, "size": MOST, "_source": names},
         )
         return [

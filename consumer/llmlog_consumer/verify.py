@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from llmlog_consumer import topic_reader
 from llmlog_consumer.dead_letters.found import found
 from llmlog_consumer.dead_letters.reader import DeadLetters
-from llmlog_consumer.document import DAY_MS
+from llmlog_consumer.document import DAY_MS, daily_indices
 from llmlog_schemas.codec import DecodeError, Decoder
 from llmlog_schemas.errors import KafkaError
 from llmlog_schemas.records import EVENT_ID, event_time_ms
@@ -120,6 +120,7 @@ class Verifier:
         progress: Callable[[str, int, int], None],
     ) -> None:
         self._settings = settings
+        self._indices = daily_indices(settings.index)
         self._admin = admin
         self._elastic = elastic
         self._decoder = Decoder(registry)
@@ -186,7 +187,7 @@ class Verifier:
             proof.taken = sum(
                 max(0, min(marks[p][0], end) - first) for p, (first, end) in ranges.items()
             )
-            self._elastic.request("POST", f"/{self._settings.index}-*/_refresh")
+            self._elastic.request("POST", f"/{self._indices}/_refresh")
             for number, file in enumerate(files):
                 self._progress("looking up", number, _FILES)
                 self._look_up(file, proof)
@@ -298,7 +299,7 @@ class Verifier:
         }
         answer = self._elastic.demand(
             "POST",
-            f"/{self._settings.index}-*/_search",
+            f"/{self._indices}/_search",
             body=body,
             params={"filter_path": "hits.hits._id,hits.hits._index,_shards.failed",
                     "allow_partial_search_results": "false"},

@@ -76,3 +76,10 @@ def test_what_retention_takes_meanwhile_is_counted(monkeypatch):
     proof = proved(monkeypatch, Admin(p0=(7, 20, 8), p1=(50, 50, 3)), Elastic())
     assert (proof.records, proof.documents, proof.taken) == (1, 1, 5 + 3)
     assert proof.ok
+
+
+def test_only_indices_of_this_alias_are_asked(monkeypatch):
+    """Those of `logs-v2` and `logs-staging` begin alike."""
+    elastic = Elastic()
+    proved(monkeypatch, Admin(p0=(0, 8, 8), p1=(0, 3, 3)), elastic)
+    assert [path for path, _ in elastic.asked] == ["/logs-2*/_refresh", "/logs-2*/_search"]
