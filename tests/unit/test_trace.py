@@ -68,3 +68,36 @@ def test_only_indices_of_this_alias_are_asked(monkeypatch):
     elastic = Elastic(["a"])
     assert traced(monkeypatch, elastic).verdict == "INDEXED"
     assert {path.split("/")[1] for _, path, _ in elastic.asked} == {"logs-2*"}
+
+
+def test_it_is_looked_for_where_all_of_it_can_be_seen(monkeypatch):
+    """Refreshed before, and not without the shards that are away."""
+    elastic = Elastic(["a"])
+    traced(monkeypatch, elastic)
+    assert elastic.asked == [
+        ("POST", "/logs-2*/_refresh", None),
+        ("POST", "/logs-2*/_search", {"allow_partial_search_results": "false"}),
+    ]
+
+
+def test_what_is_indexed_while_the_topics_are_read_is_found(monkeypatch):
+    assert traced(monkeypatch, Elastic([], ["a"])).verdict == "INDEXED"
+
+
+def test_letters_that_may_not_be_read_are_not_taken_for_none(monkeypatch):
+    assert "deleted since" in traced(monkeypatch, Elastic()).verdict
+
+    class Refused(Letters):
+        refusal = "this user may not see it"
+
+    found = traced(monkeypatch, Elastic(), Refused)
+    assert found.verdict == (
+        "SETTLED without a document; whether it is a letter is not known: this user may not see it"
+    )
+
+    class RefusedLater(Letters):
+        def newest(self, _wanted, *, content):
+            raise KafkaError("this user may not read it")
+            yield content
+
+    assert "may not read it" in traced(monkeypatch, Elastic(), RefusedLater).verdict
