@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from llmlog_schemas.settings import Settings
 
 DLQ_RETENTION: Final = timedelta(days=30)
+"""At least: a letter is never gone before its record."""
 MOST_REPLICAS: Final = 3
 DAY: Final = timedelta(days=1)
 
@@ -61,7 +62,7 @@ def topics(settings: Settings, admin: KafkaAdmin, *, dry_run: bool) -> Iterator[
         partitions = found[settings.topic].partitions
     for name, retention in (
         (settings.topic, settings.retention),
-        (settings.dlq_topic, DLQ_RETENTION),
+        (settings.dlq_topic, max(DLQ_RETENTION, settings.retention)),
     ):
         detail = f"{partitions} partitions, replication {replication}, kept {retention.days} days"
         if name not in found:
