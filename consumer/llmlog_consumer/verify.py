@@ -1,6 +1,7 @@
 """Proves the promise: every event on the topic is one document or one dead letter.
 
-Memory is bounded: ids are sorted into files by their hash, and looked up file by file.
+Ids are sorted into files by their hash, and looked up file by file: a 64th of the events is held at
+a time, and all the while the offset of each letter.
 """
 
 from __future__ import annotations

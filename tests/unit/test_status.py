@@ -7,8 +7,12 @@ import time
 
 import pytest
 from confluent_kafka import KafkaError, cimpl
+from typer.testing import CliRunner
 
 from llmlog_consumer import status
+from llmlog_consumer.cli import local
+from llmlog_consumer.cli import status as command
+from llmlog_consumer.cli.app import app
 from llmlog_consumer.kafka_admin import Committed, Topic
 from llmlog_schemas.settings import load
 
@@ -84,3 +88,18 @@ def test_where_no_record_comes_before_the_end_nothing_waits(monkeypatch):
     found = looked(monkeypatch, answer(KafkaError._PARTITION_EOF))
     assert found.ok
     assert found.behind_ms == 0
+
+
+def test_ctrl_c_ends_what_goes_on_until_then_as_any_other_command(monkeypatch, tmp_path):
+    def interrupted(_seconds):
+        raise KeyboardInterrupt
+
+    log = tmp_path / "log"
+    log.touch()
+    found = looked(monkeypatch, answer(age=10))
+    monkeypatch.setattr(command.current, "look", lambda *_: found)
+    for module in (command, local):
+        monkeypatch.setattr(module.time, "sleep", interrupted)
+    assert CliRunner().invoke(app, ["status", "--watch"]).exit_code == 130
+    with pytest.raises(KeyboardInterrupt):
+        local._follow([log])

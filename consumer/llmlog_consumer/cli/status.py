@@ -37,10 +37,7 @@ def status(
             _print(found, clear=watch)
         if not watch:
             return
-        try:
-            time.sleep(_EVERY)
-        except KeyboardInterrupt:
-            return
+        time.sleep(_EVERY)
 
 
 def _print(found: current.Status, *, clear: bool) -> None:
