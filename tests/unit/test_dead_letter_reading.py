@@ -407,6 +407,15 @@ def test_contents_are_sizes_unless_asked_for():
     garbage = Contents(settings, show=False).of(found(letter(value=b"\x00\x01garbage")))
     assert garbage["value_hex"] is None
     assert "registry" in garbage["decode_error"].lower()
+    assert "event" not in garbage
+
+
+def test_of_a_record_with_a_broken_tail_what_the_index_needs_is_shown():
+    whole = encoded(1, document=b'{"model":"gpt"}')
+    shown = Contents(load(environ={}), show=True).of(found(letter(value=whole[:-3])))
+    assert shown["decode_error"]
+    assert shown["event"]["document"] == {"model": "gpt"}
+    assert list(shown["event"]) == ["event_id", "document"]
 
 
 def test_nothing_that_a_letter_holds_reaches_the_terminal_as_an_order():
