@@ -3,22 +3,39 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 
 from llmlog_schemas.errors import PipelineError, Unreachable
 
 _NEEDED = ("elasticsearch", "prometheus_client", "rich", "setproctitle", "structlog", "typer")
 
-
-_INTERRUPTED = 130
+# As a shell says it of a program that a signal ends.
+_INTERRUPTED = 128 + signal.SIGINT
+_CUT_OFF = 128 + signal.SIGPIPE
 
 
 def main() -> None:
     """Run the command line and exit."""
+    code: str | int | None = 0
+    cut_off = False
     try:
         _run()
     except KeyboardInterrupt:  # while the libraries load; later the command line says it
-        sys.exit(_INTERRUPTED)
+        code = _INTERRUPTED
+    except SystemExit as ended:
+        # Typer meets a closed pipe before we do, and makes 1 of it.
+        cut_off = isinstance(ended.__context__, BrokenPipeError)
+        code = 0 if cut_off else ended.code
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        cut_off = True
+    if cut_off:
+        # The reader of a pipe has seen enough; let nothing more be flushed into it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = code or _CUT_OFF
+    sys.exit(code)
 
 
 def _run() -> None:
@@ -36,9 +53,6 @@ def _run() -> None:
     except (PipelineError, Unreachable) as error:
         sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
         sys.exit(error.exit_code)
-    except BrokenPipeError:
-        # The reader of a pipe has seen enough; let nothing more be flushed into it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

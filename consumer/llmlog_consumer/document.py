@@ -86,6 +86,11 @@ def daily_index(alias: str, time_ms: int) -> str:
     return f"{alias}-{datetime.fromtimestamp(time_ms / 1000, UTC):%Y.%m.%d}"
 
 
+def daily_indices(alias: str) -> str:
+    """Return the pattern of the daily indices, and of nobody else's whose name begins alike."""
+    return f"{alias}-2*"
+
+
 def one_line(document: bytes) -> bytes:
     """Return the document as one line: in a bulk body a newline is an operation.
 

@@ -247,13 +247,8 @@ class KafkaAdmin:
         known = self.gaps(topic).get(partition, [])
         entries = [[g.first, g.next, g.at] for g in [*known, gap]][-MOST_GAPS:]
         note = orjson.dumps({"gaps": entries}).decode()
-        request = ConsumerGroupTopicPartitions(
-            self._gap_group, [TopicPartition(topic, partition, gap.next, metadata=note)]
-        )
-        future = self._admin.alter_consumer_group_offsets([request], request_timeout=TIMEOUT)
-        for answer in self._call(future[self._gap_group].result).topic_partitions:
-            if answer.error is not None:
-                raise KafkaError(f"group {self._gap_group}: {answer.error.str()}")
+        place = TopicPartition(topic, partition, gap.next, metadata=note)
+        self._call(lambda: self._commit(self._gap_group, [place]), self._gap_group)
 
     @property
     def _gap_group(self) -> str:
@@ -268,34 +263,61 @@ class KafkaAdmin:
             if p.topic == topic and p.offset >= 0 and p.error is None
         ]  # fmt: skip
 
-    def committed(self, topic: str, partitions: Iterable[int]) -> dict[int, int]:
-        """Return the group's committed offsets; partitions without one are left out."""
-        with _Reader(self._settings) as reader:
-            asked = [TopicPartition(topic, p) for p in partitions]
-            answers = self._call(lambda: reader.committed(asked, TIMEOUT))
-        return {a.partition: a.offset for a in answers if a.error is None and a.offset >= 0}
+    def _commit(self, group: str, places: list[TopicPartition]) -> None:
+        """Commit offsets of a group without members; with a time-out, which a consumer has not."""
+        request = ConsumerGroupTopicPartitions(group, places)
+        future = self._admin.alter_consumer_group_offsets([request], request_timeout=TIMEOUT)
+        _refuse_errors(future[group].result().topic_partitions)
 
-    def begin(self, topic: str, partitions: Iterable[int], *, latest: bool) -> None:
+    def committed(self, topic: str, partitions: Iterable[int]) -> dict[int, int]:
+        """Return the group's committed offsets; partitions without one are left out.
+
+        Raises:
+            KafkaError: the broker refuses, be it for one partition.
+            KafkaUnreachable: no broker answers.
+        """
+        asked = [TopicPartition(topic, p) for p in partitions]
+        with _Reader(self._settings) as reader:
+            answers = self._call(
+                lambda: _refuse_errors(reader.committed(asked, TIMEOUT)), self._settings.group
+            )
+        return {a.partition: a.offset for a in answers if a.offset >= 0}
+
+    def begin(self, topic: str, partitions: Iterable[int], *, latest: bool) -> str:
         """Commit where a group that has no offsets at all begins.
 
         An idle partition would have no offset otherwise, and a restart would skip what came in
         between. A group with members already has begun: nothing is changed.
+
+        Returns:
+            What such a group never reads: Kafka may have forgotten that it was further. Empty where
+            it reads everything, or has begun before.
+
+        Raises:
+            KafkaError: the broker refuses.
+            KafkaUnreachable: no broker answers.
         """
         partitions = list(partitions)
         if self.committed(topic, partitions):
-            return
-        offsets = [
-            TopicPartition(topic, p, end if latest else start)
-            for p, (start, end) in self.watermarks(topic, partitions).items()
+            return ""
+        marks = self.watermarks(topic, partitions)
+        places = [
+            TopicPartition(topic, p, end if latest else start) for p, (start, end) in marks.items()
         ]
-        with _Reader(self._settings) as reader:
+
+        def commit() -> bool:
             try:
-                reader.commit(offsets=offsets, asynchronous=False)
+                self._commit(self._settings.group, places)
             except KafkaException as error:
                 if error.args[0].code() != Code.UNKNOWN_MEMBER_ID:
-                    raise KafkaError(f"group {self._settings.group}: {error}") from None
+                    raise
+                return False
+            return True
 
-    def _call(self, ask: Any) -> Any:
+        begun = self._call(commit, self._settings.group)
+        return _passed_over(marks, latest=latest) if begun else ""
+
+    def _call(self, ask: Any, group: str = "") -> Any:
         try:
             return ask()
         except KafkaException as error:
@@ -307,11 +329,35 @@ class KafkaAdmin:
                 raise KafkaUnreachable(
                     f"Kafka at {self.where} does not answer: {error.args[0].str()}"
                 ) from None
-            raise KafkaError(f"Kafka at {self.where}: {error.args[0].str()}") from None
+            of = f"group {group}: " if group else ""
+            raise KafkaError(f"Kafka at {self.where}: {of}{error.args[0].str()}") from None
 
     def _on_error(self, error: Code) -> None:
         if error.code() in _REFUSED:
             self._refusal = error.str()
+
+
+def _refuse_errors(answers: list[TopicPartition]) -> list[TopicPartition]:
+    """Return answers of which none is a refusal.
+
+    Raises:
+        KafkaException: one is.
+    """
+    for answer in answers:
+        if answer.error is not None:
+            raise KafkaException(answer.error)
+    return answers
+
+
+def _passed_over(marks: Mapping[int, tuple[int, int]], *, latest: bool) -> str:
+    """Say what a group does not read that begins at one side of the log; empty for nothing."""
+    skipped = sum(end - start for start, end in marks.values()) if latest else 0
+    gone = sum(start for start, _ in marks.values())
+    if skipped:
+        return f"begins at the end of the topic: {skipped} records before it are not read"
+    if gone and not latest:
+        return f"begins at the start of the log: the {gone} offsets before it are gone"
+    return ""
 
 
 def _note(metadata: str | None) -> dict[str, Any]:

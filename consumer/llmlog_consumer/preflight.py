@@ -72,7 +72,8 @@ def check(
     def kafka() -> Task:
         source, letters = admin.require(settings.topic), admin.require(settings.dlq_topic)
         partitions = range(source.partitions)
-        admin.begin(settings.topic, partitions, latest=latest)
+        if passed := admin.begin(settings.topic, partitions, latest=latest):
+            log.warning("group has no offsets", group=settings.group, what=passed)
         ends = None
         if until_end:
             marks = admin.watermarks(settings.topic, partitions)

@@ -15,7 +15,7 @@ from datetime import timedelta
 from importlib import resources
 from typing import TYPE_CHECKING, Any, Final
 
-from llmlog_consumer.document import daily_index
+from llmlog_consumer.document import daily_index, daily_indices
 from llmlog_consumer.elastic import NOT_FOUND
 from llmlog_schemas.errors import ElasticsearchError
 from llmlog_schemas.kafka_clients import MAX_RECORD_BYTES
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from llmlog_schemas.settings import Settings
 
 DLQ_RETENTION: Final = timedelta(days=30)
+"""At least: a letter is never gone before its record."""
 MOST_REPLICAS: Final = 3
 DAY: Final = timedelta(days=1)
 
@@ -61,7 +62,7 @@ def topics(settings: Settings, admin: KafkaAdmin, *, dry_run: bool) -> Iterator[
         partitions = found[settings.topic].partitions
     for name, retention in (
         (settings.topic, settings.retention),
-        (settings.dlq_topic, DLQ_RETENTION),
+        (settings.dlq_topic, max(DLQ_RETENTION, settings.retention)),
     ):
         detail = f"{partitions} partitions, replication {replication}, kept {retention.days} days"
         if name not in found:
@@ -155,7 +156,7 @@ def has_lifecycle(elastic: Elastic) -> bool:
 def index_template(alias: str, *, lifecycle: bool) -> dict[str, Any]:
     """Return the shipped index template for this alias."""
     template: dict[str, Any] = copy.deepcopy(_shipped("index_template.json"))
-    template["index_patterns"] = [f"{alias}-2*"]
+    template["index_patterns"] = [daily_indices(alias)]
     template["template"]["aliases"] = {alias: {}}
     if lifecycle:
         template["template"]["settings"]["index"]["lifecycle"] = {"name": alias}

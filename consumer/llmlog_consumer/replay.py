@@ -157,7 +157,8 @@ class ToTopic:
 
     Args:
         gate: which letters may go.
-        topic: where to; None for the source of each.
+        topic: where to; None for the source of each, which is the topic of the events for a
+            letter that names none. Never the dead-letter topic.
         stopping: asked on every turn.
         rate: letters a second at most; None for as fast as it goes.
         progress: told how many letters are done.
@@ -174,6 +175,7 @@ class ToTopic:
     ) -> None:
         self._gate = gate
         self._topic = topic
+        self._events, self._dead_letters = gate.settings.topic, gate.settings.dlq_topic
         self._stopping = stopping
         self._rate = rate
         self._progress = progress
@@ -189,7 +191,7 @@ class ToTopic:
         """
         began = time.monotonic()
         for taken, record in enumerate(records):
-            while self._rate and taken > self._rate * (time.monotonic() - began):
+            while self._early(taken, began) and not self._stopping():
                 self._producer.poll(0.02)
             if self._stopping() or self._refusal:
                 break
@@ -208,8 +210,13 @@ class ToTopic:
             )
         return not self._stopping()
 
+    def _early(self, taken: int, began: float) -> bool:
+        return self._rate is not None and taken > self._rate * (time.monotonic() - began)
+
     def _send(self, record: Record) -> None:
         topic = self._topic or record.topic()
+        if topic == self._dead_letters:
+            topic = self._events
         while True:
             try:
                 self._producer.produce(

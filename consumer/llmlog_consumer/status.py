@@ -10,6 +10,8 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from confluent_kafka import KafkaError
+
 from llmlog_consumer import topic_reader
 
 if TYPE_CHECKING:
@@ -37,7 +39,8 @@ class Partition:
         end: next offset of the log.
         in_flight: records that its worker holds unsettled; None where it said nothing lately.
         worker: `host/number`; empty where none said anything lately.
-        behind_ms: age of the oldest record that waits; 0 where none does.
+        behind_ms: age of the oldest record that waits; 0 where none does, None where it is not
+            known.
     """
 
     number: int
@@ -46,7 +49,7 @@ class Partition:
     end: int
     in_flight: int | None
     worker: str
-    behind_ms: int
+    behind_ms: int | None
 
     @property
     def lag(self) -> int:
@@ -94,9 +97,10 @@ class Status:
         return sum(p.in_flight or 0 for p in self.partitions)
 
     @property
-    def behind_ms(self) -> int:
-        """Age of the oldest record that waits."""
-        return max((p.behind_ms for p in self.partitions), default=0)
+    def behind_ms(self) -> int | None:
+        """Age of the oldest record that waits; None where that of one partition is not known."""
+        ages = [p.behind_ms for p in self.partitions]
+        return None if None in ages else max(filter(None, ages), default=0)
 
     @property
     def verdict(self) -> str:
@@ -109,7 +113,7 @@ class Status:
             return f"UNHEALTHY, {self._behind()}: {self.unhealthy[0]}"
         if not self.members:
             return f"STOPPED: no worker runs, {self._behind()}"
-        if self.behind_ms <= CURRENT_MS:
+        if self.behind_ms is not None and self.behind_ms <= CURRENT_MS:
             return f"CURRENT: {self._behind()}"
         return f"BEHIND: {self._behind()}"
 
@@ -147,6 +151,8 @@ class Status:
     def _behind(self) -> str:
         if not self.lag:
             return "nothing waits"
+        if self.behind_ms is None:
+            return f"{self.lag} records wait, age unknown: the topic cannot be read in time"
         return f"{self.lag} records wait, the oldest for {self.behind_ms / 1000:.0f} s"
 
 
@@ -165,7 +171,7 @@ def look(settings: Settings, admin: KafkaAdmin) -> Status:
         for p, (start, end) in marks.items()
         if (committed[p].offset if p in committed else start) < end
     }
-    written, now = _written_at(settings, waiting), time.time() * 1000
+    ages, now = _ages(settings, waiting), time.time() * 1000
     partitions, rates, unhealthy = [], {}, []
     for p, (start, end) in marks.items():
         place = committed.get(p)
@@ -183,7 +189,7 @@ def look(settings: Settings, admin: KafkaAdmin) -> Status:
                 end,
                 note.get("in_flight") if fresh else None,
                 str(note.get("worker", "")) if fresh else "",
-                int(max(0.0, now - written[p])) if p in written else 0,
+                ages.get(p, 0),
             )
         )
     state, members = admin.members()
@@ -198,9 +204,12 @@ def look(settings: Settings, admin: KafkaAdmin) -> Status:
     )  # fmt: skip
 
 
-def _written_at(settings: Settings, offsets: Mapping[int, int]) -> dict[int, int]:
-    """Return the timestamp (epoch milliseconds) of the first record at or after each offset."""
-    found: dict[int, int] = {}
+def _ages(settings: Settings, offsets: Mapping[int, int]) -> dict[int, int | None]:
+    """Return the age (milliseconds) of the first record at or after each offset.
+
+    0 where none comes before the end; None where the partition refuses, or nothing comes in time.
+    """
+    found: dict[int, int | None] = dict.fromkeys(offsets)
     if not offsets:
         return found
     with topic_reader.assigned(settings, settings.topic, offsets) as consumer:
@@ -209,8 +218,13 @@ def _written_at(settings: Settings, offsets: Mapping[int, int]) -> dict[int, int
         while left and time.monotonic() < deadline:
             message: Any
             for message in consumer.consume(500, 0.1):
-                partition = message.partition()
-                left.discard(partition)
-                if message.error() is None:
-                    found.setdefault(partition, message.timestamp()[1])
+                partition, error = message.partition(), message.error()
+                if partition not in left:
+                    continue
+                left.remove(partition)
+                if error is None:
+                    written = message.timestamp()[1]
+                    found[partition] = max(0, int(time.time() * 1000) - written)
+                elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001
+                    found[partition] = 0
     return found

@@ -59,11 +59,12 @@ def read(
         small: fetch little ahead, for the sake of memory.
 
     Raises:
-        KafkaError: the broker refuses.
+        KafkaError: the broker refuses, or the topic was cut off or made anew meanwhile.
         KafkaUnreachable: no broker answers.
     """
     ends = {p: end for p, (start, end) in ranges.items() if end > start}
     starts = {p: ranges[p][0] for p in ends}
+    newest = {p: start - 1 for p, start in starts.items()}
     with assigned(settings, topic, starts, small=small) as consumer:
         heard = time.monotonic()
         while ends:
@@ -72,33 +73,53 @@ def read(
                 heard = time.monotonic()
             elif time.monotonic() - heard > SILENCE:
                 raise KafkaUnreachable(f"{topic}: no answer in {SILENCE:.0f} s")
-            chunk = _within(messages, ends, topic)
+            chunk = _within(messages, ends, newest, topic)
             if chunk:
                 yield chunk
                 heard = time.monotonic()  # whoever took it may have been long about it
 
 
-def _within(messages: list[Any], ends: dict[int, int], topic: str) -> list[Any]:
+def _within(
+    messages: list[Any], ends: dict[int, int], newest: dict[int, int], topic: str
+) -> list[Any]:
     """Return the records before the ends; take out of these the partitions that are through.
 
+    Args:
+        messages: a chunk.
+        ends: next-after-last offset of each partition that is not through.
+        newest: offset of each partition's record before; brought up to date.
+        topic: that is read.
+
     Raises:
-        KafkaError: the broker refuses.
+        KafkaError: the broker refuses, or an offset goes back.
     """
     if not any(map(_error_of, messages)):
         last = {message.partition(): message.offset() for message in messages}
-        if all(offset + 1 < ends.get(p, 0) for p, offset in last.items()):
+        # Where offsets only grow, no more records lie between these two than fit there.
+        if all(p in ends and newest[p] < o < ends[p] - 1 for p, o in last.items()) and len(
+            messages
+        ) <= sum(o - newest[p] for p, o in last.items()):
+            newest |= last
             return messages  # as nearly all chunks are
     chunk = []
     for message in messages:
         partition, error = message.partition(), message.error()
         if partition not in ends:
             continue
-        if error is None and message.offset() < ends[partition]:
-            chunk.append(message)
         # The end of a partition may lie behind a transaction marker.
         if error is not None and error.code() != KafkaError._PARTITION_EOF:  # noqa: SLF001
             raise KafkaRefusal(f"{topic}: {error.str()}")
-        if error is not None or message.offset() + 1 >= ends[partition]:
+        offset = message.offset()
+        if offset <= newest[partition]:
+            raise KafkaRefusal(
+                f"{topic}/{partition} was cut off or made anew while it was read: offset {offset} "
+                f"came after {newest[partition]}; run this again, to read what there is now"
+            )
+        if error is None:
+            newest[partition] = offset
+            if offset < ends[partition]:
+                chunk.append(message)
+        if error is not None or offset + 1 >= ends[partition]:
             del ends[partition]
     return chunk
 
@@ -141,6 +162,7 @@ class assigned:  # noqa: N801 - used as a function
             "group.id": "llmlog-inspect",
             "enable.partition.eof": True,
             # What retention takes while somebody reads is gone: there is nothing to stop for.
+            # A topic that was cut off or made anew begins again as well: `read` sees that.
             "auto.offset.reset": "earliest",
         }
         config.pop("group.instance.id", None)

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from llmlog_consumer import topic_reader
 from llmlog_consumer.dead_letters.filters import Filter
 from llmlog_consumer.dead_letters.reader import DeadLetters
+from llmlog_consumer.document import daily_indices
 from llmlog_consumer.times import iso
 from llmlog_schemas.codec import DecodeError, Decoder
 from llmlog_schemas.errors import KafkaError
 from llmlog_schemas.records import EVENT_ID, event_time_ms
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from llmlog_consumer.dead_letters.found import Found
     from llmlog_consumer.elastic import Elastic
@@ -38,6 +40,7 @@ class Trace:
         records: on the topic, a row each; empty where it was not read.
         letters: on the dead-letter topic, a row each.
         scanned: whether the topics were read.
+        refused: why not all letters were; empty where they were.
     """
 
     call_id: str
@@ -45,6 +48,7 @@ class Trace:
     records: list[dict[str, Any]] = field(default_factory=list)
     letters: list[dict[str, Any]] = field(default_factory=list)
     scanned: bool = False
+    refused: str = ""
 
     @property
     def verdict(self) -> str:
@@ -56,6 +60,9 @@ class Trace:
         waiting = [row for row in self.records if not row["settled"]]
         if waiting:
             return f"WAITING: {waiting[0]['behind']} records before it are not settled"
+        if self.refused:
+            what = "SETTLED without a document" if self.records else "NOT FOUND"
+            return f"{what}; whether it is a letter is not known: {self.refused}"
         if self.records:
             return "SETTLED without a document: expired, or deleted since; `pipeline verify` tells"
         return "NOT FOUND: not in the index, and on neither topic as far as they reach back"
@@ -97,6 +104,7 @@ class Tracer:
         progress: Callable[[str, int, int], None],
     ) -> None:
         self._settings = settings
+        self._indices = daily_indices(settings.index)
         self._admin = admin
         self._elastic = elastic
         self._decoder = Decoder(registry)
@@ -119,15 +127,26 @@ class Tracer:
             return found
         found.scanned = True
         found.records = self._records(call_id, since_ms)
-        found.letters = self._letters(call_id, found.records, since_ms)
+        try:
+            found.letters += islice(self._letters(call_id, found.records, since_ms), MOST)
+        except KafkaError as error:
+            # A topic that is not there cannot be told from one that this user may not see.
+            found.refused = str(error)
+        if not found.documents:
+            # What waited at the first look may have been indexed while the topics were read.
+            found.documents = self._documents(call_id)
         return found
 
     def _documents(self, call_id: str) -> list[dict[str, Any]]:
         names = ["@timestamp", "endTime", "status", "model"]
+        # Otherwise what was indexed a moment ago is not found yet.
+        self._elastic.request("POST", f"/{self._indices}/_refresh")
         answer = self._elastic.demand(
             "POST",
-            f"/{self._settings.index}-*/_search",
+            f"/{self._indices}/_search",
             body={"query": {"term": {"litellm_call_id": call_id}}, "size": MOST, "_source": names},
+            # A shard that is away may hold the document.
+            params={"allow_partial_search_results": "false"},
         )
         return [
             {
@@ -179,18 +198,12 @@ class Tracer:
 
     def _letters(
         self, call_id: str, records: list[dict[str, Any]], since_ms: int | None
-    ) -> list[dict[str, Any]]:
+    ) -> Iterator[dict[str, Any]]:
         names, needle = {row["coordinates"] for row in records}, call_id.encode()
-        try:
-            there = DeadLetters(self._settings, since_ms=since_ms, progress=self._progress)
-        except KafkaError:
-            return []  # no dead-letter topic, no letters
-        rows: list[dict[str, Any]] = []
+        there = DeadLetters(self._settings, since_ms=since_ms, progress=self._progress)
         for letter in there.newest(Filter(), content=True):
-            mine = letter.name in names or needle in (letter.value or b"")
-            if mine and len(rows) < MOST:
-                rows.append(_letter_row(letter))
-        return rows
+            if letter.name in names or needle in (letter.value or b""):
+                yield _letter_row(letter)
 
 
 def _letter_row(letter: Found) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Proves the promise: every event on the topic is one document or one dead letter.
 
-Memory is bounded: ids are sorted into files by their hash, and looked up file by file.
+Ids are sorted into files by their hash, and looked up file by file: a 64th of the events is held at
+a time, and all the while the offset of each letter.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from llmlog_consumer import topic_reader
 from llmlog_consumer.dead_letters.found import found
 from llmlog_consumer.dead_letters.reader import DeadLetters
-from llmlog_consumer.document import DAY_MS
+from llmlog_consumer.document import DAY_MS, daily_indices
 from llmlog_schemas.codec import DecodeError, Decoder
 from llmlog_schemas.errors import KafkaError
 from llmlog_schemas.records import EVENT_ID, event_time_ms
@@ -65,6 +66,8 @@ class Proof:
         doubled: events with more than one document; a row each.
         doubled_count: of all.
         gaps: accepted ones, a row each.
+        taken: offsets that retention took while the topic was read; at most so many records are
+            not proved.
         overtaken: what retention took before it was settled and nobody accepted; a row each.
     """
 
@@ -79,6 +82,7 @@ class Proof:
     doubled: list[dict[str, Any]] = field(default_factory=list)
     doubled_count: int = 0
     gaps: list[dict[str, Any]] = field(default_factory=list)
+    taken: int = 0
     overtaken: list[dict[str, Any]] = field(default_factory=list)
 
     @property
@@ -92,7 +96,7 @@ class Proof:
             name: getattr(self, name)
             for name in (
                 "events", "records", "documents", "dead_letters", "recovered", "expired", "gaps",
-                "overtaken", "lost", "lost_count", "doubled", "doubled_count", "ok",
+                "taken", "overtaken", "lost", "lost_count", "doubled", "doubled_count", "ok",
             )
         }  # fmt: skip
 
@@ -117,6 +121,7 @@ class Verifier:
         progress: Callable[[str, int, int], None],
     ) -> None:
         self._settings = settings
+        self._indices = daily_indices(settings.index)
         self._admin = admin
         self._elastic = elastic
         self._decoder = Decoder(registry)
@@ -179,12 +184,35 @@ class Verifier:
         with tempfile.TemporaryDirectory(prefix="llmlog-verify-") as folder:
             files = [Path(folder) / str(number) for number in range(_FILES)]
             self._sort(ranges, letters, files, proof)
-            self._elastic.request("POST", f"/{self._settings.index}-*/_refresh")
+            marks = self._admin.watermarks(self._settings.topic, ranges)
+            proof.taken = sum(
+                max(0, min(marks[p][0], end) - first) for p, (first, end) in ranges.items()
+            )
+            self._elastic.request("POST", f"/{self._indices}/_refresh")
             for number, file in enumerate(files):
                 self._progress("looking up", number, _FILES)
                 self._look_up(file, proof)
             self._progress("looking up", _FILES, _FILES)
         return proof
+
+    def onwards(
+        self, before: Mapping[int, tuple[int, int]]
+    ) -> tuple[dict[int, tuple[int, int]], list[int]]:
+        """Return what there is to prove after a round, and the partitions that begin again.
+
+        Args:
+            before: what that round proved.
+
+        Raises:
+            KafkaError, Unreachable: as `ranges`.
+        """
+        proved = {p: end for p, (_, end) in before.items()}
+        now = self.ranges()
+        anew = [p for p, (_, end) in now.items() if end < proved.get(p, 0)]
+        return {
+            p: (start if p in anew else proved.get(p, start), end)
+            for p, (start, end) in now.items()
+        }, anew
 
     def _letters(self) -> Mapping[int, set[int]]:
         """Return the offsets that have a letter, by source partition."""
@@ -272,7 +300,7 @@ class Verifier:
         }
         answer = self._elastic.demand(
             "POST",
-            f"/{self._settings.index}-*/_search",
+            f"/{self._indices}/_search",
             body=body,
             params={"filter_path": "hits.hits._id,hits.hits._index,_shards.failed",
                     "allow_partial_search_results": "false"},

@@ -229,6 +229,16 @@ def test_sigterm_drains_and_commits(pipeline: Pipeline) -> None:
     assert f"indexed={5_000 - before} duplicate=0" in again.stderr, "a drain commits"
 
 
+def test_until_end_that_is_stopped_before_says_so_with_its_code(pipeline: Pipeline) -> None:
+    write(pipeline, [encoded(seed) for seed in range(20_000)])
+    running = pipeline.start("consume", "--until-end")
+    wait_until(lambda: "consuming" in pipeline.stderr_of(running))
+    running.send_signal(signal.SIGTERM)
+    assert running.wait(60) == 1, pipeline.stderr_of(running)
+    assert "stopped before everything was settled" in pipeline.stderr_of(running)
+    assert pipeline.count() < 20_000
+
+
 def test_kill_9_of_the_supervisor_leaves_no_worker(pipeline: Pipeline) -> None:
     write(pipeline, [encoded(seed) for seed in range(100)])
     running = pipeline.start("consume", "--workers", "2")

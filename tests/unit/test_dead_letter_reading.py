@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from dataclasses import replace
 
 import orjson
 import pytest
@@ -339,6 +340,20 @@ def test_a_letter_of_a_known_kind_with_an_impossible_offset_has_a_name_of_its_ow
     assert counted.as_json()["total"] == 3
 
 
+@pytest.mark.parametrize("wanted", [Filter(model="claude"), Filter(since_ms=4 * HOUR)])
+def test_example_reason_and_times_are_of_letters_that_were_asked_for(wanted):
+    asked_for = replace(REFUSED, model="claude")
+    counted = Stats(wanted)
+    counted.add([
+        letter(offset=0, source=1, at=HOUR),
+        letter(asked_for, offset=1, source=2, at=5 * HOUR),
+        letter(offset=2, source=3, at=2 * HOUR),
+    ])  # fmt: skip
+    (row,) = counted.as_json()["fingerprints"]
+    assert row["example"] == "t.dlq/1/1"
+    assert row["first_seen"] == row["last_seen"] == "1970-01-01T05:00:00+00:00"
+
+
 def test_a_letter_that_is_not_asked_for_still_speaks_for_its_name():
     counted = Stats(Filter(stage="index"))
     counted.add([letter(offset=0), letter(POISON, offset=1)])
@@ -392,6 +407,15 @@ def test_contents_are_sizes_unless_asked_for():
     garbage = Contents(settings, show=False).of(found(letter(value=b"\x00\x01garbage")))
     assert garbage["value_hex"] is None
     assert "registry" in garbage["decode_error"].lower()
+    assert "event" not in garbage
+
+
+def test_of_a_record_with_a_broken_tail_what_the_index_needs_is_shown():
+    whole = encoded(1, document=b'{"model":"gpt"}')
+    shown = Contents(load(environ={}), show=True).of(found(letter(value=whole[:-3])))
+    assert shown["decode_error"]
+    assert shown["event"]["document"] == {"model": "gpt"}
+    assert list(shown["event"]) == ["event_id", "document"]
 
 
 def test_nothing_that_a_letter_holds_reaches_the_terminal_as_an_order():

@@ -1,6 +1,10 @@
-"""The command's entry: Ctrl-C says nothing, at whatever moment it comes."""
+"""The command's entry: Ctrl-C and a closed pipe say nothing, at whatever moment they come."""
 
 from __future__ import annotations
+
+import os
+import subprocess
+import sys
 
 import pytest
 
@@ -16,3 +20,39 @@ def test_ctrl_c_while_libraries_load_ends_without_a_traceback(monkeypatch, capsy
         entry.main()
     assert ended.value.code == 130
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("when", "options"), [("while it prints", ["-u"]), ("when it has printed", [])]
+)
+def test_a_reader_that_has_seen_enough_ends_it_quietly(when, options):
+    del when
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        ended = subprocess.run(
+            [sys.executable, *options, "-m", "llmlog_consumer", "version"],
+            stdout=writer, stderr=subprocess.PIPE, text=True, check=False,
+        )  # fmt: skip
+    finally:
+        os.close(writer)
+    assert (ended.returncode, ended.stderr) == (141, "")
+
+
+def test_a_command_that_failed_keeps_its_code_though_nobody_reads(monkeypatch):
+    class Closed:
+        def flush(self):
+            raise BrokenPipeError
+
+        def fileno(self):
+            return 1
+
+    def difference():
+        sys.exit(7)
+
+    monkeypatch.setattr(entry, "_run", difference)
+    monkeypatch.setattr(entry.os, "dup2", lambda *_: None)
+    monkeypatch.setattr(sys, "stdout", Closed())
+    with pytest.raises(SystemExit) as ended:
+        entry.main()
+    assert ended.value.code == 7

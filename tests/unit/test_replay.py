@@ -17,7 +17,7 @@ from llmlog_consumer.dead_letters.plan import Fate, Gate, Plan
 from llmlog_consumer.dead_letters.reader import chunks
 from llmlog_consumer.dead_letters.record import record_of
 from llmlog_consumer.outcome import Outcome
-from llmlog_schemas.errors import DeadLetterFloodError, ElasticsearchError
+from llmlog_schemas.errors import ConfigurationError, DeadLetterFloodError, ElasticsearchError
 from llmlog_schemas.settings import load
 from support.messages import Message
 from support.payloads import encoded, event
@@ -207,6 +207,52 @@ def test_told_to_stop_it_takes_no_more():
     runner, _ = indexing(stopping=lambda: True)
     assert runner.run(record_of(letter(n)) for n in range(5000)) is False
     assert runner.counts.total() < 5000
+
+
+class Producer:
+    """Confirms at once what it is given."""
+
+    def __init__(self, _config, **_):
+        self.sent = []
+
+    def produce(self, topic, value, key, *, headers, on_delivery):
+        self.sent.append((topic, value))
+        on_delivery(None, None)
+
+    def poll(self, _wait):
+        return 0
+
+    flush = poll
+
+
+def to_topic(monkeypatch, topic=None, **options):
+    monkeypatch.setattr(replay, "Producer", Producer)
+    options = {"stopping": lambda: False, **options}
+    return replay.ToTopic(Gate(SETTINGS), topic, **options)
+
+
+def test_a_letter_that_names_no_source_goes_to_the_topic_of_the_events(monkeypatch):
+    foreign = found(Message(topic_=SETTINGS.dlq_topic, value_=b"foreign", headers_=None))
+    runner = to_topic(monkeypatch)
+    assert runner.run(map(record_of, [letter(topic="orders"), foreign]))
+    assert runner._producer.sent == [("orders", b"v"), (SETTINGS.topic, b"foreign")]
+    assert runner.counts == {"sent": 2}
+
+
+def test_ctrl_c_is_heard_while_a_rate_is_kept(monkeypatch):
+    asked = iter([False, False, False])
+    runner = to_topic(monkeypatch, rate=0.01, stopping=lambda: next(asked, True))
+    began = time.monotonic()
+    assert runner.run(record_of(letter(n)) for n in range(3)) is False
+    assert time.monotonic() - began < 5
+    assert len(runner._producer.sent) == 1
+
+
+def test_the_dead_letter_topic_is_no_place_to_send_letters_to():
+    from llmlog_consumer.cli.dlq_replay import replay_letters
+
+    with pytest.raises(ConfigurationError, match=r"litellm-logs\.dlq is the dead-letter topic"):
+        replay_letters(to_topic="litellm-logs.dlq", yes=True)
 
 
 def test_chunks_are_bounded_by_number_and_bytes():

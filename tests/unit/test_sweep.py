@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from itertools import islice
-from types import SimpleNamespace
 
 import pytest
 from hypothesis import example, given
@@ -29,7 +28,6 @@ class Topic:
         self.logs = {p: [] for p in range(partitions)}
         self.reading = []  # first partition of each chunk, in the order of reading
         patch.setattr(sweep.topic_reader, "read", self._read)
-        patch.setattr(sweep, "KafkaAdmin", self._admin)
         patch.setattr(sweep, "SHARE", share)
 
     def put(self, source, *, at=0, lies=None, cause=REFUSED, key=b"k", headers=None):
@@ -45,11 +43,6 @@ class Topic:
     def sweep(self, wanted=Filter()):  # noqa: B008 - frozen
         ranges = {p: (0, len(log)) for p, log in self.logs.items()}
         return Sweep(load(environ={}), "t.dlq", ranges, wanted)
-
-    def _admin(self, _settings):
-        """In the place of `KafkaAdmin`: nothing was taken by retention."""
-        ends = {p: (0, len(log)) for p, log in self.logs.items()}
-        return SimpleNamespace(watermarks=lambda _topic, _partitions: ends)
 
     def _read(self, _settings, _topic, ranges, *, small):
         assert small

@@ -78,6 +78,8 @@ def consume(
         deadline=deadline,
     )
     if task is None or stop.is_set():
+        if until_end:
+            raise PipelineError(_STOPPED)
         return
     supervisor = Supervisor(work, (settings, task), workers, final=frozenset({_FLOOD}))
     if settings.metrics_port:
@@ -96,7 +98,10 @@ def consume(
         raise DeadLetterFloodError("the flood breaker is open: see the lines above")
     if until_end and not finished and deadline is not None and time.monotonic() >= deadline:
         raise PipelineError(f"not everything was settled within {timeout:g} s: run it again")
+    if until_end and not finished:
+        raise PipelineError(_STOPPED)
 
 
+_STOPPED = "stopped before everything was settled: run it again"
 _FLOOD = DeadLetterFloodError.exit_code
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)

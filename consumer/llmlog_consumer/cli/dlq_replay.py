@@ -116,8 +116,8 @@ def replay_letters(
     if to_topic is None:
         elastic = Elastic(settings)
         provision.require_template(elastic, settings.index)
-    elif to_topic != _SOURCE:
-        KafkaAdmin(settings).require(to_topic)
+    else:
+        _require_target(settings, to_topic)
     rows: list[dict[str, Any]] = []
     with Progress() as progress:
         there = DeadLetters(settings, since_ms=wanted.since_ms, progress=progress)
@@ -151,6 +151,16 @@ def replay_letters(
             _say_counts(runner.counts, as_json=as_json)
     if not finished:
         raise PipelineError("stopped before the end: run it again, nothing is done twice")
+
+
+def _require_target(settings: Settings, to_topic: str) -> None:
+    if to_topic == settings.dlq_topic:
+        raise ConfigurationError(
+            f"--to-topic {to_topic} is the dead-letter topic: each record would be one more letter "
+            "there, of another name; leave the name out to send each to its source"
+        )
+    if to_topic != _SOURCE:
+        KafkaAdmin(settings).require(to_topic)
 
 
 class _Stop:

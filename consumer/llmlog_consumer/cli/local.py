@@ -124,8 +124,6 @@ def _follow(paths: list[Path]) -> None:
                 sys.stdout.write(file.read())
             sys.stdout.flush()
             time.sleep(_FOLLOW_EVERY_S)
-    except KeyboardInterrupt:
-        return
     finally:
         for file in files:
             file.close()

@@ -75,12 +75,20 @@ def accept_gap(
         raise ConfigurationError(
             f"{partition} has no gap: committed {place}, log {start} to {end}; nothing was changed"
         )
-    lost = max(0, start - place)
-    say(f"{partition}: offsets {place} to {start} ({lost} records at most) are no longer there")
+    say(f"{partition}: {_gap(place, start, end)}")
     if not yes:
         typer.confirm("Record this gap and move on?", abort=True)
     admin.accept_gap(settings.topic, number, Gap(place, start, int(time.time() * 1000)))
     say(f"accepted: reading goes on at {start}")
+
+
+def _gap(place: int, start: int, end: int) -> str:
+    if place > end:
+        return (
+            f"the log ends at offset {end}, before the committed {place}: the topic was cut off or "
+            f"made anew; everything it has now, from {start} on, is read"
+        )
+    return f"offsets {place} to {start} ({start - place} records at most) are no longer there"
 
 
 def _state(committed: int | None, start: int, end: int) -> str:

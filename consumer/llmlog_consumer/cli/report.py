@@ -46,7 +46,6 @@ def report(
     settings = load(config=config)
     elastic = Elastic(settings, timeout=30)
     after = None if since is None else moment(since)
-    # A parameter at the edge: canaries and anything outside of time are not excluded by default.
     window: list[Any] = [] if after is None else [{"range": {"@timestamp": {"gte": after}}}]
     path = f"/{settings.index}/_search"
     refresh = elastic.request("POST", f"/{settings.index}/_refresh")

@@ -37,10 +37,7 @@ def status(
             _print(found, clear=watch)
         if not watch:
             return
-        try:
-            time.sleep(_EVERY)
-        except KeyboardInterrupt:
-            return
+        time.sleep(_EVERY)
 
 
 def _print(found: current.Status, *, clear: bool) -> None:
@@ -63,7 +60,8 @@ def _print(found: current.Status, *, clear: bool) -> None:
         [
             (
                 p.number, p.committed, p.start, p.end, "OUT OF RANGE" if p.out_of_range else p.lag,
-                round(p.behind_ms / 1000), p.in_flight, p.worker or None,
+                None if p.behind_ms is None else round(p.behind_ms / 1000), p.in_flight,
+                p.worker or None,
             )
             for p in found.partitions
         ],

@@ -13,6 +13,7 @@ from llmlog_consumer.cli.common import (
     Progress,
     SinceOption,
     UntilOption,
+    complain,
     moment,
     say,
     write_json,
@@ -65,10 +66,13 @@ def verify(
             if not proof.ok:
                 break
             time.sleep(_EVERY)
-            proved = {p: end for p, (_, end) in ranges.items()}
-            ranges = {
-                p: (proved.get(p, start), end) for p, (start, end) in verifier.ranges().items()
-            }
+            ranges, anew = verifier.onwards(ranges)
+            for partition in anew:
+                complain(
+                    f"{settings.topic}/{partition} is committed to before what was proved: the "
+                    "topic was made anew, or the group was moved back; it is proved again from "
+                    f"offset {ranges[partition][0]} on"
+                )
     if as_json and not watch:
         write_json(proof.as_json())
     elif not as_json:
@@ -92,6 +96,8 @@ def _print(proof: Proof) -> None:
     )  # fmt: skip
     for row in proof.gaps:
         say(f"gap accepted: {row['partition']} from {row['first']} to {row['next']}")
+    if proof.taken:
+        say(f"retention took {proof.taken} offsets meanwhile: unproved where they were not read")
     for row in proof.overtaken:
         say(
             f"gone before it was read: {row['partition']} from {row['first']} to {row['next']}: "
@@ -109,5 +115,6 @@ def _print_line(proof: Proof, *, as_json: bool) -> None:
     if as_json:
         write_json(proof.as_json())
     elif proof.ok:
+        taken = f", {proof.taken} offsets taken by retention meanwhile" if proof.taken else ""
         say(f"ok: {proof.events} events, {proof.documents} documents, "
-            f"{proof.dead_letters} dead letters")  # fmt: skip
+            f"{proof.dead_letters} dead letters{taken}")  # fmt: skip

@@ -70,11 +70,24 @@ class Contents:
                 self._decoder = Decoder(Registry.of_settings(self._settings))
             event: dict[str, Any] = dict(self._decoder.decode(value))
         except (DecodeError, ConfigurationError, Unreachable) as error:
-            return {
+            return self._head(value) | {
                 "value_bytes": None if value is None else len(value),
                 "decode_error": str(error) if self._show else redacted(str(error)),
                 "value_hex": value[:HEX_BYTES].hex(" ") if value and self._show else None,
             }
+        return self._shown(event)
+
+    def _head(self, value: bytes | None) -> dict[str, Any]:
+        """Return id and document where nothing but what comes behind them is broken.
+
+        The index needs no more: such a record is indexed.
+        """
+        try:
+            return self._shown(dict(self._decoder.head(value))) if self._decoder else {}
+        except (DecodeError, Unreachable):
+            return {}
+
+    def _shown(self, event: dict[str, Any]) -> dict[str, Any]:
         raw: bytes = event["document"]
         event["document"] = _json_or_text(raw) if self._show else _size(raw)
         return {"event": {key: None if value != value else value for key, value in event.items()}}

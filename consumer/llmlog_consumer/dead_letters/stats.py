@@ -22,6 +22,7 @@ from llmlog_consumer.times import iso
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from llmlog_consumer.dead_letters.found import Found
     from llmlog_consumer.dead_letters.names import Column
 
 MOST_CAUSES: Final = 10_000
@@ -46,16 +47,25 @@ _MASK: Final = (1 << _BITS) - 1
 
 @dataclass(slots=True)
 class _Cause:
-    """Letters of one fingerprint; times are epoch milliseconds of letters."""
+    """Letters of one fingerprint; times are epoch milliseconds of letters.
+
+    Reason, example and times are of letters that were asked for; empty where none was yet.
+    """
 
     fingerprint: str
-    stage: str | None
-    type: str | None
-    reason: str
-    example: str
-    first_ms: int
-    last_ms: int
-    count: int = 0
+    stage: str | None = None
+    type: str | None = None
+    reason: str = ""
+    example: str = ""
+    first_ms: int = 0
+    last_ms: int = 0
+
+    def begin(self, letter: Found) -> None:
+        """Take the first letter that was asked for."""
+        said = letter.headers.get("es.reason") or letter.headers.get("exception") or ""
+        self.reason = "" if self.fingerprint == OTHER else redacted(said)
+        self.example = letter.coordinates
+        self.first_ms = self.last_ms = letter.timestamp_ms
 
 
 class _Kind(NamedTuple):
@@ -116,12 +126,14 @@ class Stats:
             if not 0 <= offset <= LARGEST:
                 kind, offset = self._unseen(message, headers)
             cause, value, column = kind
-            if ms < cause.first_ms:
+            if not (self._all or self._asked_for(message, ms)):
+                value = _NOT_ASKED_FOR
+            elif not cause.example:
+                cause.begin(found(message, content=False))
+            elif ms < cause.first_ms:
                 cause.first_ms = ms
             elif ms > cause.last_ms:
                 cause.last_ms = ms
-            if not (self._all or self._asked_for(message, ms)):
-                value = _NOT_ASKED_FOR
             column.put(offset, ms // 1000 if 0 <= ms < _LATEST_MS else second(ms), value)
 
     def _asked_for(self, message: Any, ms: int) -> bool:
@@ -148,19 +160,15 @@ class Stats:
             self._kinds[seen_as] = kind
         return kind, offset
 
-    def _new_cause(self, letter: Any, kind: tuple[Any, ...]) -> int:
-        ms = letter.timestamp_ms
+    def _new_cause(self, letter: Found, kind: tuple[Any, ...]) -> int:
         if len(self._causes) >= MOST_CAUSES:
             kind = (OTHER,)
             if kind in self._cause_numbers:
                 return self._cause_numbers[kind]
-            cause = _Cause(OTHER, None, None, "", letter.coordinates, ms, ms)
+            cause = _Cause(OTHER)
         else:
-            said = letter.headers.get("es.reason") or letter.headers.get("exception") or ""
-            cause = _Cause(
-                letter.fingerprint, letter.headers.get("stage"), letter.headers.get("es.type"),
-                redacted(said), letter.coordinates, ms, ms,
-            )  # fmt: skip
+            said = letter.headers
+            cause = _Cause(letter.fingerprint, said.get("stage"), said.get("es.type"))
         number = self._cause_numbers[kind] = len(self._causes)
         self._causes.append(cause)
         return number

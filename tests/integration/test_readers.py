@@ -1,0 +1,59 @@
+"""Readers and groups on a real broker: a topic made anew while it is read; where a group begins."""
+
+from __future__ import annotations
+
+import pytest
+from confluent_kafka import Consumer
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from llmlog_consumer import topic_reader
+from llmlog_consumer.kafka_admin import Gap, KafkaAdmin
+from llmlog_schemas.errors import KafkaError
+from llmlog_schemas.settings import load
+from support.payloads import send
+from support.pipeline import Pipeline, wait_until
+
+
+def make_anew(bootstrap: str, topic: str, values: list[bytes | None]) -> None:
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+    admin.delete_topics([topic])[topic].result(30)
+    wait_until(lambda: topic not in admin.list_topics(timeout=10).topics)
+    admin.create_topics([NewTopic(topic, 1, 1)])[topic].result(30)
+    wait_until(lambda: topic in admin.list_topics(timeout=10).topics)
+    send(bootstrap, topic, values, partition=0)
+
+
+@pytest.mark.parametrize("records", [0, 500])
+def test_a_topic_made_anew_while_it_is_read_ends_the_reading(pipeline: Pipeline, records) -> None:
+    settings = load(environ=pipeline.environment)
+    bootstrap = settings.kafka_bootstrap_servers
+    send(bootstrap, settings.topic, [bytes(2000)] * 5000, partition=0)
+    chunks = topic_reader.read(settings, settings.topic, {0: (0, 5000)}, small=True)
+    read = [next(chunks)]
+    make_anew(bootstrap, settings.topic, [b"new"] * records)
+    with pytest.raises(KafkaError, match="made anew while it was read"):
+        read.extend(chunks)
+    offsets = [message.offset() for chunk in read for message in chunk]
+    assert offsets == list(range(len(offsets)))
+
+
+def test_a_group_begins_once_and_says_what_it_passes_over(pipeline: Pipeline) -> None:
+    settings = load(environ=pipeline.environment)
+    admin, partitions = KafkaAdmin(settings), range(4)
+    send(settings.kafka_bootstrap_servers, settings.topic, [b"v"] * 30, partition=1)
+    with_member = load(environ={**pipeline.environment, "LLMLOG_GROUP": f"{settings.group}.busy"})
+    member = Consumer(
+        {"bootstrap.servers": settings.kafka_bootstrap_servers, "group.id": with_member.group}
+    )
+    member.subscribe([settings.topic])
+    wait_until(lambda: member.poll(0.1) or member.assignment())
+    assert KafkaAdmin(with_member).begin(settings.topic, partitions, latest=True) == ""
+    assert KafkaAdmin(with_member).committed(settings.topic, partitions) == {}
+    member.close()
+
+    said = admin.begin(settings.topic, partitions, latest=True)
+    assert said == "begins at the end of the topic: 30 records before it are not read"
+    assert admin.committed(settings.topic, partitions) == {0: 0, 1: 30, 2: 0, 3: 0}
+    assert admin.begin(settings.topic, partitions, latest=False) == ""
+    admin.accept_gap(settings.topic, 1, Gap(0, 5, 1))
+    assert admin.gaps(settings.topic)[1] == [Gap(0, 5, 1)]

@@ -1,0 +1,85 @@
+"""What there is to prove, round by round, and what retention takes meanwhile."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from llmlog_consumer import verify
+from llmlog_consumer.elastic import Answer
+from llmlog_consumer.verify import Verifier
+from llmlog_schemas.settings import load
+from support.messages import Message
+from support.payloads import encoded
+
+if TYPE_CHECKING:
+    import pytest
+
+SETTINGS = load(environ={"LLMLOG_INDEX": "logs"})
+
+
+class Admin:
+    """A topic: log start, log end and committed offset of each partition."""
+
+    def __init__(self, **places: tuple[int, int, int]) -> None:
+        self.places = {int(name[1:]): place for name, place in places.items()}
+
+    def written_since(self, _topic, _since):
+        return {p: (start, end) for p, (start, end, _) in self.places.items()}
+
+    watermarks = written_since
+
+    def committed(self, _topic, _partitions):
+        return {p: committed for p, (_, _, committed) in self.places.items()}
+
+    def gaps(self, _topic):
+        return {}
+
+
+class Elastic:
+    """Has a document of every id that is asked for."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, Any]] = []
+
+    def request(self, _method, path):
+        self.asked.append((path, None))
+        return Answer(200, {})
+
+    def demand(self, _method, path, *, body, params):
+        self.asked.append((path, params))
+        ids = body["query"]["ids"]["values"]
+        return {"hits": {"hits": [{"_id": i, "_index": "logs-2026.01.31"} for i in ids]}}
+
+
+def verifier(admin: Admin, elastic: Any = None) -> Verifier:
+    return Verifier(SETTINGS, admin, elastic, None, lambda *_: None)
+
+
+def test_each_round_goes_on_where_the_one_before_ended():
+    proving = verifier(Admin(p0=(0, 900, 800), p1=(0, 5, 5)))
+    assert proving.onwards({0: (0, 500)}) == ({0: (500, 800), 1: (0, 5)}, [])
+
+
+def test_a_topic_that_was_made_anew_between_two_rounds_is_proved_from_its_start():
+    proving = verifier(Admin(p0=(0, 90, 80), p1=(3, 5, 5)))
+    assert proving.onwards({0: (100, 500), 1: (0, 3)}) == ({0: (0, 80), 1: (3, 5)}, [0])
+
+
+def proved(monkeypatch: pytest.MonkeyPatch, admin: Admin, elastic: Elastic) -> verify.Proof:
+    record = Message(partition_=0, offset_=7, value_=encoded(1))
+    monkeypatch.setattr(verify.topic_reader, "read", lambda *_: [[record]])
+    monkeypatch.setattr(Verifier, "_letters", lambda _: {})
+    return verifier(admin, elastic).prove({0: (2, 8), 1: (0, 3)})
+
+
+def test_what_retention_takes_meanwhile_is_counted(monkeypatch):
+    proof = proved(monkeypatch, Admin(p0=(7, 20, 8), p1=(50, 50, 3)), Elastic())
+    assert (proof.records, proof.documents, proof.taken) == (1, 1, 5 + 3)
+    assert proof.ok
+
+
+def test_only_indices_of_this_alias_are_asked(monkeypatch):
+    """Those of `logs-v2` and `logs-staging` begin alike."""
+    elastic = Elastic()
+    proved(monkeypatch, Admin(p0=(0, 8, 8), p1=(0, 3, 3)), elastic)
+    assert [path for path, _ in elastic.asked] == ["/logs-2*/_refresh", "/logs-2*/_search"]
