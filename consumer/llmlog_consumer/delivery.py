@@ -280,16 +280,18 @@ class Delivery:
                     verdict = replace(verdict, disposition=verdict.then)
         if verdict.disposition is Disposition.BISECT and answered.status == _TOO_LARGE:
             self._builder.max_bytes = max(1, min(self._builder.max_bytes, batch.size // 2))
-        self._queue_again(batch, verdict, answered.detail, answered)
+        # Whoever answers in Elasticsearch's place may quote the request.
+        said = redacted(answered.detail) if answered.status else answered.detail
+        self._queue_again(batch, verdict, said, answered)
 
-    def _queue_again(self, batch: Batch, verdict: Verdict, detail: str, answered: Answered) -> None:
-        detail += f" ({verdict.advice})" if verdict.advice else ""
+    def _queue_again(self, batch: Batch, verdict: Verdict, said: str, answered: Answered) -> None:
+        said += f" ({verdict.advice})" if verdict.advice else ""
         if verdict.disposition is Disposition.CONFIGURATION:
-            self._sending.hold_back(batch, detail)
+            self._sending.hold_back(batch, said)
         elif verdict.disposition is Disposition.BISECT and len(batch.operations) > 1:
             self._sending.put(*batch.halves())
         elif verdict.disposition is Disposition.BISECT:
-            self._unsendable(batch, detail, answered)
+            self._unsendable(batch, said, answered)
         else:
             self.counts["retries"] += 1
             too_much = verdict.pushed_back and batch.size > SMALL and len(batch.operations) > 1
@@ -303,7 +305,7 @@ class Delivery:
                 self._sending.put(*batch.halves())
             else:
                 self._sending.put(batch)
-            self._say("retry", "waiting for Elasticsearch", why=detail)
+            self._say("retry", "waiting for Elasticsearch", why=said)
 
     def _one_by_one(self, part: Batch, failed: Sequence[Judged]) -> None:
         """Try documents alone that fail in a way that may be their own fault, or the server's."""
@@ -359,7 +361,7 @@ class Delivery:
             )
         self._burial.bury(Phase.INDEX, operation.span, operation.record, operation.size, cause)
 
-    def _unsendable(self, batch: Batch, detail: str, answered: Answered) -> None:
+    def _unsendable(self, batch: Batch, said: str, answered: Answered) -> None:
         """Bury the one document of a request that no server takes.
 
         But where no other request was taken meanwhile either, the server is at fault.
@@ -368,13 +370,13 @@ class Delivery:
         too_large = status in (_TOO_LARGE, _TOO_MANY)
         if not too_large and batch.good_before == self._good:
             self._sending.hold_back(
-                batch, f"{detail} (every request is refused: see what answers there)"
+                batch, f"{said} (every request is refused: see what answers there)"
             )
             return
         cause = Cause(
             Stage.OVERSIZE if too_large else Stage.INDEX,
             Ending.PERMANENT if too_large else Ending.EXHAUSTED,
-            reason=detail or f"{batch.size} bytes are more than the server takes",
+            reason=answered.detail or said or f"{batch.size} bytes are more than the server takes",
             es_status=status,
             index=operation.index_name,
             document_id=operation.document_id,

@@ -172,10 +172,11 @@ def _demand(answer: Answer, asked: str) -> Any:
     """Return the body of a good answer.
 
     Raises:
-        ElasticsearchError: the deployment is wrong; the text says what to do.
+        ElasticsearchError: the deployment is wrong, or the body is no JSON object; the text says
+            what to do.
         Unreachable: the answer says "not now".
     """
-    if answer.ok:
+    if answer.good:
         return answer.body
     if answer.not_now:
         raise Unreachable(f"Elasticsearch: {asked}: {answer.describe()}")

@@ -105,7 +105,10 @@ class Server:
             if status == 0:
                 return Answered(batch, verdict=CUT_OFF, detail="closed")
             return Answered(
-                batch, verdict=of_request(status, error), detail=f"{status}", status=status
+                batch,
+                verdict=of_request(status, error),
+                status=status,
+                detail=f"{status} {error.get('reason', '')}",
             )
         answered = Answered(batch, status=200)
         for op in batch.operations:
@@ -289,6 +292,22 @@ def test_answers_that_are_always_cut_short_are_a_configuration(monkeypatch, valu
     assert "cuts its answers" in rig.delivery.unhealthy
     rig.until_settled()
     assert not rig.letters.letters
+
+
+@pytest.mark.parametrize("status", [413, 403])
+def test_what_answers_in_the_servers_place_is_not_quoted(monkeypatch, values, status):
+    """A firewall that shows what it stopped shows a prompt."""
+    said = {"reason": 'stopped: "the prompt"'}
+    rig = Rig(monkeypatch, always(GOOD), values[:1], whole=[(status, said)])
+    lines = []
+    for one in (burial, sending):
+        monkeypatch.setattr(one.log, "error", lambda *a, **more: lines.append(more), raising=False)
+        monkeypatch.setattr(one.log, "log", lambda *a, **more: lines.append(more), raising=False)
+    rig.take_all()
+    rig.until(lambda: lines)
+    assert "the prompt" not in f"{lines} {rig.delivery.unhealthy}"
+    assert "stopped" in str(lines)
+    rig.until_settled()
 
 
 def test_what_is_cut_off_again_and_again_is_sent_in_halves(monkeypatch, values):
