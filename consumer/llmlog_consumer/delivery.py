@@ -336,7 +336,7 @@ class Delivery:
 
     def _try_withheld(self) -> None:
         """Put what the breaker gives back on its way again."""
-        was_open, back = bool(self._burial.flood), list(self._burial.due())
+        was_open, back = bool(self._burial.flood), self._burial.due()
         self._incoming.extend((span, [record]) for span, record in back)
         if was_open and self._incoming:
             self._decode_incoming()

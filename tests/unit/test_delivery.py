@@ -380,6 +380,17 @@ def test_a_request_refused_before_does_not_hide_failing_items(monkeypatch, value
     assert rig.counts[Outcome.INDEXED] == 60
 
 
+def test_an_open_breaker_over_records_that_are_released_closes_at_once(monkeypatch):
+    values = [encoded(seed) for seed in range(50)] * 40
+    rig = Rig(monkeypatch, always(MAPPING), values)
+    rig.take_all()
+    rig.until(lambda: rig.delivery._burial._breaker.withheld > 900)
+    rig.span.released = True
+    rig.turn(0.1)
+    assert not rig.delivery.closed
+    rig.delivery.close()
+
+
 @pytest.mark.parametrize("end", ["released", "expired"])
 def test_a_probe_that_goes_elsewhere_does_not_wedge_the_breaker(monkeypatch, end):
     values = [encoded(seed) for seed in range(1100)]
