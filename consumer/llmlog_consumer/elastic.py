@@ -13,7 +13,7 @@ from llmlog_consumer.outcome import BROKEN_ANSWER
 from llmlog_schemas.errors import ElasticsearchError, ElasticsearchUnreachable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Container, Mapping
 
     from llmlog_schemas.settings import Settings
 
@@ -124,7 +124,23 @@ class Elastic:
             ElasticsearchUnreachable: no answer, or one that says "not now".
             ElasticsearchError: any other, or a good one whose body is no JSON object.
         """
-        answer = self.request(method, path, body=body, params=params)
+        return self._good(self.request(method, path, body=body, params=params), method, path)
+
+    def find(self, path: str, *, absent: Container[int] = (NOT_FOUND,)) -> Any:
+        """Return what is at a path; None where nothing is.
+
+        Args:
+            path: asked with GET.
+            absent: statuses that say so.
+
+        Raises:
+            ElasticsearchUnreachable: no answer, or one that says "not now".
+            ElasticsearchError: any other, or a good one whose body is no JSON object.
+        """
+        answer = self.request("GET", path)
+        return None if answer.status in absent else self._good(answer, "GET", path)
+
+    def _good(self, answer: Answer, method: str, path: str) -> Any:
         if answer.good:
             return answer.body
         if answer.not_now:
