@@ -235,7 +235,7 @@ class Worker:
                 f"the log has not what partition {numbers} was to read next: "
                 "see `pipeline offsets show`"
             )
-        return self._delivery.unhealthy
+        return self._source.refusal or self._delivery.unhealthy
 
     def report(self) -> dict[str, Any]:
         """Return the counts, what is in flight, and what is wrong."""
