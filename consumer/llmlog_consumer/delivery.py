@@ -269,7 +269,8 @@ class Delivery:
     def _whole(self, batch: Batch, verdict: Verdict, answered: Answered) -> None:
         """One verdict for a whole request."""
         self.counts["unclassified"] += verdict.unclassified
-        self._sending.learn(pushed_back=verdict.pushed_back)
+        if verdict.pushed_back:  # nothing else here says how much the cluster takes
+            self._sending.learn(pushed_back=True)
         if batch.good_before < 0:
             batch.good_before = self._good
         if verdict.bounded:

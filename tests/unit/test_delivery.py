@@ -310,6 +310,16 @@ def test_what_answers_in_the_servers_place_is_not_quoted(monkeypatch, values, st
     rig.until_settled()
 
 
+@pytest.mark.parametrize("answer", [(0, {}), (504, {}), (200, {}), (401, {})])
+def test_what_was_not_taken_does_not_have_more_sent_at_once(monkeypatch, values, answer):
+    rig = Rig(monkeypatch, always(GOOD), values, whole=[answer] * 5)
+    rig.take_all()
+    rig.until(lambda: len(rig.server.requests) == 5)
+    assert rig.delivery._sending._window.size == 2.0
+    rig.until_settled()
+    assert rig.delivery._sending._window.size > 2.0
+
+
 def test_what_is_cut_off_again_and_again_is_sent_in_halves(monkeypatch, values):
     rig = Rig(monkeypatch, always(GOOD), values, whole=[(0, {})] * 6)
     rig.take_all()
