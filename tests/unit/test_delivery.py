@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmlog_consumer import burial, say, sending
+from llmlog_consumer import answers, burial, say, sending
 from llmlog_consumer import delivery as module
 from llmlog_consumer.delivery import Delivery
 from llmlog_consumer.document import Documents
@@ -130,7 +130,7 @@ class Rig:
 
     def __init__(self, monkeypatch, script, values, whole=(), accepted=frozenset()):
         self.clock = Clock()
-        for timed in (module, burial, say, sending):
+        for timed in (module, answers, burial, say, sending):
             monkeypatch.setattr(timed, "time", self.clock)
         self.outcomes: dict[int, list[Outcome]] = {}
         self.counts = Counter()
