@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, Generic, TypeVar
 from llmlog_consumer.retry import Backoff
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Callable, Hashable
 
 MIN_RECORDS: Final = 1_000
 """Records before a share means anything, and deaths in a row that trip."""
@@ -82,12 +82,10 @@ class Breaker(Generic[T]):
     Attributes:
         accepted: fingerprints that are let through as letters and not counted.
         cause: the fingerprint that tripped it; empty while it is closed.
-        trips: how often it tripped.
     """
 
     accepted: frozenset[str] = frozenset()
     cause: str = ""
-    trips: int = 0
     _shares: dict[Phase, Share] = field(default_factory=lambda: {p: Share() for p in Phase})
     _withheld: dict[Hashable, T] = field(default_factory=dict)
     _probing: set[Hashable] = field(default_factory=set)
@@ -135,7 +133,6 @@ class Breaker(Generic[T]):
         share.bad(cause)
         if not self.open and (share.row >= MIN_RECORDS or self.share > FLOOD):
             self.cause = cause
-            self.trips += 1
             self._probes = 0
             self._next_probe = now + SHORTEST
         if not self.open:
@@ -154,11 +151,19 @@ class Breaker(Generic[T]):
             self._probe_size -= 1
             self._tried(key, now, went_in=False)
 
-    def due(self, now: float) -> list[T]:
-        """Return what is to be tried again now: a few while open, everything once closed."""
+    def due(self, now: float, ours: Callable[[T], bool]) -> list[T]:
+        """Return what is to be tried again now: a few while open, everything once closed.
+
+        Args:
+            now: monotonic seconds.
+            ours: asked of an item; what is not ours any more is forgotten, and waits for nothing.
+        """
+        waits = self.open and (self._probing or now < self._next_probe)
+        if self._withheld and not (waits and ours(next(iter(self._withheld.values())))):
+            self._withheld = {key: item for key, item in self._withheld.items() if ours(item)}
         if self.open and not self._withheld and not self._probing:
             self.cause = ""  # nothing is left to try; the share stays, and one death trips again
-        if not self._withheld or (self.open and (self._probing or now < self._next_probe)):
+        if not self._withheld or waits:
             return []
         number = PROBE_RECORDS if self.open else len(self._withheld)
         keys = list(self._withheld)[:number]

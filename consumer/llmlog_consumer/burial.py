@@ -20,8 +20,6 @@ from llmlog_consumer.outcome import Outcome, Settle
 from llmlog_consumer.say import Say
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from llmlog_consumer.dead_letters.letter import Cause
     from llmlog_consumer.tracker import Span
 
@@ -120,13 +118,13 @@ class Burial:
         """Take note of one that is released or expired: it tells nothing."""
         self._breaker.gone(_key(span, record), time.monotonic())
 
-    def due(self) -> Iterator[tuple[Span, Any]]:
-        """Yield what the breaker gives back now, without what is no longer ours."""
-        for span, record in self._breaker.due(time.monotonic()):
-            if span.released:
-                self.gone(span, record)
-            else:
-                yield span, record
+    def due(self) -> list[tuple[Span, Any]]:
+        """Return what the breaker gives back now, without what is no longer ours."""
+        return self._breaker.due(time.monotonic(), _ours)
+
+
+def _ours(item: tuple[Span, Any]) -> bool:
+    return not item[0].released
 
 
 def _key(span: Span, record: Any) -> tuple[int, int, int]:

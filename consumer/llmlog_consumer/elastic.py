@@ -9,10 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from llmlog_consumer.outcome import BROKEN_ANSWER
 from llmlog_schemas.errors import ElasticsearchError, ElasticsearchUnreachable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Container, Mapping
 
     from llmlog_schemas.settings import Settings
 
@@ -54,6 +55,11 @@ class Answer:
         return 200 <= self.status < 300  # noqa: PLR2004
 
     @property
+    def good(self) -> bool:
+        """Tell whether the status is of the 2xx and the body is a JSON object."""
+        return self.ok and isinstance(self.body, dict)
+
+    @property
     def not_now(self) -> bool:
         """Tell whether the server puts us off."""
         return self.status == TOO_MANY or self.status >= SERVER_ERROR
@@ -67,7 +73,9 @@ class Answer:
         return {"type": "", "reason": str(found or self.body or "")[:500]}
 
     def describe(self) -> str:
-        """Return status, type and reason in one line."""
+        """Return status, type and reason in one line; of a 2xx, that it answers nothing."""
+        if self.ok:
+            return f"{self.status} without a JSON object ({BROKEN_ANSWER.advice})"
         kind, reason = self.error.get("type") or "", self.error.get("reason") or ""
         return f"{self.status} {kind}: {reason}"[:500].replace("\n", " ").rstrip(": ")
 
@@ -114,10 +122,26 @@ class Elastic:
 
         Raises:
             ElasticsearchUnreachable: no answer, or one that says "not now".
-            ElasticsearchError: any other.
+            ElasticsearchError: any other, or a good one whose body is no JSON object.
         """
-        answer = self.request(method, path, body=body, params=params)
-        if answer.ok:
+        return self._good(self.request(method, path, body=body, params=params), method, path)
+
+    def find(self, path: str, *, absent: Container[int] = (NOT_FOUND,)) -> Any:
+        """Return what is at a path; None where nothing is.
+
+        Args:
+            path: asked with GET.
+            absent: statuses that say so.
+
+        Raises:
+            ElasticsearchUnreachable: no answer, or one that says "not now".
+            ElasticsearchError: any other, or a good one whose body is no JSON object.
+        """
+        answer = self.request("GET", path)
+        return None if answer.status in absent else self._good(answer, "GET", path)
+
+    def _good(self, answer: Answer, method: str, path: str) -> Any:
+        if answer.good:
             return answer.body
         if answer.not_now:
             raise ElasticsearchUnreachable(f"Elasticsearch at {self.where}: {answer.describe()}")

@@ -7,12 +7,12 @@ import re
 import ssl
 import traceback
 import warnings
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import elasticsearch
-from elastic_transport import TlsError, TransportError
-from elasticsearch import ApiError, Elasticsearch, OrjsonSerializer
-from elasticsearch.serializer import NdjsonSerializer
+import orjson
+from elastic_transport import SerializerCollection, TlsError, TransportError
+from elasticsearch import ApiError, Elasticsearch
 
 from llmlog_schemas.errors import (
     ConfigurationError,
@@ -28,19 +28,21 @@ if TYPE_CHECKING:
     from llmlog_schemas.settings import Settings
 
 
-class _Bytes(NdjsonSerializer):
-    """Bodies that are NDJSON already; the stock serialiser would copy them line by line."""
+class _Bodies(SerializerCollection):
+    """Bodies as they are: the client's own would copy NDJSON line by line.
 
-    def dumps(self, data: Any) -> bytes:
-        return data if isinstance(data, bytes) else super().dumps(data)
+    An answer is JSON where it can be read as such, and text where not, whatever it calls itself:
+    the client would raise an error instead, and keep the status to itself.
+    """
 
+    def dumps(self, data: Any, mimetype: str | None = None) -> bytes:  # noqa: ARG002
+        return data if isinstance(data, bytes) else orjson.dumps(data)
 
-_SERIALIZERS: Final = {
-    "application/json": OrjsonSerializer(),
-    "application/vnd.elasticsearch+json": OrjsonSerializer(),
-    "application/x-ndjson": _Bytes(),
-    "application/vnd.elasticsearch+x-ndjson": _Bytes(),
-}
+    def loads(self, data: bytes, mimetype: str | None = None) -> Any:  # noqa: ARG002
+        try:
+            return orjson.loads(data)
+        except orjson.JSONDecodeError:
+            return data.decode("utf-8", "replace")
 
 
 class ElasticClient:
@@ -64,6 +66,7 @@ class ElasticClient:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 self._client = Elasticsearch(**_options(settings, timeout))
+            self._client.transport.serializers = _Bodies()
         except (ValueError, TypeError, OSError) as error:
             raise ConfigurationError(f"LLMLOG_ELASTICSEARCH_…: {_public(str(error))}") from None
 
@@ -135,7 +138,6 @@ def _options(settings: Settings, timeout: float) -> dict[str, Any]:
         # One place retries: the delivery engine.
         "max_retries": 0,
         "retry_on_timeout": False,
-        "serializers": _SERIALIZERS,
         "connections_per_node": 16,
     }
     if settings.elasticsearch_cloud_id:

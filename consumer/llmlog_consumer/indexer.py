@@ -57,7 +57,6 @@ class Answered:
         items: each operation with its verdict; empty where the request has one for all.
         verdict: of the request as a whole; None where the items speak.
         detail: the answer in one line, for logs.
-        error: the request's error object.
         status: of HTTP; 0 where there was no answer.
         retry_after: seconds that the server asked for.
         failure_store: items accepted into the failure store, where no search finds them.
@@ -68,7 +67,6 @@ class Answered:
     items: list[Judged] = field(default_factory=list)
     verdict: Verdict | None = None
     detail: str = ""
-    error: Mapping[str, Any] | None = None
     status: int = 0
     retry_after: float = 0.0
     failure_store: int = 0
@@ -112,7 +110,6 @@ class Indexer:
                 batch,
                 verdict=of_request(answer.status, answer.error),
                 detail=answer.describe(),
-                error=answer.error,
                 status=answer.status,
                 retry_after=answer.retry_after,
             )
@@ -172,10 +169,11 @@ def _demand(answer: Answer, asked: str) -> Any:
     """Return the body of a good answer.
 
     Raises:
-        ElasticsearchError: the deployment is wrong; the text says what to do.
+        ElasticsearchError: the deployment is wrong, or the body is no JSON object; the text says
+            what to do.
         Unreachable: the answer says "not now".
     """
-    if answer.ok:
+    if answer.good:
         return answer.body
     if answer.not_now:
         raise Unreachable(f"Elasticsearch: {asked}: {answer.describe()}")

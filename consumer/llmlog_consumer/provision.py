@@ -31,6 +31,8 @@ DLQ_RETENTION: Final = timedelta(days=30)
 """At least: a letter is never gone before its record."""
 MOST_REPLICAS: Final = 3
 DAY: Final = timedelta(days=1)
+_NO_SUCH_API: Final = frozenset((400, 404, 405, 410))
+"""What clusters without lifecycles answer to a question about them; 410 is the serverless one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +112,7 @@ def indices(settings: Settings, elastic: Elastic, *, dry_run: bool) -> Iterator[
     yield _put(elastic, f"/_index_template/{alias}", f"index template {alias}",
                _template(elastic, alias), template, dry_run=dry_run)  # fmt: skip
     today = daily_index(alias, int(time.time() * 1000))
-    if elastic.request("HEAD", f"/{today}").status == NOT_FOUND:
+    if elastic.find(f"/{today}/_mapping") is None:
         if not dry_run:
             elastic.demand("PUT", f"/{today}")
         yield Step(f"index {today}", "created")
@@ -124,11 +126,7 @@ def refuse_plain_index(elastic: Elastic, alias: str) -> None:
     Raises:
         ElasticsearchError: a plain index has, as LiteLLM's older guide made it.
     """
-    answer = elastic.request("GET", f"/{alias}/_mapping")
-    if answer.status == NOT_FOUND:
-        return
-    found = elastic.demand("GET", f"/{alias}/_mapping")
-    if alias in found:
+    if alias in (elastic.find(f"/{alias}/_mapping") or ()):
         raise ElasticsearchError(
             f"{alias} is a plain index, where the alias of the daily indices belongs: keep its "
             f"documents with `POST _reindex` into {alias}-legacy, delete {alias}, then run "
@@ -149,8 +147,13 @@ def require_template(elastic: Elastic, alias: str) -> None:
 
 
 def has_lifecycle(elastic: Elastic) -> bool:
-    """Tell whether the cluster manages lifecycles (some distributions do not)."""
-    return elastic.request("GET", "/_ilm/status").ok
+    """Tell whether the cluster manages lifecycles (some distributions do not).
+
+    Raises:
+        ElasticsearchError: the cluster does not let us ask.
+        ElasticsearchUnreachable: no node answers, or the answer is "not now".
+    """
+    return elastic.find("/_ilm/status", absent=_NO_SUCH_API) is not None
 
 
 def index_template(alias: str, *, lifecycle: bool) -> dict[str, Any]:
@@ -175,15 +178,13 @@ def _shipped(name: str) -> Any:
 
 
 def _template(elastic: Elastic, alias: str) -> Any:
-    answer = elastic.request("GET", f"/_index_template/{alias}")
-    return (
-        None if answer.status == NOT_FOUND else answer.body["index_templates"][0]["index_template"]
-    )
+    found = elastic.find(f"/_index_template/{alias}")
+    return found and found["index_templates"][0]["index_template"]
 
 
 def _policy(elastic: Elastic, alias: str) -> Any:
-    answer = elastic.request("GET", f"/_ilm/policy/{alias}")
-    return None if answer.status == NOT_FOUND else {"policy": answer.body[alias]["policy"]}
+    found = elastic.find(f"/_ilm/policy/{alias}")
+    return found and {"policy": found[alias]["policy"]}
 
 
 def _put(elastic: Elastic, path: str, what: str, there: Any, wanted: Any, *, dry_run: bool) -> Step:

@@ -50,6 +50,20 @@ _HARMLESS: Final = _REBALANCING | {
     KafkaError.UNKNOWN_MEMBER_ID, KafkaError._NO_OFFSET, KafkaError._ASSIGNMENT_LOST,  # noqa: SLF001
     KafkaError._DESTROY,  # noqa: SLF001
 }  # fmt: skip
+_CREDENTIALS: Final = "check the credentials and certificates for Kafka"
+_PERMISSIONS: Final = "let this user read the topic and the group"
+_TOPIC: Final = "the topic is missing: run `pipeline setup`"
+_REFUSED: Final = {
+    KafkaError._AUTHENTICATION: _CREDENTIALS,  # noqa: SLF001
+    KafkaError._SSL: _CREDENTIALS,  # noqa: SLF001
+    KafkaError.SASL_AUTHENTICATION_FAILED: _CREDENTIALS,
+    KafkaError.TOPIC_AUTHORIZATION_FAILED: _PERMISSIONS,
+    KafkaError.GROUP_AUTHORIZATION_FAILED: _PERMISSIONS,
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED: _PERMISSIONS,
+    KafkaError.UNKNOWN_TOPIC_OR_PART: _TOPIC,
+    KafkaError._UNKNOWN_TOPIC: _TOPIC,  # noqa: SLF001
+}
+"""What no waiting mends, and what to do."""
 
 
 class Listener(Protocol):
@@ -101,6 +115,8 @@ class Source:
         strategy = str(config.get("partition.assignment.strategy", "cooperative-sticky"))
         self._incremental = "cooperative" in strategy
         config |= {"on_commit": self._on_commit, "error_cb": self._on_error}
+        self.refusal = ""
+        """Why Kafka gives us nothing, until it gives records or takes a commit; else empty."""
         self._consumer = made(Consumer, config)
         self._consumer.subscribe(
             [self._topic],
@@ -120,7 +136,9 @@ class Source:
         if self._failure is not None:
             raise self._failure
         if any(message.error() is not None for message in messages):
-            return [message for message in messages if not self._is_error(message)]
+            messages = [message for message in messages if not self._is_error(message)]
+        if messages:
+            self.refusal = ""
         return messages
 
     def gate(self, paused: set[int]) -> None:
@@ -230,7 +248,7 @@ class Source:
         elif error.fatal():
             raise KafkaException(error)
         else:
-            self._say(code, "Kafka", why=error.str())
+            self._on_error(error)
         return True
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
@@ -317,12 +335,23 @@ class Source:
         return [TopicPartition(self._topic, partition) for partition in partitions]
 
     def _on_commit(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
-        self._listener.uncommitted([p.partition for p in partitions if error or p.error])
+        refused = [p for p in partitions if error or p.error]
+        self._listener.uncommitted([p.partition for p in refused])
+        if error is None and not refused:
+            self.refusal = ""
+        for one in filter(None, (error, *(p.error for p in refused))):
+            self._note(one)
         if error is not None and error.code() not in _HARMLESS:
             self._say(("commit", error.code()), "Kafka", why=error.str())
 
     def _on_error(self, error: KafkaError) -> None:
+        self._note(error)
         self._say(error.code(), "Kafka", why=error.str())
+
+    def _note(self, error: KafkaError) -> None:
+        """Remember a refusal that no waiting mends."""
+        if advice := _REFUSED.get(error.code()):
+            self.refusal = f"Kafka: {error.str()} ({advice})"
 
 
 def _patiently(ask: Any) -> Any:

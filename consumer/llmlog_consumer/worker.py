@@ -205,8 +205,9 @@ class Worker:
 
     def revoked(self, partitions: Sequence[int]) -> None:
         """Settle, commit and end generations within one deadline; see `source.Listener`."""
-        deadline = time.monotonic() + REVOKE_SECONDS
-        self._drain(deadline, [p for p in partitions if p in self._tracker.assigned])
+        if not self._ending:  # else that is done, as far as it can be, and nobody waits for more
+            deadline = time.monotonic() + REVOKE_SECONDS
+            self._drain(deadline, [p for p in partitions if p in self._tracker.assigned])
         self._follow_positions()
         commits = [c for c in self._tracker.all_commits() if c.partition in set(partitions)]
         # Not waited for: inside this callback the client lets no other thread commit. The commit
@@ -235,7 +236,7 @@ class Worker:
                 f"the log has not what partition {numbers} was to read next: "
                 "see `pipeline offsets show`"
             )
-        return self._delivery.unhealthy
+        return self._source.refusal or self._delivery.unhealthy
 
     def report(self) -> dict[str, Any]:
         """Return the counts, what is in flight, and what is wrong."""

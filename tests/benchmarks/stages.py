@@ -10,6 +10,7 @@ import time
 from collections import Counter
 
 from llmlog_consumer import logs, topic_reader
+from llmlog_consumer.answers import Answers
 from llmlog_consumer.batch import BatchBuilder
 from llmlog_consumer.collector import tune_collector
 from llmlog_consumer.delivery import Delivery
@@ -28,7 +29,7 @@ STAGES = (
     (Delivery, "_decode_incoming", "decode, make documents, batch"),
     (Sending, "send", "hand requests over"),
     (Indexer, "send", "post requests, read and match answers"),
-    (Delivery, "_judge", "settle what was answered"),
+    (Answers, "take", "settle what was answered"),
     (Worker, "_commit", "commit"),
 )
 ALONE = 20_000

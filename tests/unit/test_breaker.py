@@ -16,6 +16,10 @@ from llmlog_consumer.breaker import (
 READ, INDEX = Phase.READ, Phase.INDEX
 
 
+def ours(_):
+    return True
+
+
 def kill(breaker, number, cause="f", phase=INDEX, now=0.0, first=0):
     """Let records die; return how many became letters."""
     return sum(
@@ -124,43 +128,58 @@ def tripped():
 
 def test_a_few_are_tried_again_after_a_while():
     breaker = tripped()
-    assert breaker.due(SHORTEST - 1) == []
-    probe = breaker.due(SHORTEST)
+    assert breaker.due(SHORTEST - 1, ours) == []
+    probe = breaker.due(SHORTEST, ours)
     assert len(probe) == PROBE_RECORDS
-    assert breaker.due(SHORTEST + 1000) == [], "one probe at a time"
+    assert breaker.due(SHORTEST + 1000, ours) == [], "one probe at a time"
 
 
 def test_it_closes_when_the_probe_goes_in_and_gives_everything_back():
     breaker = tripped()
-    probe = breaker.due(SHORTEST)
+    probe = breaker.due(SHORTEST, ours)
     for key in range(999, 999 + len(probe)):
         breaker.went_in(key, SHORTEST)
     assert not breaker.open
-    assert len(breaker.due(SHORTEST)) == 900
+    assert len(breaker.due(SHORTEST, ours)) == 900
     assert breaker.withheld == 0
     assert kill(breaker, 10) == 10
 
 
 def test_it_stays_open_when_the_probe_dies_again():
     breaker = tripped()
-    breaker.due(SHORTEST)
+    breaker.due(SHORTEST, ours)
     assert kill(breaker, PROBE_RECORDS, first=999, now=SHORTEST) == 0
     assert breaker.open
     assert breaker.withheld == 1000
-    assert breaker.due(SHORTEST * 2 - 1) == []
-    assert len(breaker.due(SHORTEST + 300)) == PROBE_RECORDS
+    assert breaker.due(SHORTEST * 2 - 1, ours) == []
+    assert len(breaker.due(SHORTEST + 300, ours)) == PROBE_RECORDS
 
 
 def test_nothing_is_given_back_twice_or_forgotten():
     breaker, now, given_back = tripped(), 0.0, []
     while breaker.open:
         now += 300.0
-        probe = breaker.due(now)
+        probe = breaker.due(now, ours)
         given_back += probe
         for item in probe:
             breaker.went_in(int(item.split()[1]), now)
-    given_back += breaker.due(now)
+    given_back += breaker.due(now, ours)
     assert sorted(given_back) == sorted(f"record {key}" for key in range(999, 1999))
+
+
+def test_what_is_no_longer_ours_holds_nobody_up():
+    breaker = tripped()
+    assert breaker.due(1.0, lambda _: False) == []
+    assert (breaker.open, breaker.withheld) == (False, 0)
+
+
+def test_a_probe_is_of_what_is_ours():
+    breaker, gone = tripped(), {f"record {key}" for key in range(1000, 1950)}
+    probe = breaker.due(SHORTEST, lambda item: item not in gone)
+    assert probe == ["record 999", *(f"record {key}" for key in range(1950, 1999))]
+    for key in [999, *range(1950, 1999)]:
+        breaker.went_in(key, SHORTEST)
+    assert not breaker.open
 
 
 def test_nothing_that_passed_does_not_break_a_row():

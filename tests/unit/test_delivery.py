@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmlog_consumer import burial, say, sending
+from llmlog_consumer import answers, burial, say, sending
 from llmlog_consumer import delivery as module
 from llmlog_consumer.delivery import Delivery
 from llmlog_consumer.document import Documents
@@ -105,7 +105,10 @@ class Server:
             if status == 0:
                 return Answered(batch, verdict=CUT_OFF, detail="closed")
             return Answered(
-                batch, verdict=of_request(status, error), detail=f"{status}", status=status
+                batch,
+                verdict=of_request(status, error),
+                status=status,
+                detail=f"{status} {error.get('reason', '')}",
             )
         answered = Answered(batch, status=200)
         for op in batch.operations:
@@ -127,7 +130,7 @@ class Rig:
 
     def __init__(self, monkeypatch, script, values, whole=(), accepted=frozenset()):
         self.clock = Clock()
-        for timed in (module, burial, say, sending):
+        for timed in (module, answers, burial, say, sending):
             monkeypatch.setattr(timed, "time", self.clock)
         self.outcomes: dict[int, list[Outcome]] = {}
         self.counts = Counter()
@@ -291,6 +294,32 @@ def test_answers_that_are_always_cut_short_are_a_configuration(monkeypatch, valu
     assert not rig.letters.letters
 
 
+@pytest.mark.parametrize("status", [413, 403])
+def test_what_answers_in_the_servers_place_is_not_quoted(monkeypatch, values, status):
+    """A firewall that shows what it stopped shows a prompt."""
+    said = {"reason": 'stopped: "the prompt"'}
+    rig = Rig(monkeypatch, always(GOOD), values[:1], whole=[(status, said)])
+    lines = []
+    for one in (burial, sending):
+        monkeypatch.setattr(one.log, "error", lambda *a, **more: lines.append(more), raising=False)
+        monkeypatch.setattr(one.log, "log", lambda *a, **more: lines.append(more), raising=False)
+    rig.take_all()
+    rig.until(lambda: lines)
+    assert "the prompt" not in f"{lines} {rig.delivery.unhealthy}"
+    assert "stopped" in str(lines)
+    rig.until_settled()
+
+
+@pytest.mark.parametrize("answer", [(0, {}), (504, {}), (200, {}), (401, {})])
+def test_what_was_not_taken_does_not_have_more_sent_at_once(monkeypatch, values, answer):
+    rig = Rig(monkeypatch, always(GOOD), values, whole=[answer] * 5)
+    rig.take_all()
+    rig.until(lambda: len(rig.server.requests) == 5)
+    assert rig.delivery._sending._window.size == 2.0
+    rig.until_settled()
+    assert rig.delivery._sending._window.size > 2.0
+
+
 def test_what_is_cut_off_again_and_again_is_sent_in_halves(monkeypatch, values):
     rig = Rig(monkeypatch, always(GOOD), values, whole=[(0, {})] * 6)
     rig.take_all()
@@ -359,6 +388,17 @@ def test_a_request_refused_before_does_not_hide_failing_items(monkeypatch, value
     rig.take_all()
     rig.until_settled()
     assert rig.counts[Outcome.INDEXED] == 60
+
+
+def test_an_open_breaker_over_records_that_are_released_closes_at_once(monkeypatch):
+    values = [encoded(seed) for seed in range(50)] * 40
+    rig = Rig(monkeypatch, always(MAPPING), values)
+    rig.take_all()
+    rig.until(lambda: rig.delivery._burial._breaker.withheld > 900)
+    rig.span.released = True
+    rig.turn(0.1)
+    assert not rig.delivery.closed
+    rig.delivery.close()
 
 
 @pytest.mark.parametrize("end", ["released", "expired"])

@@ -4,14 +4,19 @@ import gc
 import socket
 import sys
 import threading
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 
+import orjson
 import pytest
 
+from llmlog_consumer.batch import BatchBuilder
 from llmlog_consumer.elastic import Elastic
+from llmlog_consumer.indexer import Indexer
+from llmlog_consumer.outcome import BROKEN_ANSWER, Disposition
 from llmlog_schemas.errors import (
     ConfigurationError,
     ElasticsearchCutOff,
+    ElasticsearchError,
     ElasticsearchUnreachable,
 )
 from llmlog_schemas.settings import load
@@ -21,6 +26,47 @@ SECRET = "Hunter2-do-not-print"
 
 def elastic_at(url, **more):
     return Elastic(load(environ={"LLMLOG_ELASTICSEARCH_URL": url, **more}), timeout=1)
+
+
+@contextmanager
+def answering(status, kind, body, mapping=None):
+    """A server that answers each request so; where there is one, with a mapping what is a GET."""
+
+    def serve():
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            with connection, connection.makefile("rwb") as stream:
+                talk(stream)
+
+    def talk(stream):
+        while request := stream.readline():
+            length = 0
+            while (line := stream.readline()) != b"\r\n":
+                name, _, value = line.partition(b":")
+                length = int(value) if name.lower() == b"content-length" else length
+            stream.read(length)
+            said = (status, kind, body)
+            if mapping is not None and request.startswith(b"GET"):
+                said = ("200 OK", "application/json", mapping)
+            head = [f"HTTP/1.1 {said[0]}", "x-elastic-product: Elasticsearch",
+                    f"content-length: {len(said[2])}"]  # fmt: skip
+            head += [f"content-type: {said[1]}"] if said[1] else []
+            stream.write("\r\n".join([*head, "", ""]).encode() + said[2])
+            stream.flush()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        elastic = elastic_at(f"http://127.0.0.1:{listener.getsockname()[1]}")
+        try:
+            yield elastic
+        finally:
+            elastic.close()
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join()
 
 
 @pytest.mark.parametrize(
@@ -95,3 +141,54 @@ def test_a_request_that_is_not_answered_keeps_nothing_of_its_body():
     finally:
         gc.enable()
     elastic.close()
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        ("application/xml", b"<error>too large</error>"),
+        ("application/octet-stream", b"too large \xff"),
+        ("application/json", b"{too large"),
+        ("application/problem+json", b'{"title": "too large"}'),
+        ("text/html", b"<html>too large</html>"),
+        (None, b"too large"),
+        ("nonsense", b"too large"),
+    ],
+)
+def test_an_answer_keeps_its_status_whatever_its_body_is(kind, body):
+    with answering("413 Content Too Large", kind, body) as elastic:
+        answer = elastic.request("POST", "/_bulk", body=b"{}")
+        with pytest.raises(ElasticsearchError, match=r"413 : .*too large"):
+            elastic.demand("GET", "/")
+    assert answer.status == 413
+
+
+def test_an_answer_without_a_body_keeps_its_status():
+    with answering("403 Forbidden", "application/json", b"") as elastic:
+        assert elastic.request("GET", "/").describe() == "403"
+
+
+BROKEN = (b'{"errors":false,"items":[{"create":{"_id":"a"', b"<html>hello</html>", b"[]", b"")
+
+
+@pytest.mark.parametrize("body", BROKEN)
+def test_a_good_answer_that_is_no_json_object_is_a_broken_one(body):
+    mapping = orjson.dumps({"logs-1": {"mappings": {"_meta": {"llmlog_version": 1}}}})
+    with answering("200 OK", "application/json", body, mapping) as elastic:
+        builder = BatchBuilder()
+        builder.add(None, None, 7, "logs-1", "a", b"{}", 0.0)
+        answered = Indexer(elastic, "logs").send(builder.take())
+    assert answered.verdict is BROKEN_ANSWER
+
+
+@pytest.mark.parametrize("body", BROKEN)
+def test_nobody_is_handed_a_body_that_is_no_json_object(body):
+    with answering("200 OK", "application/json", body) as elastic:
+        with pytest.raises(ElasticsearchError, match="200 without a JSON object") as caught:
+            elastic.demand("GET", "/")
+        builder = BatchBuilder()
+        builder.add(None, None, 7, "logs-1", "a", b"{}", 0.0)
+        answered = Indexer(elastic, "logs").send(builder.take())
+    assert "hello" not in str(caught.value)
+    assert answered.verdict.disposition is Disposition.CONFIGURATION
+    assert "200 without a JSON object" in answered.detail

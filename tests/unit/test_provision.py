@@ -1,13 +1,74 @@
-"""What setup makes where nothing is there."""
-
-from __future__ import annotations
+"""Setup: what it makes, and that "not now" and "not allowed" are not taken for "not there"."""
 
 from datetime import timedelta
 
 import pytest
 
 from llmlog_consumer import provision
+from llmlog_consumer.elastic import Answer, Elastic
+from llmlog_schemas.errors import ElasticsearchError, ElasticsearchUnreachable
 from llmlog_schemas.settings import load
+
+SETTINGS = load(environ={"LLMLOG_INDEX": "logs"})
+REFUSED = {"error": {"type": "security_exception", "reason": "unauthorized"}}
+
+
+class Cluster(Elastic):
+    """Empty; remembers what is put there, and answers some paths as a test says."""
+
+    def __init__(self, **odd):
+        self.where = "nowhere"
+        self.odd = {"/" + path.replace("__", "/"): status for path, status in odd.items()}
+        self.stored = {}
+
+    def request(self, method, path, *, body=None, params=None):
+        status = next((s for begin, s in self.odd.items() if path.startswith(begin)), 0)
+        if status:
+            return Answer(status, REFUSED)
+        if method == "PUT":
+            self.stored[path] = body
+            return Answer(200, {"acknowledged": True})
+        if path == "/_ilm/status":
+            return Answer(200, {"operation_mode": "RUNNING"})
+        return Answer(404, {"error": {"type": "index_not_found_exception", "reason": "no such"}})
+
+
+def steps(cluster):
+    return [(s.what, s.change) for s in provision.indices(SETTINGS, cluster, dry_run=False)]
+
+
+def test_an_empty_cluster_gets_everything():
+    cluster = Cluster()
+    assert {change for _, change in steps(cluster)} == {"created"}
+    template = cluster.stored["/_index_template/logs"]
+    assert template["template"]["settings"]["index"]["lifecycle"] == {"name": "logs"}
+
+
+@pytest.mark.parametrize("status", [400, 404, 405, 410])
+def test_a_cluster_without_lifecycles_gets_no_policy(status):
+    cluster = Cluster(_ilm=status)
+    assert steps(cluster)[0] == ("lifecycle policy logs", "unchanged")
+    assert (
+        "lifecycle" not in cluster.stored["/_index_template/logs"]["template"]["settings"]["index"]
+    )
+
+
+@pytest.mark.parametrize("where", ["_ilm__status", "_ilm__policy", "_index_template", "logs-"])
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        (401, ElasticsearchError),
+        (403, ElasticsearchError),
+        (429, ElasticsearchUnreachable),
+        (503, ElasticsearchUnreachable),
+    ],
+)
+def test_nothing_that_cannot_be_looked_at_is_taken_for_absent(where, status, error):
+    cluster = Cluster(**{where: status})
+    with pytest.raises(error, match=f"{status} security_exception"):
+        steps(cluster)
+    template = cluster.stored.get("/_index_template/logs")
+    assert template is None or "lifecycle" in template["template"]["settings"]["index"]
 
 
 class Admin:

@@ -1,0 +1,113 @@
+"""What a real broker refuses to a consumer that runs, and gives again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from confluent_kafka.admin import (
+    AclBinding,
+    AclBindingFilter,
+    AclOperation,
+    AclPermissionType,
+    AdminClient,
+    NewTopic,
+    ResourcePatternType,
+    ResourceType,
+)
+
+from llmlog_consumer.source import Source
+from llmlog_consumer.tracker import Commit
+from llmlog_local.kafka import KafkaServer
+from llmlog_local.ports import free_ports
+from llmlog_schemas.settings import load
+from support.pipeline import wait_until
+
+NAME = "refused"
+"""Of topic and group."""
+AUTHORIZER = {
+    "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+    "allow.everyone.if.no.acl.found": "true",
+}
+
+
+@dataclass
+class Member:
+    """A consumer that commits where it stands, as the worker does with its notes."""
+
+    admin: AdminClient
+    source: Source = field(init=False)
+    at: dict[int, int] = field(default_factory=dict)
+
+    def turn(self) -> Source:
+        """Consume and commit."""
+        for record in self.source.consume(0.1):
+            self.at[record.partition()] = record.offset() + 1
+        self.source.commit([Commit(p, offset, -1) for p, offset in self.at.items()])
+        return self.source
+
+    def until(self, condition: Callable[[Source], object]) -> None:
+        wait_until(lambda: condition(self.turn()), 30, "see the condition")
+
+    def assigned(self, offsets: Mapping[int, int]) -> Iterable[int]:
+        self.at |= offsets
+        return ()
+
+    def revoked(self, partitions: Sequence[int]) -> None:
+        for partition in partitions:
+            self.at.pop(partition, None)
+
+    lost = revoked
+
+    def uncommitted(self, partitions: Sequence[int]) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def member(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Member]:
+    """A member of a group, on a broker that asks who may do what."""
+    folder: Path = tmp_path_factory.mktemp("kafka")
+    with KafkaServer(folder, *free_ports(1), properties=AUTHORIZER) as server:
+        admin = AdminClient({"bootstrap.servers": server.bootstrap_servers})
+        create(admin)
+        member = Member(admin)
+        environment = {
+            "LLMLOG_KAFKA_BOOTSTRAP_SERVERS": server.bootstrap_servers,
+            "LLMLOG_TOPIC": NAME,
+            "LLMLOG_GROUP": NAME,
+        }
+        member.source = Source(load(environ=environment), member)
+        member.until(lambda source: source.joined)
+        yield member
+        member.source.close(10)
+
+
+def create(admin: AdminClient) -> None:
+    """Make the topic."""
+    admin.create_topics([NewTopic(NAME, 1, 1)])[NAME].result(30)
+
+
+@pytest.mark.parametrize("kind", ["topic", "group"])
+def test_reading_that_is_taken_away_is_a_refusal_until_it_is_given_again(
+    member: Member, kind: str
+) -> None:
+    what = (ResourceType[kind.upper()], NAME, ResourcePatternType.LITERAL, "User:ANONYMOUS", "*")
+    everything = AclBinding(*what, AclOperation.ALL, AclPermissionType.ALLOW)
+    no_reading = AclBinding(*what, AclOperation.READ, AclPermissionType.DENY)
+    for future in member.admin.create_acls([everything, no_reading]).values():
+        future.result(30)
+    member.until(lambda source: f"{kind.title()} authorization failed" in source.refusal)
+    again = AclBindingFilter(*what, AclOperation.ANY, AclPermissionType.ANY)
+    for future in member.admin.delete_acls([again]).values():
+        future.result(30)
+    member.until(lambda source: not source.refusal)
+
+
+def test_a_topic_that_is_deleted_is_a_refusal_until_it_is_there_again(member: Member) -> None:
+    member.until(lambda source: not source.refusal)
+    member.admin.delete_topics([NAME])[NAME].result(30)
+    member.until(lambda source: "run `pipeline setup`" in source.refusal)
+    create(member.admin)
+    member.until(lambda source: not source.refusal)
