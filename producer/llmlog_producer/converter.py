@@ -49,7 +49,7 @@ _END_SECONDS: Final = 0.5
 _GLANCE: Final = 0.05
 """Seconds after which whoever waits for it looks whether there is a hurry."""
 
-_starting: Final = threading.Lock()
+_starting: Final = threading.RLock()
 """Held while a process starts. `subprocess` waits for the end of a pipe, which a child that was
 forked meanwhile would hold open for as long as it lives."""
 os.register_at_fork(

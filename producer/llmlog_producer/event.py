@@ -111,15 +111,14 @@ class Preparer:
         if len(value) >= len(item.value):
             return None
         self._stats.add("cut")
-        return Item(item.key + value, item.ref)
+        return Item(item.key + value)
 
     def _event(self, captured: Captured) -> tuple[LLMEvent, int]:
         """Return the event, and in how many places it was cut."""
         given = captured.payload
         json = given if isinstance(given, bytes) else None
         payload = given if isinstance(given, dict) else orjson.loads(given)
-        call = payload.get("litellm_call_id")
-        call = captured.call_id if call is None else call
+        call = (payload.get("litellm_call_id"), captured.call_id)
         cut = self._cut(payload)
         redacted = self._redact(payload)
         if json is not None and not cut and not self._redact.adds:
@@ -132,7 +131,9 @@ class Preparer:
             event = self._convert(captured, self._redact.scrub(redacted), call)
         return event, cut
 
-    def _convert(self, captured: Captured, redacted: dict[Any, Any], call: object) -> LLMEvent:
+    def _convert(
+        self, captured: Captured, redacted: dict[Any, Any], call: tuple[Any, ...]
+    ) -> LLMEvent:
         def convert(payload: Any) -> LLMEvent:
             return to_event(
                 payload,

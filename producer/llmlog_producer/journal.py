@@ -256,9 +256,14 @@ class Journal:
         return self._held + self._elsewhere + number <= self._max_bytes
 
     def _writable(self) -> Segment:
-        if self._active is not None and self._active.deleted:
+        if self._active is not None and (
+            self._active.deleted or not os.fstat(self._locks[self._name]).st_nlink
+        ):
+            # Somebody tidies up. Without the lock's file, others would take this one's over.
             self._seal()
+            self._name = ""
         if self._active is None:
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             while not self._name:
                 name = secrets.token_hex(8)
                 if self._lock_of(name):

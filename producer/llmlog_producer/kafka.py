@@ -83,7 +83,11 @@ class Client:
         Called before anything is sent.
         """
         most = max(1, topic_bytes - _BATCH_OVERHEAD)
-        if most < int(self._config.get("batch.size", _BATCH_BYTES)):
+        try:
+            now = int(str(self._config.get("batch.size", _BATCH_BYTES)), 0)  # `0x80000` too
+        except ValueError:  # librdkafka reads more than Python does
+            now = most + 1
+        if most < now:
             self._config["batch.size"] = most
             self.rebuild()
 

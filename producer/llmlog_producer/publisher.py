@@ -79,11 +79,17 @@ class Publisher:
     def offer(self, captured: Captured) -> bool:
         """Take one payload; False, counted, where there is no room. Never waits for Kafka."""
         room = self._intake.has_room(captured.size)
-        if self._inline or (not room and self._journal_has_room(captured.size)):
+        inline = self._inline or (self._thread is None and self._unattended)
+        if inline or (not room and self._journal_has_room(captured.size)):
             return self._offer_inline(captured, room=room)
         if not room:
             return self._dropped()
         return self._take(captured)
+
+    @property
+    def _unattended(self) -> bool:
+        """A thread is wanted and cannot be started: at a SIGTERM nobody would write the journal."""
+        return self._journal is not None and self._start_at < math.inf
 
     def _offer_inline(self, captured: Captured, *, room: bool) -> bool:
         """Write the event to the journal before the hook returns."""

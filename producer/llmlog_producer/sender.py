@@ -129,7 +129,7 @@ class Sender:
             self._spill.write(self._in_flight, taken=True)
         began = time.monotonic()
         flowing = self._flowing(began)
-        if flowing:
+        if flowing and not self._again:
             self._send_backlog()
         waits = over = False
         while not (waits or over) and (entry := self._next()) is not None:
@@ -259,7 +259,7 @@ class Sender:
         self._next_tending = now + _TEND
         self._spill.adopt(now)
         for item in self._spill.overdue(self._in_flight, now):
-            if self._window > 1:  # of one that was sent alone there may be something to cut
+            if item.sent < self._alone_since:  # of one sent alone there may be something to cut
                 item.body = b""
             del self._in_flight[item]
             self._late[item] = None
@@ -299,13 +299,15 @@ class Sender:
         if error is not None:
             self._refused(item, error, alone=item.sent >= self._alone_since)
             return
-        self._window, self._alone_since = _WINDOW, math.inf
+        if self._window > 1 or item.sent >= self._alone_since:
+            self._window, self._alone_since = min(_WINDOW, 2 * self._window), math.inf
         self._spill.settle(item)
         self._delivered += 1
 
     def _refused(self, item: Item, error: KafkaError, *, alone: bool) -> None:
         if error.code() in _TOO_LARGE:
             if not item.body:  # the journal has it
+                self._send_alone()
                 self._spill.keep(item)
                 return
             if not alone:  # a batch is refused for the size of all of it
@@ -314,6 +316,7 @@ class Sender:
                 return
             smaller = self._prepare.smaller(item)
             if smaller is not None:
+                self._spill.replace(item, smaller)
                 self._again.append(smaller)
                 return
         if error.code() in _HOPELESS or error.code() in _TOO_LARGE:

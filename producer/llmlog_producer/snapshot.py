@@ -8,7 +8,9 @@ strings shared, and objects by reference, to be read in the background.
 
 from __future__ import annotations
 
+from collections import deque
 from enum import Enum
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
@@ -27,7 +29,8 @@ _EXACT: Final = (
 )
 _LEAVES: Final = frozenset((str, int, float, bool, type(None)))
 _MAX_DEPTH: Final = 60
-_MOST_PARTS: Final = 10_000
+_MOST_PARTS: Final = 200
+_SIZED: Final = (str, bytes, bytearray)
 
 
 def snapshot(payload: dict[Any, Any], *, without: frozenset[str]) -> bytes | dict[Any, Any]:
@@ -56,35 +59,56 @@ def left_out(settings: Settings) -> frozenset[str]:
 def size_of(payload: bytes | dict[Any, Any]) -> int:
     """Return a copied payload's bytes; of a dict an estimate, by the texts and bytes in it.
 
-    Never raises. Of a payload with ten thousand parts and more only so many are looked at.
+    Never raises. What was copied is looked through, and of the objects in it the first parts.
     """
-    if type(payload) is bytes:
+    if isinstance(payload, bytes):
         return len(payload)
-    size, parts, seen = 4096, [payload], set()
+    size, objects = _size_of_copied(payload)
+    parts, seen = deque(objects), set()
     for _ in range(_MOST_PARTS):
         if not parts:
             break
-        value: Any = parts.pop()
-        kind = type(value)
-        if kind is str or kind is bytes:
-            size += len(value)
-        elif kind in _LEAVES or id(value) in seen:
-            continue
-        elif kind is list and value and type(value[0]) is float:
-            size += 24 * len(value)
-        else:
+        value: Any = parts.popleft()
+        kind = type(value)  # not by isinstance, nor by its own `len`: that may run what it likes
+        if sized := next((base for base in _SIZED if issubclass(kind, base)), None):
+            size += sized.__len__(value)
+        elif kind not in _LEAVES and id(value) not in seen:
             seen.add(id(value))
-            parts += _parts(value, kind)
+            parts += _parts(value)
     return size
 
 
-def _parts(value: Any, kind: type) -> list[Any]:
-    """Return what a container or an object holds."""
+def _size_of_copied(payload: dict[Any, Any]) -> tuple[int, list[Any]]:
+    """Return the size of what was copied, and the objects in it."""
+    size, objects, seen = 4096, [], set()
+    parts: list[Any] = [payload]
+    while parts:
+        value = parts.pop()
+        kind = type(value)
+        if (kind is not dict and kind is not list) or id(value) in seen:
+            continue
+        seen.add(id(value))
+        if kind is list and value and type(value[0]) is float:
+            size += 24 * len(value)
+            continue
+        for item in value.copy().values() if kind is dict else value.copy():
+            kind = type(item)
+            if kind is str:
+                size += len(item)
+            elif kind is dict or kind is list:
+                parts.append(item)
+            elif kind not in _LEAVES:
+                objects.append(item)
+    return size, objects
+
+
+def _parts(value: Any) -> list[Any]:
+    """Return the first parts of a container or an object."""
     try:
-        if kind is list or kind is tuple:
-            return list(value)
-        held = value if kind is dict else vars(value)
-        return list(held.copy().values())
+        if issubclass(type(value), (list, tuple)):
+            return list(value[:_MOST_PARTS])
+        held = value if issubclass(type(value), dict) else vars(value)
+        return list(islice(held.values(), _MOST_PARTS))
     except Exception:  # noqa: BLE001 - an object that has nothing, or does not show it
         return []
 

@@ -152,6 +152,14 @@ class Spill:
             why = f"the journal cannot be read, for now: {self._journal.problem}"
             self._log(logging.ERROR, "unread", why)
 
+    def replace(self, item: Item, smaller: Item) -> None:
+        """Have an event's copy replaced by a smaller one, if there is one and room for another."""
+        if item.ref is not None:
+            if self.write([smaller], taken=True):
+                self.settle(item)
+            else:
+                smaller.ref = item.ref
+
     def settle(self, item: Item) -> None:
         """Have an event's copy forgotten, if there is one."""
         if item.ref is not None and self._journal is not None:

@@ -42,7 +42,7 @@ def to_event(
     payload: object,
     *,
     call_id: str = "",
-    call: object = None,
+    call: tuple[object, ...] = (),
     captured_at: float | None = None,
     search_text: bool = True,
     model_map_information: bool = False,
@@ -52,8 +52,8 @@ def to_event(
     Args:
         payload: `standard_logging_object`; it is not changed.
         call_id: for a payload without `litellm_call_id`.
-        call: `litellm_call_id` as it was before redaction: the event id is made of it, for calls
-            whose names look alike when they are hidden are different calls all the same.
+        call: what the id of the call was before redaction, the first that is one: the event id is
+            made of it. Calls whose ids look alike when they are hidden are different calls.
         captured_at: epoch seconds, for a payload without a usable time; default now.
         search_text: extract the text of prompt and answer for full-text search.
         model_map_information: keep LiteLLM's price table entry.
@@ -74,7 +74,7 @@ def to_event(
     words = typed.get
     event_id = records.make_event_id(
         start_ms,
-        call_id=_name(call) or words("litellm_call_id") or text(call_id),
+        call_id=next(filter(None, map(_name, (*call, typed.get("litellm_call_id"), call_id))), ""),
         call_type=words("call_type") or "",
         status=words("status") or "",
         start_time=_spelt(payload.get("startTime")),

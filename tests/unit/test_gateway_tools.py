@@ -12,6 +12,7 @@ from llmlog_local.ports import free_ports
 from llmlog_producer import metrics
 from llmlog_producer.__main__ import main
 from llmlog_producer.check import check
+from llmlog_producer.kafka import Client
 from llmlog_producer.stats import COUNTERS, Stats
 from llmlog_producer.testing import document_of, recorder
 from llmlog_schemas.errors import ConfigurationError
@@ -97,6 +98,18 @@ def test_check_without_kafka_names_it_and_prints_no_secret(monkeypatch, capsys, 
     assert re.search(rf"(?m)^WRONG  kafka: 127.0.0.1:{closed}: .*is it running", said.out)
     assert "2 to be put right" in said.err
     assert "hunter2" not in said.out + said.err
+
+
+@pytest.mark.parametrize(
+    ("given", "topic_bytes", "capped"),
+    [(None, 1_048_588, None), (None, 20_000, 19_488), ("0x80000", 20_000, 19_488),
+     ("5000", 20_000, "5000"), ("2000000", 1_048_588, 1_048_076)],
+)  # fmt: skip
+def test_no_batch_is_larger_than_the_topic_takes(given, topic_bytes, capped):
+    environ = {} if given is None else {"LLMLOG_KAFKA_PRODUCER_BATCH_SIZE": given}
+    client = Client(load(environ=environ), print, print)
+    client.limit_batches(topic_bytes)
+    assert client._config.get("batch.size") == capped
 
 
 def test_check_names_a_wrong_kafka_property(monkeypatch, capsys, tmp_path):

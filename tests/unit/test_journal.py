@@ -216,6 +216,27 @@ def test_what_is_written_after_its_file_was_deleted_is_not_lost(journal, tmp_pat
     assert "No such file" in journal.problem
 
 
+@pytest.mark.parametrize("suffixes", [{".lock"}, {".lock", ".journal"}])
+def test_a_journal_whose_lock_was_deleted_is_not_taken_over(journal, tmp_path, suffixes):
+    append(journal, b"a", taken=True)
+    for path in [path for path in tmp_path.iterdir() if path.suffix in suffixes]:
+        path.unlink()
+    append(journal, b"b", taken=False)
+    other = journal_in(tmp_path)
+    assert other.adopt().events == (".journal" not in suffixes), "what was written before, if any"
+    assert b"b" not in bodies(drained(other))
+    assert bodies(drained(journal)) == [b"b"]
+    assert journal.lost == 0
+
+
+def test_a_folder_that_was_deleted_is_made_again(tmp_path):
+    journal = journal_in(tmp_path / "spool")
+    append(journal, b"a", taken=True)
+    shutil.rmtree(tmp_path / "spool")
+    append(journal, b"b", taken=False)
+    assert bodies(drained(journal)) == [b"b"]
+
+
 def test_what_was_deleted_leaves_its_room_to_others(tmp_path):
     journal = journal_in(tmp_path, max_bytes=1000, segment_bytes=10_000)
     for _ in range(30):

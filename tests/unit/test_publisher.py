@@ -44,6 +44,7 @@ class Cluster:
         self.produced = 0
         self.limit = self.batch_limit = 10**9
         self.batches = None
+        self.slow = 0.0
         self.told = None
         self.rebuilt = 0
         self.silent = None
@@ -87,6 +88,9 @@ class Client:
 
     def poll(self, timeout):
         if self.cluster.up:
+            if self.waiting and time.monotonic() - self.waiting[0][0].sent < self.cluster.slow:
+                threading.Event().wait(timeout / 10)
+                return
             answered, self.waiting = self.waiting, []
             if sum(len(value) for _, value in answered) > self.cluster.batch_limit:
                 for item, _ in answered:
@@ -344,6 +348,35 @@ def test_what_is_too_large_for_the_broker_alone_is_cut(start, cluster, journal):
     assert publisher._stats.snapshot()["failed"] == 0
 
 
+@pytest.mark.parametrize("journal", ["always", "spill", "off"])
+def test_what_is_too_large_is_cut_while_others_flow(start, cluster, journal):
+    cluster.batch_limit, cluster.there = 10_000, False
+    publisher = start(journal)
+    for number in range(60):
+        offer(publisher, f"c{number}", messages="m" * (20_000 if number % 3 == 0 else 100))
+    cluster.there = True
+    for number in range(60, 90):
+        offer(publisher, f"c{number}")
+        time.sleep(0.005)  # so that there is always one more
+    assert publisher.flush(30) == 0
+    assert sorted(cluster.ids()) == sorted(f"c{number}" for number in range(90))
+    stats = publisher._stats.snapshot()
+    assert (stats["delivered"], stats["failed"], stats["cut"]) == (90, 0, 20)
+    assert cluster.produced < 90 * 12, "each is sent a few times, however many there are"
+
+
+@pytest.mark.parametrize("journal", ["always", "spill"])
+def test_what_is_refused_late_is_cut_too(start, cluster, journal):
+    cluster.batch_limit, cluster.slow = 10_000, 0.3
+    publisher = start(journal)
+    offer(publisher, "a", messages="m" * 20_000)
+    assert publisher.flush(30) == 0
+    assert cluster.ids() == ["a"]
+    stats = publisher._stats.snapshot()
+    assert (stats["failed"], stats["cut"]) == (0, 1)
+    assert publisher._journal.waiting == 0
+
+
 def test_where_no_thread_can_be_started_a_later_event_starts_it(
     start, cluster, monkeypatch, caplog
 ):
@@ -359,7 +392,9 @@ def test_where_no_thread_can_be_started_a_later_event_starts_it(
     monkeypatch.setattr(threading.Thread, "start", refuses_twice)
     publisher = start()
     assert "no thread can be started" in caplog.text
-    offer(publisher, "a", "b", "c")
+    offer(publisher, "a")
+    assert publisher.unsafe == 0, "a SIGTERM now would find nobody who writes the journal"
+    offer(publisher, "b", "c")
     assert publisher.flush(5) == 0
     assert len(refused) == 2
     assert [t.name for t in threading.enumerate()].count("llmlog-publisher") == 1

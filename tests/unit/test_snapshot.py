@@ -76,6 +76,13 @@ class _Held:
         self.__dict__.update(held)
 
 
+class _Said(str):
+    __slots__ = ()
+
+    def __len__(self):
+        raise RuntimeError("len")
+
+
 class _Shy:
     def __getattribute__(self, name):
         raise RuntimeError(name)
@@ -85,10 +92,10 @@ def test_the_memory_that_objects_hold_is_seen():
     text, raw = "x" * 1_000_000, bytes(1_000_000)
     around = _Held(text=text)
     around.itself = around
-    sizes = [
-        size_of({"a": held}) for held in (text, raw, (text,), [[text]], _Held(b=_Held(c=text)))
-    ]
-    assert all(1_000_000 <= size < 1_010_000 for size in sizes)
+    for held in (text, raw, bytearray(raw), (text,), [[text]], _Held(b=_Held(c=text)), _Said(text)):
+        assert 1_000_000 <= size_of({"a": held}) < 1_010_000
+    many = {"messages": text, "logprobs": [{"t": "x"} for _ in range(100_000)], "z": around}
+    assert size_of(many) > 2_000_000, "however much stands behind it"
     assert size_of({"a": [around] * 100_000, "b": _Shy()}) < 1_010_000
     assert size_of({"a": [0.5] * 1000}) > 24_000
 
