@@ -28,7 +28,8 @@ def main() -> None:
         cut_off = isinstance(ended.__context__, BrokenPipeError)
         code = 0 if cut_off else ended.code
     try:
-        sys.stdout.flush()
+        if sys.stdout is not None:  # else it was closed before we began (`>&-`)
+            sys.stdout.flush()
     except BrokenPipeError:
         cut_off = True
     if cut_off:

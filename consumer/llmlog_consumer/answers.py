@@ -112,13 +112,17 @@ class Answers:
         self._sending.failing.good(passed)
         self._good += 1
         self.counts["failure_store"] += answered.failure_store
-        self._sending.learn(pushed_back=any(verdict.pushed_back for verdict in again))
+        pushed_back = any(verdict.pushed_back for verdict in again)
+        if pushed_back or sum(map(len, again.values())) < len(answered.items):
+            self._sending.learn(pushed_back=pushed_back)
         for verdict, of_verdict in again.items():
             part = answered.batch.part([judged.operation for judged in of_verdict])
             if verdict.bounded:
                 self._one_by_one(part, of_verdict)
             else:
-                self._queue_again(part, verdict, _detail(of_verdict[0]), answered)
+                first = of_verdict[0]  # which speaks for all: the request's own status is good
+                of_items = replace(answered, status=first.status, detail=_said(first))
+                self._queue_again(part, verdict, _detail(first), of_items)
 
     def _all_created(self, batch: Batch) -> None:
         """Settle a whole batch, span by span: the usual end."""
@@ -254,6 +258,10 @@ class Answers:
         return model, None
 
 
-def _detail(judged: Judged) -> str:
+def _said(judged: Judged) -> str:
     error = judged.error or {}
-    return redacted(f"{judged.status} {error.get('type')}: {error.get('reason')}")[:300]
+    return f"{judged.status} {error.get('type')}: {error.get('reason')}"
+
+
+def _detail(judged: Judged) -> str:
+    return redacted(_said(judged))[:300]

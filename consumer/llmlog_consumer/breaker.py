@@ -182,6 +182,6 @@ class Breaker(Generic[T]):
         if self._went_in > self._probe_size * FLOOD:
             self.cause = ""
             self._shares = {phase: Share() for phase in Phase}
-        else:
+        elif self._probe_size:  # else all of it is gone, and it has told nothing
             self._probes += 1
             self._next_probe = now + _PROBE.delay(self._probes, at_least=SHORTEST)

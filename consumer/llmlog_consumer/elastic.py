@@ -138,7 +138,10 @@ class Elastic:
             ElasticsearchError: any other, or a good one whose body is no JSON object.
         """
         answer = self.request("GET", path)
-        return None if answer.status in absent else self._good(answer, "GET", path)
+        # Elasticsearch says it in JSON; what answers in its place knows nothing of it.
+        if answer.status in absent and isinstance(answer.body, dict):
+            return None
+        return self._good(answer, "GET", path)
 
     def _good(self, answer: Answer, method: str, path: str) -> Any:
         if answer.good:

@@ -126,7 +126,7 @@ class Indexer:
                 raise ForeignItemsError(
                     f"item {result.get('_id')!r} in the place of {operation.document_id}"
                 )
-            status, error = result["status"], result.get("error")
+            status, error = result["status"], result.get("error") or None
             answered.items.append(Judged(operation, of_item(status, error), status, error))
             answered.failure_store += result.get("failure_store") == "used"
         return answered
@@ -210,8 +210,7 @@ def _results(body: Any) -> list[dict[str, Any]] | None:
 
 def llmlog_version(mappings: Mapping[str, Any]) -> int | None:
     """Return `_meta.llmlog_version` of the one index in an answer of `GET /index/_mapping`."""
-    for index in mappings.values():
-        meta = index.get("mappings", {}).get("_meta", {})
-        version = meta.get("llmlog_version")
-        return version if isinstance(version, int) else None
-    return None
+    version: Any = next(iter(mappings.values()), None)
+    for name in ("mappings", "_meta", "llmlog_version"):
+        version = version.get(name) if isinstance(version, dict) else None
+    return version if isinstance(version, int) else None

@@ -241,9 +241,14 @@ def _never_passes(status: int, error: Mapping[str, Any]) -> Verdict | None:
         limits = [int(limit) for limit in _LIMIT_BYTES.findall(reason)]
         return _BISECT if limits and wants > min(limits) else None
     if error.get("type") == "circuit_breaking_exception":
-        wants, limit = int(error.get("bytes_wanted") or 0), int(error.get("bytes_limit") or 0)
+        wants, limit = _number(error, "bytes_wanted"), _number(error, "bytes_limit")
         # The parent's wants include everybody's bytes; only a child breaker speaks of ours alone.
         ours = not str(error.get("reason", "")).startswith("[parent]")
         if error.get("durability") == "PERMANENT" or (ours and 0 < limit < wants):
             return _BISECT
     return None
+
+
+def _number(error: Mapping[str, Any], name: str) -> int:
+    found = error.get(name)
+    return found if isinstance(found, int) else 0

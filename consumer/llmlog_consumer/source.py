@@ -6,6 +6,7 @@ fails in them is kept and raised by the next `consume`.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from contextlib import suppress
@@ -64,6 +65,9 @@ _REFUSED: Final = {
     KafkaError._UNKNOWN_TOPIC: _TOPIC,  # noqa: SLF001
 }
 """What no waiting mends, and what to do."""
+_SAID_AGAIN: Final = 120.0
+"""Seconds in which the client says again that credentials are refused, while they are. A member
+without partitions gets no records and commits nothing: only that tells it the end."""
 
 
 class Listener(Protocol):
@@ -115,8 +119,7 @@ class Source:
         strategy = str(config.get("partition.assignment.strategy", "cooperative-sticky"))
         self._incremental = "cooperative" in strategy
         config |= {"on_commit": self._on_commit, "error_cb": self._on_error}
-        self.refusal = ""
-        """Why Kafka gives us nothing, until it gives records or takes a commit; else empty."""
+        self._refusal, self._refusal_ends = "", 0.0
         self._consumer = made(Consumer, config)
         self._consumer.subscribe(
             [self._topic],
@@ -124,6 +127,11 @@ class Source:
             on_revoke=self._on_revoke,
             on_lost=self._on_lost,
         )
+
+    @property
+    def refusal(self) -> str:
+        """Say why Kafka gives us nothing, until it gives records or takes a commit; else empty."""
+        return self._refusal if time.monotonic() < self._refusal_ends else ""
 
     def consume(self, timeout: float) -> list[Any]:
         """Return the next records, and run the rebalance callbacks.
@@ -138,7 +146,7 @@ class Source:
         if any(message.error() is not None for message in messages):
             messages = [message for message in messages if not self._is_error(message)]
         if messages:
-            self.refusal = ""
+            self._refusal = ""
         return messages
 
     def gate(self, paused: set[int]) -> None:
@@ -338,7 +346,7 @@ class Source:
         refused = [p for p in partitions if error or p.error]
         self._listener.uncommitted([p.partition for p in refused])
         if error is None and not refused:
-            self.refusal = ""
+            self._refusal = ""
         for one in filter(None, (error, *(p.error for p in refused))):
             self._note(one)
         if error is not None and error.code() not in _HARMLESS:
@@ -351,7 +359,9 @@ class Source:
     def _note(self, error: KafkaError) -> None:
         """Remember a refusal that no waiting mends."""
         if advice := _REFUSED.get(error.code()):
-            self.refusal = f"Kafka: {error.str()} ({advice})"
+            self._refusal = f"Kafka: {error.str()} ({advice})"
+            said_again = advice is _CREDENTIALS
+            self._refusal_ends = time.monotonic() + _SAID_AGAIN if said_again else math.inf
 
 
 def _patiently(ask: Any) -> Any:

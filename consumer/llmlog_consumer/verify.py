@@ -25,7 +25,7 @@ from llmlog_schemas.errors import KafkaError
 from llmlog_schemas.records import EVENT_ID, event_time_ms
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Container, Iterator, Mapping
 
     from llmlog_consumer.elastic import Elastic
     from llmlog_consumer.kafka_admin import Gap, KafkaAdmin
@@ -149,24 +149,33 @@ class Verifier:
                 f"group {self._settings.group} has committed nothing of {topic}: there is nothing "
                 "to prove yet; check LLMLOG_GROUP, or run `pipeline consume`"
             )
-        self._overtaken = self._gone(marks, committed)
+        # A log that ends before what is committed was made anew: nothing of it is settled. Asked
+        # again, for what was written and committed since the first look is no sign of that.
+        ahead = [p for p, place in committed.items() if place > marks[p][1]]
+        ends = self._admin.watermarks(topic, ahead)
+        settled = {p: c for p, c in committed.items() if p not in ends or c <= ends[p][1]}
+        anew = committed.keys() - settled.keys()
+        self._overtaken = self._gone(marks, committed, anew)
         chosen = marks if since_ms is None else self._admin.narrowed(topic, marks, since_ms)
         before = {} if until_ms is None else self._admin.offsets_at(topic, marks, until_ms)
         return {
-            p: (first, min(committed.get(p, marks[p][0]), before.get(p, end)))
+            p: (first, min(settled.get(p, marks[p][0]), before.get(p, end)))
             for p, (first, end) in chosen.items()
         }
 
     def _gone(
-        self, marks: Mapping[int, tuple[int, int]], committed: Mapping[int, int]
+        self,
+        marks: Mapping[int, tuple[int, int]],
+        committed: Mapping[int, int],
+        anew: Container[int],
     ) -> list[dict[str, Any]]:
-        """Name what retention took before it was settled, and nobody accepted."""
+        """Name what is gone and was not settled, and nobody accepted."""
         topic = self._settings.topic
         gaps = self._admin.gaps(topic)
         return [
             {"partition": f"{topic}/{p}", "first": committed[p], "next": start}
             for p, (start, _) in marks.items()
-            if committed.get(p, start) < start
+            if (committed.get(p, start) < start or p in anew)
             and not any(gap.first == committed[p] for gap in gaps.get(p, ()))
         ]
 

@@ -190,3 +190,14 @@ def test_nothing_that_passed_does_not_break_a_row():
         breaker.passed(INDEX, 0)
         breaker.died(INDEX, "f", key, None, 0.0)
     assert breaker.open
+
+
+def test_a_probe_of_which_everything_is_gone_has_told_nothing():
+    tripped = Breaker()
+    for n in range(MIN_RECORDS + 200):
+        tripped.died(Phase.INDEX, "c", n, n, 0.0)
+    probe = tripped.due(1000.0, lambda _: True)
+    assert len(probe) == PROBE_RECORDS
+    for n in probe:
+        tripped.gone(n, 1000.0)
+    assert tripped.due(1000.0, lambda n: n not in probe), "others are tried at once"

@@ -21,6 +21,8 @@ from llmlog_consumer.dead_letters.letter import PREFIX, Cause, Ending, Stage, he
 from llmlog_consumer.dead_letters.reader import newest_first
 from llmlog_consumer.dead_letters.reasons import blame, redacted
 from llmlog_consumer.dead_letters.stats import MOST_LABELS, OTHER, Stats
+from llmlog_schemas.codec import Decoder
+from llmlog_schemas.errors import ConfigurationError
 from llmlog_schemas.settings import load
 from support.messages import Message
 from support.payloads import encoded
@@ -437,3 +439,14 @@ def test_a_number_is_a_number_in_any_digits():
     letter_of_another = found(Message(headers_=headers))
     assert letter_of_another.source == ("src", 1, 7)
     assert letter_of_another.replays == of_letters.history(letter_of_another.headers).replays == 2
+
+
+def test_a_registry_that_refuses_us_is_what_a_letter_shows():
+    class Refuses:
+        def schema_text(self, _id):
+            raise ConfigurationError("401 Unauthorized")
+
+    contents = Contents(load(environ={}), show=False)
+    contents._decoder = Decoder(Refuses())
+    shown = contents.of(found(letter(value=b"\x00\x00\x00\x00\x07abc")))
+    assert shown["decode_error"] == "401 Unauthorized"

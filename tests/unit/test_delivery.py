@@ -419,3 +419,35 @@ def test_a_probe_that_goes_elsewhere_does_not_wedge_the_breaker(monkeypatch, end
     answers.now = GOOD
     rig.until(lambda: not rig.delivery.closed)
     rig.delivery.close()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        {
+            "type": "es_rejected_execution_exception",
+            "reason": "rejected execution of primary operation [all_bytes=0, "
+            "primary_operation_bytes=900, max_primary_bytes=100]",
+        },
+        {"type": "circuit_breaking_exception", "reason": "[request] x", "durability": "PERMANENT"},
+    ],
+)
+def test_one_document_that_is_pushed_back_for_its_size_is_too_large(monkeypatch, values, error):
+    rig = Rig(monkeypatch, lambda o: [(429, error)] if o == 1 else [GOOD], values[:3])
+    rig.take_all()
+    rig.until_settled()
+    assert rig.counts == {Outcome.INDEXED: 2, Outcome.DEAD: 1}
+    (letter,) = rig.letters.letters
+    assert (letter.cause.stage, letter.cause.disposition) == ("oversize", "permanent")
+    assert letter.cause.es_status == 429
+    assert error["reason"] in letter.cause.reason
+
+
+def test_a_request_of_which_no_item_is_taken_has_no_more_sent_at_once(monkeypatch, values):
+    rig = Rig(monkeypatch, always(*[AWAY] * 9, GOOD), values[:1])
+    rig.take_all()
+    rig.delivery.hurry()
+    before = rig.delivery._sending._window.size
+    rig.until(lambda: len(rig.server.requests) > 8)
+    assert rig.delivery._sending._window.size == before
+    rig.until_settled()

@@ -56,3 +56,11 @@ def test_a_command_that_failed_keeps_its_code_though_nobody_reads(monkeypatch):
     with pytest.raises(SystemExit) as ended:
         entry.main()
     assert ended.value.code == 7
+
+
+def test_output_that_was_closed_before_we_began_is_no_error():
+    ended = subprocess.run(
+        f"exec {sys.executable} -m llmlog_consumer --help >&-", shell=True,
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (ended.returncode, ended.stderr) == (0, "")

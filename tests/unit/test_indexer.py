@@ -217,3 +217,20 @@ def test_an_index_that_is_not_ours_is_never_written_to(body):
 
 def test_the_version_of_a_mapping():
     assert llmlog_version(OURS.body) == 1
+
+
+@pytest.mark.parametrize(
+    "body",
+    [{"status": "ok"}, {"i": None}, {"i": {"mappings": None}}, {"i": {"mappings": {"_meta": 1}}}],
+)
+def test_an_object_that_is_no_mapping_has_no_version(body):
+    """Something between may answer with an object of its own."""
+    assert llmlog_version(body) is None
+
+
+@pytest.mark.parametrize("error", ["", 0, False, []])
+@pytest.mark.parametrize("status", [400, 429])
+def test_an_error_without_content_ends_no_thread(status, error):
+    item = {"create": {"_id": "a", "status": status, "error": error}}
+    answered = answer_of({"errors": True, "items": [item]}, "a")
+    assert [judged.status for judged in answered.items] == [status]

@@ -360,3 +360,8 @@ def test_every_configuration_error_says_what_to_do():
     for status, error_type, disposition, *_ in REQUESTS:
         if disposition is CONFIGURATION:
             assert of_request(status, error_of(error_type, "")).advice
+
+
+def test_numbers_that_are_none_do_not_count():
+    error = {"type": "circuit_breaking_exception", "reason": "[request] x", "bytes_wanted": "many"}
+    assert of_request(429, error).disposition is Disposition.RETRY

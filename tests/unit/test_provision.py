@@ -71,6 +71,19 @@ def test_nothing_that_cannot_be_looked_at_is_taken_for_absent(where, status, err
     assert template is None or "lifecycle" in template["template"]["settings"]["index"]
 
 
+def test_what_answers_in_elasticsearchs_place_does_not_say_that_there_is_no_lifecycle():
+    class BehindAProxy(Cluster):
+        def request(self, method, path, *, body=None, params=None):
+            if path == "/_ilm/status":
+                return Answer(404, "<html>nginx</html>")
+            return super().request(method, path, body=body, params=params)
+
+    cluster = BehindAProxy()
+    with pytest.raises(ElasticsearchError, match="404"):
+        steps(cluster)
+    assert not cluster.stored
+
+
 class Admin:
     """A cluster of one broker without topics."""
 

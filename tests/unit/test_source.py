@@ -82,3 +82,21 @@ def test_a_commit_that_fails_otherwise_ends_no_refusal(source):
     source._consumer.config["error_cb"](KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED))
     source._consumer.config["on_commit"](KafkaError(KafkaError._TIMED_OUT), committed())
     assert source.refusal
+
+
+@pytest.mark.parametrize(
+    ("code", "ends"),
+    [(KafkaError._AUTHENTICATION, True), (KafkaError.TOPIC_AUTHORIZATION_FAILED, False)],
+)
+def test_a_member_without_partitions_sees_that_credentials_are_taken_again(
+    source, monkeypatch, code, ends
+):
+    """It has no records and no commits to see it by; the client says it as long as it stands."""
+    clock = SimpleNamespace(now=0.0, monotonic=lambda: clock.now)
+    monkeypatch.setattr(module, "time", clock)
+    for clock.now in (0.0, 100.0):
+        source._consumer.config["error_cb"](KafkaError(code))
+    clock.now = 210.0
+    assert source.refusal
+    clock.now = 100.0 + module._SAID_AGAIN
+    assert bool(source.refusal) is not ends

@@ -26,7 +26,8 @@ class Admin:
     def written_since(self, _topic, _since):
         return {p: (start, end) for p, (start, end, _) in self.places.items()}
 
-    watermarks = written_since
+    def watermarks(self, topic, partitions):
+        return {p: ends for p, ends in self.written_since(topic, None).items() if p in partitions}
 
     def committed(self, _topic, _partitions):
         return {p: committed for p, (_, _, committed) in self.places.items()}
@@ -83,3 +84,18 @@ def test_only_indices_of_this_alias_are_asked(monkeypatch):
     elastic = Elastic()
     proved(monkeypatch, Admin(p0=(0, 8, 8), p1=(0, 3, 3)), elastic)
     assert [path for path, _ in elastic.asked] == ["/logs-2*/_refresh", "/logs-2*/_search"]
+
+
+def test_of_a_log_that_ends_before_what_is_committed_nothing_is_settled():
+    """It was made anew: its records wait for `offsets accept-gap`, they are not lost."""
+    proving = verifier(Admin(p0=(0, 50, 1000), p1=(0, 5, 5)))
+    assert proving.ranges() == {0: (0, 0), 1: (0, 5)}
+    assert [row["first"] for row in proving._overtaken] == [1000]
+
+
+def test_what_is_settled_while_we_look_is_no_sign_of_a_topic_made_anew(monkeypatch):
+    admin = Admin(p0=(0, 50, 70))
+    monkeypatch.setattr(admin, "watermarks", lambda *_: {0: (0, 90)})
+    proving = verifier(admin)
+    assert proving.ranges() == {0: (0, 50)}
+    assert not proving._overtaken

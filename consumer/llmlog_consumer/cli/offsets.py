@@ -24,8 +24,9 @@ def show(as_json: JsonOption = False, config: ConfigOption = None) -> None:
     settings = load(config=config)
     admin = KafkaAdmin(settings)
     partitions = range(admin.require(settings.topic).partitions)
-    marks = admin.watermarks(settings.topic, partitions)
+    # The ends come last: what is written and committed meanwhile does not lie behind them.
     committed = admin.committed(settings.topic, partitions)
+    marks = admin.watermarks(settings.topic, partitions)
     gaps = admin.gaps(settings.topic)
     rows = [
         (f"{settings.topic}/{p}", committed.get(p), start, end,
@@ -69,8 +70,9 @@ def accept_gap(
             f"{settings.topic}/0 to {settings.topic}/{partitions - 1}"
         )
     number = int(text)
-    start, end = admin.watermarks(settings.topic, [number])[number]
+    # The end comes last: what is written and committed meanwhile does not lie behind it.
     place = admin.committed(settings.topic, [number]).get(number)
+    start, end = admin.watermarks(settings.topic, [number])[number]
     if place is None or start <= place <= end:
         raise ConfigurationError(
             f"{partition} has no gap: committed {place}, log {start} to {end}; nothing was changed"

@@ -69,7 +69,7 @@ def verify(
             ranges, anew = verifier.onwards(ranges)
             for partition in anew:
                 complain(
-                    f"{settings.topic}/{partition} is committed to before what was proved: the "
+                    f"{settings.topic}/{partition}: less of it is settled than was proved: the "
                     "topic was made anew, or the group was moved back; it is proved again from "
                     f"offset {ranges[partition][0]} on"
                 )
@@ -99,8 +99,10 @@ def _print(proof: Proof) -> None:
     if proof.taken:
         say(f"retention took {proof.taken} offsets meanwhile: unproved where they were not read")
     for row in proof.overtaken:
+        anew = row["next"] < row["first"]
+        said = "made anew, and nothing of it is read" if anew else "gone before it was read"
         say(
-            f"gone before it was read: {row['partition']} from {row['first']} to {row['next']}: "
+            f"{said}: {row['partition']} from {row['first']} to {row['next']}: "
             f"`pipeline offsets accept-gap {row['partition']}`"
         )
     for row in proof.lost[:_SHOWN]:

@@ -84,7 +84,7 @@ class Contents:
         """
         try:
             return self._shown(dict(self._decoder.head(value))) if self._decoder else {}
-        except (DecodeError, Unreachable):
+        except (DecodeError, ConfigurationError, Unreachable):
             return {}
 
     def _shown(self, event: dict[str, Any]) -> dict[str, Any]:
