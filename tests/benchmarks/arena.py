@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -174,10 +174,10 @@ def on_core(number: int) -> Iterator[None]:
 
 
 @contextmanager
-def moved(pid: int, number: int) -> Iterator[None]:
-    """Keep a running process on one core, for the length of the block."""
+def moved(pid: int, *cores: int) -> Iterator[None]:
+    """Keep a running process on one core, or on some, for the length of the block."""
     before = os.sched_getaffinity(pid)
-    _move(pid, {number})
+    _move(pid, set(cores))
     try:
         yield
     finally:
@@ -185,8 +185,7 @@ def moved(pid: int, number: int) -> Iterator[None]:
 
 
 def _move(pid: int, cores: set[int]) -> None:
-    for thread in Path(f"/proc/{pid}/task").iterdir():
-        try:
-            os.sched_setaffinity(int(thread.name), cores)
-        except ProcessLookupError:
-            continue
+    with suppress(FileNotFoundError):  # it has ended
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            with suppress(ProcessLookupError):
+                os.sched_setaffinity(int(thread.name), cores)

@@ -10,7 +10,7 @@ import threading
 import time
 
 import orjson
-from gateway_side import beside_s, payload
+from gateway_side import beside_s, payload, warmed_up
 
 from llmlog_producer.callback import handler
 from llmlog_producer.event import Captured, Preparer
@@ -45,10 +45,11 @@ async def in_place(given):
     async def one(kwargs):
         await handler.async_log_success_event(kwargs, None, None, None)
 
-    for _ in range(2):
+    async def some():
         await feed(1000, given, one)
         assert await asyncio.to_thread(handler.flush, 60) == 0
-        await asyncio.sleep(3)  # until the process beside this one has started
+
+    await warmed_up(some, lambda: handler._publisher._sender._convert.pid)
     (ours,) = (t for t in threading.enumerate() if t.name == "llmlog-publisher")
     clocks = [time.CLOCK_THREAD_CPUTIME_ID, time.pthread_getcpuclockid(ours.ident)]
     clocks.append(time.CLOCK_PROCESS_CPUTIME_ID)
