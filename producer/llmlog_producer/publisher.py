@@ -266,8 +266,8 @@ class Publisher:
             self._thread = None
             self._sender.background = False
             if "shutdown" not in str(error):  # since Python 3.12 an ending interpreter starts none
-                why = f"no thread can be started, events are kept in memory: {error}"
-                self._log(logging.ERROR, "thread", why)
+                kept = "the hook writes the journal" if self._journal else "events stay in memory"
+                self._log(logging.ERROR, "thread", f"no thread can be started, {kept}: {error}")
         finally:
             self._starting.release()
 
