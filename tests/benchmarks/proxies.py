@@ -1,9 +1,9 @@
-"""What the callback costs a proxy, as its clients see it: several of them under load at once.
+"""What the callback costs a proxy, as its clients see it: proxies at once, with and without it.
 
-At their limit all of them share one core, and whatever else runs has the other: so a machine that
-is slower now than a minute ago is so for all of them, and the difference between the two that have
-no callback says how fine the measure is. At half of its limit a proxy has a core of its own, and
-one without a callback has the other; they swap them.
+Of two proxies of a kind one may be slower by some percent for as long as it runs, by where its
+memory lies, and a machine is not as fast now as it was a minute ago. So of each pair one calls our
+handler while the other does not, at the same time, and then the other way round: what is left is
+the handler.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import http.client
 import itertools
 import json
+import signal
 import statistics
 import time
 from collections.abc import Iterator
@@ -21,21 +22,22 @@ from pathlib import Path
 
 import psutil
 
-from acceptance.gateway.proxy import OURS, VERSIONS, Proxy
+from acceptance.gateway.proxy import VERSIONS, Proxy
 from benchmarks.arena import moved, on_core
 from benchmarks.figures import Figures, rounds
 from benchmarks.watch import cpu_of
-from support.pipeline import base_environment
+from support.pipeline import base_environment, wait_until
 
-WARM_UP_S = 10.0
-CLIENTS_TOGETHER, TOGETHER_S = 3, 120.0
-CLIENTS_APART, APART_S = 8, 15.0
-LOADS = 4
-"""Of each pair in a round: a proxy is on either core as often as on the other."""
+WARM_UP_S = 15.0
+TURNS = 4
+"""Of each measurement in a round: each of a pair has the callback as often as the other."""
+CLIENTS_TOGETHER, TOGETHER_S = 3, 60.0
+CLIENTS_APART, APART_S = 8, 20.0
 LEAD_S = 2.5
 """For longer than an event waits before it is journaled: what is timed is a steady state."""
 PACE = 0.5
 """Of what a proxy is capable of: a gateway that people run has some room left."""
+_SWITCHED = "switched.json"
 _PROMPT = "Summarise this. " * 240
 """About 4 KB."""
 
@@ -43,7 +45,7 @@ _PROMPT = "Summarise this. " * 240
 def measure(
     figures: Figures, folder: Path, kafka: int, settings: dict[str, str], away: dict[str, str]
 ) -> None:
-    """Measure proxies without a callback, with one that does nothing, and with ours.
+    """Measure two pairs of proxies: one whose Kafka is there, one whose Kafka is away.
 
     Args:
         figures: added to.
@@ -53,89 +55,87 @@ def measure(
         away: the same, of one whose Kafka is away.
     """
     with ExitStack() as stack:
-
-        def started(name: str, callbacks: str, settings: dict[str, str] = settings) -> Proxy:
-            return stack.enter_context(_proxy(folder / name, settings, callbacks))
-
-        plain, other = started("plain", "[]"), started("other", "[]")
-        ours, down = started("ours", OURS), started("down", OURS, away)
-        with_callback = {"_idle": started("idle", '["idle.idle"]'), "": ours, "_kafka_down": down}
-        everyone = [plain, other, *with_callback.values()]
+        pairs = {
+            name: [stack.enter_context(_proxy(folder / f"proxy{name}_{n}", of)) for n in range(2)]
+            for name, of in (("", settings), ("_kafka_down", away))
+        }
+        everyone = [proxy for pair in pairs.values() for proxy in pair]
         for proxy in everyone:  # what is compiled at first use, or started, and on no core yet
-            _load(proxy, CLIENTS_TOGETHER, WARM_UP_S)
-        assert all(map(_beside, (ours, down))), "no process converts"
-        pace = _apart(plain, other)[0].per_s * PACE
+            capable = _load(proxy, CLIENTS_APART, WARM_UP_S).per_s
+            assert _beside(proxy), "no process converts"
         for _ in rounds():
-            without, control, *others = _together(everyone, kafka)
-            figures.add(proxy_throughput_ratio_none=control.per_s / without.per_s)
-            for name in ("", "_kafka_down"):
-                if not _beside(with_callback[name]):
-                    print(f"    with{name}: no process converts: the machine is too busy for it")
-            for name, load in zip(with_callback, others, strict=True):
-                figures.add(**_compared(name, load, (without, control)))
-            for name, one in (("", ours), ("_kafka_down", down)):
-                # Each beside one that has answered as many requests: more make it slower.
-                without, load = _apart(other if name else plain, one, pace)
-                print(
-                    f"    {pace:.0f} requests a second, ms at the median and at p99: "
-                    f"without {without.at}, with{name} {load.at}"
-                )
+            for name, compared in zip(pairs, _together(list(pairs.values()), kafka), strict=True):
+                print(f"    at the limit, with{name} over without: {compared}")
                 figures.add(
                     **{
-                        f"proxy_p50_ratio_paced{name}": load.p50_s / without.p50_s,
-                        f"proxy_p99_ratio_paced{name}": load.p99_s / without.p99_s,
+                        f"proxy_throughput_ratio{name}": compared.ratio("per_s"),
+                        f"proxy_p99_ratio{name}": compared.pooled_ratio("p99_s"),
+                        f"proxy_requests_per_cpu_ratio{name}": 1 / compared.ratio("cpu_us"),
+                        f"proxy_cpu_us{name}": compared.difference("cpu_us"),
+                    }
+                )
+            for name, pair in pairs.items():
+                compared = _apart(pair, capable * PACE)
+                print(f"    {capable * PACE:.0f} requests a second, with{name}: {compared}")
+                figures.add(
+                    **{
+                        f"proxy_p50_ratio_paced{name}": compared.pooled_ratio("p50_s"),
+                        f"proxy_p99_ratio_paced{name}": compared.pooled_ratio("p99_s"),
                     }
                 )
 
 
-def _compared(name: str, load: Load, without: tuple[Load, Load]) -> dict[str, float]:
-    """Return the figures of a load beside the mean of those without a callback."""
-    per_s, p99_s, cpu_us = (
-        statistics.mean(getattr(one, what) for one in without)
-        for what in ("per_s", "p99_s", "cpu_us")
-    )
-    return {
-        f"proxy_throughput_ratio{name}": load.per_s / per_s,
-        f"proxy_p99_ratio{name}": load.p99_s / p99_s,
-        f"proxy_requests_per_cpu_ratio{name}": cpu_us / load.cpu_us,
-        f"proxy_cpu_us{name}": load.cpu_us - cpu_us,
-    }
-
-
-def _together(proxies: list[Proxy], kafka: int) -> list[Load]:
-    """Put proxies under load at the same time and on the same core, each at its limit."""
-    with ExitStack() as stack, ThreadPoolExecutor(len(proxies)) as pool:
-        for proxy in proxies:
+def _together(pairs: list[list[Proxy]], kafka: int) -> list[Compared]:
+    """Put pairs under load at the same time and on the same core, each proxy at its limit."""
+    found = [Compared() for _ in pairs]
+    everyone = [proxy for pair in pairs for proxy in pair]
+    with ExitStack() as stack, ThreadPoolExecutor(len(everyone)) as pool:
+        for proxy in everyone:
             stack.enter_context(moved(proxy.process.pid, 0))
             for process in _beside(proxy):
                 stack.enter_context(moved(process.pid, 1))
         stack.enter_context(moved(kafka, 1))
         stack.enter_context(on_core(1))
-        loads = [pool.submit(_load, proxy, CLIENTS_TOGETHER, TOGETHER_S) for proxy in proxies]
-        return [load.result() for load in loads]
+        for turn in range(TURNS):
+            loads = [
+                [
+                    pool.submit(_load, proxy, CLIENTS_TOGETHER, TOGETHER_S, called=called)
+                    for proxy, called in _in_turn(pair, turn)
+                ]
+                for pair in pairs
+            ]
+            for compared, (with_callback, without) in zip(found, loads, strict=True):
+                compared.add(with_callback.result(), without.result())
+    return found
 
 
-def _apart(one: Proxy, other: Proxy, pace: float = 0.0) -> tuple[Load, Load]:
-    """Put two proxies under load at the same time, each on a core of its own; swap the cores."""
-    loads: tuple[list[Load], list[Load]] = ([], [])
-    for turn in range(LOADS):
+def _apart(pair: list[Proxy], pace: float) -> Compared:
+    """Put a pair under load at the same time, each on a core of its own; swap cores, then roles."""
+    found = Compared()
+    for turn in range(TURNS):
         with ExitStack() as stack, ThreadPoolExecutor(2) as pool:
-            for proxy, core in ((one, turn % 2), (other, 1 - turn % 2)):
+            for proxy, core in zip(pair, (turn // 2 % 2, 1 - turn // 2 % 2), strict=True):
                 stack.enter_context(moved(proxy.process.pid, core))
                 for process in _beside(proxy):
                     stack.enter_context(moved(process.pid, 0, 1))
-            found = [
-                pool.submit(_load, proxy, CLIENTS_APART, APART_S, pace) for proxy in (one, other)
+            loads = [
+                pool.submit(_load, proxy, CLIENTS_APART, APART_S, pace, called=called)
+                for proxy, called in _in_turn(pair, turn)
             ]
-            for seen, load in zip(loads, found, strict=True):
-                seen.append(load.result())
-    return Load.of(loads[0]), Load.of(loads[1])
+            found.add(*(load.result() for load in loads))
+    return found
+
+
+def _in_turn(pair: list[Proxy], turn: int) -> list[tuple[Proxy, bool]]:
+    """Return the one that calls the handler this time, then the one that does not."""
+    return [(pair[turn % 2], True), (pair[1 - turn % 2], False)]
 
 
 @contextmanager
-def _proxy(folder: Path, settings: dict[str, str], callbacks: str) -> Iterator[Proxy]:
+def _proxy(folder: Path, settings: dict[str, str]) -> Iterator[Proxy]:
     folder.mkdir()
-    proxy = Proxy(VERSIONS[-1], folder, base_environment(settings), callbacks=callbacks)
+    environment = base_environment(settings | {"SWITCH_FILE": str(folder / _SWITCHED)})
+    proxy = Proxy(VERSIONS[-1], folder, environment, callbacks='["switch.handler"]')
     try:
         proxy.wait_ready()
         yield proxy
@@ -192,13 +192,51 @@ class Load:
         """Microseconds of CPU for a request."""
         return self.cpu_s / len(self.taken) * 1e6
 
-    @property
-    def at(self) -> str:
-        """Say how long requests took."""
-        return f"{self.p50_s * 1e3:.1f} and {self.p99_s * 1e3:.1f}"
+
+class Compared:
+    """Loads with the callback, and those without it that were there at the same time."""
+
+    def __init__(self) -> None:
+        self._with: list[Load] = []
+        self._without: list[Load] = []
+
+    def add(self, with_callback: Load, without: Load) -> None:
+        """Take the two of one turn."""
+        self._with.append(with_callback)
+        self._without.append(without)
+
+    def ratio(self, what: str) -> float:
+        """Return with over without: of the turns, in which they change places, the mean."""
+        return statistics.geometric_mean(self._ratios(what))
+
+    def pooled_ratio(self, what: str) -> float:
+        """Return with over without: of all the requests, for what few requests say nothing of."""
+        return self._pooled(self._with, what) / self._pooled(self._without, what)
+
+    def difference(self, what: str) -> float:
+        """Return by how much with is more than without."""
+        return self._pooled(self._with, what) - self._pooled(self._without, what)
+
+    def __str__(self) -> str:
+        rates = " ".join(f"{ratio:.3f}" for ratio in self._ratios("per_s"))
+        took = [
+            f"{self._pooled(loads, 'p50_s') * 1e3:.1f} and {self._pooled(loads, 'p99_s') * 1e3:.1f}"
+            for loads in (self._with, self._without)
+        ]
+        return f"throughput in turn {rates}; ms at the median and at p99 {' over '.join(took)}"
+
+    def _ratios(self, what: str) -> list[float]:
+        both = zip(self._with, self._without, strict=True)
+        return [getattr(one, what) / getattr(other, what) for one, other in both]
+
+    @staticmethod
+    def _pooled(loads: list[Load], what: str) -> float:
+        return float(getattr(Load.of(loads), what))
 
 
-def _load(proxy: Proxy, clients: int, seconds: float, pace: float = 0.0) -> Load:
+def _load(
+    proxy: Proxy, clients: int, seconds: float, pace: float = 0.0, *, called: bool = True
+) -> Load:
     """Put a proxy under load from several clients; then leave it what it has put off.
 
     Args:
@@ -206,7 +244,9 @@ def _load(proxy: Proxy, clients: int, seconds: float, pace: float = 0.0) -> Load
         clients: each waits for an answer before it asks again.
         seconds: that are timed.
         pace: requests a second, each timed from when it was due; 0 for as many as it can take.
+        called: whether it calls our handler.
     """
+    events = _switched(proxy, called=called)
     url, headers = proxy.client.base_url, dict(proxy.client.headers)
     body = json.dumps({"model": "chat", "messages": [{"role": "user", "content": _PROMPT}]})
     headers["content-type"] = "application/json"
@@ -245,7 +285,18 @@ def _load(proxy: Proxy, clients: int, seconds: float, pace: float = 0.0) -> Load
     timed = ((began if pace else done, done - began) for began, done in requests)
     taken = sorted(seconds for at, seconds in timed if start <= at < end)
     _until(time.perf_counter() + LEAD_S)
+    events = _switched(proxy, called=called) - events
+    assert events == (len(requests) if called else 0), f"{events} events, {len(requests)} requests"
     return Load(taken, end - start, after - before)
+
+
+def _switched(proxy: Proxy, *, called: bool) -> int:
+    """Have a proxy call our handler, or not; return how many events that has taken so far."""
+    answer = proxy.log_file.parent / _SWITCHED
+    answer.unlink(missing_ok=True)
+    proxy.process.send_signal(signal.SIGUSR1 if called else signal.SIGUSR2)
+    wait_until(answer.exists, 30, "the proxy is told whether it calls the handler")
+    return int(json.loads(answer.read_text()))
 
 
 def _cpu_of(proxy: Proxy) -> float:
