@@ -22,6 +22,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exports 
     ResourceType,
 )
 
+from llmlog_consumer.kafka_errors import AWAY, CREDENTIALS
 from llmlog_schemas.errors import KafkaError, KafkaUnreachable
 from llmlog_schemas.kafka_clients import admin_config, consumer_config, made, producer_config
 
@@ -35,14 +36,6 @@ MOST_GAPS: Final = 50
 
 TIMEOUT: Final = 10.0
 """Seconds to wait for an answer of the cluster."""
-
-# What no waiting mends; told by `error_cb` alone, the call itself only times out.
-_REFUSED: Final = frozenset((Code._AUTHENTICATION, Code._SSL, Code.SASL_AUTHENTICATION_FAILED))  # noqa: SLF001
-_AWAY: Final = frozenset(
-    (Code._TRANSPORT, Code._ALL_BROKERS_DOWN, Code._TIMED_OUT, Code._RESOLVE,  # noqa: SLF001
-     Code.LEADER_NOT_AVAILABLE, Code.COORDINATOR_LOAD_IN_PROGRESS,
-     Code.COORDINATOR_NOT_AVAILABLE, Code.NOT_COORDINATOR, Code.REQUEST_TIMED_OUT)
-)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -325,7 +318,7 @@ class KafkaAdmin:
             code = error.args[0].code()
             if self._refusal:
                 raise KafkaError(f"Kafka at {self.where} refuses us: {self._refusal}") from None
-            if code in _AWAY:
+            if code in AWAY:
                 raise KafkaUnreachable(
                     f"Kafka at {self.where} does not answer: {error.args[0].str()}"
                 ) from None
@@ -333,7 +326,7 @@ class KafkaAdmin:
             raise KafkaError(f"Kafka at {self.where}: {of}{error.args[0].str()}") from None
 
     def _on_error(self, error: Code) -> None:
-        if error.code() in _REFUSED:
+        if error.code() in CREDENTIALS:
             self._refusal = error.str()
 
 

@@ -6,7 +6,6 @@ fails in them is kept and raised by the next `consume`.
 
 from __future__ import annotations
 
-import math
 import threading
 import time
 from contextlib import suppress
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
+from llmlog_consumer.kafka_errors import AWAY, HARMLESS, REBALANCING, Refusal
 from llmlog_consumer.say import Say
 from llmlog_schemas.kafka_clients import consumer_config, made
 
@@ -35,39 +35,8 @@ _METADATA_TIMEOUT: Final = 10.0
 _JOIN_SECONDS: Final = 5.0
 _ASSIGN_SECONDS: Final = 120.0
 _ASK_AGAIN: Final = 0.5
-_AWAY: Final = frozenset(
-    (KafkaError._TRANSPORT, KafkaError._TIMED_OUT, KafkaError._WAIT_COORD,  # noqa: SLF001
-     KafkaError._ALL_BROKERS_DOWN, KafkaError._UNKNOWN_PARTITION,  # noqa: SLF001
-     KafkaError.NOT_COORDINATOR,
-     KafkaError.COORDINATOR_NOT_AVAILABLE, KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
-     KafkaError.LEADER_NOT_AVAILABLE, KafkaError.NOT_LEADER_FOR_PARTITION)
-)  # fmt: skip
-_REBALANCING: Final = frozenset((KafkaError.ILLEGAL_GENERATION, KafkaError.REBALANCE_IN_PROGRESS))
-"""The group is about to have another generation, in which the commit is taken."""
 _COMMIT_AGAIN: Final = 0.1
 _COMMIT_AGAIN_FOR: Final = 2.0
-# A commit that a rebalance overtook: the next owner reads from the watermark.
-_HARMLESS: Final = _REBALANCING | {
-    KafkaError.UNKNOWN_MEMBER_ID, KafkaError._NO_OFFSET, KafkaError._ASSIGNMENT_LOST,  # noqa: SLF001
-    KafkaError._DESTROY,  # noqa: SLF001
-}  # fmt: skip
-_CREDENTIALS: Final = "check the credentials and certificates for Kafka"
-_PERMISSIONS: Final = "let this user read the topic and the group"
-_TOPIC: Final = "the topic is missing: run `pipeline setup`"
-_REFUSED: Final = {
-    KafkaError._AUTHENTICATION: _CREDENTIALS,  # noqa: SLF001
-    KafkaError._SSL: _CREDENTIALS,  # noqa: SLF001
-    KafkaError.SASL_AUTHENTICATION_FAILED: _CREDENTIALS,
-    KafkaError.TOPIC_AUTHORIZATION_FAILED: _PERMISSIONS,
-    KafkaError.GROUP_AUTHORIZATION_FAILED: _PERMISSIONS,
-    KafkaError.CLUSTER_AUTHORIZATION_FAILED: _PERMISSIONS,
-    KafkaError.UNKNOWN_TOPIC_OR_PART: _TOPIC,
-    KafkaError._UNKNOWN_TOPIC: _TOPIC,  # noqa: SLF001
-}
-"""What no waiting mends, and what to do."""
-_SAID_AGAIN: Final = 120.0
-"""Seconds in which the client says again that credentials are refused, while they are. A member
-without partitions gets no records and commits nothing: only that tells it the end."""
 
 
 class Listener(Protocol):
@@ -119,7 +88,7 @@ class Source:
         strategy = str(config.get("partition.assignment.strategy", "cooperative-sticky"))
         self._incremental = "cooperative" in strategy
         config |= {"on_commit": self._on_commit, "error_cb": self._on_error}
-        self._refusal, self._refusal_ends = "", 0.0
+        self._refusal = Refusal()
         self._consumer = made(Consumer, config)
         self._consumer.subscribe(
             [self._topic],
@@ -131,7 +100,7 @@ class Source:
     @property
     def refusal(self) -> str:
         """Say why Kafka gives us nothing, until it gives records or takes a commit; else empty."""
-        return self._refusal if time.monotonic() < self._refusal_ends else ""
+        return str(self._refusal)
 
     def consume(self, timeout: float) -> list[Any]:
         """Return the next records, and run the rebalance callbacks.
@@ -146,7 +115,7 @@ class Source:
         if any(message.error() is not None for message in messages):
             messages = [message for message in messages if not self._is_error(message)]
         if messages:
-            self._refusal = ""
+            self._refusal.over()
         return messages
 
     def gate(self, paused: set[int]) -> None:
@@ -203,10 +172,10 @@ class Source:
                     self._consumer.commit(offsets=self._offsets(commits), asynchronous=False)
                 except KafkaException as error:
                     code = error.args[0].code()
-                    if code in _REBALANCING and time.monotonic() < deadline:
+                    if code in REBALANCING and time.monotonic() < deadline:
                         time.sleep(_COMMIT_AGAIN)
                         continue
-                    if code not in _HARMLESS:
+                    if code not in HARMLESS:
                         log.warning("commit failed", why=error.args[0].str())
                 return
 
@@ -346,22 +315,15 @@ class Source:
         refused = [p for p in partitions if error or p.error]
         self._listener.uncommitted([p.partition for p in refused])
         if error is None and not refused:
-            self._refusal = ""
+            self._refusal.over()
         for one in filter(None, (error, *(p.error for p in refused))):
-            self._note(one)
-        if error is not None and error.code() not in _HARMLESS:
+            self._refusal.note(one)
+        if error is not None and error.code() not in HARMLESS:
             self._say(("commit", error.code()), "Kafka", why=error.str())
 
     def _on_error(self, error: KafkaError) -> None:
-        self._note(error)
+        self._refusal.note(error)
         self._say(error.code(), "Kafka", why=error.str())
-
-    def _note(self, error: KafkaError) -> None:
-        """Remember a refusal that no waiting mends."""
-        if advice := _REFUSED.get(error.code()):
-            self._refusal = f"Kafka: {error.str()} ({advice})"
-            said_again = advice is _CREDENTIALS
-            self._refusal_ends = time.monotonic() + _SAID_AGAIN if said_again else math.inf
 
 
 def _patiently(ask: Any) -> Any:
@@ -371,7 +333,9 @@ def _patiently(ask: Any) -> Any:
         try:
             return ask()
         except KafkaException as error:
-            if not error.args[0].retriable() and error.args[0].code() not in _AWAY:
+            code = error.args[0].code()
+            away = code in AWAY or code == KafkaError._UNKNOWN_PARTITION  # noqa: SLF001
+            if not (away or error.args[0].retriable()):
                 raise
             if time.monotonic() > deadline:
                 raise

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 from confluent_kafka import KafkaError, TopicPartition
 
+from llmlog_consumer import kafka_errors
 from llmlog_consumer import source as module
 from llmlog_consumer.source import Source
 from llmlog_schemas.settings import load
@@ -93,10 +94,10 @@ def test_a_member_without_partitions_sees_that_credentials_are_taken_again(
 ):
     """It has no records and no commits to see it by; the client says it as long as it stands."""
     clock = SimpleNamespace(now=0.0, monotonic=lambda: clock.now)
-    monkeypatch.setattr(module, "time", clock)
+    monkeypatch.setattr(kafka_errors, "time", clock)
     for clock.now in (0.0, 100.0):
         source._consumer.config["error_cb"](KafkaError(code))
     clock.now = 210.0
     assert source.refusal
-    clock.now = 100.0 + module._SAID_AGAIN
+    clock.now = 100.0 + kafka_errors.SAID_AGAIN
     assert bool(source.refusal) is not ends
