@@ -219,7 +219,7 @@ def _mask_path(value: Any, path: list[str]) -> bool:
     first, rest = path[0], path[1:]
     found = False
     if isinstance(value, dict):
-        keys = [key for key in value if first in {"*", str(key)}]
+        keys = [key for key in value if _named(str(key), first)]
         # A key may hold dots itself: try the longer names too.
         if rest:
             found = _mask_path(value, [f"{first}.{rest[0]}", *rest[1:]])
@@ -236,6 +236,16 @@ def _mask_path(value: Any, path: list[str]) -> bool:
             value[key] = REDACTED
             found = True
     return found
+
+
+def _named(key: str, name: str) -> bool:
+    """Tell whether a name means a key: `*` any key, and beside dots any part between dots."""
+    if "*" not in name or name == "*":
+        return name in {"*", key}
+    parts, wanted = key.split("."), name.split(".")
+    return len(parts) == len(wanted) and all(
+        one in {"*", part} for one, part in zip(wanted, parts, strict=True)
+    )
 
 
 def _safe(payload: dict[Any, Any]) -> dict[Any, Any]:

@@ -370,6 +370,23 @@ def test_a_dotted_key_is_found_beside_a_shorter_one():
     assert document["metadata"] == {"a": {"z": "1"}, "a.b": REDACTED, "a.b.c": PLANTED}
 
 
+@pytest.mark.parametrize(
+    ("path", "hidden"),
+    [
+        ("metadata.*.name", {"team.name", "a.name"}),
+        ("metadata.team.*", {"team.name", "team.id"}),
+        ("metadata.*.*", {"team.name", "team.id", "a.name"}),
+        ("metadata.*", {"team.name", "team.id", "a.name", "team.name.first"}),
+        ("metadata.*.*.first", {"team.name.first"}),
+    ],
+)
+def test_a_star_stands_for_a_part_of_a_dotted_key_too(path, hidden):
+    names = ("team.name", "team.id", "a.name", "team.name.first")
+    metadata = dict.fromkeys(names, PLANTED)
+    _, document = prepared(payload(1, metadata=metadata), redact_fields=path)
+    assert {name for name in names if document["metadata"][name] == REDACTED} == hidden
+
+
 @pytest.mark.parametrize("name", ["x-employee", "authorization"])
 def test_nothing_stays_of_what_stands_under_a_hidden_key(name):
     held = {"type": PLANTED, "role": PLANTED, PLANTED: [{"object": PLANTED}]}
