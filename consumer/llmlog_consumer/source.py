@@ -35,6 +35,7 @@ _METADATA_TIMEOUT: Final = 10.0
 _JOIN_SECONDS: Final = 5.0
 _ASSIGN_SECONDS: Final = 120.0
 _ASK_AGAIN: Final = 0.5
+_NOT_YET: Final = AWAY | {KafkaError._UNKNOWN_PARTITION}  # noqa: SLF001
 _COMMIT_AGAIN: Final = 0.1
 _COMMIT_AGAIN_FOR: Final = 2.0
 
@@ -333,9 +334,7 @@ def _patiently(ask: Any) -> Any:
         try:
             return ask()
         except KafkaException as error:
-            code = error.args[0].code()
-            away = code in AWAY or code == KafkaError._UNKNOWN_PARTITION  # noqa: SLF001
-            if not (away or error.args[0].retriable()):
+            if not error.args[0].retriable() and error.args[0].code() not in _NOT_YET:
                 raise
             if time.monotonic() > deadline:
                 raise

@@ -65,6 +65,8 @@ def measure(
             assert _beside(proxy), "no process converts"
         for _ in rounds():
             for name, pair in pairs.items():
+                if not all(map(_beside, pair)):
+                    print(f"    with{name}: no process converts: the machine is too busy for it")
                 compared = _together(pair, kafka)
                 print(f"    at the limit, with{name}: {compared}", flush=True)
                 figures.add(
@@ -90,43 +92,37 @@ def _together(pair: list[Proxy], kafka: int) -> Compared:
 
     Two of them and no more: the fewer requests a proxy has, the more the handler costs each.
     """
-    found = Compared()
-    with ExitStack() as stack, ThreadPoolExecutor(2) as pool:
+    with ExitStack() as stack:
         for proxy in pair:
             stack.enter_context(moved(proxy.process.pid, 0))
             for process in _beside(proxy):
                 stack.enter_context(moved(process.pid, 1))
         stack.enter_context(moved(kafka, 1))
         stack.enter_context(on_core(1))
-        for turn in range(TURNS):
-            loads = [
-                pool.submit(_load, proxy, CLIENTS_TOGETHER, TOGETHER_S, called=called)
-                for proxy, called in _in_turn(pair, turn)
-            ]
-            found.add(*(load.result() for load in loads))
-    return found
+        return Compared([_turn(pair, n, CLIENTS_TOGETHER, TOGETHER_S) for n in range(TURNS)])
 
 
 def _apart(pair: list[Proxy], pace: float) -> Compared:
-    """Put a pair under load at the same time, each on a core of its own; swap cores, then roles."""
-    found = Compared()
-    for turn in range(TURNS):
-        with ExitStack() as stack, ThreadPoolExecutor(2) as pool:
-            for proxy, core in zip(pair, (turn // 2 % 2, 1 - turn // 2 % 2), strict=True):
+    """Put a pair under load at the same time, each on a core of its own; swap roles, then cores."""
+    turns = []
+    for n in range(TURNS):
+        with ExitStack() as stack:
+            for proxy, core in zip(pair, (n // 2 % 2, 1 - n // 2 % 2), strict=True):
                 stack.enter_context(moved(proxy.process.pid, core))
                 for process in _beside(proxy):
                     stack.enter_context(moved(process.pid, 0, 1))
-            loads = [
-                pool.submit(_load, proxy, CLIENTS_APART, APART_S, pace, called=called)
-                for proxy, called in _in_turn(pair, turn)
-            ]
-            found.add(*(load.result() for load in loads))
-    return found
+            turns.append(_turn(pair, n, CLIENTS_APART, APART_S, pace))
+    return Compared(turns)
 
 
-def _in_turn(pair: list[Proxy], turn: int) -> list[tuple[Proxy, bool]]:
-    """Return the one that calls the handler this time, then the one that does not."""
-    return [(pair[turn % 2], True), (pair[1 - turn % 2], False)]
+def _turn(
+    pair: list[Proxy], n: int, clients: int, seconds: float, pace: float = 0.0
+) -> tuple[Load, Load]:
+    """Put a pair under load; return that of the one that calls the handler, then the other's."""
+    with ThreadPoolExecutor(2) as pool:
+        called = pool.submit(_load, pair[n % 2], clients, seconds, pace)
+        without = pool.submit(_load, pair[1 - n % 2], clients, seconds, pace, called=False)
+        return called.result(), without.result()
 
 
 @contextmanager
@@ -194,14 +190,8 @@ class Load:
 class Compared:
     """Loads with the callback, and those without it that were there at the same time."""
 
-    def __init__(self) -> None:
-        self._with: list[Load] = []
-        self._without: list[Load] = []
-
-    def add(self, with_callback: Load, without: Load) -> None:
-        """Take the two of one turn."""
-        self._with.append(with_callback)
-        self._without.append(without)
+    def __init__(self, turns: list[tuple[Load, Load]]) -> None:
+        self._with, self._without = map(list, zip(*turns, strict=True))
 
     def ratio(self, what: str) -> float:
         """Return with over without: of the turns, in which they change places, the mean."""
