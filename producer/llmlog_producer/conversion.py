@@ -61,10 +61,9 @@ class Channel:
             OSError: nobody is there; TimeoutError where nobody reads.
         """
         data = pickle.dumps(message, protocol=5)
-        for part in (_LENGTH.pack(len(data)), data):
-            view = memoryview(part)
-            while view:
-                view = view[self._patiently(self._socket.send, view) :]
+        view = memoryview(_LENGTH.pack(len(data)) + data)  # one call: each lets the interpreter go
+        while view:
+            view = view[self._patiently(self._socket.send, view) :]
 
     def receive(self) -> Any:
         """Return the next object.

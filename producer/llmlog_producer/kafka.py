@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import functools
+import time
 from typing import TYPE_CHECKING, Any, Final
 
-from confluent_kafka import KafkaError, Producer
+from confluent_kafka import KafkaError, KafkaException, Producer
 from confluent_kafka.admin import (  # type: ignore[attr-defined]
     AdminClient,
     ConfigResource,
 )
 
+from llmlog_producer.partitions import Partitions
 from llmlog_schemas.kafka_clients import admin_config, made, producer_config
 
 if TYPE_CHECKING:
@@ -54,6 +56,7 @@ class Client:
         self.broken = False
         self.down = False
         self._generation = 0
+        self._partitions = Partitions()
         self._producer = self._new()
 
     def _new(self) -> Any:
@@ -62,10 +65,15 @@ class Client:
     def topic_exists(self, timeout: float) -> bool:
         """Look the topic up in the list of all: asking by its name could create it.
 
+        How many partitions it has is taken note of.
+
         Raises:
             KafkaException: no broker answers.
         """
-        return self._topic in self._producer.list_topics(timeout=timeout).topics
+        found = self._producer.list_topics(timeout=timeout).topics.get(self._topic)
+        if "partitioner" not in self._config:  # a user has decided
+            self._partitions.count = len(found.partitions) if found else 0
+        return found is not None
 
     def max_message_bytes(self, timeout: float) -> int | None:
         """Ask for the topic's bound; None where we may not know it."""
@@ -99,7 +107,14 @@ class Client:
             KafkaException: it will not take this event.
         """
         report = functools.partial(self._report, item, self._generation)
-        self._producer.produce(self._topic, value=value, key=item.key, on_delivery=report)
+        partition = self._partitions.take(len(value), time.monotonic())
+        try:
+            self._producer.produce(
+                self._topic, value=value, key=item.key, partition=partition, on_delivery=report
+            )
+        except KafkaException as refused:
+            self._learn(refused.args[0])
+            raise
 
     def poll(self, timeout: float) -> None:
         """Serve reports and errors; wait for the first of them for `timeout` seconds."""
@@ -118,9 +133,15 @@ class Client:
             return
         if error is None:
             self.down = False
-        elif error.fatal():
-            self.broken = True
+        else:
+            self._learn(error)
         self._on_report(item, error)
+
+    def _learn(self, error: KafkaError) -> None:
+        if error.fatal():
+            self.broken = True
+        if error.code() == KafkaError._UNKNOWN_PARTITION:  # noqa: SLF001 - their public name
+            self._partitions.count = 0  # a topic made anew has fewer
 
     def _error(self, error: KafkaError) -> None:
         if error.code() == KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001 - their public name

@@ -36,7 +36,8 @@ if TYPE_CHECKING:
     from llmlog_schemas.settings import Settings
 
 _POLL: Final = 0.05
-_NAP: Final = 0.5
+_NAP: Final = 0.9
+"""Seconds that an event waits at most: as long again, and the journal has it if Kafka has not."""
 _SLICE: Final = 0.002
 """Seconds of work after which the interpreter is left to others, if they want it."""
 _TEND: Final = 0.25
@@ -145,9 +146,7 @@ class Sender:
             if urgent:
                 self.saved = asked
             if self.all_saved:
-                more = flowing and self._spill.has_backlog
-                nap = _NAP if self.background and not more else _POLL
-                self._rest.acquire(timeout=min(nap, left))
+                self._rest.acquire(timeout=min(self._nap(flowing=flowing), left))
 
     def hurry(self) -> None:
         """End a nap. For any thread, and for signal handlers: it waits for nothing."""
@@ -188,6 +187,13 @@ class Sender:
     def abandon(self) -> None:
         """Close this process's copies of what is open, in a forked child."""
         self._convert.abandon()
+
+    def _nap(self, *, flowing: bool) -> float:
+        """Return the seconds after which there may be something to do."""
+        if not self.background or (flowing and self._spill.has_backlog):
+            return _POLL
+        overdue_in = self._spill.overdue_in(self._in_flight, time.monotonic())
+        return max(_POLL, min(_NAP, overdue_in))
 
     def _next(self) -> Captured | Item | None:
         if self._again:

@@ -7,6 +7,7 @@ busy gateway more than the event itself.
 from __future__ import annotations
 
 import logging
+import math
 import time
 from itertools import takewhile
 from typing import TYPE_CHECKING, Final
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from llmlog_producer.quiet_log import QuietLog
     from llmlog_producer.stats import Stats
 
-OVERDUE: Final = 1.0
+OVERDUE: Final = 0.9
 """Seconds after which an event goes to the journal: it is there before memory alone has held it
 for 2. What has waited for half as long goes with it."""
 
@@ -134,6 +135,17 @@ class Spill:
         late = list(takewhile(lambda item: now - item.sent >= OVERDUE, in_flight))
         self.write(late, taken=True)
         return [item for item in late if item.ref is not None]
+
+    def overdue_in(self, in_flight: Iterable[Item], now: float) -> float:
+        """Return the seconds until the first of them is overdue; endless without a journal.
+
+        Args:
+            in_flight: events, in the order in which they were sent.
+            now: monotonic seconds.
+        """
+        if self._journal is None:
+            return math.inf
+        return next((item.sent + OVERDUE - now for item in in_flight), math.inf)
 
     def backlog(self, number: int) -> Iterator[Item]:
         """Yield the journal's oldest events, so many at most."""

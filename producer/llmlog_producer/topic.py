@@ -1,4 +1,7 @@
-"""Looks for the topic, its bound and the registry; until they are found nothing is sent."""
+"""Looks for the topic, its bound and the registry; until they are found nothing is sent.
+
+Then it looks again now and then: a topic may be given more partitions.
+"""
 
 from __future__ import annotations
 
@@ -22,10 +25,12 @@ if TYPE_CHECKING:
     from llmlog_schemas.settings import Settings
 
 _LOOK_AGAIN: Final = 2.0
+_REFRESH: Final = 300.0
+"""As often as the Kafka client itself, by its default of `topic.metadata.refresh.interval.ms`."""
 
 
 class TopicSearch:
-    """Looks again every few seconds until the topic is found.
+    """Looks again every few seconds until the topic is found, and then every few minutes.
 
     Attributes:
         framing: how values are framed there; None until it is found.
@@ -49,7 +54,7 @@ class TopicSearch:
             left: seconds that it may take.
             aside: in a thread of its own: the journal waits for no broker.
         """
-        if self.framing is not None or now < self._next_look:
+        if now < self._next_look:
             return
         self._next_look = math.inf
         timeout = min(1.0, left)
@@ -68,6 +73,8 @@ class TopicSearch:
     def _look(self, timeout: float) -> None:
         try:
             if self._client.topic_exists(timeout):
+                if self.framing is not None:
+                    return
                 registry = Registry.of_settings(self._settings)
                 framing = Encoder(registry.register(self._settings.topic) if registry else None)
                 if (topic_bytes := self._client.max_message_bytes(timeout)) is not None:
@@ -88,4 +95,5 @@ class TopicSearch:
         except Exception as error:  # noqa: BLE001 - nothing may end the looking
             self._log(logging.ERROR, f"look {type(error)}", f"bug: {spelt(error)}")
         finally:
-            self._next_look = time.monotonic() + _LOOK_AGAIN
+            pause = _LOOK_AGAIN if self.framing is None else _REFRESH
+            self._next_look = time.monotonic() + pause

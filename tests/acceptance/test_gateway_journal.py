@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import random
 import re
@@ -15,12 +16,12 @@ from pathlib import Path
 
 import psutil
 import pytest
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 
 from acceptance.gateway.proxy import CONFIG, VERSIONS, Proxy, offline, python_of
 from llmlog_local.kafka import KafkaServer
 from llmlog_local.ports import free_ports
-from llmlog_producer import converter
+from llmlog_producer import converter, topic
 from llmlog_producer.event import Captured
 from llmlog_producer.publisher import Publisher
 from llmlog_producer.snapshot import snapshot
@@ -327,6 +328,60 @@ def test_a_topic_that_takes_no_large_batches_gets_small_ones(
     counted = stats.snapshot()
     assert (counted["delivered"], counted["cut"], counted["failed"]) == (300, 0, 0)
     assert len(list(read_all(kafka.bootstrap_servers, "small"))) == 300
+
+
+def test_a_burst_fills_a_partition_and_more_or_fewer_of_them_are_taken_note_of(
+    kafka: KafkaServer, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(topic, "_REFRESH", 0.2)
+    admin = AdminClient({"bootstrap.servers": kafka.bootstrap_servers})
+    admin.create_topics([NewTopic("grows", 2)])["grows"].result(30)
+    ours = {name: value for name, value in environment.items() if name.startswith("LLMLOG_")}
+    publisher = Publisher(load(environ=ours | {"LLMLOG_TOPIC": "grows"}), Stats())
+    sent: list[str] = []
+
+    def send_burst() -> set[int]:
+        """Send 20 events; return the partitions that have some since the topic was made."""
+        for _ in range(20):
+            sent.append(f"id {len(sent)}")
+            given = payload(1, litellm_call_id=sent[-1])
+            assert publisher.offer(Captured(given, "", time.time()))
+        assert publisher.flush(60) == 0
+        return {record.partition() for record in read_all(kafka.bootstrap_servers, "grows")}
+
+    wait_until(lambda: publisher._sender._client._partitions.count == 2, 30, "it is found")
+    assert len(send_burst()) == 1
+    admin.create_partitions([NewPartitions("grows", 6)])["grows"].result(30)
+    wait_until(lambda: publisher._sender._client._partitions.count == 6, 30, "more are seen")
+    wait_until(lambda: len(send_burst()) == 6, 60, "each has its turn")
+    assert len(list(read_all(kafka.bootstrap_servers, "grows"))) == len(sent)
+
+    monkeypatch.setattr(topic, "_REFRESH", 1000.0)
+    by_then = time.monotonic() + 500
+    looks = publisher._sender._topic
+    wait_until(lambda: by_then < looks._next_look < math.inf, 30, "it does not look any more")
+    sent.clear()
+    admin.delete_topics(["grows"])["grows"].result(30)
+    wait_until(lambda: "grows" not in admin.list_topics(timeout=10).topics, 30, "it is gone")
+    admin.create_topics([NewTopic("grows", 1)])["grows"].result(30)
+    for _ in range(6):
+        send_burst()
+    assert publisher._sender._client._partitions.count < 2, "what it knew is not held on to"
+    publisher.close(5)
+    assert len(list(read_all(kafka.bootstrap_servers, "grows"))) == len(sent)
+
+
+def test_a_partitioner_of_the_users_own_decides_by_the_key(environment: dict[str, str]) -> None:
+    ours = {name: value for name, value in environment.items() if name.startswith("LLMLOG_")}
+    ours["LLMLOG_KAFKA_PRODUCER_PARTITIONER"] = "murmur2_random"
+    publisher = Publisher(load(environ=ours), Stats())
+    for number in range(60):
+        given = payload(1, litellm_call_id=f"id {number}")
+        assert publisher.offer(Captured(given, "", time.time()))
+    assert publisher.flush(60) == 0
+    assert publisher.close(5) == 0
+    servers, name = environment["LLMLOG_KAFKA_BOOTSTRAP_SERVERS"], environment["LLMLOG_TOPIC"]
+    assert {record.partition() for record in read_all(servers, name)} == {0, 1, 2}
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
