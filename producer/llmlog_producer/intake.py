@@ -11,17 +11,20 @@ if TYPE_CHECKING:
 
 MAX_QUEUED_EVENTS: Final = 20_000
 MAX_QUEUED_BYTES: Final = 128 * 1024 * 1024
+MUCH: Final = 1024 * 1024
+"""Bytes that end the thread's nap. With much more to be freed, the C library gives memory back to
+the system, and a hook that copies a large payload waits for new pages: half a millisecond."""
 
 
 class Intake:
     """What hooks have taken and the thread has not.
 
-    Hooks wake nobody: that would cost each of them a system call.
+    Hooks wake the thread once in `MUCH` alone: each time costs a system call.
     """
 
     def __init__(self) -> None:
         self._entries: deque[Captured | Item] = deque()
-        self._bytes = 0
+        self._bytes = self._new = 0
         self._lock = threading.Lock()
 
     @property
@@ -33,14 +36,23 @@ class Intake:
         """Tell whether the bounds leave room for an entry of so many bytes."""
         return len(self._entries) < MAX_QUEUED_EVENTS and self._bytes + size <= MAX_QUEUED_BYTES
 
-    def put(self, entry: Captured | Item) -> None:
-        """Append an entry; the caller has asked for room."""
+    def put(self, entry: Captured | Item) -> bool:
+        """Append an entry; the caller has asked for room.
+
+        Returns:
+            True once there is much that is new.
+        """
         # A signal is handled within a call, and its handler waits for the thread that takes: no
         # call is made with the lock held.
         size = entry.size
         with self._lock:
             self._bytes += size
+            self._new += size
+            much = self._new >= MUCH
+            if much:
+                self._new = 0
         self._entries.append(entry)
+        return much
 
     def take(self, number: int) -> list[Captured | Item]:
         """Remove the oldest entries, so many at most."""
@@ -50,4 +62,5 @@ class Intake:
         with self._lock:
             taken = [entries.popleft() for _ in range(min(number, len(entries)))]
             self._bytes -= sum(entry.size for entry in taken)
+            self._new = 0
         return taken

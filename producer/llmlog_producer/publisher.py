@@ -105,8 +105,7 @@ class Publisher:
 
     def _take(self, entry: Captured | Item) -> bool:
         self._stats.add("accepted")
-        self._intake.put(entry)
-        if self._intake.crowded:
+        if self._intake.put(entry):
             self._sender.hurry()
         if self._thread is None and time.monotonic() >= self._start_at:
             self._start_thread()

@@ -255,15 +255,14 @@ def test_a_nap_ends_when_what_is_in_flight_is_overdue(start, cluster, monkeypatc
     assert publisher.close(30) == 0
 
 
-def test_a_crowd_ends_a_nap(start, cluster, monkeypatch):
+def test_many_bytes_end_a_nap(start, cluster, monkeypatch):
     monkeypatch.setattr(sender, "_NAP", 60)
     monkeypatch.setattr(spill, "OVERDUE", 60)
-    monkeypatch.setattr(intake, "MAX_QUEUED_EVENTS", 8)
     publisher = start()
     offer(publisher, "a")
     assert publisher.flush(30) == 0
-    offer(publisher, "b", "c", "d")
-    wait_until(lambda: cluster.produced == 4, 10)
+    offer(publisher, "b", "c", messages=[{"content": "x" * intake.MUCH}])
+    wait_until(lambda: cluster.produced == 3, 10)
     assert publisher.close(30) == 0
 
 
