@@ -62,15 +62,19 @@ class Client:
     def _new(self) -> Any:
         return made(Producer, self._config)
 
-    def topic_exists(self, timeout: float) -> bool:
-        """Look the topic up in the list of all: asking by its name could create it.
+    def topic_exists(self, timeout: float, *, known: bool) -> bool:
+        """Look the topic up, and take note of how many partitions it has.
 
-        How many partitions it has is taken note of.
+        Args:
+            timeout: seconds.
+            known: it was found before, and is asked for by its name. Until then that could create
+                it; but all topics of a large cluster would be too much every few minutes.
 
         Raises:
             KafkaException: no broker answers.
         """
-        found = self._producer.list_topics(timeout=timeout).topics.get(self._topic)
+        topics = self._producer.list_topics(self._topic if known else None, timeout).topics
+        found = topics.get(self._topic)
         if "partitioner" not in self._config:  # a user has decided
             self._partitions.count = len(found.partitions) if found else 0
         return found is not None
@@ -113,12 +117,18 @@ class Client:
                 self._topic, value=value, key=item.key, partition=partition, on_delivery=report
             )
         except KafkaException as refused:
-            self._learn(refused.args[0])
+            if refused.args[0].code() == KafkaError._UNKNOWN_PARTITION:  # noqa: SLF001 - public
+                self._partitions.count = 0  # a topic made anew has fewer
             raise
 
     def poll(self, timeout: float) -> None:
         """Serve reports and errors; wait for the first of them for `timeout` seconds."""
         self._producer.poll(timeout)
+
+    def purge(self) -> None:
+        """Forget what was handed over and is not sent yet; it will not be reported."""
+        self._generation += 1
+        self._producer.purge()
 
     def rebuild(self) -> None:
         """Replace the client after a fatal error; what it had will not be reported."""
@@ -133,15 +143,9 @@ class Client:
             return
         if error is None:
             self.down = False
-        else:
-            self._learn(error)
-        self._on_report(item, error)
-
-    def _learn(self, error: KafkaError) -> None:
-        if error.fatal():
+        elif error.fatal():
             self.broken = True
-        if error.code() == KafkaError._UNKNOWN_PARTITION:  # noqa: SLF001 - their public name
-            self._partitions.count = 0  # a topic made anew has fewer
+        self._on_report(item, error)
 
     def _error(self, error: KafkaError) -> None:
         if error.code() == KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001 - their public name

@@ -7,7 +7,7 @@ and nothing alike beside it to be compressed with. Nothing needs two events on o
 from __future__ import annotations
 
 import math
-import random
+import secrets
 from typing import Final
 
 BY_KEY: Final = -1
@@ -29,7 +29,7 @@ class Partitions:
     def __init__(self) -> None:
         self.count = 0
         # Anywhere: gateways that start together are not to fill the same one.
-        self._turn = random.randrange(1 << 30)  # noqa: S311 - no secret
+        self._turn = secrets.randbelow(1 << 30)
         self._given = 0
         self._last = math.inf
 

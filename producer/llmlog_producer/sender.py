@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 _POLL: Final = 0.05
 _NAP: Final = 0.9
-"""Seconds that an event waits at most: as long again, and the journal has it if Kafka has not."""
+"""Seconds that an event waits at most. By then what was sent before is overdue, or acknowledged."""
 _SLICE: Final = 0.002
 """Seconds of work after which the interpreter is left to others, if they want it."""
 _TEND: Final = 0.25
@@ -183,6 +183,8 @@ class Sender:
     def end(self) -> None:
         """End what runs beside the thread; by the thread itself."""
         self._convert.close()
+        if all(item.ref is not None for item in self._in_flight):
+            self._client.purge()  # the journal has them: whoever takes that over would double them
 
     def abandon(self) -> None:
         """Close this process's copies of what is open, in a forked child."""
@@ -193,7 +195,7 @@ class Sender:
         if not self.background or (flowing and self._spill.has_backlog):
             return _POLL
         overdue_in = self._spill.overdue_in(self._in_flight, time.monotonic())
-        return max(_POLL, min(_NAP, overdue_in))
+        return max(_TEND, min(_NAP, overdue_in))
 
     def _next(self) -> Captured | Item | None:
         if self._again:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from llmlog_producer.quiet_log import QuietLog
     from llmlog_producer.stats import Stats
 
-OVERDUE: Final = 0.9
+OVERDUE: Final = 0.8
 """Seconds after which an event goes to the journal: it is there before memory alone has held it
 for 2. What has waited for half as long goes with it."""
 
@@ -132,7 +132,9 @@ class Spill:
         """
         if self._journal is None:
             return []
-        late = list(takewhile(lambda item: now - item.sent >= OVERDUE, in_flight))
+        late = list(takewhile(lambda item: now - item.sent >= OVERDUE / 2, in_flight))
+        if not late or now - late[0].sent < OVERDUE:
+            return []
         self.write(late, taken=True)
         return [item for item in late if item.ref is not None]
 

@@ -68,12 +68,16 @@ class TopicSearch:
                 pass
             else:
                 return
-        self._look(timeout)
+        if self.framing is None:
+            self._look(timeout)
+        else:  # nothing waits for it
+            self._next_look = now + _REFRESH
 
     def _look(self, timeout: float) -> None:
         try:
-            if self._client.topic_exists(timeout):
-                if self.framing is not None:
+            known = self.framing is not None
+            if self._client.topic_exists(timeout, known=known):
+                if known:
                     return
                 registry = Registry.of_settings(self._settings)
                 framing = Encoder(registry.register(self._settings.topic) if registry else None)

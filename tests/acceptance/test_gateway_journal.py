@@ -305,8 +305,17 @@ def test_a_broker_that_is_stopped_and_started_gets_everything(
     kafka.start()
     offer(*range(200, 300))
     assert publisher.flush(60) == 0
+    kafka.stop()
+    offer(*range(300, 400))
+    publisher._sender.hurry()
+    assert publisher.close(30) == 100
+    kafka.start()
+    publisher = Publisher(load(environ=ours), Stats())
+    assert publisher.recover(60) == 0
     assert publisher.close(5) == 0
-    assert sorted(contents(environment)) == sorted(f"call {number}" for number in range(300))
+    assert sorted(contents(environment)) == sorted(f"call {number}" for number in range(400))
+    servers, topic = environment["LLMLOG_KAFKA_BOOTSTRAP_SERVERS"], environment["LLMLOG_TOPIC"]
+    assert len(list(read_all(servers, topic))) == 400, "none is sent by the one that was closed too"
 
 
 def test_a_topic_that_takes_no_large_batches_gets_small_ones(

@@ -13,7 +13,7 @@ from confluent_kafka import KafkaError, KafkaException
 
 from llmlog_producer import intake, sender, spill, topic
 from llmlog_producer import publisher as publisher_module
-from llmlog_producer.event import Captured
+from llmlog_producer.event import Captured, Item
 from llmlog_producer.publisher import Publisher
 from llmlog_producer.stats import Stats
 from llmlog_schemas.codec import Decoder
@@ -49,6 +49,7 @@ class Cluster:
         self.rebuilt = 0
         self.silent = None
         self.asked = threading.Event()
+        self.looked = self.bounds_asked = 0
 
     def ids(self):
         return [Decoder().decode(value)["litellm_call_id"] for value in self.records]
@@ -64,7 +65,8 @@ class Client:
         self.waiting = []
         self.broken = self.down = False
 
-    def topic_exists(self, timeout):
+    def topic_exists(self, timeout, *, known):
+        self.cluster.looked += 1
         self.cluster.asked.set()
         if self.cluster.silent:
             self.cluster.silent.wait(30)
@@ -73,6 +75,7 @@ class Client:
         return True
 
     def max_message_bytes(self, timeout):
+        self.cluster.bounds_asked += 1
         return self.cluster.told
 
     def limit_batches(self, topic_bytes):
@@ -106,6 +109,9 @@ class Client:
         if code is None:
             self.cluster.records.append(value)
         self.on_report(item, None if code is None else KafkaError(code))
+
+    def purge(self):
+        self.waiting = []
 
     def rebuild(self):
         self.cluster.rebuilt += 1
@@ -223,6 +229,17 @@ def test_what_is_overdue_takes_along_what_soon_will_be(start, cluster, monkeypat
     assert [due(entry, urgent=False) for entry in waiting] == [False, True, True, False, False]
 
 
+def test_what_is_overdue_in_flight_takes_along_what_soon_will_be(start, cluster, monkeypatch):
+    monkeypatch.setattr(spill, "OVERDUE", 1000)
+    overdue = start()._sender._spill.overdue
+    in_flight = [Item(bytes(40)) for _ in range(4)]
+    for item, age in zip(in_flight, (900, 800, 600, 300), strict=True):
+        item.sent = -age
+    assert overdue(in_flight, 0) == []
+    assert overdue(in_flight, 150) == in_flight[:3]
+    assert [item.ref is not None for item in in_flight] == [True, True, True, False]
+
+
 def test_nobody_who_waits_waits_for_the_end_of_a_nap(start, cluster, monkeypatch):
     monkeypatch.setattr(sender, "_NAP", 60)
     monkeypatch.setattr(spill, "OVERDUE", 60)
@@ -246,13 +263,45 @@ def test_a_nap_ends_when_what_is_in_flight_is_overdue(start, cluster, monkeypatc
     assert publisher.flush(5) == 0
     monkeypatch.setattr(sender, "_NAP", 60)
     cluster.up = False
-    offer(publisher, "b")
+    offer(publisher, *map(str, range(20)))
     publisher._sender.hurry()
     wait_until(lambda: publisher._sender._late, 5)
-    assert publisher.unsafe == 0
+    wait_until(lambda: publisher.unsafe == 0, 5)
     cluster.up = True
     assert publisher.flush(30) == 0
     assert publisher.close(30) == 0
+
+
+def test_a_journal_that_takes_nothing_shortens_no_naps(start, cluster, monkeypatch):
+    publisher = start(journal_max_bytes=1000)
+    offer(publisher, "a")
+    assert publisher.flush(5) == 0
+    cluster.up = False
+    offer(publisher, "b", "c")
+    publisher._sender.hurry()
+    overdue_in, in_flight = publisher._sender._spill.overdue_in, publisher._sender._in_flight
+    wait_until(lambda: overdue_in(in_flight, time.monotonic()) < -0.1, 5)
+    monkeypatch.setattr(sender, "_TEND", 0.02)
+    monkeypatch.setattr(sender, "_NAP", 60)
+    assert publisher._sender._nap(flowing=True) == 0.02
+
+
+def test_a_topic_that_was_found_is_looked_at_again_for_its_partitions_alone(
+    start, cluster, monkeypatch
+):
+    monkeypatch.setattr(topic, "_REFRESH", 0.01)
+    publisher = start()
+    wait_until(lambda: cluster.looked > 5, 5)
+    assert cluster.bounds_asked == 1, "a client that is rebuilt forgets what is in flight"
+    assert publisher.close(5) == 0
+
+
+def test_what_is_left_in_the_journal_is_not_sent_by_a_closed_publisher_too(start, cluster):
+    cluster.up = False
+    publisher = start()
+    offer(publisher, "a", "b")
+    assert publisher.close(5) == 2
+    assert not publisher._sender._client.waiting
 
 
 def test_many_bytes_end_a_nap(start, cluster, monkeypatch):
