@@ -132,10 +132,10 @@ class Client:
 
     def rebuild(self) -> None:
         """Replace the client after a fatal error; what it had will not be reported."""
-        old, self._producer = self._producer, self._new()
-        self._generation += 1
+        new = self._new()
+        self.purge()
+        self._producer = new
         self.broken = False
-        old.purge()
 
     def _report(self, item: Item, generation: int, error: KafkaError | None, message: Any) -> None:
         del message

@@ -130,11 +130,9 @@ class Spill:
             in_flight: events, in the order in which they were sent.
             now: monotonic seconds.
         """
-        if self._journal is None:
+        if self.overdue_in(in_flight, now) > 0:
             return []
         late = list(takewhile(lambda item: now - item.sent >= OVERDUE / 2, in_flight))
-        if not late or now - late[0].sent < OVERDUE:
-            return []
         self.write(late, taken=True)
         return [item for item in late if item.ref is not None]
 

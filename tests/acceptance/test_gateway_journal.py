@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -130,10 +131,21 @@ def no_kafka(environment: dict[str, str]) -> dict[str, str]:
     return environment | {"LLMLOG_KAFKA_BOOTSTRAP_SERVERS": f"127.0.0.1:{closed}"}
 
 
+def publisher_of(environment: dict[str, str], stats: Stats | None = None) -> Publisher:
+    """Make a publisher in this very process."""
+    ours = {name: value for name, value in environment.items() if name.startswith("LLMLOG_")}
+    return Publisher(load(environ=ours), stats or Stats())
+
+
+def records(environment: dict[str, str]) -> list[Any]:
+    """Return all that is on the topic."""
+    servers, name = environment["LLMLOG_KAFKA_BOOTSTRAP_SERVERS"], environment["LLMLOG_TOPIC"]
+    return list(read_all(servers, name))
+
+
 def contents(environment: dict[str, str]) -> list[str]:
     """Return what was asked in each record on the topic, without doubles."""
-    records = read_all(environment["LLMLOG_KAFKA_BOOTSTRAP_SERVERS"], environment["LLMLOG_TOPIC"])
-    events = {record.key(): Decoder().decode(record.value()) for record in records}
+    events = {record.key(): Decoder().decode(record.value()) for record in records(environment)}
     documents = [json.loads(event["document"]) for event in events.values()]
     return [document["messages"][0]["content"] for document in documents]
 
@@ -287,8 +299,7 @@ def test_a_broker_that_is_stopped_and_started_gets_everything(
     kafka: KafkaServer, environment: dict[str, str]
 ) -> None:
     stats = Stats()
-    ours = {name: value for name, value in environment.items() if name.startswith("LLMLOG_")}
-    publisher = Publisher(load(environ=ours), stats)
+    publisher = publisher_of(environment, stats)
 
     def offer(*numbers: int) -> None:
         for number in numbers:
@@ -310,12 +321,11 @@ def test_a_broker_that_is_stopped_and_started_gets_everything(
     publisher._sender.hurry()
     assert publisher.close(30) == 100
     kafka.start()
-    publisher = Publisher(load(environ=ours), Stats())
+    publisher = publisher_of(environment)
     assert publisher.recover(60) == 0
     assert publisher.close(5) == 0
     assert sorted(contents(environment)) == sorted(f"call {number}" for number in range(400))
-    servers, topic = environment["LLMLOG_KAFKA_BOOTSTRAP_SERVERS"], environment["LLMLOG_TOPIC"]
-    assert len(list(read_all(servers, topic))) == 400, "none is sent by the one that was closed too"
+    assert len(records(environment)) == 400, "none is sent by the one that was closed too"
 
 
 def test_a_topic_that_takes_no_large_batches_gets_small_ones(
@@ -324,9 +334,9 @@ def test_a_topic_that_takes_no_large_batches_gets_small_ones(
     bound = {"max.message.bytes": "20000"}
     admin = AdminClient({"bootstrap.servers": kafka.bootstrap_servers})
     admin.create_topics([NewTopic("small", 1, config=bound)])["small"].result(30)
-    ours = {name: value for name, value in environment.items() if name.startswith("LLMLOG_")}
+    environment |= {"LLMLOG_TOPIC": "small"}
     stats = Stats()
-    publisher = Publisher(load(environ=ours | {"LLMLOG_TOPIC": "small"}), stats)
+    publisher = publisher_of(environment, stats)
     for number in range(300):
         words = random.Random(number).randbytes(3000).hex()  # which cannot be packed
         given = payload(1, messages=[{"content": words}], litellm_call_id=f"id {number}")
@@ -336,7 +346,7 @@ def test_a_topic_that_takes_no_large_batches_gets_small_ones(
     assert publisher.close(5) == 0
     counted = stats.snapshot()
     assert (counted["delivered"], counted["cut"], counted["failed"]) == (300, 0, 0)
-    assert len(list(read_all(kafka.bootstrap_servers, "small"))) == 300
+    assert len(records(environment)) == 300
 
 
 def test_a_burst_fills_a_partition_and_more_or_fewer_of_them_are_taken_note_of(
@@ -345,8 +355,8 @@ def test_a_burst_fills_a_partition_and_more_or_fewer_of_them_are_taken_note_of(
     monkeypatch.setattr(topic, "_REFRESH", 0.2)
     admin = AdminClient({"bootstrap.servers": kafka.bootstrap_servers})
     admin.create_topics([NewTopic("grows", 2)])["grows"].result(30)
-    ours = {name: value for name, value in environment.items() if name.startswith("LLMLOG_")}
-    publisher = Publisher(load(environ=ours | {"LLMLOG_TOPIC": "grows"}), Stats())
+    environment |= {"LLMLOG_TOPIC": "grows"}
+    publisher = publisher_of(environment)
     sent: list[str] = []
 
     def send_burst() -> set[int]:
@@ -356,14 +366,14 @@ def test_a_burst_fills_a_partition_and_more_or_fewer_of_them_are_taken_note_of(
             given = payload(1, litellm_call_id=sent[-1])
             assert publisher.offer(Captured(given, "", time.time()))
         assert publisher.flush(60) == 0
-        return {record.partition() for record in read_all(kafka.bootstrap_servers, "grows")}
+        return {record.partition() for record in records(environment)}
 
     wait_until(lambda: publisher._sender._client._partitions.count == 2, 30, "it is found")
     assert len(send_burst()) == 1
     admin.create_partitions([NewPartitions("grows", 6)])["grows"].result(30)
     wait_until(lambda: publisher._sender._client._partitions.count == 6, 30, "more are seen")
     wait_until(lambda: len(send_burst()) == 6, 60, "each has its turn")
-    assert len(list(read_all(kafka.bootstrap_servers, "grows"))) == len(sent)
+    assert len(records(environment)) == len(sent)
 
     monkeypatch.setattr(topic, "_REFRESH", 1000.0)
     by_then = time.monotonic() + 500
@@ -377,20 +387,18 @@ def test_a_burst_fills_a_partition_and_more_or_fewer_of_them_are_taken_note_of(
         send_burst()
     assert publisher._sender._client._partitions.count < 2, "what it knew is not held on to"
     publisher.close(5)
-    assert len(list(read_all(kafka.bootstrap_servers, "grows"))) == len(sent)
+    assert len(records(environment)) == len(sent)
 
 
 def test_a_partitioner_of_the_users_own_decides_by_the_key(environment: dict[str, str]) -> None:
-    ours = {name: value for name, value in environment.items() if name.startswith("LLMLOG_")}
-    ours["LLMLOG_KAFKA_PRODUCER_PARTITIONER"] = "murmur2_random"
-    publisher = Publisher(load(environ=ours), Stats())
+    environment |= {"LLMLOG_KAFKA_PRODUCER_PARTITIONER": "murmur2_random"}
+    publisher = publisher_of(environment)
     for number in range(60):
         given = payload(1, litellm_call_id=f"id {number}")
         assert publisher.offer(Captured(given, "", time.time()))
     assert publisher.flush(60) == 0
     assert publisher.close(5) == 0
-    servers, name = environment["LLMLOG_KAFKA_BOOTSTRAP_SERVERS"], environment["LLMLOG_TOPIC"]
-    assert {record.partition() for record in read_all(servers, name)} == {0, 1, 2}
+    assert {record.partition() for record in records(environment)} == {0, 1, 2}
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
@@ -400,8 +408,7 @@ def test_processes_that_die_while_they_convert_lose_and_double_nothing(
     monkeypatch.setattr(converter, "_WORTH", 1)
     monkeypatch.setattr(converter, "_PATIENCE", 0.3)
     monkeypatch.setattr(converter, "_AGAIN_SECONDS", 0.0)
-    ours = {name: value for name, value in environment.items() if name.startswith("LLMLOG_")}
-    publisher = Publisher(load(environ=ours), Stats())
+    publisher = publisher_of(environment)
     offered: list[str] = []
     ended: list[int] = []
 
@@ -422,6 +429,5 @@ def test_processes_that_die_while_they_convert_lose_and_double_nothing(
     assert publisher.flush(60) == 0
     assert publisher.close(5) == 0
     assert not any(psutil.pid_exists(pid) for pid in ended)
-    servers, topic = environment["LLMLOG_KAFKA_BOOTSTRAP_SERVERS"], environment["LLMLOG_TOPIC"]
-    assert len(list(read_all(servers, topic))) == len(offered)
+    assert len(records(environment)) == len(offered)
     assert sorted(contents(environment)) == sorted(offered)

@@ -272,7 +272,7 @@ def test_a_nap_ends_when_what_is_in_flight_is_overdue(start, cluster, monkeypatc
     assert publisher.close(30) == 0
 
 
-def test_a_journal_that_takes_nothing_shortens_no_naps(start, cluster, monkeypatch):
+def test_a_journal_that_takes_nothing_is_not_tried_at_each_poll(start, cluster, monkeypatch):
     publisher = start(journal_max_bytes=1000)
     offer(publisher, "a")
     assert publisher.flush(5) == 0
