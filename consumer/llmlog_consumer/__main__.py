@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 
-from llmlog_schemas.errors import PipelineError, Unreachable
+from llmlog_common.errors import PipelineError, Unreachable
 
 _NEEDED = ("elasticsearch", "prometheus_client", "rich", "setproctitle", "structlog", "typer")
 
@@ -42,7 +42,7 @@ def main() -> None:
 def _run() -> None:
     try:
         from llmlog_consumer.cli.app import app  # noqa: PLC0415
-        from llmlog_consumer.collector import tune_collector  # noqa: PLC0415
+        from llmlog_consumer.gc_tuning import tune_collector  # noqa: PLC0415
 
         tune_collector()
         app()

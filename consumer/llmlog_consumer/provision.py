@@ -15,17 +15,17 @@ from datetime import timedelta
 from importlib import resources
 from typing import TYPE_CHECKING, Any, Final
 
-from llmlog_consumer.document import daily_index, daily_indices
-from llmlog_consumer.elastic import NOT_FOUND
-from llmlog_schemas.errors import ElasticsearchError
-from llmlog_schemas.kafka_clients import MAX_RECORD_BYTES
+from llmlog_common.errors import ElasticsearchError
+from llmlog_common.kafka_clients import MAX_RECORD_BYTES
+from llmlog_consumer.elasticsearch.connection import NOT_FOUND
+from llmlog_consumer.elasticsearch.document import daily_index, daily_indices
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from llmlog_consumer.elastic import Elastic
-    from llmlog_consumer.kafka_admin import KafkaAdmin
-    from llmlog_schemas.settings import Settings
+    from llmlog_common.settings import Settings
+    from llmlog_consumer.elasticsearch.connection import Elastic
+    from llmlog_consumer.kafka.admin import KafkaAdmin
 
 DLQ_RETENTION: Final = timedelta(days=30)
 """At least: a letter is never gone before its record."""

@@ -14,13 +14,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from llmlog_common.errors import ConfigurationError, KafkaError, PipelineError
+from llmlog_common.settings import Settings, load
 from llmlog_producer.check import Finding, check
-from llmlog_producer.journal import Journal, folder_of
-from llmlog_producer.publisher import Publisher
-from llmlog_producer.stats import Stats
-from llmlog_producer.survey import survey
-from llmlog_schemas.errors import ConfigurationError, KafkaError, PipelineError
-from llmlog_schemas.settings import Settings, load
+from llmlog_producer.counters import Stats
+from llmlog_producer.journal.inspect import survey
+from llmlog_producer.journal.journal import Journal, folder_of
+from llmlog_producer.sending.publisher import Publisher
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -21,15 +21,15 @@ from typing import Any, Final
 
 from litellm.integrations.custom_logger import CustomLogger
 
-from llmlog_producer.event import Captured
+from llmlog_common.errors import ConfigurationError
+from llmlog_common.quiet_log import QuietLog, spelt
+from llmlog_common.settings import Settings, load
+from llmlog_producer.counters import Stats
+from llmlog_producer.events.build import Captured
+from llmlog_producer.events.snapshot import left_out, snapshot
 from llmlog_producer.metrics import expose
-from llmlog_producer.publisher import Publisher
-from llmlog_producer.quiet_log import QuietLog, spelt
-from llmlog_producer.snapshot import left_out, snapshot
-from llmlog_producer.stats import Stats
-from llmlog_producer.termination import before_sigterm
-from llmlog_schemas.errors import ConfigurationError
-from llmlog_schemas.settings import Settings, load
+from llmlog_producer.sending.publisher import Publisher
+from llmlog_producer.sending.shutdown import before_sigterm
 
 EXIT_FLUSH_SECONDS: Final = 10.0
 """How long an interpreter that ends waits for what is unsent."""

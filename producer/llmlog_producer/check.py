@@ -9,20 +9,20 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from confluent_kafka import KafkaException, Producer, TopicCollection
 from confluent_kafka.admin import AclOperation, AdminClient  # type: ignore[attr-defined]
 
-from llmlog_producer.converter import START_SECONDS, ConversionProcess, wanted
-from llmlog_producer.journal import Journal, folder_of
-from llmlog_producer.kafka import Client
-from llmlog_producer.redaction import Redactor
-from llmlog_producer.survey import survey
-from llmlog_schemas.errors import ConfigurationError, KafkaError, Unreachable
-from llmlog_schemas.kafka_clients import QUIET, admin_config
+from llmlog_common.errors import ConfigurationError, KafkaError, Unreachable
+from llmlog_common.kafka_clients import QUIET, admin_config
+from llmlog_producer.converter.client import START_SECONDS, ConversionProcess, wanted
+from llmlog_producer.events.redact import Redactor
+from llmlog_producer.journal.inspect import survey
+from llmlog_producer.journal.journal import Journal, folder_of
+from llmlog_producer.sending.kafka_producer import Client
 from llmlog_schemas.registry import Registry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from llmlog_schemas.settings import Settings
+    from llmlog_common.settings import Settings
 
 REGISTERED_AS: Final = "llmlog_producer.callback.handler"
 _LISTS: Final = ("callbacks", "success_callback", "failure_callback")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from llmlog_producer.stats import COUNTERS
+from llmlog_producer.counters import COUNTERS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -15,11 +15,11 @@ from typing import Any
 
 import orjson
 
-from llmlog_producer.event import Captured, Preparer
-from llmlog_producer.snapshot import left_out, snapshot
-from llmlog_producer.stats import Stats
+from llmlog_common.settings import PREFIX, Settings, load
+from llmlog_producer.counters import Stats
+from llmlog_producer.events.build import Captured, Preparer
+from llmlog_producer.events.snapshot import left_out, snapshot
 from llmlog_schemas.codec import Decoder
-from llmlog_schemas.settings import PREFIX, Settings, load
 
 
 def document_of(payload: dict[str, Any], **settings: object) -> dict[str, Any]:

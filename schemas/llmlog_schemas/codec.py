@@ -16,14 +16,14 @@ from fastavro import schemaless_reader
 from fastavro.schema import fingerprint as schema_fingerprint
 from fastavro.schema import to_parsing_canonical_form
 
-from llmlog_schemas import wire
-from llmlog_schemas.records import EventHead
-from llmlog_schemas.wire import SINGLE_OBJECT_HEADER, FramingError
+from llmlog_schemas import framing as wire
+from llmlog_schemas.event import EventHead
+from llmlog_schemas.framing import SINGLE_OBJECT_HEADER, FramingError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from llmlog_schemas.records import LLMEvent
+    from llmlog_schemas.event import LLMEvent
 
 CURRENT_VERSION: Final = 1
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from llmlog_common.errors import ConfigurationError, Unreachable
 from llmlog_schemas.codec import DecodeError, schema_text
-from llmlog_schemas.errors import ConfigurationError, Unreachable
 
 if TYPE_CHECKING:
-    from llmlog_schemas.settings import Settings
+    from llmlog_common.settings import Settings
 
 ANSWER_SECONDS: Final = 5.0
 """How long an answer may take. The client asks once: who waits for a registry tries again."""

@@ -104,10 +104,10 @@ def test_what_cannot_be_indexed_is_a_letter_and_its_neighbours_are_documents(
     old = payload(7001, startTime=payload(1)["startTime"] - 2 * 86_400)
     poisoned = event(7001)
     del poisoned
-    from llmlog_schemas.payload import to_event
+    from llmlog_schemas.convert import to_event
 
     old_event = to_event(old)
-    from llmlog_consumer.document import daily_index
+    from llmlog_consumer.elasticsearch.document import daily_index
 
     conflicting = daily_index(pipeline.index, old_event["start_time_ms"])
     made = httpx.put(

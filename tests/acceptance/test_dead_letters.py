@@ -18,9 +18,9 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
-from llmlog_consumer.document import daily_index
+from llmlog_consumer.elasticsearch.document import daily_index
 from llmlog_schemas.codec import Encoder
-from llmlog_schemas.payload import to_event
+from llmlog_schemas.convert import to_event
 from support import foreign
 from support.payloads import encoded, payload, send
 from support.pipeline import Pipeline, wait_until

@@ -20,15 +20,16 @@ import pytest
 from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 
 from acceptance.gateway.proxy import CONFIG, VERSIONS, Proxy, offline, python_of
+from llmlog_common.settings import load
 from llmlog_local.kafka import KafkaServer
 from llmlog_local.ports import free_ports
-from llmlog_producer import converter, topic
-from llmlog_producer.event import Captured
-from llmlog_producer.publisher import Publisher
-from llmlog_producer.snapshot import snapshot
-from llmlog_producer.stats import Stats
+from llmlog_producer.converter import client as converter
+from llmlog_producer.counters import Stats
+from llmlog_producer.events.build import Captured
+from llmlog_producer.events.snapshot import snapshot
+from llmlog_producer.sending import topic_lookup as topic
+from llmlog_producer.sending.publisher import Publisher
 from llmlog_schemas.codec import Decoder
-from llmlog_schemas.settings import load
 from support.judge import read_all
 from support.payloads import payload
 from support.pipeline import base_environment, wait_until

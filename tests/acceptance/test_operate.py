@@ -182,7 +182,7 @@ def test_an_open_breaker_closes_once_the_deployment_is_mended(pipeline: Pipeline
 
 
 def _of_day(started: float, seed: int) -> dict:
-    from llmlog_schemas.payload import to_event
+    from llmlog_schemas.convert import to_event
 
     return to_event(payload(seed, startTime=started + seed / 1000))
 

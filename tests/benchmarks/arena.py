@@ -22,6 +22,7 @@ from llmlog_local.kafka import KafkaServer
 from llmlog_local.ports import free_ports
 
 HERE = Path(__file__).parent
+SCRIPTS = HERE / "scripts"
 PIPELINE = str(Path(sys.executable).with_name("pipeline"))
 
 
@@ -128,7 +129,7 @@ class Stub:
 
     def start(self) -> None:
         """Start; what came before is forgotten."""
-        self._process = subprocess.Popen([sys.executable, HERE / "stub.py", str(self._port)])
+        self._process = subprocess.Popen([sys.executable, SCRIPTS / "stub.py", str(self._port)])
         deadline = time.monotonic() + 30
         while not self._answers():
             assert time.monotonic() < deadline, "the stub does not come up"

@@ -77,7 +77,7 @@ class Bench:
     def script(self, name: str, topic: str, *arguments: str) -> float:
         """Run one of the scripts beside this file over a topic; return documents a second."""
         settings = self.ready(topic)
-        usage = arena.run([sys.executable, str(arena.HERE / name), *arguments], settings)
+        usage = arena.run([sys.executable, str(arena.SCRIPTS / name), *arguments], settings)
         self.done(settings)
         said = json.loads(usage.stdout)
         return float(said["documents"] / said["seconds"])

@@ -61,7 +61,7 @@ def _cost(bench: Bench, figures: Figures) -> None:
 def _profile(bench: Bench, figures: Figures) -> None:
     for prefix in ("2kb", "500b"):
         settings = bench.settings(f"{prefix}-{LONG}")
-        profile = arena.run([sys.executable, str(arena.HERE / "stages.py")], settings).stdout
+        profile = arena.run([sys.executable, str(arena.SCRIPTS / "stages.py")], settings).stdout
         print(profile, flush=True)
         figures.explain(f"cpu_us_per_doc_{prefix}", profile)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from benchmarks import arena, load
 from benchmarks.bench import Bench
 from benchmarks.figures import Figures, rounds
-from llmlog_consumer.dead_letters.letter import Cause, Ending, Stage, headers_of
+from llmlog_consumer.dead_letters.cause import Cause, Ending, Stage, headers_of
 from support.messages import Message
 
 LETTERS = int(os.environ.get("BENCH_LETTERS", "1000000"))

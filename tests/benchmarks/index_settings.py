@@ -78,7 +78,7 @@ def _run(bench: Bench, topic: str, variant: str) -> tuple[float, float]:
         httpx.get(health, timeout=90).raise_for_status()
     if variant == "random ids":
         settings["BENCH_IDS"] = "random"
-    command = [sys.executable, str(arena.HERE / "direct.py"), *FORM.arguments]
+    command = [sys.executable, str(arena.SCRIPTS / "direct.py"), *FORM.arguments]
     usage = arena.run(command, settings)
     httpx.post(f"{bench.url}/{index}-*/_flush", timeout=60).raise_for_status()
     stored = httpx.get(f"{bench.url}/{index}-*/_stats/store").json()

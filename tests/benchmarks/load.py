@@ -11,7 +11,7 @@ from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from llmlog_schemas.codec import Encoder
-from llmlog_schemas.payload import to_event
+from llmlog_schemas.convert import to_event
 from support.payloads import payload
 
 PARTITIONS = 8

@@ -45,13 +45,13 @@ def measure(figures: Figures) -> None:
 
 
 def _stages(settings: dict[str, str]) -> None:
-    command = [str(python_of(NEWEST)), str(arena.HERE / "gateway_stages.py")]
+    command = [str(python_of(NEWEST)), str(arena.SCRIPTS / "gateway_stages.py")]
     print(arena.run(command, offline(settings)).stdout, flush=True)
 
 
 def _inside(figures: Figures, settings: dict[str, str], url: str) -> None:
     def side(*what: str, **more: str) -> dict[str, float]:
-        command = [str(python_of(NEWEST)), str(arena.HERE / "gateway_side.py"), *what]
+        command = [str(python_of(NEWEST)), str(arena.SCRIPTS / "gateway_side.py"), *what]
         usage = arena.run(command, offline(settings | more))
         return dict(json.loads(usage.stdout.splitlines()[-1]))
 

@@ -13,8 +13,8 @@ import pytest
 import typer.main
 import yaml
 
+from llmlog_common.settings import load
 from llmlog_consumer.cli.app import app
-from llmlog_schemas.settings import load
 
 ROOT = Path(__file__).resolve().parents[2]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
+from llmlog_common.settings import load
 from llmlog_consumer.dead_letters import reader, writer
-from llmlog_consumer.dead_letters.letter import PREFIX, Cause, Ending, Stage, headers_of
-from llmlog_schemas.settings import load
+from llmlog_consumer.dead_letters.cause import PREFIX, Cause, Ending, Stage, headers_of
 from support.messages import Message
 
 IDENTITY = ("version", "topic", "partition", "offset", "timestamp", "group")

@@ -2,8 +2,8 @@
 
 import pytest
 
-from llmlog_consumer.dead_letters.letter import Stage
-from llmlog_consumer.outcome import ITEM_RULES, Disposition
+from llmlog_consumer.dead_letters.cause import Stage
+from llmlog_consumer.elasticsearch.error_rules import ITEM_RULES, Disposition
 from support.screens import PAGE, WIDTHS, page_with_screens, screen
 
 TEXT = PAGE.read_text()

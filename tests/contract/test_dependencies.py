@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-OURS = {"llmlog_schemas", "llmlog_producer", "llmlog_consumer", "llmlog_local"}
+OURS = {"llmlog_common", "llmlog_schemas", "llmlog_producer", "llmlog_consumer", "llmlog_local"}
 # litellm is there already, or the callback is never loaded; pydantic is half of pydantic-settings,
 # elastic-transport of elasticsearch.
 GIVEN = {"litellm", "pydantic", "elastic_transport"}
@@ -42,6 +42,7 @@ def declared(*extras: str) -> set[str]:
 @pytest.mark.parametrize(
     ("package", "extras"),
     [
+        ("schemas/llmlog_common", ()),
         ("schemas/llmlog_schemas", ()),
         ("producer/llmlog_producer", ()),
         ("consumer/llmlog_consumer", ("consumer",)),

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 from typer.main import get_command
 
-from llmlog_consumer import status, verify
+from llmlog_common import errors, kafka_clients
+from llmlog_common.settings import PREFIX, REFUSED, describe, load, parse_bytes
+from llmlog_consumer.checks import status, verify
 from llmlog_consumer.cli.app import app
 from llmlog_consumer.cli.report import _result
-from llmlog_consumer.dead_letters.found import Found
+from llmlog_consumer.dead_letters.letter import Found
 from llmlog_consumer.dead_letters.stats import Stats
-from llmlog_schemas import errors, kafka_clients
 from llmlog_schemas.codec import current_fingerprint, schema_text
-from llmlog_schemas.settings import PREFIX, REFUSED, describe, load, parse_bytes
 
 ROOT = Path(__file__).parents[2]
 CLI = (ROOT / "docs/cli.md").read_text()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from llmlog_schemas import wire
+from llmlog_schemas import framing as wire
 from llmlog_schemas.codec import (
     CURRENT_VERSION,
     Decoder,

@@ -5,10 +5,10 @@ from datetime import timedelta
 
 import pytest
 
+from llmlog_common.settings import load
 from llmlog_consumer import provision
-from llmlog_consumer.document import daily_index
+from llmlog_consumer.elasticsearch.document import daily_index
 from llmlog_schemas.fields import DOCUMENT, EXTRA, SEARCH_TEXTS, TYPED, UNTYPED, Kind
-from llmlog_schemas.settings import load
 
 KEYWORD = {"type": "keyword", "ignore_above": 1024}
 MAPPING_OF = {

@@ -10,7 +10,7 @@ import pytest
 from fastavro.utils import generate_many
 
 from llmlog_schemas.codec import CURRENT_VERSION, schema_text
-from llmlog_schemas.records import LLMEvent
+from llmlog_schemas.event import LLMEvent
 
 SAMPLES = 20
 

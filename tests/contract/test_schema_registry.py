@@ -6,10 +6,10 @@ import time
 
 import pytest
 
+from llmlog_common.errors import ConfigurationError, Unreachable
+from llmlog_common.settings import load
 from llmlog_schemas.codec import DecodeError, Decoder, Encoder, schema_text
-from llmlog_schemas.errors import ConfigurationError, Unreachable
 from llmlog_schemas.registry import Registry
-from llmlog_schemas.settings import load
 from support.golden_events import EVENTS
 
 SECRET = "Hunter2-do-not-print"

@@ -163,7 +163,9 @@ def test_the_process_beside_a_proxy_dies_and_hangs_under_load(
 
     def beside() -> list[psutil.Process]:
         children = psutil.Process(proxy.process.pid).children()
-        return [child for child in children if "llmlog_producer.conversion" in child.cmdline()]
+        return [
+            child for child in children if "llmlog_producer.converter.process" in child.cmdline()
+        ]
 
     try:
         traffic = Traffic(proxy)
@@ -249,7 +251,7 @@ def test_a_million_events_without_kafka_take_no_more_memory_than_is_set(
         }
     )
     done = subprocess.run(
-        [python_of(NEWEST), "-c", _FEED, ROOT / "tests/benchmarks", str(EVENTS)],
+        [python_of(NEWEST), "-c", _FEED, ROOT / "tests/benchmarks/scripts", str(EVENTS)],
         env=offline(environment), text=True, capture_output=True, timeout=900, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]

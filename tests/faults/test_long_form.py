@@ -15,12 +15,12 @@ import pytest
 from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import NewPartitions
 
-from llmlog_consumer.breaker import MIN_RECORDS
-from llmlog_consumer.document import daily_index
+from llmlog_consumer.delivery.circuit_breaker import MIN_RECORDS
+from llmlog_consumer.elasticsearch.document import daily_index
 from llmlog_local.elasticsearch import ElasticsearchServer
 from llmlog_local.jars import ELASTICSEARCH_VERSIONS
 from llmlog_local.ports import free_ports
-from llmlog_schemas.payload import to_event
+from llmlog_schemas.convert import to_event
 from support.fault_run import (
     LONG,
     Arena,

@@ -19,13 +19,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from llmlog_producer import converter as module
-from llmlog_producer.converter import ConversionProcess, Converter
-from llmlog_producer.event import Captured, Item, Preparer
-from llmlog_producer.quiet_log import QuietLog
-from llmlog_producer.snapshot import snapshot
-from llmlog_producer.stats import Stats
-from llmlog_schemas.settings import load
+from llmlog_common.quiet_log import QuietLog
+from llmlog_common.settings import load
+from llmlog_producer.converter import client as module
+from llmlog_producer.converter.client import ConversionProcess, Converter
+from llmlog_producer.counters import Stats
+from llmlog_producer.events.build import Captured, Item, Preparer
+from llmlog_producer.events.snapshot import snapshot
 from support.payloads import payload
 from support.pipeline import base_environment, wait_until
 
@@ -380,8 +380,8 @@ def test_what_ends_a_group_of_processes_does_not_end_it(make: Callable[..., Conv
 
 _GATEWAY = """
 import os, sys, time
-from llmlog_producer.converter import ConversionProcess
-from llmlog_schemas.settings import load
+from llmlog_producer.converter.client import ConversionProcess
+from llmlog_common.settings import load
 
 process = ConversionProcess()
 process.start(load(environ={}))
@@ -417,8 +417,8 @@ def test_it_ends_with_its_gateway(how: str) -> None:
 
 _FORKS_MEANWHILE = """
 import os, signal, subprocess, threading, time
-from llmlog_producer.converter import ConversionProcess
-from llmlog_schemas.settings import load
+from llmlog_producer.converter.client import ConversionProcess
+from llmlog_common.settings import load
 
 forked = []
 

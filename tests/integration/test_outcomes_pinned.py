@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from llmlog_consumer.outcome import Disposition, Verdict, of_item, of_request
+from llmlog_consumer.elasticsearch.error_rules import Disposition, Verdict, of_item, of_request
 from llmlog_local.elasticsearch import ElasticsearchServer
 from llmlog_local.jars import ELASTICSEARCH_VERSIONS
 from llmlog_local.ports import free_ports

@@ -6,10 +6,10 @@ import pytest
 from confluent_kafka import Consumer
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from llmlog_consumer import topic_reader
-from llmlog_consumer.kafka_admin import Gap, KafkaAdmin
-from llmlog_schemas.errors import KafkaError
-from llmlog_schemas.settings import load
+from llmlog_common.errors import KafkaError
+from llmlog_common.settings import load
+from llmlog_consumer.kafka import reader as topic_reader
+from llmlog_consumer.kafka.admin import Gap, KafkaAdmin
 from support.payloads import send
 from support.pipeline import Pipeline, wait_until
 

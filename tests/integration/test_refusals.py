@@ -18,11 +18,11 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
-from llmlog_consumer.source import Source
-from llmlog_consumer.tracker import Commit
+from llmlog_common.settings import load
+from llmlog_consumer.kafka.consumer import Source
+from llmlog_consumer.offset_tracker import Commit
 from llmlog_local.kafka import KafkaServer
 from llmlog_local.ports import free_ports
-from llmlog_schemas.settings import load
 from support.pipeline import wait_until
 
 NAME = "refused"

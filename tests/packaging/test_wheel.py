@@ -13,7 +13,7 @@ import pytest
 from acceptance.gateway.proxy import ROOT, VERSIONS, offline, python_of
 from support.pipeline import base_environment
 
-PACKAGES = {"llmlog_producer", "llmlog_consumer", "llmlog_schemas", "llmlog_local"}
+PACKAGES = {"llmlog_producer", "llmlog_consumer", "llmlog_schemas", "llmlog_common", "llmlog_local"}
 
 REGISTER = """
 import importlib.util

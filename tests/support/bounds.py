@@ -13,10 +13,14 @@ import sys
 from functools import partial
 from typing import Final
 
-from llmlog_consumer import hot_path, intake, sending, source, worker
-from llmlog_consumer.batch import BatchBuilder
 from llmlog_consumer.cli.app import app
-from llmlog_consumer.concurrency import Window
+from llmlog_consumer.delivery import bulk_sender as sending
+from llmlog_consumer.delivery import transform as hot_path
+from llmlog_consumer.delivery.concurrency import Window
+from llmlog_consumer.elasticsearch.batch import BatchBuilder
+from llmlog_consumer.kafka import consumer as source
+from llmlog_consumer.worker import flow_control as intake
+from llmlog_consumer.worker import worker
 
 _DEFAULTS: Final = {
     "operations": BatchBuilder().max_operations,

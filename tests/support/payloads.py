@@ -12,7 +12,7 @@ from typing import Any
 from confluent_kafka import Producer
 
 from llmlog_schemas.codec import Encoder
-from llmlog_schemas.payload import to_event
+from llmlog_schemas.convert import to_event
 
 
 def payload(seed: int, **overrides: Any) -> dict[str, Any]:

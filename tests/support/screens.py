@@ -9,15 +9,15 @@ from pathlib import Path
 
 from rich.console import Console
 
-from llmlog_consumer.cli import dlq_views as views
-from llmlog_consumer.cli.common import drawn_table
-from llmlog_consumer.dead_letters.content import Contents
-from llmlog_consumer.dead_letters.found import found
-from llmlog_consumer.dead_letters.letter import Cause, Ending, Stage, headers_of
+from llmlog_common.settings import load
+from llmlog_consumer.cli.dlq import views
+from llmlog_consumer.cli.options import drawn_table
+from llmlog_consumer.dead_letters.cause import Cause, Ending, Stage, headers_of
+from llmlog_consumer.dead_letters.contents import Contents
+from llmlog_consumer.dead_letters.letter import found
 from llmlog_consumer.dead_letters.reader import newest_first
 from llmlog_consumer.dead_letters.stats import Stats
 from llmlog_schemas.codec import Encoder
-from llmlog_schemas.settings import load
 from support.golden_events import FULL
 from support.messages import Message
 

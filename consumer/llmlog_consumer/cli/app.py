@@ -6,7 +6,6 @@ import typer
 
 from llmlog_consumer.cli import (
     consume,
-    dlq,
     local,
     offsets,
     produce,
@@ -17,6 +16,7 @@ from llmlog_consumer.cli import (
     verify,
     version,
 )
+from llmlog_consumer.cli.dlq.commands import app as dlq
 
 app = typer.Typer(
     name="pipeline",
@@ -32,7 +32,7 @@ app.command("status")(status.status)
 app.command("verify")(verify.verify)
 app.command("trace")(trace.trace)
 app.add_typer(offsets.app, name="offsets")
-app.add_typer(dlq.app, name="dlq")
+app.add_typer(dlq, name="dlq")
 app.command("report")(report.report)
 app.add_typer(local.app, name="local")
 app.command("version")(version.version)

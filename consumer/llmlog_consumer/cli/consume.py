@@ -10,9 +10,9 @@ from typing import Annotated
 
 import typer
 
-from llmlog_consumer.cli.common import ConfigOption
-from llmlog_schemas.errors import DeadLetterFloodError, PipelineError
-from llmlog_schemas.settings import load
+from llmlog_common.errors import DeadLetterFloodError, PipelineError
+from llmlog_common.settings import load
+from llmlog_consumer.cli.options import ConfigOption
 
 
 class From(StrEnum):
@@ -56,9 +56,10 @@ def consume(
     import structlog
     from setproctitle import setproctitle
 
-    from llmlog_consumer import logs, metrics, preflight
-    from llmlog_consumer.supervisor import Supervisor
-    from llmlog_consumer.worker_process import work
+    from llmlog_consumer import log_setup as logs
+    from llmlog_consumer.service import metrics, preflight
+    from llmlog_consumer.service.supervisor import Supervisor
+    from llmlog_consumer.service.worker_process import work
 
     if timeout is not None and not until_end:
         raise typer.BadParameter("--timeout goes with --until-end")

@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from llmlog_consumer.cli.common import ConfigOption, JsonOption, say, write_json, write_table
-from llmlog_consumer.kafka_admin import Gap, KafkaAdmin
-from llmlog_schemas.errors import ConfigurationError
-from llmlog_schemas.settings import load
+from llmlog_common.errors import ConfigurationError
+from llmlog_common.settings import load
+from llmlog_consumer.cli.options import ConfigOption, JsonOption, say, write_json, write_table
+from llmlog_consumer.kafka.admin import Gap, KafkaAdmin
 
 app = typer.Typer(help="Where the group stands, and what retention took.", no_args_is_help=True)
 

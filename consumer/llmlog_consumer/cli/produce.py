@@ -13,14 +13,14 @@ from confluent_kafka import KafkaException, Producer
 from rich.console import Console
 from rich.progress import wrap_file
 
-from llmlog_consumer.cli.common import ConfigOption, complain
-from llmlog_consumer.kafka_admin import KafkaAdmin
+from llmlog_common.errors import ConfigurationError, KafkaError
+from llmlog_common.kafka_clients import MAX_RECORD_BYTES, made, producer_config
+from llmlog_common.settings import Settings, load
+from llmlog_consumer.cli.options import ConfigOption, complain
+from llmlog_consumer.kafka.admin import KafkaAdmin
 from llmlog_schemas.codec import Encoder
-from llmlog_schemas.errors import ConfigurationError, KafkaError
-from llmlog_schemas.kafka_clients import MAX_RECORD_BYTES, made, producer_config
-from llmlog_schemas.payload import PayloadError, fit, to_event
+from llmlog_schemas.convert import PayloadError, fit, to_event
 from llmlog_schemas.registry import Registry
-from llmlog_schemas.settings import Settings, load
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager

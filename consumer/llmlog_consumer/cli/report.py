@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from llmlog_consumer.cli.common import (
+from llmlog_common.errors import ElasticsearchError
+from llmlog_common.settings import load
+from llmlog_consumer.cli.options import (
     ConfigOption,
     JsonOption,
     SinceOption,
@@ -13,10 +15,8 @@ from llmlog_consumer.cli.common import (
     write_json,
     write_table,
 )
-from llmlog_consumer.elastic import Elastic
+from llmlog_consumer.elasticsearch.connection import Elastic
 from llmlog_consumer.times import iso
-from llmlog_schemas.errors import ElasticsearchError
-from llmlog_schemas.settings import load
 
 COST_BY_MODEL: dict[str, Any] = {
     "models": {

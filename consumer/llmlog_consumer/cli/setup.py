@@ -6,11 +6,11 @@ from typing import Annotated
 
 import typer
 
+from llmlog_common.settings import load
 from llmlog_consumer import provision
-from llmlog_consumer.cli.common import ConfigOption, say
-from llmlog_consumer.elastic import Elastic
-from llmlog_consumer.kafka_admin import KafkaAdmin
-from llmlog_schemas.settings import load
+from llmlog_consumer.cli.options import ConfigOption, say
+from llmlog_consumer.elasticsearch.connection import Elastic
+from llmlog_consumer.kafka.admin import KafkaAdmin
 
 _SIGNS = {"created": "+", "updated": "~", "unchanged": "=", "differs": "!"}
 

@@ -8,10 +8,10 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from llmlog_consumer import status as current
-from llmlog_consumer.cli.common import ConfigOption, JsonOption, say, write_json, write_table
-from llmlog_consumer.kafka_admin import KafkaAdmin
-from llmlog_schemas.settings import load
+from llmlog_common.settings import load
+from llmlog_consumer.checks import status as current
+from llmlog_consumer.cli.options import ConfigOption, JsonOption, say, write_json, write_table
+from llmlog_consumer.kafka.admin import KafkaAdmin
 
 _EVERY = 2.0
 

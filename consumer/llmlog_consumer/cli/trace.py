@@ -6,7 +6,10 @@ from typing import Annotated
 
 import typer
 
-from llmlog_consumer.cli.common import (
+from llmlog_common.errors import ConfigurationError
+from llmlog_common.settings import load
+from llmlog_consumer.checks.trace import Tracer
+from llmlog_consumer.cli.options import (
     ConfigOption,
     JsonOption,
     Progress,
@@ -16,12 +19,9 @@ from llmlog_consumer.cli.common import (
     write_json,
     write_table,
 )
-from llmlog_consumer.elastic import Elastic
-from llmlog_consumer.kafka_admin import KafkaAdmin
-from llmlog_consumer.trace import Tracer
-from llmlog_schemas.errors import ConfigurationError
+from llmlog_consumer.elasticsearch.connection import Elastic
+from llmlog_consumer.kafka.admin import KafkaAdmin
 from llmlog_schemas.registry import Registry
-from llmlog_schemas.settings import load
 
 
 def trace(

@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from llmlog_consumer.cli.common import (
+from llmlog_common.errors import DifferenceError
+from llmlog_common.settings import load
+from llmlog_consumer.checks.verify import Verifier
+from llmlog_consumer.cli.options import (
     ConfigOption,
     JsonOption,
     Progress,
@@ -19,15 +22,12 @@ from llmlog_consumer.cli.common import (
     write_json,
     write_table,
 )
-from llmlog_consumer.elastic import Elastic
-from llmlog_consumer.kafka_admin import KafkaAdmin
-from llmlog_consumer.verify import Verifier
-from llmlog_schemas.errors import DifferenceError
+from llmlog_consumer.elasticsearch.connection import Elastic
+from llmlog_consumer.kafka.admin import KafkaAdmin
 from llmlog_schemas.registry import Registry
-from llmlog_schemas.settings import load
 
 if TYPE_CHECKING:
-    from llmlog_consumer.verify import Proof
+    from llmlog_consumer.checks.verify import Proof
 
 _EVERY = 30.0
 _SHOWN = 20

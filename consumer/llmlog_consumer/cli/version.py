@@ -6,7 +6,7 @@ from importlib.metadata import version as installed
 
 import confluent_kafka
 
-from llmlog_consumer.cli.common import JsonOption, write_json, write_table
+from llmlog_consumer.cli.options import JsonOption, write_json, write_table
 from llmlog_schemas.codec import CURRENT_VERSION, current_fingerprint
 
 

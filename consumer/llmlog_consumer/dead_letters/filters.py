@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from llmlog_consumer.dead_letters.found import Found
+    from llmlog_consumer.dead_letters.letter import Found
 
 _SAID = ("es.reason", "es.type", "es.caused_by", "exception")
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from llmlog_consumer.dead_letters.letter import OURS, PREFIX, fingerprint_of
-from llmlog_consumer.dead_letters.names import LARGEST
+from llmlog_consumer.dead_letters.cause import OURS, PREFIX, fingerprint_of
+from llmlog_consumer.dead_letters.offset_map import LARGEST
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

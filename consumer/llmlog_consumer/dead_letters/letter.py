@@ -1,196 +1,178 @@
-"""A dead letter and its headers. Pure.
-
-Key, value and headers are the source's own, byte for byte; what we add stands in headers under
-`pipeline.dlq.`, and replaces what an earlier death left there.
-"""
+"""A letter as it lies on the topic, whoever wrote it. Pure."""
 
 from __future__ import annotations
 
-import hashlib
-import re
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from enum import StrEnum
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
+from llmlog_consumer.dead_letters import headers as of_letters
+from llmlog_consumer.dead_letters.headers import number
 from llmlog_consumer.dead_letters.message import read_headers
+from llmlog_consumer.dead_letters.offset_map import LARGEST, LATEST
+from llmlog_consumer.dead_letters.reasons import redacted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
-PREFIX: Final = "pipeline.dlq."
-VERSION: Final = 1
-MAX_REASON_BYTES: Final = 1024
-TRUNCATED_KEY_BYTES: Final = 1024
-"""What is kept of a key where cutting the value is not enough; the source's own headers go then."""
-OURS: Final = frozenset(
-    PREFIX + name
-    for name in (
-        "version", "topic", "partition", "offset", "timestamp", "group",
-        "stage", "disposition", "exception", "es.status", "es.type", "es.caused_by", "es.reason",
-        "fingerprint", "index", "document_id", "schema", "model",
-        "attempts", "first_failed_at", "last_failed_at", "replay_count",
-        "truncated.length", "truncated.sha256",
-    )
-)  # fmt: skip
-"""The headers that we write."""
+    from llmlog_consumer.dead_letters.headers import Raw
+
+_TOPIC, _PARTITION, _OFFSET = of_letters.SOURCE
+_PARTITION_BITS: Final = 15
 
 
-class Stage(StrEnum):
-    """Where a record died."""
-
-    DECODE = "decode"
-    TRANSFORM = "transform"
-    OVERSIZE = "oversize"
-    INDEX = "index"
-
-
-class Ending(StrEnum):
-    """Why it is not tried again."""
-
-    POISON = "poison"
-    PERMANENT = "permanent"
-    EXHAUSTED = "exhausted"
-
-
-@dataclass(frozen=True, slots=True)
-class Cause:
-    """Why a record is dead.
+@dataclass(slots=True)
+class Found:
+    """A letter as it lies on the topic.
 
     Attributes:
-        stage: where it died.
-        disposition: why it is not tried again.
-        exception: our own error, class and text; empty where Elasticsearch refused.
-        reason: Elasticsearch's `error.reason`.
-        es_status: of the item; 0 where Elasticsearch had no say.
-        es_type: `error.type`.
-        es_caused_by: `error.caused_by`, type and reason.
-        index: where it was to go.
-        document_id: what it was to be.
-        model: of the event, where it could be read.
-        attempts: how often it was sent.
+        topic: the dead-letter topic.
+        partition: of the letter itself.
+        offset: of the letter itself.
+        key: of the source record.
+        value: of the source record.
+        headers: ours, without their prefix; empty for a record that something else wrote.
+        timestamp_ms: of the letter.
+        own: the source record's headers.
+        writer: `pipeline`, `connect`, or empty where nobody can tell.
     """
 
-    stage: Stage
-    disposition: Ending
-    exception: str = ""
-    reason: str = ""
-    es_status: int = 0
-    es_type: str = ""
-    es_caused_by: str = ""
-    index: str = ""
-    document_id: str = ""
-    model: str = ""
-    attempts: int = 0
+    topic: str
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    headers: Mapping[str, str]
+    timestamp_ms: int
+    own: tuple[Raw, ...] = ()
+    writer: str = ""
 
     @property
-    def said(self) -> str:
-        """Return the error in one line, ours or Elasticsearch's."""
-        return self.exception or f"{self.es_type}: {self.reason}".removeprefix(": ")
+    def coordinates(self) -> str:
+        """Where the letter lies: `topic/partition/offset`."""
+        return f"{self.topic}/{self.partition}/{self.offset}"
+
+    @property
+    def name(self) -> str:
+        """The source record's coordinates: letters of one name are one letter."""
+        source = [self.headers.get(part, "") for part in ("topic", "partition", "offset")]
+        return "/".join(source) if all(source) else self.coordinates
+
+    @property
+    def source(self) -> tuple[str, int, int]:
+        """The source record's coordinates; the letter's own where it does not say them."""
+        return of_letters.source(self.headers) or (self.topic, self.partition, self.offset)
+
+    @property
+    def position(self) -> int:
+        """Where the letter lies on its topic, as one number."""
+        return position(self.partition, self.offset)
+
+    @property
+    def second(self) -> int:
+        """Epoch second of the letter, within what 32 bits hold."""
+        return second(self.timestamp_ms)
+
+    @property
+    def size(self) -> int:
+        """Bytes of the value, where that was read."""
+        return len(self.value or b"")
 
     @property
     def fingerprint(self) -> str:
-        """Return 12 hexadecimal digits that letters of one cause share."""
-        return fingerprint_of(self.stage, self.es_type, self.index, self.exception or self.reason)
+        """The cause's short name."""
+        return of_letters.fingerprint(self.headers)
+
+    @property
+    def replays(self) -> int:
+        """How often it was replayed and died again."""
+        return of_letters.replays(self.headers)
+
+    @property
+    def truncated(self) -> bool:
+        """Tell whether the value is only the beginning of the source's."""
+        return "truncated.length" in self.headers
+
+    def as_json(self, *, recovered: bool | None, show_content: bool = False) -> dict[str, Any]:
+        """Return what `pipeline dlq list --json` prints of it.
+
+        Args:
+            recovered: whether its document exists; None where that is not known.
+            show_content: leave values in reasons.
+        """
+        h = self.headers
+
+        def said(name: str) -> str | None:
+            text = h.get(name)
+            return text if text is None or show_content else redacted(text)
+
+        return {
+            "coordinates": self.coordinates,
+            "source": {
+                "topic": h.get("topic"),
+                "partition": number(h.get("partition")),
+                "offset": number(h.get("offset")),
+            },
+            "stage": h.get("stage"),
+            "disposition": h.get("disposition"),
+            "fingerprint": self.fingerprint,
+            "exception": said("exception"),
+            "es": {
+                "status": number(h.get("es.status")),
+                "type": h.get("es.type"),
+                "reason": said("es.reason"),
+                "caused_by": said("es.caused_by"),
+            }
+            if any(name in h for name in ("es.status", "es.type", "es.reason"))
+            else None,
+            "document_id": h.get("document_id"),
+            "index": h.get("index"),
+            "model": h.get("model"),
+            "attempts": number(h.get("attempts")),
+            "first_failed_at": h.get("first_failed_at"),
+            "last_failed_at": h.get("last_failed_at"),
+            "replay_count": self.replays,
+            "recovered": recovered,
+        }
 
 
-@lru_cache(1024)  # asked twice of each letter, and many have the same words
-def fingerprint_of(stage: str, es_type: str, index: str, said: str) -> str:
-    """Return 12 hexadecimal digits; days, values and numbers make no difference."""
-    pattern = re.sub(r"\d+", "#", index)
-    seed = f"{stage}|{es_type}|{pattern}|{without_literals(said)}"
-    return hashlib.sha256(seed.encode("utf-8", "replace")).hexdigest()[:12]
-
-
-# Python escapes a quote within quotes, Elasticsearch does not.
-_QUOTED: Final = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|'[^']*'|"[^"]*\""""
-
-
-def without_literals(reason: str) -> str:
-    """Strip what differs between documents that died of one cause: quoted values, numbers."""
-    bare = re.sub(r"(?i)preview of field's value: .*", "", reason, flags=re.DOTALL)
-    bare = re.sub(_QUOTED, "?", bare)
-    bare = re.sub(r"(?<=id )\[?'?[A-Za-z0-9_-]{20}'?\]?", "?", bare)
-    bare = re.sub(r"(?<![\w-])[A-Za-z0-9_-]{20}(?![\w-])", "?", bare)
-    bare = re.sub(r"(?<=begin with )(?:[0-9a-f]{2}\b ?)+|\b0x[0-9a-f]+", "# ", bare)
-    return re.sub(r"\d+", "#", bare)
-
-
-def es_cause(error: Mapping[str, Any]) -> dict[str, str]:
-    """Return type, reason and caused_by of Elasticsearch's error object, as `Cause` has them."""
-    caused = error.get("caused_by") or {}
-    return {
-        "es_type": str(error.get("type", "")),
-        "reason": str(error.get("reason", "")),
-        "es_caused_by": f"{caused.get('type', '')}: {caused.get('reason', '')}" if caused else "",
-    }
-
-
-def headers_of(
-    source: Any,
-    cause: Cause,
-    *,
-    group: str,
-    now: datetime | None = None,
-) -> list[tuple[str, str | bytes | None]]:
-    """Return the letter's headers: the source's own, then ours.
+def found(message: Any, *, content: bool = True) -> Found:
+    """Read a message of the dead-letter topic, whoever wrote it.
 
     Args:
-        source: the Kafka message that died.
-        cause: why.
-        group: the consumer group that it died in.
-        now: moment of failure; default the present.
+        message: as consumed.
+        content: with its key, its value and its own headers.
     """
-    theirs = read_headers(source)
-    own = [(name, value) for name, value in theirs if not name.startswith(PREFIX)]
-    earlier = {
-        name.removeprefix(PREFIX): value for name, value in theirs if name.startswith(PREFIX)
-    }
-    moment = (now or datetime.now(UTC)).isoformat(timespec="milliseconds")
-    _, timestamp = source.timestamp()
-    ours = {
-        "version": VERSION,
-        "topic": source.topic(),
-        "partition": source.partition(),
-        "offset": source.offset(),
-        "timestamp": timestamp,
-        "group": group,
-        "stage": cause.stage,
-        "disposition": cause.disposition,
-        "exception": cut(cause.exception),
-        "es.status": cause.es_status or "",
-        "es.type": cause.es_type,
-        "es.caused_by": cut(cause.es_caused_by),
-        "es.reason": cut(cause.reason),
-        "fingerprint": cause.fingerprint,
-        "index": cause.index,
-        "document_id": cause.document_id,
-        "schema": "llmlog.v1.LLMEvent" if cause.stage is not Stage.DECODE else "",
-        "model": cut(cause.model),
-        "attempts": cause.attempts,
-        "first_failed_at": _decoded(earlier.get("first_failed_at")) or moment,
-        "last_failed_at": moment,
-        "replay_count": _decoded(earlier.get("replay_count")) or "0",
-    }
-    return own + [
-        (PREFIX + name, str(value).encode("utf-8", "replace"))
-        for name, value in _present(ours.items())
-    ]
+    headers, own, writer = of_letters.read(read_headers(message))
+    return Found(
+        message.topic(), message.partition(), message.offset(),
+        message.key() if content else None, message.value() if content else None,
+        headers, message.timestamp()[1], own if content else (), writer,
+    )  # fmt: skip
 
 
-def _decoded(header: bytes | None) -> str:
-    """Read a header that anybody may have written."""
-    return cut((header or b"").decode("utf-8", "replace"))
+def name_of(headers: list[Raw] | None, message: Any) -> tuple[object, object, int]:
+    """Return topic, partition and offset of a letter's source, in whatever spelling is cheap.
+
+    The letter's own where it does not say them: such a letter has no other of its name.
+    """
+    ours = dict(headers) if headers else {}
+    try:
+        offset = int(ours[_OFFSET] or "")
+        if 0 <= offset <= LARGEST and ours[_TOPIC] and ours[_PARTITION]:
+            return ours[_TOPIC], ours[_PARTITION], offset
+    except (KeyError, ValueError):
+        said = of_letters.read(headers).ours
+        offset_said = number(said.get("offset"))
+        if offset_said is not None and 0 <= offset_said <= LARGEST and said.get("topic"):
+            return said["topic"].encode(), said.get("partition", "").encode(), offset_said
+    return None, message.partition(), message.offset()
 
 
-def _present(items: Iterable[tuple[str, object]]) -> Iterable[tuple[str, object]]:
-    return ((name, value) for name, value in items if value not in ("", None))
+def position(partition: int, offset: int) -> int:
+    """Return where a letter lies on its topic, as one number."""
+    return partition | offset << _PARTITION_BITS
 
 
-def cut(reason: str) -> str:
-    """Return at most 1 KB of UTF-8 of a reason: Elasticsearch quotes whole values in it."""
-    encoded = reason.encode("utf-8", "replace")
-    if len(encoded) <= MAX_REASON_BYTES:
-        return reason
-    return encoded[: MAX_REASON_BYTES - 3].decode("utf-8", "ignore") + "…"
+def second(ms: int) -> int:
+    """Return the epoch second of a moment in milliseconds, within what 32 bits hold."""
+    return min(max(0, ms) // 1000, LATEST - 1)

@@ -7,19 +7,19 @@ from collections import defaultdict
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from llmlog_consumer import topic_reader
-from llmlog_consumer.dead_letters.doublets import Doublets
-from llmlog_consumer.dead_letters.found import Found, found
-from llmlog_consumer.kafka_admin import KafkaAdmin
-from llmlog_schemas.errors import ConfigurationError
+from llmlog_common.errors import ConfigurationError
+from llmlog_consumer.dead_letters.deduplicate import Doublets
+from llmlog_consumer.dead_letters.letter import Found, found
+from llmlog_consumer.kafka import reader as topic_reader
+from llmlog_consumer.kafka.admin import KafkaAdmin
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
+    from llmlog_common.settings import Settings
     from llmlog_consumer.dead_letters.filters import Filter
     from llmlog_consumer.dead_letters.record import Record
-    from llmlog_consumer.elastic import Elastic
-    from llmlog_schemas.settings import Settings
+    from llmlog_consumer.elasticsearch.connection import Elastic
 
 CHUNK: Final = 1000
 CHUNK_BYTES: Final = 4 * 1024 * 1024

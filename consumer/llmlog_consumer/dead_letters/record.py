@@ -7,14 +7,14 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
 
 from llmlog_consumer.dead_letters import headers as of_letters
-from llmlog_consumer.dead_letters.found import found, position, second
+from llmlog_consumer.dead_letters.cause import OURS, PREFIX
 from llmlog_consumer.dead_letters.headers import History
-from llmlog_consumer.dead_letters.letter import OURS, PREFIX
+from llmlog_consumer.dead_letters.letter import found, position, second
 from llmlog_consumer.dead_letters.message import read_headers
 
 if TYPE_CHECKING:
-    from llmlog_consumer.dead_letters.found import Found
     from llmlog_consumer.dead_letters.headers import Raw
+    from llmlog_consumer.dead_letters.letter import Found
 
 _NEEDED: Final = itemgetter(*of_letters.SOURCE, *of_letters.HISTORY)
 _TRUNCATED: Final = f"{PREFIX}truncated.length"

@@ -11,19 +11,19 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from llmlog_consumer.dead_letters.cause import PREFIX
 from llmlog_consumer.dead_letters.filters import Filter
-from llmlog_consumer.dead_letters.found import found, name_of, second
-from llmlog_consumer.dead_letters.letter import PREFIX
+from llmlog_consumer.dead_letters.letter import found, name_of, second
 from llmlog_consumer.dead_letters.message import read_headers
-from llmlog_consumer.dead_letters.names import LARGEST, LATEST, Names
+from llmlog_consumer.dead_letters.offset_map import LARGEST, LATEST, Names
 from llmlog_consumer.dead_letters.reasons import redacted
 from llmlog_consumer.times import iso
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from llmlog_consumer.dead_letters.found import Found
-    from llmlog_consumer.dead_letters.names import Column
+    from llmlog_consumer.dead_letters.letter import Found
+    from llmlog_consumer.dead_letters.offset_map import Column
 
 MOST_CAUSES: Final = 10_000
 MOST_LABELS: Final = 1_000

@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING, Any, Final
 import structlog
 from confluent_kafka import KafkaError, KafkaException, Producer
 
-from llmlog_consumer.dead_letters.letter import PREFIX, TRUNCATED_KEY_BYTES, Cause, headers_of
-from llmlog_consumer.retry import Backoff
-from llmlog_consumer.say import Say
-from llmlog_schemas.kafka_clients import made, producer_config
+from llmlog_common.kafka_clients import made, producer_config
+from llmlog_common.throttled_log import Say
+from llmlog_consumer.backoff import Backoff
+from llmlog_consumer.dead_letters.cause import PREFIX, TRUNCATED_KEY_BYTES, Cause, headers_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from llmlog_schemas.settings import Settings
+    from llmlog_common.settings import Settings
 
 log = structlog.get_logger("llmlog.letters")
 

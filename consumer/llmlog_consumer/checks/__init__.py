@@ -1,0 +1,1 @@
+"""What `status`, `trace` and `verify` find."""

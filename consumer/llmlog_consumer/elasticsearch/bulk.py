@@ -1,0 +1,216 @@
+"""Sends batches to `_bulk` and reads every item of the answer. Runs in the bulk threads.
+
+It judges nothing away: each operation comes back with a verdict, or the whole batch does.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from llmlog_common.errors import ElasticsearchCutOff, ElasticsearchError, Unreachable
+from llmlog_consumer.elasticsearch.connection import NOT_FOUND
+from llmlog_consumer.elasticsearch.error_rules import (
+    BROKEN_ANSWER,
+    CUT_OFF,
+    Disposition,
+    Verdict,
+    of_item,
+    of_request,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from llmlog_consumer.elasticsearch.batch import Batch, Operation
+    from llmlog_consumer.elasticsearch.connection import Answer, Elastic
+
+_PARAMS: Final = {
+    "filter_path": "errors,items.*.status,items.*.error,items.*._id,items.*.failure_store",
+}
+CREATED: Final = 201
+ALREADY_THERE: Final = "resource_already_exists_exception"
+
+
+class ForeignItemsError(Exception):
+    """The answer names operations that were not sent: some part reached beyond its line."""
+
+
+@dataclass(slots=True)
+class Judged:
+    """An operation that was answered."""
+
+    operation: Operation
+    verdict: Verdict
+    status: int
+    error: Mapping[str, Any] | None
+
+
+@dataclass(slots=True)
+class Answered:
+    """What became of one request.
+
+    Attributes:
+        batch: as sent.
+        all_created: every operation made its document, and nothing else is to be said.
+        items: each operation with its verdict; empty where the request has one for all.
+        verdict: of the request as a whole; None where the items speak.
+        detail: the answer in one line, for logs.
+        status: of HTTP; 0 where there was no answer.
+        retry_after: seconds that the server asked for.
+        failure_store: items accepted into the failure store, where no search finds them.
+    """
+
+    batch: Batch
+    all_created: bool = False
+    items: list[Judged] = field(default_factory=list)
+    verdict: Verdict | None = None
+    detail: str = ""
+    status: int = 0
+    retry_after: float = 0.0
+    failure_store: int = 0
+
+
+class Indexer:
+    """The way into the daily indices.
+
+    Args:
+        elastic: the connection.
+        alias: also the template's name, and the prefix of the indices.
+    """
+
+    def __init__(self, elastic: Elastic, alias: str) -> None:
+        self._elastic = elastic
+        self._alias = alias
+        self._lock = threading.Lock()
+        self._known: set[str] = set()
+
+    def send(self, batch: Batch) -> Answered:
+        """Send one batch and judge the answer; never raises for what a server may say.
+
+        Raises:
+            ForeignItemsError: the answer holds an item that was not sent.
+        """
+        try:
+            for index in batch.indices - self._known:
+                self._first_use(index)
+            answer = self._elastic.request("POST", "/_bulk", body=batch.body(), params=_PARAMS)
+        except ElasticsearchCutOff as error:
+            return Answered(batch, verdict=CUT_OFF, detail=str(error))
+        except Unreachable as error:
+            return Answered(batch, verdict=Verdict(Disposition.RETRY), detail=str(error))
+        except ElasticsearchError as error:
+            return Answered(batch, verdict=Verdict(Disposition.CONFIGURATION), detail=str(error))
+        return self._judge(batch, answer)
+
+    def _judge(self, batch: Batch, answer: Answer) -> Answered:
+        if not answer.ok:
+            return Answered(
+                batch,
+                verdict=of_request(answer.status, answer.error),
+                detail=answer.describe(),
+                status=answer.status,
+                retry_after=answer.retry_after,
+            )
+        if _all_created(answer.body, batch.operations):
+            return Answered(batch, all_created=True, status=answer.status)
+        results = _results(answer.body)
+        if results is None or len(results) < len(batch.operations):
+            return Answered(batch, verdict=BROKEN_ANSWER, detail="an answer without all its items")
+        if len(results) > len(batch.operations):
+            raise ForeignItemsError(f"{len(results)} items for {len(batch.operations)} operations")
+        answered = Answered(batch, status=answer.status)
+        for operation, result in zip(batch.operations, results, strict=True):
+            if result.get("_id") != operation.document_id:
+                raise ForeignItemsError(
+                    f"item {result.get('_id')!r} in the place of {operation.document_id}"
+                )
+            status, error = result["status"], result.get("error") or None
+            answered.items.append(Judged(operation, of_item(status, error), status, error))
+            answered.failure_store += result.get("failure_store") == "used"
+        return answered
+
+    def _first_use(self, index: str) -> None:
+        """Create the index from our template, or see that it was.
+
+        Without the template Elasticsearch would guess a mapping, and an index keeps the one it
+        was born with. So: no template, no index.
+
+        Raises:
+            ElasticsearchError: the template is missing, or the index is not made of it.
+            Unreachable: Elasticsearch says nothing, or "not now".
+        """
+        if self._elastic.request("GET", f"/{index}/_mapping").status == NOT_FOUND:
+            template = self._elastic.request("GET", f"/_index_template/{self._alias}")
+            if template.status == NOT_FOUND:
+                raise ElasticsearchError(
+                    f"index template {self._alias} is missing: run `pipeline setup`"
+                )
+            made = self._elastic.request("PUT", f"/{index}")
+            if made.error.get("type") != ALREADY_THERE:
+                _demand(made, f"PUT /{index}")
+        mapping = _demand(self._elastic.request("GET", f"/{index}/_mapping"), f"GET /{index}")
+        if llmlog_version(mapping) is None:
+            raise ElasticsearchError(
+                f"index {index} is not made of our template (no _meta.llmlog_version): "
+                "run `pipeline setup`, then delete or reindex it"
+            )
+        with self._lock:
+            self._known.add(index)
+
+    def forget(self, index: str) -> None:
+        """Look at the index again before its next use: it may be gone."""
+        with self._lock:
+            self._known.discard(index)
+
+
+def _demand(answer: Answer, asked: str) -> Any:
+    """Return the body of a good answer.
+
+    Raises:
+        ElasticsearchError: the deployment is wrong, or the body is no JSON object; the text says
+            what to do.
+        Unreachable: the answer says "not now".
+    """
+    if answer.good:
+        return answer.body
+    if answer.not_now:
+        raise Unreachable(f"Elasticsearch: {asked}: {answer.describe()}")
+    verdicts = of_item(answer.status, answer.error), of_request(answer.status, answer.error)
+    advice = next((f" ({verdict.advice})" for verdict in verdicts if verdict.advice), "")
+    raise ElasticsearchError(f"Elasticsearch: {asked}: {answer.describe()}{advice}")
+
+
+def _all_created(body: Any, operations: Sequence[Operation]) -> bool:
+    """Tell in one look whether each operation made its document; whatever else: look closer."""
+    try:
+        results = [item["create"] for item in body["items"]]
+        ids = [result["_id"] for result in results]
+        plainly = all(result["status"] == CREATED and len(result) == 2 for result in results)  # noqa: PLR2004
+    except (KeyError, TypeError):
+        return False
+    return plainly and ids == [operation.document_id for operation in operations]
+
+
+def _results(body: Any) -> list[dict[str, Any]] | None:
+    """Return what a bulk answer says of each item; None where it is no such answer."""
+    items = body.get("items") if isinstance(body, dict) else None
+    if not isinstance(items, list) or not all(isinstance(item, dict) and item for item in items):
+        return None
+    results = [next(iter(item.values())) for item in items]
+    sound = all(
+        isinstance(result, dict)
+        and isinstance(result.get("status"), int)
+        and isinstance(result.get("error") or {}, dict)
+        for result in results
+    )
+    return results if sound else None
+
+
+def llmlog_version(mappings: Mapping[str, Any]) -> int | None:
+    """Return `_meta.llmlog_version` of the one index in an answer of `GET /index/_mapping`."""
+    version: Any = next(iter(mappings.values()), None)
+    for name in ("mappings", "_meta", "llmlog_version"):
+        version = version.get(name) if isinstance(version, dict) else None
+    return version if isinstance(version, int) else None

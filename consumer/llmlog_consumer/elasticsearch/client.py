@@ -1,0 +1,180 @@
+"""Owns the client library of Elasticsearch, as its only importer: set it up, ask, name errors."""
+
+from __future__ import annotations
+
+import logging
+import re
+import ssl
+import traceback
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import elasticsearch
+import orjson
+from elastic_transport import SerializerCollection, TlsError, TransportError
+from elasticsearch import ApiError, Elasticsearch
+
+from llmlog_common.errors import (
+    ConfigurationError,
+    ElasticsearchCutOff,
+    ElasticsearchError,
+    ElasticsearchUnreachable,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from llmlog_common.settings import Settings
+
+
+class _Bodies(SerializerCollection):
+    """Bodies as they are: the client's own would copy NDJSON line by line.
+
+    An answer is JSON where it can be read as such, and text where not, whatever it calls itself:
+    the client would raise an error instead, and keep the status to itself.
+    """
+
+    def dumps(self, data: Any, mimetype: str | None = None) -> bytes:  # noqa: ARG002
+        return data if isinstance(data, bytes) else orjson.dumps(data)
+
+    def loads(self, data: bytes, mimetype: str | None = None) -> Any:  # noqa: ARG002
+        try:
+            return orjson.loads(data)
+        except orjson.JSONDecodeError:
+            return data.decode("utf-8", "replace")
+
+
+class ElasticClient:
+    """A connection pool.
+
+    Args:
+        settings: as loaded.
+        timeout: seconds.
+
+    Attributes:
+        where: the address, for messages.
+
+    Raises:
+        ConfigurationError: an address or a certificate that cannot be used.
+    """
+
+    def __init__(self, settings: Settings, timeout: float) -> None:
+        logging.getLogger("elastic_transport").setLevel(logging.ERROR)
+        self.where = settings.elasticsearch_cloud_id or _public(settings.elasticsearch_url)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                self._client = Elasticsearch(**_options(settings, timeout))
+            self._client.transport.serializers = _Bodies()
+        except (ValueError, TypeError, OSError) as error:
+            raise ConfigurationError(f"LLMLOG_ELASTICSEARCH_…: {_public(str(error))}") from None
+
+    def perform(
+        self,
+        method: str,
+        path: str,
+        headers: Mapping[str, str],
+        body: Any,
+        params: Mapping[str, Any] | None,
+    ) -> tuple[int, Any, float]:
+        """Ask; return status, body, and the seconds that the server asked us to wait.
+
+        Raises:
+            ElasticsearchUnreachable: no answer; whether the request was carried out is unknown.
+            ElasticsearchError: TLS fails, or what answers is no Elasticsearch.
+        """
+        try:
+            response = self._client.perform_request(
+                method, path, params=params, headers=headers, body=body
+            )
+        except ApiError as error:
+            return error.meta.status, error.body, _retry_after(error.meta.headers)
+        except elasticsearch.UnsupportedProductError:
+            raise ElasticsearchError(
+                f"{self.where} answers, but is no Elasticsearch: check LLMLOG_ELASTICSEARCH_URL"
+            ) from None
+        except TlsError as error:
+            _release(error)
+            raise ElasticsearchError(f"{self.where}: TLS: {error.message}") from None
+        except TransportError as error:
+            kind = ElasticsearchCutOff if _is_cut_off(error) else ElasticsearchUnreachable
+            _release(error)
+            raise kind(f"Elasticsearch at {self.where}: {error.message}"[:300]) from None
+        return response.meta.status, response.body, 0.0
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+
+def _is_cut_off(error: TransportError) -> bool:
+    """Tell whether there was a connection, and the other side closed it before it had answered."""
+    cause = error.__cause__
+    told = (cause, *cause.args) if cause is not None else ()
+    return any(isinstance(one, (ConnectionResetError, BrokenPipeError)) for one in told)
+
+
+def _release(error: BaseException | None) -> None:
+    """Free what the frames of an error and of its causes hold.
+
+    The transport's errors refer to themselves by way of their frames, which hold the body: each
+    request that was not answered would keep its megabytes until the collector looks.
+    """
+    seen: set[int] = set()
+    waiting = [error]
+    while waiting:
+        one = waiting.pop()
+        if one is None or id(one) in seen:
+            continue
+        seen.add(id(one))
+        traceback.clear_frames(one.__traceback__)
+        waiting += [one.__cause__, one.__context__, *getattr(one, "errors", ())]
+
+
+def _options(settings: Settings, timeout: float) -> dict[str, Any]:
+    options: dict[str, Any] = {
+        "request_timeout": timeout,
+        # One place retries: the delivery engine.
+        "max_retries": 0,
+        "retry_on_timeout": False,
+        "connections_per_node": 16,
+    }
+    if settings.elasticsearch_cloud_id:
+        options["cloud_id"] = settings.elasticsearch_cloud_id
+    else:
+        options["hosts"] = [url.strip() for url in settings.elasticsearch_url.split(",")]
+    if settings.elasticsearch_api_key:
+        options["api_key"] = settings.elasticsearch_api_key.get_secret_value()
+    if settings.elasticsearch_username and settings.elasticsearch_password:
+        password = settings.elasticsearch_password.get_secret_value()
+        options["basic_auth"] = (settings.elasticsearch_username, password)
+    if settings.elasticsearch_bearer_auth:
+        options["bearer_auth"] = settings.elasticsearch_bearer_auth.get_secret_value()
+    if settings.elasticsearch_ca_certs:
+        options["ca_certs"] = _readable(settings.elasticsearch_ca_certs)
+    if settings.elasticsearch_ssl_assert_fingerprint:
+        options["ssl_assert_fingerprint"] = settings.elasticsearch_ssl_assert_fingerprint
+    return options
+
+
+def _readable(ca_certs: Path) -> str:
+    """See now that the certificates can be read: the client would say at each request "away"."""
+    try:
+        if not ca_certs.is_dir():
+            ssl.create_default_context(cafile=ca_certs)
+    except OSError as error:
+        raise ValueError(f"CA_CERTS {ca_certs}: {error.strerror or error}") from None
+    return str(ca_certs)
+
+
+def _public(text: str) -> str:
+    """Return the text with its URLs freed of user names and passwords."""
+    return re.sub(r"//[^,]*@", "//", text)
+
+
+def _retry_after(headers: Mapping[str, str]) -> float:
+    try:
+        return min(float(headers.get("retry-after", 0)), 300.0)
+    except ValueError:
+        return 0.0

@@ -1,0 +1,155 @@
+"""Owns the connection to Elasticsearch: a question in, an answer out.
+
+An answer of any status is a value; not to be answered is `Unreachable`; what no retry mends
+(TLS, a server that is no Elasticsearch) is `ElasticsearchError`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from llmlog_common.errors import ElasticsearchError, ElasticsearchUnreachable
+from llmlog_consumer.elasticsearch.error_rules import BROKEN_ANSWER
+
+if TYPE_CHECKING:
+    from collections.abc import Container, Mapping
+
+    from llmlog_common.settings import Settings
+
+REQUEST_TIMEOUT: Final = 60.0
+"""Seconds after which an answer is taken for lost."""
+
+NOT_FOUND: Final = 404
+SERVER_ERROR: Final = 500
+TOO_MANY: Final = 429
+
+
+_NDJSON: Final = {
+    "content-type": "application/vnd.elasticsearch+x-ndjson; compatible-with=8",
+    "accept": "application/vnd.elasticsearch+json; compatible-with=8",
+}
+_JSON: Final = {
+    "content-type": "application/vnd.elasticsearch+json; compatible-with=8",
+    "accept": "application/vnd.elasticsearch+json; compatible-with=8",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the server said.
+
+    Attributes:
+        status: of HTTP.
+        body: decoded JSON, or text where it was none.
+        retry_after: seconds that the server asked us to wait.
+    """
+
+    status: int
+    body: Any
+    retry_after: float = 0.0
+
+    @property
+    def ok(self) -> bool:
+        """Tell whether the status is of the 2xx."""
+        return 200 <= self.status < 300  # noqa: PLR2004
+
+    @property
+    def good(self) -> bool:
+        """Tell whether the status is of the 2xx and the body is a JSON object."""
+        return self.ok and isinstance(self.body, dict)
+
+    @property
+    def not_now(self) -> bool:
+        """Tell whether the server puts us off."""
+        return self.status == TOO_MANY or self.status >= SERVER_ERROR
+
+    @property
+    def error(self) -> Mapping[str, Any]:
+        """Return the body's `error` object; a text becomes its reason."""
+        found = self.body.get("error") if isinstance(self.body, dict) else None
+        if isinstance(found, dict):
+            return found
+        return {"type": "", "reason": str(found or self.body or "")[:500]}
+
+    def describe(self) -> str:
+        """Return status, type and reason in one line; of a 2xx, that it answers nothing."""
+        if self.ok:
+            return f"{self.status} without a JSON object ({BROKEN_ANSWER.advice})"
+        kind, reason = self.error.get("type") or "", self.error.get("reason") or ""
+        return f"{self.status} {kind}: {reason}"[:500].replace("\n", " ").rstrip(": ")
+
+
+class Elastic:
+    """One client, shared by the threads of a process.
+
+    Args:
+        settings: URL, credentials, TLS.
+        timeout: seconds after which an answer is taken for lost.
+
+    Raises:
+        ConfigurationError: the URL or the credentials cannot be used as they are.
+    """
+
+    def __init__(self, settings: Settings, *, timeout: float = REQUEST_TIMEOUT) -> None:
+        # Imported with the first connection: 15 MB that not every command needs.
+        from llmlog_consumer.elasticsearch.client import ElasticClient  # noqa: PLC0415
+
+        self._client = ElasticClient(settings, timeout)
+        self.where = self._client.where
+
+    def request(
+        self, method: str, path: str, *, body: Any = None, params: Mapping[str, Any] | None = None
+    ) -> Answer:
+        """Ask, and return the answer whatever its status.
+
+        Raises:
+            ElasticsearchUnreachable: no answer; whether the request was carried out is unknown.
+            ElasticsearchError: TLS fails, or what answers is no Elasticsearch.
+        """
+        headers = None
+        if body is not None:
+            headers = _NDJSON if isinstance(body, bytes) else _JSON
+        else:
+            headers = {"accept": _JSON["accept"]}
+        status, answered, retry_after = self._client.perform(method, path, headers, body, params)
+        return Answer(status, answered, retry_after)
+
+    def demand(
+        self, method: str, path: str, *, body: Any = None, params: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Ask, and return the body of a good answer.
+
+        Raises:
+            ElasticsearchUnreachable: no answer, or one that says "not now".
+            ElasticsearchError: any other, or a good one whose body is no JSON object.
+        """
+        return self._good(self.request(method, path, body=body, params=params), method, path)
+
+    def find(self, path: str, *, absent: Container[int] = (NOT_FOUND,)) -> Any:
+        """Return what is at a path; None where nothing is.
+
+        Args:
+            path: asked with GET.
+            absent: statuses that say so.
+
+        Raises:
+            ElasticsearchUnreachable: no answer, or one that says "not now".
+            ElasticsearchError: any other, or a good one whose body is no JSON object.
+        """
+        answer = self.request("GET", path)
+        # Elasticsearch says it in JSON; what answers in its place knows nothing of it.
+        if answer.status in absent and isinstance(answer.body, dict):
+            return None
+        return self._good(answer, "GET", path)
+
+    def _good(self, answer: Answer, method: str, path: str) -> Any:
+        if answer.good:
+            return answer.body
+        if answer.not_now:
+            raise ElasticsearchUnreachable(f"Elasticsearch at {self.where}: {answer.describe()}")
+        raise ElasticsearchError(f"Elasticsearch: {method} {path}: {answer.describe()}")
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()

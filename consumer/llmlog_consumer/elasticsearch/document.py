@@ -1,0 +1,128 @@
+"""Events to documents: index name, document id, JSON bytes. Pure.
+
+The gateway has made the document already; it is sent as it is and never parsed, but not trusted:
+what could reach beyond its own line of a bulk body is written again or refused.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, Final
+
+from llmlog_schemas.event import EARLIEST_MS, EVENT_ID, LATEST_MS, event_time_ms
+
+if TYPE_CHECKING:
+    from llmlog_schemas.event import EventHead
+
+DAY_MS: Final = 86_400_000
+
+# A byte is looked for as a number: as bytes of length 1 it takes eight times as long.
+_NEWLINE: Final = ord("\n")
+_RETURN: Final = ord("\r")
+
+_is_event_id: Final = EVENT_ID.fullmatch
+
+
+class TransformError(ValueError):
+    """The event decoded, but no document can be made of it; the text says why."""
+
+
+class ExpiredError(Exception):
+    """The event is older than the limit: its day's index is gone, or soon will be."""
+
+
+class Documents:
+    """Makes documents of events.
+
+    Args:
+        alias: the daily indices' common prefix and alias.
+        max_event_age: what is older is expired, and never brings an index back to life.
+    """
+
+    def __init__(self, alias: str, max_event_age: timedelta) -> None:
+        self._alias = alias
+        self._max_age_ms = max_event_age / timedelta(milliseconds=1)
+        self._minutes = lru_cache(maxsize=1000)(partial(_minutes_of, alias))
+
+    def make(self, event: EventHead, now_ms: float) -> tuple[str, str, bytes]:
+        """Return index name, document id and the document as one line of JSON.
+
+        Args:
+            event: as decoded.
+            now_ms: epoch milliseconds.
+
+        Raises:
+            TransformError: the id, the time or the document is not what it should be.
+            ExpiredError: older than `max_event_age`.
+        """
+        event_id, document = event["event_id"], event["document"]
+        if _is_event_id(event_id) is None:
+            raise TransformError(f"event_id {event_id[:64]!r} is not 20 of A-Z a-z 0-9 - _")
+        # Five characters are the upper 30 bits of the time: four minutes, nearly always of one day.
+        first, last, index = self._minutes(event_id[:5])
+        if index is None or now_ms - first > self._max_age_ms or last > now_ms + DAY_MS:
+            index = self._index(event_time_ms(event_id), now_ms)
+        return index, event_id, one_line(document)
+
+    def _index(self, time_ms: int, now_ms: float) -> str:
+        if not EARLIEST_MS <= time_ms < LATEST_MS or time_ms > now_ms + DAY_MS:
+            raise TransformError(f"start time {time_ms} ms is outside 2020 to 2100 or to come")
+        if now_ms - time_ms > self._max_age_ms:
+            raise ExpiredError
+        return daily_index(self._alias, time_ms)
+
+
+def _minutes_of(alias: str, prefix: str) -> tuple[int, int, str | None]:
+    """Return the first and last time of ids that begin so, and their index if they have one."""
+    first, last = event_time_ms(f"{prefix}AAA"), event_time_ms(f"{prefix}___")
+    good = first >= EARLIEST_MS and last < LATEST_MS and first // DAY_MS == last // DAY_MS
+    return first, last, daily_index(alias, first) if good else None
+
+
+def daily_index(alias: str, time_ms: int) -> str:
+    """Return the name of the index that holds this moment's UTC day."""
+    return f"{alias}-{datetime.fromtimestamp(time_ms / 1000, UTC):%Y.%m.%d}"
+
+
+def daily_indices(alias: str) -> str:
+    """Return the pattern of the daily indices, and of nobody else's whose name begins alike."""
+    return f"{alias}-2*"
+
+
+def one_line(document: bytes) -> bytes:
+    """Return the document as one line: in a bulk body a newline is an operation.
+
+    JSON that parses has its newlines between tokens alone, so that spaces can stand for them.
+
+    Raises:
+        TransformError: it is no JSON object, or not on one line and no JSON.
+    """
+    spans_lines = _NEWLINE in document or _RETURN in document
+    # What looks as the gateway writes it needs no closer look.
+    if document[:2] == b'{"' and document[-1:] == b"}" and not spans_lines:
+        return document
+    if spans_lines:
+        check(document)
+        document = document.replace(b"\n", b" ").replace(b"\r", b" ").strip()
+    if document[:1] != b"{" or document[-1:] != b"}":
+        raise TransformError(f"document is no JSON object: it begins {document[:16]!r}")
+    return document
+
+
+def check(document: bytes) -> None:
+    """Parse the document; called for one that Elasticsearch could not parse.
+
+    Raises:
+        TransformError: it is no JSON, so the event is at fault and not the mapping.
+    """
+
+    def refuse(constant: str) -> None:
+        raise ValueError(f"{constant} is no JSON")
+
+    try:
+        # Numbers are left as they are written: Python reads no integer of 5,000 digits.
+        json.loads(document.decode(), parse_constant=refuse, parse_int=str, parse_float=str)
+    except (ValueError, RecursionError) as error:
+        raise TransformError(f"document is no valid JSON: {error}") from None

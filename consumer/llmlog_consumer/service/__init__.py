@@ -1,0 +1,1 @@
+"""Processes: the supervisor, its workers, what is looked at before they start."""

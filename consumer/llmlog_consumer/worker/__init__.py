@@ -1,0 +1,1 @@
+"""One member of the consumer group, and the order of its work."""

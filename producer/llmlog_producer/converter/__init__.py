@@ -1,0 +1,1 @@
+"""The process beside the gateway that makes events of payloads."""

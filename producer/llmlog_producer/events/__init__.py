@@ -1,0 +1,1 @@
+"""Payload to event: copied, redacted, truncated, encoded."""

@@ -1,0 +1,82 @@
+"""Tells what lies in a spool folder, without taking anything over."""
+
+from __future__ import annotations
+
+import fcntl
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from llmlog_producer.journal.journal import KEY_BYTES
+from llmlog_producer.journal.segment import Frame, frames
+from llmlog_schemas.event import EVENT_ID, event_time_ms
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@dataclass
+class Owner:
+    """What one process has in the folder.
+
+    Attributes:
+        alive: it runs, and sends these events by itself.
+        oldest_ms: start of the oldest event, epoch milliseconds; None where there is none.
+        torn: files that end within an event.
+        damaged: places that are no events.
+    """
+
+    owner: str
+    alive: bool
+    files: int = 0
+    bytes: int = 0
+    events: int = 0
+    oldest_ms: int | None = None
+    torn: int = 0
+    damaged: int = 0
+
+    def read(self, path: Path) -> None:
+        """Add one file."""
+        self.files += 1
+        with path.open("rb") as file:
+            for item in frames(file):
+                if not isinstance(item, Frame):
+                    self.torn += item.torn
+                    self.damaged += not item.torn
+                    continue
+                self.events += 1
+                self.bytes += len(item.body)
+                key = item.body[:KEY_BYTES].decode("ascii", "replace")
+                if EVENT_ID.fullmatch(key):
+                    started = event_time_ms(key)
+                    self.oldest_ms = min(started, self.oldest_ms or started)
+
+
+def survey(folder: Path) -> list[Owner]:
+    """Read the folder; one that is not there holds nothing.
+
+    Raises:
+        OSError: it may not be read.
+    """
+    owners: dict[str, Owner] = {}
+    if not folder.is_dir():
+        return []
+    for path in sorted(folder.glob("*.journal")):
+        name = path.name.split(".", 1)[0]
+        if name not in owners:
+            owners[name] = Owner(name, alive=_is_locked(folder / f"{name}.lock"))
+        try:
+            owners[name].read(path)
+        except FileNotFoundError:  # settled while we looked
+            continue
+    return list(owners.values())
+
+
+def _is_locked(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False

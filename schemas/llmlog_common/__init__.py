@@ -1,0 +1,1 @@
+"""What gateway and consumer share beside the schemas: settings, errors, Kafka clients, logging."""

@@ -1,0 +1,146 @@
+"""Batches: bounds, slices of one body, and what is sent again."""
+
+import json
+
+import pytest
+
+from llmlog_consumer.elasticsearch.batch import Batch, BatchBuilder
+
+ACTION = '{"create":{"_index":"logs-1","_id":"%s"}}\n'
+
+
+def add(builder, document_id, document=b"{}", now=0.0):
+    return builder.add(None, f"record {document_id}", 7, "logs-1", document_id, document, now)
+
+
+def batch_of(*document_ids):
+    builder = BatchBuilder()
+    for document_id in document_ids:
+        add(builder, document_id, json.dumps({"n": document_id}).encode())
+    return builder.take()
+
+
+def ids_in(body):
+    lines = body.splitlines()
+    actions, documents = lines[::2], lines[1::2]
+    ids = [json.loads(action)["create"]["_id"] for action in actions]
+    assert [json.loads(document)["n"] for document in documents] == ids
+    return ids
+
+
+def test_the_body_is_two_lines_for_each_operation():
+    body = batch_of("a", "b").body()
+    assert body.decode() == ACTION % "a" + '{"n": "a"}\n' + ACTION % "b" + '{"n": "b"}\n'
+
+
+def test_an_operation_knows_its_record_and_its_slice():
+    batch = batch_of("a", "b")
+    assert [op.record for op in batch.operations] == ["record a", "record b"]
+    assert [op.document_id for op in batch.operations] == ["a", "b"]
+    assert {op.index_name for op in batch.operations} == batch.indices == {"logs-1"}
+    for operation in batch.operations:
+        assert ids_in(batch.source[operation.start : operation.end]) == [operation.document_id]
+
+
+def test_the_bound_of_operations():
+    builder = BatchBuilder(max_operations=2)
+    assert add(builder, "a") is None
+    assert add(builder, "b") is None
+    full = add(builder, "c")
+    assert [op.document_id for op in full.operations] == ["a", "b"]
+    assert len(builder) == 1
+
+
+def test_the_bound_of_bytes_is_never_passed_by_more_than_one_document():
+    one = len(ACTION % "a") + len(b"{}\n")
+    builder = BatchBuilder(max_bytes=2 * one)
+    assert add(builder, "a") is None
+    assert add(builder, "b") is None
+    full = add(builder, "c")
+    assert full.size == 2 * one
+    assert len(builder) == 1
+
+
+def test_a_document_larger_than_the_bound_goes_alone():
+    builder = BatchBuilder(max_bytes=10)
+    assert add(builder, "a") is None
+    assert [op.document_id for op in add(builder, "b").operations] == ["a"]
+    assert [op.document_id for op in builder.take().operations] == ["b"]
+
+
+def test_a_lowered_ceiling_counts_from_the_next_document():
+    builder = BatchBuilder()
+    add(builder, "a")
+    builder.max_bytes = 1
+    assert len(add(builder, "b").operations) == 1
+
+
+def test_age_counts_from_the_first_record():
+    builder = BatchBuilder(max_age=0.25)
+    assert not builder.due(1000.0)
+    add(builder, "a", now=10.0)
+    add(builder, "b", now=10.2)
+    assert not builder.due(10.24)
+    assert builder.due(10.25)
+    builder.take()
+    assert not builder.due(99.0)
+    add(builder, "c", now=99.0)
+    assert not builder.due(99.2)
+
+
+def test_slices_begin_anew_with_every_batch():
+    builder = BatchBuilder()
+    add(builder, "a", b'{"n": "a"}')
+    builder.take()
+    add(builder, "b", b'{"n": "b"}')
+    batch = builder.take()
+    assert batch.operations[0].start == 0
+    assert ids_in(batch.body()) == ["b"]
+
+
+def test_a_part_sends_the_same_bytes_of_its_operations_alone():
+    batch = batch_of("a", "b", "c")
+    part = batch.part([batch.operations[0], batch.operations[2]])
+    assert ids_in(part.body()) == ["a", "c"]
+    assert part.size == len(part.body())
+    assert part.source is batch.source
+
+
+def test_a_whole_batch_is_sent_without_a_copy():
+    batch = batch_of("a", "b")
+    assert batch.body() is batch.source
+
+
+@pytest.mark.parametrize("count", [2, 3, 7])
+def test_halves_hold_every_operation_once(count):
+    batch = batch_of(*map(str, range(count)))
+    first, second = batch.halves()
+    assert first.operations
+    assert second.operations
+    assert [*first.operations, *second.operations] == list(batch.operations)
+    assert ids_in(first.body()) + ids_in(second.body()) == ids_in(batch.body())
+
+
+def test_halving_ends_at_single_documents():
+    pending, singles = [batch_of(*"abcdefg")], []
+    while pending:
+        batch = pending.pop()
+        if len(batch.operations) == 1:
+            singles += ids_in(batch.body())
+        else:
+            pending += batch.halves()
+    assert sorted(singles) == list("abcdefg")
+
+
+def test_a_part_remembers_how_often_it_was_sent():
+    batch = batch_of("a", "b")
+    batch.attempts, batch.not_before, batch.refusals = 3, 4.5, 2
+    part = batch.part(batch.operations[:1])
+    assert (part.attempts, part.not_before, part.refusals) == (3, 4.5, 2)
+    part.attempts += 1
+    assert batch.attempts == 3
+
+
+def test_an_empty_batch_has_an_empty_body():
+    assert Batch(b"", [], frozenset(), 0).body() == b""
+    assert batch_of("a").part([]).body() == b""

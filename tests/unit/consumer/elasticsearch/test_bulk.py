@@ -1,0 +1,236 @@
+"""Answers to a bulk request, and an index's first use."""
+
+import pytest
+
+from llmlog_common.errors import ElasticsearchError, ElasticsearchUnreachable
+from llmlog_consumer.elasticsearch.batch import BatchBuilder
+from llmlog_consumer.elasticsearch.bulk import ForeignItemsError, Indexer, llmlog_version
+from llmlog_consumer.elasticsearch.connection import Answer
+from llmlog_consumer.elasticsearch.error_rules import BROKEN_ANSWER, Disposition
+
+OURS = Answer(200, {"logs-1": {"mappings": {"_meta": {"llmlog_version": 1}}}})
+NOT_THERE = Answer(404, {"error": {"type": "index_not_found_exception"}})
+
+
+class Server:
+    """Answers each path in turn from a list; the last answer stays."""
+
+    def __init__(self, **answers):
+        self.answers = {"mapping": [OURS], **answers}
+        self.asked = []
+
+    def request(self, method, path, **_):
+        name = {"/_bulk": "bulk", "/_index_template/logs": "template", "/logs-1": "create"}.get(
+            path, "mapping"
+        )
+        self.asked.append(name)
+        turns = self.answers[name]
+        answer = turns.pop(0) if len(turns) > 1 else turns[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def demand(self, method, path, **_):
+        answer = self.request(method, path)
+        if not answer.ok:
+            raise ElasticsearchError(answer.describe())
+        return answer.body
+
+
+def batch_of(*ids):
+    builder = BatchBuilder()
+    for document_id in ids:
+        builder.add(None, None, 7, "logs-1", document_id, b"{}", 0.0)
+    return builder.take()
+
+
+def created(document_id, **more):
+    return {"create": {"_id": document_id, "status": 201, **more}}
+
+
+def answer_of(body, *ids, status=200, **answers):
+    server = Server(bulk=[Answer(status, body)], **answers)
+    return Indexer(server, "logs").send(batch_of(*(ids or ("a", "b"))))
+
+
+# Answers
+
+
+def test_every_item_is_judged():
+    error = {"type": "document_parsing_exception", "reason": "no"}
+    refused = {"create": {"_id": "b", "status": 400, "error": error}}
+    answered = answer_of({"errors": True, "items": [created("a"), refused]})
+    assert answered.verdict is None
+    assert [judged.operation.document_id for judged in answered.items] == ["a", "b"]
+    assert [judged.verdict.disposition for judged in answered.items] == [
+        Disposition.INDEXED,
+        Disposition.PERMANENT,
+    ]
+    assert answered.items[1].error == error
+
+
+def test_where_every_document_was_created_nothing_more_is_said():
+    answered = answer_of({"errors": False, "items": [created("a"), created("b")]})
+    assert (answered.all_created, answered.verdict, answered.items) == (True, None, [])
+
+
+@pytest.mark.parametrize(
+    "second",
+    [
+        {"create": {"_id": "b", "status": 200}},
+        {"index": {"_id": "b", "status": 201}},
+        created("b", failure_store="used"),
+        created("b", error={"type": "odd"}),
+    ],
+)
+def test_whatever_is_not_plainly_created_is_looked_at_item_by_item(second):
+    answered = answer_of({"errors": False, "items": [created("a"), second]})
+    assert not answered.all_created
+    assert len(answered.items) == 2
+
+
+def test_a_good_answer_may_hold_failures():
+    """HTTP 200 and `errors: false` say nothing; only items do."""
+    item = {
+        "create": {"_id": "a", "status": 503, "error": {"type": "unavailable_shards_exception"}}
+    }
+    answered = answer_of({"errors": False, "items": [item]}, "a")
+    assert answered.items[0].verdict.disposition is Disposition.RETRY
+
+
+def test_the_failure_store_is_counted():
+    items = [created("a", failure_store="used"), created("b", failure_store="not_enabled")]
+    answered = answer_of({"items": items})
+    assert answered.failure_store == 1
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "",
+        "<html>",
+        None,
+        [],
+        {},
+        {"items": None},
+        {"items": "ab"},
+        {"items": []},
+        {"items": [created("a")]},
+        {"items": [created("a"), None]},
+        {"items": [created("a"), {}]},
+        {"items": [created("a"), {"create": None}]},
+        {"items": [created("a"), {"create": {"_id": "b"}}]},
+        {"items": [created("a"), {"create": {"_id": "b", "status": "201"}}]},
+        {"items": [created("a"), {"create": {"_id": "b", "status": 400, "error": "text"}}]},
+    ],
+)
+def test_an_answer_that_does_not_answer_every_item_is_broken_as_a_whole(body):
+    answered = answer_of(body)
+    assert answered.verdict is BROKEN_ANSWER
+    assert answered.items == []
+    assert BROKEN_ANSWER.bounded
+    assert BROKEN_ANSWER.then is Disposition.CONFIGURATION
+
+
+@pytest.mark.parametrize(
+    "items",
+    [
+        [created("a"), created("b"), created("c")],
+        [created("a"), created("somebody's")],
+        [created("b"), created("a")],
+        [created("a"), {"create": {"status": 201}}],
+        [created("a"), {"delete": {"_id": "other", "status": 200}}],
+    ],
+)
+def test_an_item_that_was_not_sent_is_an_alarm(items):
+    with pytest.raises(ForeignItemsError):
+        answer_of({"items": items})
+
+
+def test_a_refused_request_has_one_verdict_for_all():
+    body = {"error": {"type": "es_rejected_execution_exception", "reason": "full"}}
+    answered = answer_of(body, status=429)
+    assert answered.verdict.disposition is Disposition.RETRY
+    assert answered.verdict.pushed_back
+    assert answered.status == 429
+    assert answered.detail == "429 es_rejected_execution_exception: full"
+
+
+def test_a_server_that_is_away_is_waited_for():
+    server = Server(bulk=[ElasticsearchUnreachable("refused")])
+    answered = Indexer(server, "logs").send(batch_of("a"))
+    assert answered.verdict.disposition is Disposition.RETRY
+    assert not answered.verdict.bounded
+    assert answered.detail == "refused"
+
+
+# The first use of an index
+
+
+def test_an_index_is_looked_at_once():
+    server = Server(bulk=[Answer(200, {"items": [created("a")]})])
+    indexer = Indexer(server, "logs")
+    indexer.send(batch_of("a"))
+    indexer.send(batch_of("a"))
+    assert server.asked == ["mapping", "mapping", "bulk", "bulk"]
+    indexer.forget("logs-1")
+    indexer.send(batch_of("a"))
+    assert server.asked[4:] == ["mapping", "mapping", "bulk"]
+
+
+@pytest.mark.parametrize(
+    "created_now",
+    [Answer(200, {}), Answer(400, {"error": {"type": "resource_already_exists_exception"}})],
+)
+def test_a_missing_index_is_made_whoever_is_first(created_now):
+    answered = answer_of(
+        {"items": [created("a")]}, "a",
+        mapping=[NOT_THERE, OURS], template=[Answer(200, {})], create=[created_now],
+    )  # fmt: skip
+    assert answered.verdict is None
+
+
+def test_without_the_template_no_index_is_made():
+    server = Server(mapping=[NOT_THERE], template=[Answer(404, {})])
+    answered = Indexer(server, "logs").send(batch_of("a"))
+    assert answered.verdict.disposition is Disposition.CONFIGURATION
+    assert "run `pipeline setup`" in answered.detail
+    assert "create" not in server.asked
+    assert "bulk" not in server.asked
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"logs-1": {"mappings": {"properties": {"model": {"type": "text"}}}}},
+        {"logs-1": {"mappings": {"_meta": {"llmlog_version": "1"}}}},
+        {"logs-1": {}},
+        {},
+    ],
+)
+def test_an_index_that_is_not_ours_is_never_written_to(body):
+    server = Server(mapping=[Answer(200, body)])
+    answered = Indexer(server, "logs").send(batch_of("a"))
+    assert answered.verdict.disposition is Disposition.CONFIGURATION
+    assert "bulk" not in server.asked
+
+
+def test_the_version_of_a_mapping():
+    assert llmlog_version(OURS.body) == 1
+
+
+@pytest.mark.parametrize(
+    "body",
+    [{"status": "ok"}, {"i": None}, {"i": {"mappings": None}}, {"i": {"mappings": {"_meta": 1}}}],
+)
+def test_an_object_that_is_no_mapping_has_no_version(body):
+    """Something between may answer with an object of its own."""
+    assert llmlog_version(body) is None
+
+
+@pytest.mark.parametrize("error", ["", 0, False, []])
+@pytest.mark.parametrize("status", [400, 429])
+def test_an_error_without_content_ends_no_thread(status, error):
+    item = {"create": {"_id": "a", "status": status, "error": error}}
+    answered = answer_of({"errors": True, "items": [item]}, "a")
+    assert [judged.status for judged in answered.items] == [status]

@@ -1,0 +1,202 @@
+"""What ships beside the callback: check, metrics, and the double for users' tests."""
+
+import re
+import sys
+import types
+from pathlib import Path
+
+import pytest
+from prometheus_client import REGISTRY, generate_latest
+
+from llmlog_common.errors import ConfigurationError
+from llmlog_common.settings import load
+from llmlog_local.ports import free_ports
+from llmlog_producer import metrics
+from llmlog_producer.__main__ import main
+from llmlog_producer.check import check
+from llmlog_producer.counters import COUNTERS, Stats
+from llmlog_producer.sending.kafka_producer import Client
+from llmlog_producer.testing import document_of, recorder
+from support.payloads import payload
+
+DOCS = Path(__file__).parents[3] / "docs/producer.md"
+
+
+@pytest.fixture
+def found(monkeypatch, tmp_path):
+    """Return what `check` says of everything but Kafka, by the thing that it looked at."""
+    monkeypatch.setattr("llmlog_producer.check._kafka", lambda settings: iter(()))
+
+    def look(config=None, **environ):
+        environ = {f"LLMLOG_{name.upper()}": value for name, value in environ.items()}
+        environ.setdefault("LLMLOG_JOURNAL_DIR", str(tmp_path / "spool"))
+        return {finding.what: finding for finding in check(load(environ=environ), config)}
+
+    return look
+
+
+def test_check_says_what_it_understood(found, tmp_path):
+    said = found(topic="t", redact_messages="drop")
+    assert said["settings"].said == "topic t at localhost:9092"
+    assert "messages (drop)" in said["redaction"].said
+    assert said["journal"].said == f"spill in {tmp_path}/spool/t, 0 events lie there"
+    assert not list((tmp_path / "spool/t").iterdir())
+    assert said["handler"].exit_code == 2, "there is no LiteLLM in this environment"
+
+
+def test_check_finds_what_is_wrong(found, tmp_path):
+    (tmp_path / "file").touch()
+    said = found(journal_dir=str(tmp_path / "file"), redact_function="no.such")
+    assert "LLMLOG_JOURNAL_DIR" in said["journal"].said
+    assert "LLMLOG_REDACT_FUNCTION" in said["redaction"].said
+    assert said["journal"].exit_code == said["redaction"].exit_code == 2
+
+
+NAMED = 'litellm_settings:\n  callbacks: ["llmlog_producer.callback.handler"]\n'
+BOTH = (
+    NAMED.replace("callbacks", "success_callback") + "  failure_callback: " + NAMED.split(": ")[1]
+)
+
+
+@pytest.mark.parametrize(
+    ("config", "right"),
+    [
+        (NAMED, True),
+        (NAMED.replace("[", "").replace("]", ""), True),
+        (BOTH, True),
+        (NAMED.replace("callbacks", "success_callback"), False),
+        (NAMED.replace("llmlog", "other"), False),
+        ("litellm_settings: 1", False),
+        ("[]", False),
+        ("{", False),
+        ("", False),
+    ],
+)
+def test_check_reads_the_proxys_configuration(found, tmp_path, config, right):
+    (tmp_path / "config.yaml").write_text(config)
+    finding = found(config=tmp_path / "config.yaml")["registration"]
+    assert finding.exit_code == (0 if right else 2), finding.said
+
+
+def test_check_sees_a_file_that_would_be_loaded_instead(found, tmp_path):
+    (tmp_path / "config.yaml").write_text("")
+    (tmp_path / "llmlog_producer").mkdir()
+    (tmp_path / "llmlog_producer/callback.py").touch()
+    settings = load(environ={"LLMLOG_JOURNAL": "off"})
+    said = [f.said for f in check(settings, tmp_path / "config.yaml") if f.exit_code == 2]
+    assert any("remove it" in line for line in said)
+
+
+def test_check_without_kafka_names_it_and_prints_no_secret(monkeypatch, capsys, tmp_path):
+    (closed,) = free_ports(1)
+    for name in ("KAFKA_BOOTSTRAP_SERVERS", "JOURNAL_DIR", "KAFKA_SASL_PASSWORD"):
+        value = {"K": f"127.0.0.1:{closed}", "J": str(tmp_path)}[name[0]]
+        monkeypatch.setenv(f"LLMLOG_{name}", "hunter2" if "PASSWORD" in name else value)
+    monkeypatch.setattr("llmlog_producer.check._PATIENCE", 0.5)
+    assert main(["check"]) == 2, "LiteLLM is missing too, and was found first"
+    said = capsys.readouterr()
+    assert re.search(rf"(?m)^WRONG  kafka: 127.0.0.1:{closed}: .*is it running", said.out)
+    assert "2 to be put right" in said.err
+    assert "hunter2" not in said.out + said.err
+
+
+@pytest.mark.parametrize(
+    ("given", "topic_bytes", "capped"),
+    [(None, 1_048_588, None), (None, 20_000, 19_488), ("0x80000", 20_000, 19_488),
+     ("5000", 20_000, "5000"), ("2000000", 1_048_588, 1_048_076)],
+)  # fmt: skip
+def test_no_batch_is_larger_than_the_topic_takes(given, topic_bytes, capped):
+    environ = {} if given is None else {"LLMLOG_KAFKA_PRODUCER_BATCH_SIZE": given}
+    client = Client(load(environ=environ), print, print)
+    client.limit_batches(topic_bytes)
+    assert client._config.get("batch.size") == capped
+
+
+def test_check_names_a_wrong_kafka_property(monkeypatch, capsys, tmp_path):
+    monkeypatch.setenv("LLMLOG_JOURNAL_DIR", str(tmp_path))
+    monkeypatch.setenv("LLMLOG_KAFKA_PRODUCER_NO_SUCH", "1")
+    assert main(["check"]) == 2
+    assert re.search(r"(?m)^WRONG  kafka: .*no\.such", capsys.readouterr().out)
+
+
+def test_a_journal_that_cannot_be_opened_is_not_sent(monkeypatch, capsys, tmp_path):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("LLMLOG_JOURNAL_DIR", str(tmp_path / "file"))
+    assert main(["journal", "send", "--timeout", "30"]) == 2
+    assert "file" in capsys.readouterr().err
+
+
+def test_wrong_settings_end_a_command_with_code_2(monkeypatch, capsys):
+    monkeypatch.setenv("LLMLOG_BOGUS", "1")
+    assert main(["journal", "show"]) == 2
+    assert "LLMLOG_BOGUS" in capsys.readouterr().err
+
+
+def test_the_counters_are_metrics():
+    stats = Stats()
+    stats.add("accepted", 3)
+    stats.add("delivered", 2)
+    before = set(REGISTRY._collector_to_names)
+    assert metrics.expose(stats.snapshot)
+    try:
+        assert not metrics.expose(stats.snapshot), "a second handler is left out"
+        page = generate_latest().decode()
+    finally:
+        for collector in set(REGISTRY._collector_to_names) - before:
+            REGISTRY.unregister(collector)
+    assert "llmlog_gateway_accepted_total 3.0" in page
+    assert "llmlog_gateway_pending 1.0" in page
+    assert {name for name in COUNTERS if f"{metrics.PREFIX}{name}_total" in page} == set(COUNTERS)
+
+
+def test_without_prometheus_client_there_are_no_metrics(monkeypatch):
+    monkeypatch.setitem(sys.modules, "prometheus_client", None)
+    assert not metrics.expose(Stats().snapshot)
+
+
+def test_every_counter_is_documented():
+    documented = set(re.findall(r"(?m)^\| `(\w+)` \|", DOCS.read_text().split("## Counters")[1]))
+    assert documented == {*COUNTERS, "pending"}
+
+
+def test_a_document_is_what_would_be_indexed():
+    given = payload(1, response_cost=None, metadata={"email": "eve@example.org"}, tomorrow=1)
+    document = document_of(given, redact_fields=["metadata.email"], search_text=False)
+    assert document["metadata"] == {"email": "<redacted>"}
+    assert document["messages"] == given["messages"]
+    assert document["startTime"] == int(given["startTime"] * 1000)
+    assert document["request_tags"] == ["a", "b"]
+    assert document["extra"] == {"tomorrow": 1, "llmlog_redacted": ["metadata.email"]}
+    assert "response_cost" not in document
+    assert "messages_text" not in document
+    assert given["metadata"] == {"email": "eve@example.org"}
+
+
+def test_a_wrong_setting_of_a_test_is_refused():
+    with pytest.raises(ConfigurationError, match="LLMLOG_REDACT_MESSAGE:"):
+        document_of({}, redact_message="drop")
+
+
+def test_the_documented_test_passes():
+    (source,) = re.findall(r"(?ms)^```python\n(.*?document_of.*?)^```", DOCS.read_text())
+    namespace = {}
+    exec(source, namespace)
+    namespace["test_no_email_leaves"]()
+
+
+def test_a_recorder_keeps_one_document_for_each_event(monkeypatch):
+    logger = types.ModuleType("litellm.integrations.custom_logger")
+    logger.CustomLogger = type("CustomLogger", (), {})
+    monkeypatch.setitem(sys.modules, "litellm", types.ModuleType("litellm"))
+    monkeypatch.setitem(sys.modules, "litellm.integrations", types.ModuleType("integrations"))
+    monkeypatch.setitem(sys.modules, "litellm.integrations.custom_logger", logger)
+    recording = recorder(redact_messages="mask")
+    assert isinstance(recording, logger.CustomLogger)
+    told = {"response_obj": None, "start_time": None, "end_time": None}
+    for seed in (1, 1, 10):
+        recording.log_success_event(kwargs={"standard_logging_object": payload(seed)}, **told)
+    recording.log_failure_event(kwargs={}, **told)
+    assert [document["status"] for document in recording.wait_for(2)] == ["success", "failure"]
+    assert recording.documents[0]["messages"] == [{"role": "user", "content": "<redacted>"}]
+    with pytest.raises(TimeoutError, match="2 documents"):
+        recording.wait_for(3, timeout=0.01)

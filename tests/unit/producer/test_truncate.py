@@ -1,0 +1,146 @@
+"""What is large and says nothing goes; what is written stays."""
+
+import base64
+import hashlib
+import json
+import random
+
+import pytest
+
+from llmlog_common.settings import load
+from llmlog_producer.counters import Stats
+from llmlog_producer.events.build import Captured, Preparer
+from llmlog_producer.events.snapshot import snapshot
+from llmlog_producer.events.truncate import Cutter
+from llmlog_schemas.codec import Decoder
+from support.payloads import payload
+
+RAW = random.Random(1).randbytes(3000)
+BLOB = base64.b64encode(RAW).decode()
+URL_SAFE = base64.urlsafe_b64encode(RAW).decode()
+VECTOR = [random.Random(2).uniform(-1, 1) for _ in range(1536)]
+
+
+class Message:
+    def __init__(self, **fields):
+        self.fields = fields
+
+    def model_dump(self):
+        return self.fields
+
+
+def sha256(text):
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def cut(value, **environ):
+    given = {"response": value}
+    environ = {f"LLMLOG_{name.upper()}": text for name, text in environ.items()}
+    number = Cutter(load(environ=environ))(given)
+    return given, number
+
+
+def of_magic(start):
+    return base64.b64encode(start + RAW).decode()
+
+
+@pytest.mark.parametrize(
+    ("value", "kind", "size", "digest"),
+    [
+        (BLOB, "base64", 3000, sha256(BLOB)),
+        (URL_SAFE, "base64", 3000, sha256(URL_SAFE)),
+        (f"data:image/png;base64,{BLOB}", "image/png", 3000, sha256(BLOB)),
+        (f"data:text/plain;charset=utf-8,{'a ' * 600}", "text/plain", 1200, sha256("a " * 600)),
+        (of_magic(b"\x89PNG"), "image/png", 3004, None),
+        (of_magic(b"\xff\xd8\xff"), "image/jpeg", 3003, None),
+        (of_magic(b"RIFF1234WAVE"), "audio/wav", 3012, None),
+        (of_magic(b"RIFF1234WEBP"), "image/webp", 3012, None),
+        (of_magic(b"ID3"), "audio/mpeg", 3003, None),
+        (of_magic(b"%PDF"), "application/pdf", 3004, None),
+    ],
+)  # fmt: skip
+def test_blobs_become_markers(value, kind, size, digest):
+    given, number = cut({"data": [{"b64_json": value}]})
+    (marker,) = given["response"]["data"][0]["b64_json"].values()
+    assert (marker["type"], marker["bytes"]) == (kind, size)
+    assert digest is None or marker["sha256"] == digest
+    assert number == 1
+    assert given["llmlog_cut"] == {"places": 1, "fields": ["response.data.0.b64_json"]}
+
+
+def test_a_vector_becomes_a_marker():
+    given, _ = cut({"data": [{"embedding": VECTOR}, {"embedding": VECTOR[:16]}]})
+    first, second = given["response"]["data"]
+    assert first["embedding"]["llmlog_cut"]["length"] == 1536
+    assert first["embedding"]["llmlog_cut"]["type"] == "vector"
+    assert second["embedding"] == VECTOR[:16]
+
+
+def test_what_objects_hold_is_found():
+    given, number = cut([Message(content=[{"input_audio": {"data": BLOB}}], kept=1), BLOB.encode()])
+    message, raw = given["response"]
+    assert message["content"][0]["input_audio"]["data"]["llmlog_cut"]["bytes"] == 3000
+    assert message["kept"] == 1
+    assert raw["llmlog_cut"]["bytes"] == 3000
+    assert number == 2
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "words and words " * 500, "x" * 5000, "ab" * 3000, BLOB[:1000], list(range(5000)),
+        ["1.5"] * 500, "Grüße" * 500, f"look: {BLOB}", [0.5] * 100 + ["x"] * 100, {"a": None},
+    ],
+)  # fmt: skip
+def test_what_is_written_stays(value):
+    given, number = cut(json.loads(json.dumps(value)))
+    assert (given, number) == ({"response": value}, 0)
+
+
+def test_an_object_where_a_word_belongs_stays_one():
+    given = {"litellm_call_id": Message(), "model": Message()}
+    before = dict(given)
+    assert Cutter(load(environ={}))(given) == 0
+    assert given == before
+
+
+def test_binary_can_be_kept():
+    value = [BLOB, VECTOR, f"data:image/png;base64,{BLOB}"]
+    assert cut(list(value), keep_binary="true") == ({"response": value}, 0)
+
+
+def test_of_an_endless_text_the_beginning_is_kept():
+    text = "word " * 1000
+    given, _ = cut([text, "short"], max_field_bytes="2000")
+    long, short = given["response"]
+    assert long == f"{text[:2000]}<cut: 2000 of 5000 characters, sha256 {sha256(text)}>"
+    assert short == "short"
+
+
+def test_only_the_first_places_are_named():
+    given, number = cut([BLOB] * 60)
+    assert number == 60
+    assert given["llmlog_cut"]["places"] == 60
+    assert len(given["llmlog_cut"]["fields"]) == 50
+
+
+def test_the_gateways_own_payload_is_not_changed():
+    given = payload(1, messages=[{"content": [{"data": BLOB}]}])
+    copy = snapshot(given, without=frozenset())
+    stats = Stats()
+    item = Preparer(load(environ={}), stats)(Captured(copy, "", 1.0))
+    assert given["messages"][0]["content"][0]["data"] == BLOB
+    event = Decoder().decode(item.value)
+    extra = json.loads(event["document"])["extra"]
+    assert extra["llmlog_cut"]["fields"] == ["messages.0.content.0.data"]
+    assert stats.snapshot()["cut"] == 1
+
+
+@pytest.mark.parametrize("limit", [2000, 100_000, 300_000])
+def test_an_event_never_exceeds_its_bound(limit):
+    environ = {"LLMLOG_MAX_EVENT_BYTES": str(limit)}
+    given = payload(1, messages="Some words. " * 200_000, metadata={"a": "b c " * 50_000})
+    item = Preparer(load(environ=environ), Stats())(Captured(given, "", 1.0))
+    event = Decoder().decode(item.value)
+    assert len(item.value) <= limit
+    assert json.loads(event["document"])["messages"]["llmlog_cut"]["bytes"] > 2_000_000
