@@ -41,10 +41,10 @@ def main() -> None:
 
 def _run() -> None:
     try:
+        from llmlog_consumer import gc_tuning  # noqa: PLC0415
         from llmlog_consumer.cli.app import app  # noqa: PLC0415
-        from llmlog_consumer.gc_tuning import tune_collector  # noqa: PLC0415
 
-        tune_collector()
+        gc_tuning.tune()
         app()
     except ModuleNotFoundError as error:  # a command may load more than the command line does
         if error.name not in _NEEDED:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 
 
-def tune_collector() -> None:
+def tune() -> None:
     """Have it look seldom, from the moment on at which everything is loaded.
 
     Hardly anything here is part of a cycle, and what is in flight is looked through each time: the

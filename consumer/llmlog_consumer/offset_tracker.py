@@ -63,7 +63,7 @@ class Commit:
     epoch: int
 
 
-class Tracker:
+class OffsetTracker:
     """The settled prefix of every assigned partition of one topic.
 
     Not thread-safe on purpose: the worker's one loop owns it, rebalance callbacks included.

@@ -22,14 +22,14 @@ from typing import Any, Final
 from litellm.integrations.custom_logger import CustomLogger
 
 from llmlog_common.errors import ConfigurationError
-from llmlog_common.quiet_log import QuietLog, spelt
+from llmlog_common.quiet_log import QuietLog, error_name
 from llmlog_common.settings import Settings, load
 from llmlog_producer.counters import Stats
-from llmlog_producer.events.build import Captured
+from llmlog_producer.events.build import CapturedPayload
 from llmlog_producer.events.snapshot import left_out, snapshot
 from llmlog_producer.metrics import expose
 from llmlog_producer.sending.publisher import Publisher
-from llmlog_producer.sending.shutdown import before_sigterm
+from llmlog_producer.sending.shutdown import run_before_sigterm
 
 EXIT_FLUSH_SECONDS: Final = 10.0
 """How long an interpreter that ends waits for what is unsent."""
@@ -57,7 +57,7 @@ class LLMLogHandler(CustomLogger):  # type: ignore[misc]  # litellm ships no typ
         atexit.register(self._at_exit)
         os.register_at_fork(after_in_child=self._begin)
         if self._settings is not None and self._settings.journal != "off":
-            before_sigterm(self._on_sigterm)
+            run_before_sigterm(self._on_sigterm)
         # In a proxy's worker: connect now, so that a SIGTERM soon after the first request, which
         # runs no exit handler there, does not meet an event that waits for a connection.
         if _in_event_loop():
@@ -139,7 +139,9 @@ class LLMLogHandler(CustomLogger):  # type: ignore[misc]  # litellm ships no typ
         try:
             self._running()
         except Exception as error:  # noqa: BLE001 - the first event tries again
-            self._log(logging.ERROR, f"start {type(error)}", f"not connected yet: {spelt(error)}")
+            self._log(
+                logging.ERROR, f"start {type(error)}", f"not connected yet: {error_name(error)}"
+            )
 
     def _capture(self, kwargs: Any) -> None:
         try:
@@ -158,7 +160,7 @@ class LLMLogHandler(CustomLogger):  # type: ignore[misc]  # litellm ships no typ
                 return
             call_id = kwargs.get("litellm_call_id")
             publisher.offer(
-                Captured(
+                CapturedPayload(
                     snapshot(payload, without=self._without),
                     call_id if isinstance(call_id, str) else "",
                     time.time(),
@@ -171,7 +173,7 @@ class LLMLogHandler(CustomLogger):  # type: ignore[misc]  # litellm ships no typ
         except Exception as error:  # noqa: BLE001 - nothing may reach the gateway
             self._stats.add("dropped_unreadable")
             self._stats.add("accepted")
-            self._log(logging.ERROR, f"hook {type(error)}", f"payload dropped: {spelt(error)}")
+            self._log(logging.ERROR, f"hook {type(error)}", f"payload dropped: {error_name(error)}")
 
     def _running(self) -> Publisher | None:
         """Return this process's publisher, made at its first use."""

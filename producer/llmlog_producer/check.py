@@ -15,7 +15,7 @@ from llmlog_producer.converter.client import START_SECONDS, ConversionProcess, w
 from llmlog_producer.events.redact import Redactor
 from llmlog_producer.journal.inspect import survey
 from llmlog_producer.journal.journal import Journal, folder_of
-from llmlog_producer.sending.kafka_producer import Client
+from llmlog_producer.sending.kafka_producer import KafkaProducer
 from llmlog_schemas.registry import Registry
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ def _kafka(settings: Settings) -> Iterator[Finding]:
     config = {**admin_config(settings), "error_cb": lambda error: heard.append(error.str())}
     exit_code = KafkaError.exit_code
     try:
-        client = Client(settings, _ignore, _ignore)
+        client = KafkaProducer(settings, _ignore, _ignore)
     except ConfigurationError as error:
         yield _wrong("kafka", str(error))
         return
@@ -193,7 +193,7 @@ def _writable(settings: Settings) -> Finding:
 
 def _registry(settings: Settings) -> Finding:
     try:
-        registry = Registry.of_settings(settings)
+        registry = Registry.from_settings(settings)
         number = registry.register(settings.topic) if registry else None
     except (Unreachable, ConfigurationError) as error:
         return _wrong("registry", str(error))

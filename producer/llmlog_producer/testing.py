@@ -17,7 +17,7 @@ import orjson
 
 from llmlog_common.settings import PREFIX, Settings, load
 from llmlog_producer.counters import Stats
-from llmlog_producer.events.build import Captured, Preparer
+from llmlog_producer.events.build import CapturedPayload, EventBuilder
 from llmlog_producer.events.snapshot import left_out, snapshot
 from llmlog_schemas.codec import Decoder
 
@@ -108,6 +108,6 @@ def _settings(given: dict[str, object]) -> Settings:
 
 def _document(payload: dict[str, Any], call_id: str, settings: Settings) -> dict[str, Any]:
     copy = snapshot(payload, without=left_out(settings))
-    item = Preparer(settings, Stats())(Captured(copy, call_id, time.time()))
+    item = EventBuilder(settings, Stats())(CapturedPayload(copy, call_id, time.time()))
     event = Decoder().decode(item.value)
     return {"event_id": event["event_id"], **orjson.loads(event["document"])}

@@ -40,7 +40,7 @@ away. `error_cb` says the same once; set the logger's level to see them."""
 QUIET.setLevel(logging.CRITICAL)
 
 
-def made(kind: Callable[..., T], config: Mapping[str, Any]) -> T:
+def new_client(kind: Callable[..., T], config: Mapping[str, Any]) -> T:
     """Make a client of librdkafka that logs nothing by itself.
 
     Args:

@@ -31,6 +31,6 @@ class QuietLog:
         logger.log(level, "llmlog: %s%s", message, again)
 
 
-def spelt(error: BaseException) -> str:
+def error_name(error: BaseException) -> str:
     """Name an error by its type: its text may quote a payload, or raise by itself."""
     return type(error).__name__

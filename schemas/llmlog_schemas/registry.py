@@ -29,7 +29,7 @@ class Registry:
         self._client = client
 
     @classmethod
-    def of_settings(cls, settings: Settings) -> Registry | None:
+    def from_settings(cls, settings: Settings) -> Registry | None:
         """Connect to the registry that the settings name; None where they name none.
 
         Raises:

@@ -25,7 +25,7 @@ from llmlog_local.kafka import KafkaServer
 from llmlog_local.ports import free_ports
 from llmlog_producer.converter import client as converter
 from llmlog_producer.counters import Stats
-from llmlog_producer.events.build import Captured
+from llmlog_producer.events.build import CapturedPayload
 from llmlog_producer.events.snapshot import snapshot
 from llmlog_producer.sending import topic_lookup as topic
 from llmlog_producer.sending.publisher import Publisher
@@ -306,7 +306,7 @@ def test_a_broker_that_is_stopped_and_started_gets_everything(
         for number in numbers:
             messages = [{"content": f"call {number}"}]
             given = payload(1, messages=messages, litellm_call_id=f"id {number}")
-            assert publisher.offer(Captured(given, "", time.time()))
+            assert publisher.offer(CapturedPayload(given, "", time.time()))
 
     offer(*range(100))
     assert publisher.flush(30) == 0
@@ -341,7 +341,7 @@ def test_a_topic_that_takes_no_large_batches_gets_small_ones(
     for number in range(300):
         words = random.Random(number).randbytes(3000).hex()  # which cannot be packed
         given = payload(1, messages=[{"content": words}], litellm_call_id=f"id {number}")
-        assert publisher.offer(Captured(given, "", time.time()))
+        assert publisher.offer(CapturedPayload(given, "", time.time()))
     assert publisher.flush(60) == 0
     assert publisher._sender._client._config["batch.size"] < 20_000
     assert publisher.close(5) == 0
@@ -365,7 +365,7 @@ def test_a_burst_fills_a_partition_and_more_or_fewer_of_them_are_taken_note_of(
         for _ in range(20):
             sent.append(f"id {len(sent)}")
             given = payload(1, litellm_call_id=sent[-1])
-            assert publisher.offer(Captured(given, "", time.time()))
+            assert publisher.offer(CapturedPayload(given, "", time.time()))
         assert publisher.flush(60) == 0
         return {record.partition() for record in records(environment)}
 
@@ -396,7 +396,7 @@ def test_a_partitioner_of_the_users_own_decides_by_the_key(environment: dict[str
     publisher = publisher_of(environment)
     for number in range(60):
         given = payload(1, litellm_call_id=f"id {number}")
-        assert publisher.offer(Captured(given, "", time.time()))
+        assert publisher.offer(CapturedPayload(given, "", time.time()))
     assert publisher.flush(60) == 0
     assert publisher.close(5) == 0
     assert {record.partition() for record in records(environment)} == {0, 1, 2}
@@ -418,7 +418,7 @@ def test_processes_that_die_while_they_convert_lose_and_double_nothing(
             offered.append(f"call {len(offered)}")
             given = payload(1, messages=[{"content": offered[-1]}], litellm_call_id=offered[-1])
             copy = snapshot(given, without=frozenset())
-            assert publisher.offer(Captured(copy, "", time.time()))
+            assert publisher.offer(CapturedPayload(copy, "", time.time()))
         pid = publisher._sender._convert.pid
         publisher._sender.hurry()
         if pid is not None and pid not in ended:

@@ -192,7 +192,10 @@ def test_the_newest_letter_of_a_name_speaks():
             topic_="d", offset_=offset, headers_=headers, timestamp_=(1, timestamp * 1000)
         )
 
-    letters, doublets = [letter(1, 10, 41), letter(2, 30, 41), letter(3, 20, 42)], reader.Doublets()
+    letters, doublets = (
+        [letter(1, 10, 41), letter(2, 30, 41), letter(3, 20, 42)],
+        reader.NewestPerRecord(),
+    )
     doublets.add(letters)
     newest = reader.newest_first(
         reader.found(message) for message in letters if doublets.speaks(message)

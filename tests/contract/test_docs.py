@@ -13,7 +13,7 @@ from llmlog_common.settings import PREFIX, REFUSED, describe, load, parse_bytes
 from llmlog_consumer.checks import status, verify
 from llmlog_consumer.cli.app import app
 from llmlog_consumer.cli.report import _result
-from llmlog_consumer.dead_letters.letter import Found
+from llmlog_consumer.dead_letters.letter import DeadLetter
 from llmlog_consumer.dead_letters.stats import Stats
 from llmlog_schemas.codec import current_fingerprint, schema_text
 
@@ -193,7 +193,7 @@ def shape(value):
 
 def letter():
     headers = {"es.status": "400"}
-    return Found("t", 0, 0, None, None, headers, 0).as_json(recovered=False)
+    return DeadLetter("t", 0, 0, None, None, headers, 0).as_json(recovered=False)
 
 
 def letter_stats():

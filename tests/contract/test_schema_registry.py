@@ -18,7 +18,7 @@ SECRET = "Hunter2-do-not-print"
 def registry_at(url, **more):
     environ = {"LLMLOG_SCHEMA_REGISTRY_URL": url}
     environ |= {f"LLMLOG_SCHEMA_REGISTRY_{name.upper()}": value for name, value in more.items()}
-    return Registry.of_settings(load(environ=environ))
+    return Registry.from_settings(load(environ=environ))
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ class Answering:
 
 
 def test_without_a_setting_there_is_no_registry():
-    assert Registry.of_settings(load(environ={})) is None
+    assert Registry.from_settings(load(environ={})) is None
 
 
 def test_what_was_registered_is_decoded(registry):

@@ -24,7 +24,7 @@ from llmlog_common.settings import load
 from llmlog_producer.converter import client as module
 from llmlog_producer.converter.client import ConversionProcess, Converter
 from llmlog_producer.counters import Stats
-from llmlog_producer.events.build import Captured, Item, Preparer
+from llmlog_producer.events.build import CapturedPayload, EncodedEvent, EventBuilder
 from llmlog_producer.events.snapshot import snapshot
 from support.payloads import payload
 from support.pipeline import base_environment, wait_until
@@ -34,18 +34,18 @@ LIMIT = 1 << 20
 SECRET = "sk-PLANTED00x8Kq2Wn5Rt7Yp3Zm"
 
 
-def captured(number: int, **more: Any) -> Captured:
+def captured(number: int, **more: Any) -> CapturedPayload:
     copy = snapshot(payload(number, **more), without=frozenset())
-    return Captured(copy, f"call {number}", 1_800_000_000.0)
+    return CapturedPayload(copy, f"call {number}", 1_800_000_000.0)
 
 
-def in_place(one: Captured, limit: int = LIMIT) -> bytes:
-    prepare = Preparer(load(environ={}), Stats())
+def in_place(one: CapturedPayload, limit: int = LIMIT) -> bytes:
+    prepare = EventBuilder(load(environ={}), Stats())
     prepare.limit = limit
     return prepare(one).body
 
 
-def bodies(items: list[Item | None]) -> list[bytes | None]:
+def bodies(items: list[EncodedEvent | None]) -> list[bytes | None]:
     return [None if item is None else item.body for item in items]
 
 
@@ -115,7 +115,7 @@ def test_it_makes_what_the_gateway_would_make(
     one: ConversionProcess, dicts: list[dict[str, Any]]
 ) -> None:
     copies = [snapshot({"id": "i", **some}, without=frozenset()) for some in dicts]
-    payloads = [Captured(copy, "call", 1.5) for copy in copies if isinstance(copy, bytes)]
+    payloads = [CapturedPayload(copy, "call", 1.5) for copy in copies if isinstance(copy, bytes)]
     made, _ = one.converted(payloads, LIMIT)
     assert made == [in_place(some) for some in payloads]
 
@@ -169,8 +169,8 @@ def test_only_the_first_payloads_that_are_json_are_handed_over(
 ) -> None:
     converter = make()
     started(converter)
-    objects = Captured({"id": object()}, "", 1.0)
-    item = Item(b"made already")
+    objects = CapturedPayload({"id": object()}, "", 1.0)
+    item = EncodedEvent(b"made already")
     assert converter(objects, [captured(1)], LIMIT) == []
     assert len(converter(captured(1), [captured(2), objects, captured(3)], LIMIT)) == 2
     assert len(converter(captured(1), [item, captured(3)], LIMIT)) == 1
@@ -184,7 +184,7 @@ def test_a_payload_that_cannot_be_read_is_left_to_the_gateway(
 ) -> None:
     converter = make()
     started(converter)
-    unreadable = Captured(b"[]", "", 1.0)
+    unreadable = CapturedPayload(b"[]", "", 1.0)
     good = captured(1)
     assert bodies(converter(good, [unreadable, good], LIMIT)) == [
         in_place(good), None, in_place(good),

@@ -19,7 +19,7 @@ from confluent_kafka.admin import (
 )
 
 from llmlog_common.settings import load
-from llmlog_consumer.kafka.consumer import Source
+from llmlog_consumer.kafka.consumer import GroupConsumer
 from llmlog_consumer.offset_tracker import Commit
 from llmlog_local.kafka import KafkaServer
 from llmlog_local.ports import free_ports
@@ -38,17 +38,17 @@ class Member:
     """A consumer that commits where it stands, as the worker does with its notes."""
 
     admin: AdminClient
-    source: Source = field(init=False)
+    source: GroupConsumer = field(init=False)
     at: dict[int, int] = field(default_factory=dict)
 
-    def turn(self) -> Source:
+    def turn(self) -> GroupConsumer:
         """Consume and commit."""
         for record in self.source.consume(0.1):
             self.at[record.partition()] = record.offset() + 1
         self.source.commit([Commit(p, offset, -1) for p, offset in self.at.items()])
         return self.source
 
-    def until(self, condition: Callable[[Source], object]) -> None:
+    def until(self, condition: Callable[[GroupConsumer], object]) -> None:
         wait_until(lambda: condition(self.turn()), 30, "see the condition")
 
     def assigned(self, offsets: Mapping[int, int]) -> Iterable[int]:
@@ -78,7 +78,7 @@ def member(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Member]:
             "LLMLOG_TOPIC": NAME,
             "LLMLOG_GROUP": NAME,
         }
-        member.source = Source(load(environ=environment), member)
+        member.source = GroupConsumer(load(environ=environment), member)
         member.until(lambda source: source.joined)
         yield member
         member.source.close(10)

@@ -10,7 +10,7 @@ from llmlog_consumer.dead_letters.cause import Cause, Ending, Stage, headers_of
 from llmlog_consumer.dead_letters.filters import Filter
 from llmlog_consumer.dead_letters.reader import DeadLetters
 from llmlog_consumer.replay import scan as sweep
-from llmlog_consumer.replay.scan import Sweep
+from llmlog_consumer.replay.scan import ReplayScan
 from support.messages import Message
 from support.pipeline import Pipeline
 
@@ -51,7 +51,7 @@ def test_every_share_is_read_and_of_each_name_the_newest(pipeline: Pipeline, mon
     there = DeadLetters(settings)
     assert len(sweep._shares(there.ranges)) == partitions > 1
     write(pipeline, partitions, range(5), b"too late")
-    letters = Sweep(settings, there.topic, there.ranges, Filter())
+    letters = ReplayScan(settings, there.topic, there.ranges, Filter())
     assert not letters.suspicion
     met = [(record.source, record.value()) for record in letters]
     assert len(met) == NAMES
@@ -67,7 +67,7 @@ def test_what_retention_takes_meanwhile_is_left_out(pipeline: Pipeline, monkeypa
     partitions = len(there.ranges)
     write(pipeline, partitions, range(NAMES), b"one")
     there = DeadLetters(settings)
-    letters = iter(Sweep(settings, there.topic, there.ranges, Filter()))
+    letters = iter(ReplayScan(settings, there.topic, there.ranges, Filter()))
     met = [next(letters)]
     last = max(there.ranges)
     assert met[0].source[1] != last

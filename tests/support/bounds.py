@@ -16,7 +16,7 @@ from typing import Final
 from llmlog_consumer.cli.app import app
 from llmlog_consumer.delivery import bulk_sender as sending
 from llmlog_consumer.delivery import transform as hot_path
-from llmlog_consumer.delivery.concurrency import Window
+from llmlog_consumer.delivery.concurrency import ConcurrencyLimit
 from llmlog_consumer.elasticsearch.batch import BatchBuilder
 from llmlog_consumer.kafka import consumer as source
 from llmlog_consumer.worker import flow_control as intake
@@ -26,7 +26,7 @@ _DEFAULTS: Final = {
     "operations": BatchBuilder().max_operations,
     "body_bytes": BatchBuilder().max_bytes,
     "age": BatchBuilder().max_age,
-    "bulks": Window().most,
+    "bulks": ConcurrencyLimit().most,
     "in_flight_bytes": intake.MAX_IN_FLIGHT,
     "chunk": source.CHUNK,
     "commit_records": worker.COMMIT_RECORDS,
@@ -40,10 +40,10 @@ def apply(bounds: dict[str, float]) -> None:
     assert set(bounds) <= set(_DEFAULTS), f"bounds that there are not: {bounds}"
     of = _DEFAULTS | bounds
     builder = partial(BatchBuilder, of["body_bytes"], of["operations"], of["age"])
-    window = partial(Window, of["bulks"], min(2.0, of["bulks"]))
+    window = partial(ConcurrencyLimit, of["bulks"], min(2.0, of["bulks"]))
     for module, name, value in (
         (hot_path, "BatchBuilder", builder),
-        (sending, "Window", window),
+        (sending, "ConcurrencyLimit", window),
         (intake, "MAX_IN_FLIGHT", of["in_flight_bytes"]),
         (intake, "MAX_IN_FLIGHT_PARTITION", of["in_flight_bytes"]),
         (source, "CHUNK", of["chunk"]),

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from llmlog_common.settings import Settings
-    from llmlog_consumer.dead_letters.letter import Found
+    from llmlog_consumer.dead_letters.letter import DeadLetter
     from llmlog_consumer.elasticsearch.connection import Elastic
     from llmlog_consumer.kafka.admin import KafkaAdmin
     from llmlog_schemas.codec import SchemaSource
@@ -206,7 +206,7 @@ class Tracer:
                 yield _letter_row(letter)
 
 
-def _letter_row(letter: Found) -> dict[str, Any]:
+def _letter_row(letter: DeadLetter) -> dict[str, Any]:
     shown = letter.as_json(recovered=None)
     es = shown["es"] or {}
     said = ": ".join(filter(None, (es.get("type"), es.get("reason")))) or shown["exception"]

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import wrap_file
 
 from llmlog_common.errors import ConfigurationError, KafkaError
-from llmlog_common.kafka_clients import MAX_RECORD_BYTES, made, producer_config
+from llmlog_common.kafka_clients import MAX_RECORD_BYTES, new_client, producer_config
 from llmlog_common.settings import Settings, load
 from llmlog_consumer.cli.options import ConfigOption, complain
 from llmlog_consumer.kafka.admin import KafkaAdmin
@@ -66,8 +66,8 @@ class _Sender:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._producer = made(Producer, producer_config(settings))
-        registry = Registry.of_settings(settings)
+        self._producer = new_client(Producer, producer_config(settings))
+        registry = Registry.from_settings(settings)
         self._encoder = Encoder(registry.register(settings.topic) if registry else None)
         self.delivered = 0
         self._refusal = ""

@@ -48,7 +48,7 @@ def trace(
     with Progress() as progress:
         tracer = Tracer(
             settings, KafkaAdmin(settings), Elastic(settings, timeout=30),
-            Registry.of_settings(settings), progress,
+            Registry.from_settings(settings), progress,
         )  # fmt: skip
         after = None if since is None else moment(since)
         found = tracer.trace(call_id, since_ms=after, scan=scan)

@@ -55,7 +55,7 @@ def verify(
     elastic = Elastic(settings)
     with Progress() as progress:
         verifier = Verifier(
-            settings, KafkaAdmin(settings), elastic, Registry.of_settings(settings), progress
+            settings, KafkaAdmin(settings), elastic, Registry.from_settings(settings), progress
         )
         ranges = verifier.ranges(moment(since) if since else None, moment(until) if until else None)
         while True:

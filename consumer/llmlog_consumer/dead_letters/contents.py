@@ -16,7 +16,7 @@ from llmlog_schemas.registry import Registry
 
 if TYPE_CHECKING:
     from llmlog_common.settings import Settings
-    from llmlog_consumer.dead_letters.letter import Found
+    from llmlog_consumer.dead_letters.letter import DeadLetter
 
 HEX_BYTES: Final = 256
 
@@ -34,7 +34,7 @@ class Contents:
         self._show = show
         self._decoder: Decoder | None = None
 
-    def of(self, letter: Found) -> dict[str, Any]:
+    def of(self, letter: DeadLetter) -> dict[str, Any]:
         """Return what `pipeline dlq show --json` prints beside the letter's headers."""
         said = letter.headers
         texts = [said.get(name, "") for name in ("es.reason", "es.caused_by", "exception")]
@@ -51,7 +51,7 @@ class Contents:
             more["truncated"], letter = self._whole(letter)
         return more | self._event(letter)
 
-    def _whole(self, letter: Found) -> tuple[dict[str, Any], Found]:
+    def _whole(self, letter: DeadLetter) -> tuple[dict[str, Any], DeadLetter]:
         cut = {
             "bytes": len(letter.value or b""),
             "of": number(letter.headers["truncated.length"]),
@@ -63,11 +63,11 @@ class Contents:
             return cut | {"original": f"gone: {error}"}, letter
         return cut | {"original": "read from the source topic"}, letter
 
-    def _event(self, letter: Found) -> dict[str, Any]:
+    def _event(self, letter: DeadLetter) -> dict[str, Any]:
         value = letter.value
         try:
             if self._decoder is None:
-                self._decoder = Decoder(Registry.of_settings(self._settings))
+                self._decoder = Decoder(Registry.from_settings(self._settings))
             event: dict[str, Any] = dict(self._decoder.decode(value))
         except (DecodeError, ConfigurationError, Unreachable) as error:
             return self._head(value) | {

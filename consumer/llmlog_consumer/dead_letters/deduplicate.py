@@ -11,21 +11,21 @@ from typing import TYPE_CHECKING, Any, Final
 
 from llmlog_consumer.dead_letters.cause import TRUNCATED_KEY_BYTES
 from llmlog_consumer.dead_letters.letter import found
-from llmlog_consumer.dead_letters.offset_map import LATEST, Names
+from llmlog_consumer.dead_letters.offset_map import LATEST, OffsetMap
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from llmlog_consumer.dead_letters.letter import Found
-    from llmlog_consumer.dead_letters.offset_map import Column
-    from llmlog_consumer.dead_letters.record import Record
+    from llmlog_consumer.dead_letters.letter import DeadLetter
+    from llmlog_consumer.dead_letters.offset_map import PartitionOffsets
+    from llmlog_consumer.dead_letters.record import ReplayRecord
 
 _TABLE_BYTES: Final = 1 << 20
 """Of a table with a bit for each key: of a million keys, one in sixteen is looked at in vain. With
 more they would lie outside the processor's cache, and each look would cost as much."""
 
 
-class Doublets:
+class NewestPerRecord:
     """Letters in, then again to be asked which of them speak.
 
     Of letters on one partition the last that is newest speaks. Of letters on several, whose
@@ -38,7 +38,7 @@ class Doublets:
 
     def __init__(self) -> None:
         self._seen, self._again = bytearray(_TABLE_BYTES), bytearray(_TABLE_BYTES)
-        self._names = Names()
+        self._names = OffsetMap()
         self.read = 0
         self.foreign = True
 
@@ -69,7 +69,7 @@ class Doublets:
         """Tell whether a letter, of those that were taken in, is the one of its name."""
         return self._is_alone(message.key()) or self.record_speaks(found(message, content=False))
 
-    def record_speaks(self, letter: Found | Record) -> bool:
+    def record_speaks(self, letter: DeadLetter | ReplayRecord) -> bool:
         """Tell the same of what was read of a letter."""
         column, offset = self._column(letter), letter.source[2]
         noted = column.get(offset)
@@ -86,5 +86,5 @@ class Doublets:
         number = hash(key)
         return not self._again[(number >> 3) % _TABLE_BYTES] & 1 << (number & 7)
 
-    def _column(self, letter: Found | Record) -> Column:
+    def _column(self, letter: DeadLetter | ReplayRecord) -> PartitionOffsets:
         return self._names.column(letter.source[:2])

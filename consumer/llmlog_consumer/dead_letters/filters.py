@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from llmlog_consumer.dead_letters.letter import Found
+    from llmlog_consumer.dead_letters.letter import DeadLetter
 
 _SAID = ("es.reason", "es.type", "es.caused_by", "exception")
 
@@ -49,7 +49,7 @@ class Filter:
             self.until_ms is None or ms < self.until_ms
         )
 
-    def takes(self, letter: Found) -> bool:
+    def takes(self, letter: DeadLetter) -> bool:
         """Tell whether this letter is asked for."""
         headers = letter.headers
         return (

@@ -21,7 +21,7 @@ _PARTITION_BITS: Final = 15
 
 
 @dataclass(slots=True)
-class Found:
+class DeadLetter:
     """A letter as it lies on the topic.
 
     Attributes:
@@ -135,7 +135,7 @@ class Found:
         }
 
 
-def found(message: Any, *, content: bool = True) -> Found:
+def found(message: Any, *, content: bool = True) -> DeadLetter:
     """Read a message of the dead-letter topic, whoever wrote it.
 
     Args:
@@ -143,7 +143,7 @@ def found(message: Any, *, content: bool = True) -> Found:
         content: with its key, its value and its own headers.
     """
     headers, own, writer = of_letters.read(read_headers(message))
-    return Found(
+    return DeadLetter(
         message.topic(), message.partition(), message.offset(),
         message.key() if content else None, message.value() if content else None,
         headers, message.timestamp()[1], own if content else (), writer,

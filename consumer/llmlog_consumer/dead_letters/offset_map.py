@@ -22,7 +22,7 @@ LARGEST: Final = 2**63 - 1
 """The largest offset, and the largest value."""
 
 
-class Column:
+class PartitionOffsets:
     """The letters of one source partition; most of them come in the order of their offsets."""
 
     __slots__ = ("_late", "last", "offsets", "seconds", "values")
@@ -87,7 +87,7 @@ class Column:
 
     def _merge(self) -> None:
         late = sorted(self._late.items())
-        merged = Column()
+        merged = PartitionOffsets()
         at = 0
         for offset, (second, value) in late:
             upto = bisect_left(self.offsets, offset, at)
@@ -102,17 +102,17 @@ class Column:
         self._late = {}
 
 
-class Names:
+class OffsetMap:
     """Letters by the topic and partition of their source, in any spelling of the two."""
 
     def __init__(self) -> None:
-        self._columns: dict[object, Column] = {}
+        self._columns: dict[object, PartitionOffsets] = {}
 
-    def column(self, place: object) -> Column:
+    def column(self, place: object) -> PartitionOffsets:
         """Return the letters of one source partition."""
         found = self._columns.get(place)
         if found is None:
-            found = self._columns[place] = Column()
+            found = self._columns[place] = PartitionOffsets()
         return found
 
     def __len__(self) -> int:

@@ -8,8 +8,8 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from llmlog_common.errors import ConfigurationError
-from llmlog_consumer.dead_letters.deduplicate import Doublets
-from llmlog_consumer.dead_letters.letter import Found, found
+from llmlog_consumer.dead_letters.deduplicate import NewestPerRecord
+from llmlog_consumer.dead_letters.letter import DeadLetter, found
 from llmlog_consumer.kafka import reader as topic_reader
 from llmlog_consumer.kafka.admin import KafkaAdmin
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from llmlog_common.settings import Settings
     from llmlog_consumer.dead_letters.filters import Filter
-    from llmlog_consumer.dead_letters.record import Record
+    from llmlog_consumer.dead_letters.record import ReplayRecord
     from llmlog_consumer.elasticsearch.connection import Elastic
 
 CHUNK: Final = 1000
@@ -29,7 +29,7 @@ PAGE: Final = 5000
 
 _OFFSET_BITS, _PARTITION_BITS = 63, 15
 
-L = TypeVar("L", "Found", "Record")
+L = TypeVar("L", "DeadLetter", "ReplayRecord")
 
 
 class DeadLetters:
@@ -59,7 +59,7 @@ class DeadLetters:
         self.progress = progress
         self.topic = settings.dlq_topic
         self.ranges = KafkaAdmin(settings).written_since(self.topic, since_ms)
-        self._doublets: Doublets | None = None
+        self._doublets: NewestPerRecord | None = None
 
     @property
     def suspicion(self) -> str:
@@ -76,7 +76,7 @@ class DeadLetters:
             if self.progress:
                 self.progress(step, done, total)
 
-    def newest(self, wanted: Filter, *, content: bool = False) -> Iterator[Found]:
+    def newest(self, wanted: Filter, *, content: bool = False) -> Iterator[DeadLetter]:
         """Yield the letters that speak for their name and are asked for, as they lie.
 
         Args:
@@ -92,7 +92,7 @@ class DeadLetters:
                 if wanted.takes(letter):
                     yield letter
 
-    def newest_first(self, wanted: Filter, limit: int | None = None) -> Iterator[Found]:
+    def newest_first(self, wanted: Filter, limit: int | None = None) -> Iterator[DeadLetter]:
         """Return what `newest` finds, sorted; the topic is read before this returns.
 
         Of more than a page only their places are kept, and each page is read again.
@@ -102,7 +102,7 @@ class DeadLetters:
             return iter(newest_first(letters, limit))
         return self._pages(sorted(map(_place_in_time, letters), reverse=True)[:limit])
 
-    def _pages(self, places: Sequence[int]) -> Iterator[Found]:
+    def _pages(self, places: Sequence[int]) -> Iterator[DeadLetter]:
         for start in range(0, len(places), PAGE):
             offsets: dict[int, set[int]] = defaultdict(set)
             for place in places[start : start + PAGE]:
@@ -117,13 +117,13 @@ class DeadLetters:
             )
             yield from newest_first(page)
 
-    def _find_doublets(self) -> Doublets:
+    def _find_doublets(self) -> NewestPerRecord:
         """Read everything once before anything is shown.
 
         Whether a letter is the newest of its name is known at the end.
         """
         if self._doublets is None:
-            doublets = Doublets()
+            doublets = NewestPerRecord()
             for chunk in self.messages("looking for doublets"):
                 doublets.add(chunk)
             self._doublets = doublets
@@ -146,7 +146,7 @@ def suspicion(topic: str, read: int, foreign: int) -> str:
     )
 
 
-def letter_at(settings: Settings, coordinates: str) -> Found:
+def letter_at(settings: Settings, coordinates: str) -> DeadLetter:
     """Return the letter at `topic/partition/offset`.
 
     Raises:
@@ -175,14 +175,14 @@ def letter_at(settings: Settings, coordinates: str) -> Found:
     return found(message)
 
 
-def newest_first(some: Iterable[Found], limit: int | None = None) -> list[Found]:
+def newest_first(some: Iterable[DeadLetter], limit: int | None = None) -> list[DeadLetter]:
     """Sort letters, newest first; with a limit no more than that are ever held."""
     if limit is None:
         return sorted(some, key=_age, reverse=True)
     return heapq.nlargest(limit, some, key=_age)
 
 
-def _place_in_time(letter: Found) -> int:
+def _place_in_time(letter: DeadLetter) -> int:
     """Return time and place of a letter in one number, that sorts as `_age` does."""
     ms, offset, partition = _age(letter)
     return (ms << _OFFSET_BITS | offset) << _PARTITION_BITS | partition
@@ -194,7 +194,7 @@ def _coordinates(place: int) -> tuple[int, int]:
     return place & ((1 << _PARTITION_BITS) - 1), offset
 
 
-def _age(letter: Found) -> tuple[int, int, int]:
+def _age(letter: DeadLetter) -> tuple[int, int, int]:
     return letter.timestamp_ms, letter.offset, letter.partition
 
 
@@ -212,7 +212,7 @@ def chunks(letters: Iterable[L], most: int = CHUNK) -> Iterator[list[L]]:
         yield chunk
 
 
-def recovered(elastic: Elastic, some: Iterable[Found]) -> set[str]:
+def recovered(elastic: Elastic, some: Iterable[DeadLetter]) -> set[str]:
     """Return the names of those letters whose document exists after all."""
     targets = (
         (letter.name, letter.headers["index"], letter.headers["document_id"])

@@ -14,14 +14,14 @@ from llmlog_consumer.dead_letters.message import read_headers
 
 if TYPE_CHECKING:
     from llmlog_consumer.dead_letters.headers import Raw
-    from llmlog_consumer.dead_letters.letter import Found
+    from llmlog_consumer.dead_letters.letter import DeadLetter
 
 _NEEDED: Final = itemgetter(*of_letters.SOURCE, *of_letters.HISTORY)
 _TRUNCATED: Final = f"{PREFIX}truncated.length"
 
 
 @dataclass(slots=True, eq=False)
-class Record:
+class ReplayRecord:
     """What it dies of again has the name of its source.
 
     No more is kept than is needed: a letter's headers take as much room as its value.
@@ -44,7 +44,7 @@ class Record:
     history: History
     ms: int
     position: int
-    truncated: Found | None = None
+    truncated: DeadLetter | None = None
 
     @property
     def replays(self) -> int:
@@ -96,19 +96,19 @@ class Record:
         return 1, self.ms if said is None else said
 
 
-def record_of(letter: Found) -> Record:
+def record_of(letter: DeadLetter) -> ReplayRecord:
     """Return the record that a letter was, whoever wrote it.
 
     Args:
         letter: with its content.
     """
-    return Record(
+    return ReplayRecord(
         letter.source, letter.key, letter.value, letter.own, of_letters.history(letter.headers),
         letter.timestamp_ms, letter.position, letter if letter.truncated else None,
     )  # fmt: skip
 
 
-def read_record(message: Any) -> Record:
+def read_record(message: Any) -> ReplayRecord:
     """Return the record that a message of the dead-letter topic was.
 
     The same as of the letter that is found in it, at a third of the time for nearly all of them.
@@ -121,7 +121,7 @@ def read_record(message: Any) -> Record:
             return record_of(found(message))
         source = of_letters.place(topic, partition, offset)
         if source is not None:
-            return Record(
+            return ReplayRecord(
                 source, message.key(), message.value(), (), History(*history),
                 message.timestamp()[1], position(message.partition(), message.offset()),
             )  # fmt: skip

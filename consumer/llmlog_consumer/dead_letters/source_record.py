@@ -14,14 +14,14 @@ from llmlog_consumer.kafka.admin import KafkaAdmin
 
 if TYPE_CHECKING:
     from llmlog_common.settings import Settings
-    from llmlog_consumer.dead_letters.letter import Found
+    from llmlog_consumer.dead_letters.letter import DeadLetter
 
 
 class GoneError(Exception):
     """The original cannot be had; the text says why."""
 
 
-def whole(settings: Settings, letter: Found) -> Found:
+def whole(settings: Settings, letter: DeadLetter) -> DeadLetter:
     """Return a truncated letter with its source's whole value.
 
     Raises:
@@ -48,5 +48,5 @@ def whole(settings: Settings, letter: Found) -> Found:
     return replace(letter, key=record.key(), value=value, own=own, headers=_uncut(letter))
 
 
-def _uncut(letter: Found) -> dict[str, str]:
+def _uncut(letter: DeadLetter) -> dict[str, str]:
     return {k: v for k, v in letter.headers.items() if not k.startswith("truncated.")}

@@ -15,15 +15,15 @@ from llmlog_consumer.dead_letters.cause import PREFIX
 from llmlog_consumer.dead_letters.filters import Filter
 from llmlog_consumer.dead_letters.letter import found, name_of, second
 from llmlog_consumer.dead_letters.message import read_headers
-from llmlog_consumer.dead_letters.offset_map import LARGEST, LATEST, Names
+from llmlog_consumer.dead_letters.offset_map import LARGEST, LATEST, OffsetMap
 from llmlog_consumer.dead_letters.reasons import redacted
 from llmlog_consumer.times import iso
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from llmlog_consumer.dead_letters.letter import Found
-    from llmlog_consumer.dead_letters.offset_map import Column
+    from llmlog_consumer.dead_letters.letter import DeadLetter
+    from llmlog_consumer.dead_letters.offset_map import PartitionOffsets
 
 MOST_CAUSES: Final = 10_000
 MOST_LABELS: Final = 1_000
@@ -60,7 +60,7 @@ class _Cause:
     first_ms: int = 0
     last_ms: int = 0
 
-    def begin(self, letter: Found) -> None:
+    def begin(self, letter: DeadLetter) -> None:
         """Take the first letter that was asked for."""
         said = letter.headers.get("es.reason") or letter.headers.get("exception") or ""
         self.reason = "" if self.fingerprint == OTHER else redacted(said)
@@ -73,7 +73,7 @@ class _Kind(NamedTuple):
 
     cause: _Cause
     value: int
-    column: Column
+    column: PartitionOffsets
 
 
 @dataclass(slots=True)
@@ -103,7 +103,7 @@ class Stats:
     def __init__(self, wanted: Filter | None = None) -> None:
         self._wanted = wanted or Filter()
         self._all = self._wanted == Filter()
-        self._names = Names()
+        self._names = OffsetMap()
         self._kinds: dict[tuple[bytes | None, ...], _Kind] = {}
         self._causes: list[_Cause] = []
         self._cause_numbers: dict[object, int] = {}
@@ -160,7 +160,7 @@ class Stats:
             self._kinds[seen_as] = kind
         return kind, offset
 
-    def _new_cause(self, letter: Found, kind: tuple[Any, ...]) -> int:
+    def _new_cause(self, letter: DeadLetter, kind: tuple[Any, ...]) -> int:
         if len(self._causes) >= MOST_CAUSES:
             kind = (OTHER,)
             if kind in self._cause_numbers:

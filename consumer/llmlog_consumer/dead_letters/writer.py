@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import structlog
 from confluent_kafka import KafkaError, KafkaException, Producer
 
-from llmlog_common.kafka_clients import made, producer_config
+from llmlog_common.kafka_clients import new_client, producer_config
 from llmlog_common.throttled_log import Say
 from llmlog_consumer.backoff import Backoff
 from llmlog_consumer.dead_letters.cause import PREFIX, TRUNCATED_KEY_BYTES, Cause, headers_of
@@ -35,7 +35,7 @@ _RETRY: Final = Backoff(first=0.5, longest=30.0)
 
 
 @dataclass(slots=True, eq=False)
-class Letter:
+class PendingLetter:
     """A record on its way to the dead-letter topic.
 
     Attributes:
@@ -66,8 +66,8 @@ class LetterWriter:
         self._settings = settings
         self._partitions = partitions
         self._producer = self._new_producer()
-        self._sent: set[Letter] = set()
-        self._waiting: list[Letter] = []
+        self._sent: set[PendingLetter] = set()
+        self._waiting: list[PendingLetter] = []
         self._say = Say(log, logging.ERROR)
         self.refusal = ""
         """Why the topic takes no letters now; empty while it does."""
@@ -77,7 +77,7 @@ class LetterWriter:
         """Letters not yet confirmed."""
         return len(self._sent) + len(self._waiting)
 
-    def write(self, letter: Letter) -> None:
+    def write(self, letter: PendingLetter) -> None:
         """Send a letter; its `settled` is called from `poll` once it is delivered."""
         try:
             self._produce(letter)
@@ -96,7 +96,7 @@ class LetterWriter:
             for letter in due:
                 self.write(letter)
 
-    def _produce(self, letter: Letter) -> None:
+    def _produce(self, letter: PendingLetter) -> None:
         key, value = letter.record.key(), letter.record.value()
         headers = headers_of(letter.record, letter.cause, group=self._settings.group)
         if letter.cuts and value is not None:
@@ -118,7 +118,7 @@ class LetterWriter:
         )
         self._sent.add(letter)
 
-    def _reported(self, letter: Letter, error: KafkaError | None, _message: Any) -> None:
+    def _reported(self, letter: PendingLetter, error: KafkaError | None, _message: Any) -> None:
         if letter not in self._sent:
             return  # sent again by a new producer; its own report counts
         self._sent.discard(letter)
@@ -131,7 +131,7 @@ class LetterWriter:
                 waiting.not_before = 0.0
         letter.settled()
 
-    def _failed(self, letter: Letter, error: KafkaError) -> None:
+    def _failed(self, letter: PendingLetter, error: KafkaError) -> None:
         if error.code() == KafkaError.MSG_SIZE_TOO_LARGE and letter.cuts < _MOST_CUTS:
             letter.cuts += 1
             self._waiting.append(letter)
@@ -152,4 +152,4 @@ class LetterWriter:
         self._producer = self._new_producer()
 
     def _new_producer(self) -> Producer:
-        return made(Producer, producer_config(self._settings))
+        return new_client(Producer, producer_config(self._settings))

@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, Any, Final
 import structlog
 
 from llmlog_consumer.backoff import Backoff
-from llmlog_consumer.delivery.circuit_breaker import Share
-from llmlog_consumer.delivery.concurrency import Window
+from llmlog_consumer.delivery.circuit_breaker import FailureRate
+from llmlog_consumer.delivery.concurrency import ConcurrencyLimit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from llmlog_consumer.elasticsearch.batch import Batch
-    from llmlog_consumer.elasticsearch.bulk import Answered, Indexer
+    from llmlog_consumer.elasticsearch.bulk import BulkResponse, Indexer
     from llmlog_consumer.offset_tracker import Span
 
 log = structlog.get_logger("llmlog.delivery")
@@ -32,7 +32,7 @@ _PROBE: Final = Backoff(first=1.0, longest=15.0)
 
 
 @dataclass(slots=True)
-class Hold:
+class Pause:
     """The deployment is wrong: nothing but probes is sent until it is mended.
 
     Attributes:
@@ -48,7 +48,7 @@ class Hold:
     probe: Batch | None = None
 
 
-class Sending:
+class BulkSender:
     """What is sent, when, and how much of it at once.
 
     Args:
@@ -65,14 +65,14 @@ class Sending:
     def __init__(self, indexer: Indexer, released: Callable[[Span, Any], None]) -> None:
         self._indexer = indexer
         self._released = released
-        self._window = Window()
+        self._window = ConcurrencyLimit()
         self._ready: deque[Batch] = deque()
         self._held: deque[Batch] = deque()
-        self._answers: queue.SimpleQueue[Future[Answered]] = queue.SimpleQueue()
+        self._answers: queue.SimpleQueue[Future[BulkResponse]] = queue.SimpleQueue()
         self._threads = ThreadPoolExecutor(self._window.most, "llmlog-bulk")
         self.under_way = 0
-        self.hold: Hold | None = None
-        self.failing = Share()
+        self.hold: Pause | None = None
+        self.failing = FailureRate()
 
     @property
     def waiting(self) -> bool:
@@ -102,7 +102,7 @@ class Sending:
             else:
                 self._submit(batch)
 
-    def answers(self, wait: float) -> Iterator[Answered]:
+    def answers(self, wait: float) -> Iterator[BulkResponse]:
         """Yield the answers that are there; wait `wait` seconds at most for the first.
 
         Raises:
@@ -133,7 +133,7 @@ class Sending:
     def hold_back(self, batch: Batch, why: str) -> None:
         """Keep a batch, and send nothing but probes from now on."""
         if self.hold is None:
-            self.hold = Hold(why)
+            self.hold = Pause(why)
             log.error("held: the deployment is wrong, nothing is lost", why=why)
         if self.hold.probe is not None or not self.hold.probes:
             self.hold.probes += 1
@@ -163,7 +163,7 @@ class Sending:
         assert self.hold is not None  # noqa: S101 - asked of a hold alone
         log.info("resumed", after_probes=self.hold.probes)
         self.hold = None
-        self.failing = Share()
+        self.failing = FailureRate()
         self._ready.extendleft(reversed(self._held))
         self._held.clear()
 

@@ -40,7 +40,7 @@ class Phase(Enum):
 
 
 @dataclass(slots=True)
-class Share:
+class FailureRate:
     """The share of deaths among recent records; older ones count for half, again and again."""
 
     seen: float = 0.0
@@ -86,7 +86,9 @@ class Breaker(Generic[T]):
 
     accepted: frozenset[str] = frozenset()
     cause: str = ""
-    _shares: dict[Phase, Share] = field(default_factory=lambda: {p: Share() for p in Phase})
+    _shares: dict[Phase, FailureRate] = field(
+        default_factory=lambda: {p: FailureRate() for p in Phase}
+    )
     _withheld: dict[Hashable, T] = field(default_factory=dict)
     _probing: set[Hashable] = field(default_factory=set)
     _probe_size: int = 0
@@ -181,7 +183,7 @@ class Breaker(Generic[T]):
             return
         if self._went_in > self._probe_size * FLOOD:
             self.cause = ""
-            self._shares = {phase: Share() for phase in Phase}
+            self._shares = {phase: FailureRate() for phase in Phase}
         elif self._probe_size:  # else all of it is gone, and it has told nothing
             self._probes += 1
             self._next_probe = now + _PROBE.delay(self._probes, at_least=SHORTEST)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(slots=True)
-class Window:
+class ConcurrencyLimit:
     """The number of bulks that the cluster takes at once, found by asking.
 
     Attributes:

@@ -14,11 +14,11 @@ import structlog
 
 from llmlog_common.throttled_log import Say
 from llmlog_consumer.dead_letters.writer import LetterWriter
-from llmlog_consumer.delivery.bulk_sender import Hold, Sending
+from llmlog_consumer.delivery.bulk_sender import BulkSender, Pause
 from llmlog_consumer.delivery.circuit_breaker import Phase
-from llmlog_consumer.delivery.rejects import Burial
-from llmlog_consumer.delivery.results import Answers
-from llmlog_consumer.delivery.transform import HotPath
+from llmlog_consumer.delivery.rejects import Rejects
+from llmlog_consumer.delivery.results import BulkResults
+from llmlog_consumer.delivery.transform import Transform
 from llmlog_consumer.elasticsearch.bulk import Indexer
 from llmlog_consumer.elasticsearch.document import Documents
 from llmlog_consumer.outcomes import Outcome, Settle
@@ -61,19 +61,19 @@ class Delivery:
         settle: Settle,
         accepted: frozenset[str] = frozenset(),
     ) -> None:
-        self._hot_path = HotPath(decoder, documents)
+        self._hot_path = Transform(decoder, documents)
         self._settle = settle
-        self._burial = Burial(letters, settle, accepted)
-        self._sending = Sending(indexer, self._burial.gone)
+        self._burial = Rejects(letters, settle, accepted)
+        self._sending = BulkSender(indexer, self._burial.gone)
         self._builder = self._hot_path.gathered
-        self._answers = Answers(self._sending, self._burial, settle, decoder, self._builder)
+        self._answers = BulkResults(self._sending, self._burial, settle, decoder, self._builder)
         self._incoming: deque[tuple[Span, Sequence[Any]]] = deque()
         self._decode_not_before = 0.0
         self._say = Say(log)
         self._registry_away = ""
 
     @classmethod
-    def wired(
+    def from_settings(
         cls, settings: Settings, elastic: Elastic, dlq_partitions: int, settle: Settle,
         accepted: frozenset[str] = frozenset(),
     ) -> Delivery:  # fmt: skip
@@ -87,7 +87,7 @@ class Delivery:
             accepted: fingerprints that the flood breaker lets through.
         """
         return cls(
-            decoder=Decoder(Registry.of_settings(settings)),
+            decoder=Decoder(Registry.from_settings(settings)),
             documents=Documents(settings.index, settings.max_event_age),
             indexer=Indexer(elastic, settings.index),
             letters=LetterWriter(settings, dlq_partitions),
@@ -101,7 +101,7 @@ class Delivery:
         return self._answers.counts
 
     @property
-    def hold(self) -> Hold | None:
+    def hold(self) -> Pause | None:
         """Why nothing but probes is sent; None while all is well."""
         return self._sending.hold
 

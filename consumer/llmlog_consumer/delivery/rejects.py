@@ -15,7 +15,7 @@ import structlog
 from llmlog_common.throttled_log import Say
 from llmlog_consumer.dead_letter_counts import Kind, add_deaths
 from llmlog_consumer.dead_letters.reasons import redacted
-from llmlog_consumer.dead_letters.writer import Letter, LetterWriter
+from llmlog_consumer.dead_letters.writer import LetterWriter, PendingLetter
 from llmlog_consumer.delivery.circuit_breaker import ALERT, Breaker, Phase
 from llmlog_consumer.outcomes import Outcome, Settle
 
@@ -29,7 +29,7 @@ MOST_CAUSES: Final = 100
 """Kinds of deaths that are counted each by itself."""
 
 
-class Burial:
+class Rejects:
     """What becomes of records that cannot be indexed.
 
     Args:
@@ -91,7 +91,7 @@ class Burial:
             add_deaths(self.deaths, {(fingerprint, str(cause.stage)): 1}, MOST_CAUSES)
             self._settle(span, Outcome.DEAD, 1, size)
 
-        self._letters.write(Letter(record, cause, settled))
+        self._letters.write(PendingLetter(record, cause, settled))
         if self._say.due(fingerprint):
             self._say(
                 fingerprint,

@@ -27,10 +27,10 @@ from llmlog_consumer.outcomes import Outcome, Settle
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from llmlog_consumer.delivery.bulk_sender import Sending
-    from llmlog_consumer.delivery.rejects import Burial
+    from llmlog_consumer.delivery.bulk_sender import BulkSender
+    from llmlog_consumer.delivery.rejects import Rejects
     from llmlog_consumer.elasticsearch.batch import Batch, BatchBuilder, Operation
-    from llmlog_consumer.elasticsearch.bulk import Answered, Judged
+    from llmlog_consumer.elasticsearch.bulk import BulkResponse, ItemResult
     from llmlog_schemas.codec import Decoder
 
 log = structlog.get_logger("llmlog.delivery")
@@ -53,7 +53,7 @@ _TOO_MANY: Final = 429
 _span_of = attrgetter("span")
 
 
-class Answers:
+class BulkResults:
     """What is done after each answer.
 
     Args:
@@ -70,8 +70,8 @@ class Answers:
 
     def __init__(
         self,
-        sending: Sending,
-        burial: Burial,
+        sending: BulkSender,
+        burial: Rejects,
         settle: Settle,
         decoder: Decoder,
         builder: BatchBuilder,
@@ -85,7 +85,7 @@ class Answers:
         self._good = 0  # requests that were answered item by item
         self.counts: Counter[str] = Counter()
 
-    def take(self, answered: Answered) -> None:
+    def take(self, answered: BulkResponse) -> None:
         """Settle every item that is settled, then queue the remainder again."""
         if answered.all_created:
             self._all_created(answered.batch)
@@ -93,7 +93,7 @@ class Answers:
         if answered.verdict is not None:
             self._whole(answered.batch, answered.verdict, answered)
             return
-        again: dict[Verdict, list[Judged]] = {}
+        again: dict[Verdict, list[ItemResult]] = {}
         passed = 0
         for judged in answered.items:
             disposition = judged.verdict.disposition
@@ -138,7 +138,7 @@ class Answers:
         self._good += 1
         self._sending.learn(pushed_back=False)
 
-    def _whole(self, batch: Batch, verdict: Verdict, answered: Answered) -> None:
+    def _whole(self, batch: Batch, verdict: Verdict, answered: BulkResponse) -> None:
         """One verdict for a whole request."""
         self.counts["unclassified"] += verdict.unclassified
         if verdict.pushed_back:  # nothing else here says how much the cluster takes
@@ -157,7 +157,9 @@ class Answers:
         said = redacted(answered.detail) if answered.status else answered.detail
         self._queue_again(batch, verdict, said, answered)
 
-    def _queue_again(self, batch: Batch, verdict: Verdict, said: str, answered: Answered) -> None:
+    def _queue_again(
+        self, batch: Batch, verdict: Verdict, said: str, answered: BulkResponse
+    ) -> None:
         said += f" ({verdict.advice})" if verdict.advice else ""
         if verdict.disposition is Disposition.CONFIGURATION:
             self._sending.hold_back(batch, said)
@@ -180,7 +182,7 @@ class Answers:
                 self._sending.put(batch)
             self._say("retry", "waiting for Elasticsearch", why=said)
 
-    def _one_by_one(self, part: Batch, failed: Sequence[Judged]) -> None:
+    def _one_by_one(self, part: Batch, failed: Sequence[ItemResult]) -> None:
         """Try documents alone that fail in a way that may be their own fault, or the server's."""
         for judged in failed:
             if len(part.operations) > 1 or part.refusals == 0:
@@ -207,7 +209,7 @@ class Answers:
 
     # Dead letters
 
-    def _refused(self, batch: Batch, judged: Judged, ending: Ending = Ending.PERMANENT) -> None:
+    def _refused(self, batch: Batch, judged: ItemResult, ending: Ending = Ending.PERMANENT) -> None:
         """Bury a document that Elasticsearch refuses; blame our own part where it is at fault."""
         operation, error = judged.operation, judged.error or {}
         model, broken = self._second_look(operation)
@@ -226,7 +228,7 @@ class Answers:
             )
         self._burial.bury(Phase.INDEX, operation.span, operation.record, operation.size, cause)
 
-    def _unsendable(self, batch: Batch, said: str, answered: Answered) -> None:
+    def _unsendable(self, batch: Batch, said: str, answered: BulkResponse) -> None:
         """Bury the one document of a request that no server takes.
 
         But where no other request was taken meanwhile either, the server is at fault.
@@ -259,10 +261,10 @@ class Answers:
         return model, None
 
 
-def _said(judged: Judged) -> str:
+def _said(judged: ItemResult) -> str:
     error = judged.error or {}
     return f"{judged.status} {error.get('type')}: {error.get('reason')}"
 
 
-def _detail(judged: Judged) -> str:
+def _detail(judged: ItemResult) -> str:
     return redacted(_said(judged))[:300]

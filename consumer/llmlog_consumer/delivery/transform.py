@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(slots=True)
-class Taken:
+class Transformed:
     """What became of some records of one span; of all others there is an operation now.
 
     Attributes:
@@ -43,7 +43,7 @@ class Taken:
     away: str = ""
 
 
-class HotPath:
+class Transform:
     """Makes operations of records.
 
     Args:
@@ -59,7 +59,7 @@ class HotPath:
         self._documents = documents
         self.gathered = BatchBuilder()
 
-    def take(self, span: Span, records: Sequence[Any]) -> Taken:
+    def take(self, span: Span, records: Sequence[Any]) -> Transformed:
         """Make operations of records, in their order.
 
         Args:
@@ -68,7 +68,7 @@ class HotPath:
         """
         head, make, add = self._decoder.head, self._documents.make, self.gathered.add
         now, now_ms = time.monotonic(), time.time() * 1000
-        taken = Taken()
+        taken = Transformed()
         for record in records:
             value = record.value()  # 0.05 / 0.04
             size = len(value) if value is not None else 0

@@ -38,7 +38,7 @@ class ForeignItemsError(Exception):
 
 
 @dataclass(slots=True)
-class Judged:
+class ItemResult:
     """An operation that was answered."""
 
     operation: Operation
@@ -48,7 +48,7 @@ class Judged:
 
 
 @dataclass(slots=True)
-class Answered:
+class BulkResponse:
     """What became of one request.
 
     Attributes:
@@ -64,7 +64,7 @@ class Answered:
 
     batch: Batch
     all_created: bool = False
-    items: list[Judged] = field(default_factory=list)
+    items: list[ItemResult] = field(default_factory=list)
     verdict: Verdict | None = None
     detail: str = ""
     status: int = 0
@@ -86,7 +86,7 @@ class Indexer:
         self._lock = threading.Lock()
         self._known: set[str] = set()
 
-    def send(self, batch: Batch) -> Answered:
+    def send(self, batch: Batch) -> BulkResponse:
         """Send one batch and judge the answer; never raises for what a server may say.
 
         Raises:
@@ -97,16 +97,18 @@ class Indexer:
                 self._first_use(index)
             answer = self._elastic.request("POST", "/_bulk", body=batch.body(), params=_PARAMS)
         except ElasticsearchCutOff as error:
-            return Answered(batch, verdict=CUT_OFF, detail=str(error))
+            return BulkResponse(batch, verdict=CUT_OFF, detail=str(error))
         except Unreachable as error:
-            return Answered(batch, verdict=Verdict(Disposition.RETRY), detail=str(error))
+            return BulkResponse(batch, verdict=Verdict(Disposition.RETRY), detail=str(error))
         except ElasticsearchError as error:
-            return Answered(batch, verdict=Verdict(Disposition.CONFIGURATION), detail=str(error))
+            return BulkResponse(
+                batch, verdict=Verdict(Disposition.CONFIGURATION), detail=str(error)
+            )
         return self._judge(batch, answer)
 
-    def _judge(self, batch: Batch, answer: Answer) -> Answered:
+    def _judge(self, batch: Batch, answer: Answer) -> BulkResponse:
         if not answer.ok:
-            return Answered(
+            return BulkResponse(
                 batch,
                 verdict=of_request(answer.status, answer.error),
                 detail=answer.describe(),
@@ -114,20 +116,22 @@ class Indexer:
                 retry_after=answer.retry_after,
             )
         if _all_created(answer.body, batch.operations):
-            return Answered(batch, all_created=True, status=answer.status)
+            return BulkResponse(batch, all_created=True, status=answer.status)
         results = _results(answer.body)
         if results is None or len(results) < len(batch.operations):
-            return Answered(batch, verdict=BROKEN_ANSWER, detail="an answer without all its items")
+            return BulkResponse(
+                batch, verdict=BROKEN_ANSWER, detail="an answer without all its items"
+            )
         if len(results) > len(batch.operations):
             raise ForeignItemsError(f"{len(results)} items for {len(batch.operations)} operations")
-        answered = Answered(batch, status=answer.status)
+        answered = BulkResponse(batch, status=answer.status)
         for operation, result in zip(batch.operations, results, strict=True):
             if result.get("_id") != operation.document_id:
                 raise ForeignItemsError(
                     f"item {result.get('_id')!r} in the place of {operation.document_id}"
                 )
             status, error = result["status"], result.get("error") or None
-            answered.items.append(Judged(operation, of_item(status, error), status, error))
+            answered.items.append(ItemResult(operation, of_item(status, error), status, error))
             answered.failure_store += result.get("failure_store") == "used"
         return answered
 

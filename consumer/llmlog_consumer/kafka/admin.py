@@ -23,7 +23,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exports 
 )
 
 from llmlog_common.errors import KafkaError, KafkaUnreachable
-from llmlog_common.kafka_clients import admin_config, consumer_config, made, producer_config
+from llmlog_common.kafka_clients import admin_config, consumer_config, new_client, producer_config
 from llmlog_consumer.kafka.errors import AWAY, CREDENTIALS
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class KafkaAdmin:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._refusal = ""
-        self._admin = made(AdminClient, admin_config(settings) | {"error_cb": self._on_error})
+        self._admin = new_client(AdminClient, admin_config(settings) | {"error_cb": self._on_error})
 
     @property
     def where(self) -> str:
@@ -102,8 +102,8 @@ class KafkaAdmin:
         Raises:
             ConfigurationError: a property or a value that it does not take.
         """
-        made(Consumer, consumer_config(self._settings)).close()
-        made(Producer, producer_config(self._settings))
+        new_client(Consumer, consumer_config(self._settings)).close()
+        new_client(Producer, producer_config(self._settings))
 
     def topics(self) -> tuple[dict[str, Topic], int]:
         """Return the topics that we may see, by name, and the number of brokers.
@@ -368,7 +368,7 @@ class _Reader:
     def __init__(self, settings: Settings) -> None:
         config = consumer_config(settings)
         config.pop("group.instance.id", None)
-        self._consumer = made(Consumer, config)
+        self._consumer = new_client(Consumer, config)
 
     def __enter__(self) -> Consumer:
         return self._consumer

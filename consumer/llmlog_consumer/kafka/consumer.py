@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
-from llmlog_common.kafka_clients import consumer_config, made
+from llmlog_common.kafka_clients import consumer_config, new_client
 from llmlog_common.throttled_log import Say
 from llmlog_consumer.kafka.errors import AWAY, HARMLESS, REBALANCING, Refusal
 
@@ -64,7 +64,7 @@ class FencedError(Exception):
     """Another consumer has this static instance id."""
 
 
-class Source:
+class GroupConsumer:
     """One member of the consumer group.
 
     Args:
@@ -90,7 +90,7 @@ class Source:
         self._incremental = "cooperative" in strategy
         config |= {"on_commit": self._on_commit, "error_cb": self._on_error}
         self._refusal = Refusal()
-        self._consumer = made(Consumer, config)
+        self._consumer = new_client(Consumer, config)
         self._consumer.subscribe(
             [self._topic],
             on_assign=self._on_assign,

@@ -10,7 +10,7 @@ from confluent_kafka import Consumer, KafkaError, TopicPartition
 
 from llmlog_common.errors import KafkaError as KafkaRefusal
 from llmlog_common.errors import KafkaUnreachable
-from llmlog_common.kafka_clients import consumer_config, made
+from llmlog_common.kafka_clients import consumer_config, new_client
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -169,7 +169,7 @@ class assigned:  # noqa: N801 - used as a function
         config.pop("group.protocol", None)
         if small:
             config |= _SMALL
-        self._consumer = made(Consumer, config)
+        self._consumer = new_client(Consumer, config)
         self._consumer.assign([TopicPartition(topic, p, o) for p, o in starts.items()])
 
     def __enter__(self) -> Consumer:

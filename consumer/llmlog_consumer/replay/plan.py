@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from llmlog_common.settings import Settings
-    from llmlog_consumer.dead_letters.letter import Found
-    from llmlog_consumer.dead_letters.record import Record
+    from llmlog_consumer.dead_letters.letter import DeadLetter
+    from llmlog_consumer.dead_letters.record import ReplayRecord
     from llmlog_consumer.elasticsearch.connection import Elastic
     from llmlog_schemas.codec import SchemaSource
 
@@ -26,7 +26,7 @@ MOST_REPLAYS: Final = 3
 """Replays after which a letter that keeps dying is left alone, unless somebody insists."""
 
 
-class Fate(StrEnum):
+class ReplayOutcome(StrEnum):
     """What becomes of a letter that is not sent, or would become of one that is."""
 
     SEND = "send"
@@ -43,7 +43,7 @@ class Fate(StrEnum):
 
 
 @dataclass(slots=True)
-class Gate:
+class ReplayPolicy:
     """Which letters may go, and in what form.
 
     Attributes:
@@ -54,19 +54,19 @@ class Gate:
     settings: Settings
     force: bool = False
 
-    def open(self, record: Record) -> Record | Fate:
+    def open(self, record: ReplayRecord) -> ReplayRecord | ReplayOutcome:
         """Return the record, whole; or why its letter stays where it is."""
         if record.replays >= MOST_REPLAYS and not self.force:
-            return Fate.LOOPED
+            return ReplayOutcome.LOOPED
         if record.truncated is None:
             return record
         try:
             return record_of(whole(self.settings, record.truncated))
         except GoneError:
-            return Fate.GONE
+            return ReplayOutcome.GONE
 
 
-class Plan:
+class DryRun:
     """Says what a replay would do, and does nothing.
 
     Args:
@@ -75,14 +75,16 @@ class Plan:
         registry: for values framed with a schema id.
     """
 
-    def __init__(self, gate: Gate, elastic: Elastic | None, registry: SchemaSource | None) -> None:
+    def __init__(
+        self, gate: ReplayPolicy, elastic: Elastic | None, registry: SchemaSource | None
+    ) -> None:
         self._gate = gate
         self._elastic = elastic
         settings = gate.settings
         self._decoder = Decoder(registry)
         self._documents = Documents(settings.index, settings.max_event_age)
 
-    def of(self, letters: Iterable[Found]) -> list[dict[str, Any]]:
+    def of(self, letters: Iterable[DeadLetter]) -> list[dict[str, Any]]:
         """Return a row for each fingerprint: how many letters, and what would become of them."""
         rows: dict[str, dict[str, Any]] = {}
         for chunk in chunks(letters):
@@ -93,33 +95,33 @@ class Plan:
             for letter, target in zip(chunk, targets, strict=True):
                 row = rows.setdefault(letter.fingerprint, _empty_row(letter))
                 if isinstance(target, tuple):
-                    target = Fate.THERE if target in there else Fate.SEND  # noqa: PLW2901
+                    target = ReplayOutcome.THERE if target in there else ReplayOutcome.SEND  # noqa: PLW2901
                 row[target] += 1
                 row["letters"] += 1
         return sorted(rows.values(), key=lambda row: -row["letters"])
 
-    def _target(self, letter: Found) -> tuple[str, str] | Fate:
+    def _target(self, letter: DeadLetter) -> tuple[str, str] | ReplayOutcome:
         """Return index and id of the document that would be made; or what becomes of it else."""
         opened = self._gate.open(record_of(letter))
-        if isinstance(opened, Fate):
+        if isinstance(opened, ReplayOutcome):
             return opened
         if self._elastic is None:
-            return Fate.SEND
+            return ReplayOutcome.SEND
         try:
             event = self._decoder.head(opened.value())
             index, document_id, _ = self._documents.make(event, time.time() * 1000)
             check(event["document"])
         except (DecodeError, TransformError):
-            return Fate.DIES
+            return ReplayOutcome.DIES
         except ExpiredError:
-            return Fate.EXPIRED
+            return ReplayOutcome.EXPIRED
         return index, document_id
 
 
-def _empty_row(letter: Found) -> dict[str, Any]:
+def _empty_row(letter: DeadLetter) -> dict[str, Any]:
     return {
         "fingerprint": letter.fingerprint,
         "stage": letter.headers.get("stage"),
         "letters": 0,
-        **{str(fate): 0 for fate in Fate},
+        **{str(fate): 0 for fate in ReplayOutcome},
     }

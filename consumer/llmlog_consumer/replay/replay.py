@@ -13,18 +13,18 @@ from typing import TYPE_CHECKING, Any, Final
 from confluent_kafka import KafkaException, Producer
 
 from llmlog_common.errors import DeadLetterFloodError, ElasticsearchError, KafkaError
-from llmlog_common.kafka_clients import made, producer_config
+from llmlog_common.kafka_clients import new_client, producer_config
 from llmlog_consumer.dead_letters.reader import chunks
 from llmlog_consumer.offset_tracker import UNKNOWN_EPOCH, Span
-from llmlog_consumer.replay.plan import Fate
+from llmlog_consumer.replay.plan import ReplayOutcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from llmlog_consumer.dead_letters.record import Record
+    from llmlog_consumer.dead_letters.record import ReplayRecord
     from llmlog_consumer.delivery.pipeline import Delivery
     from llmlog_consumer.outcomes import Outcome, Settle
-    from llmlog_consumer.replay.plan import Gate
+    from llmlog_consumer.replay.plan import ReplayPolicy
 
 MOST_BYTES: Final = 24 * 1024 * 1024
 """Bytes of values in flight above which no more letters are taken."""
@@ -48,7 +48,7 @@ class Indexing:
 
     def __init__(
         self,
-        gate: Gate,
+        gate: ReplayPolicy,
         delivery: Callable[[Settle], Delivery],
         *,
         stopping: Callable[[], bool],
@@ -66,7 +66,7 @@ class Indexing:
         self._generation = 0
         self._delivery = delivery(self._settle)
 
-    def run(self, records: Iterable[Record]) -> bool:
+    def run(self, records: Iterable[ReplayRecord]) -> bool:
         """Take every letter to its end; False when told to stop before.
 
         Raises:
@@ -87,11 +87,11 @@ class Indexing:
             self._delivery.close()
         return not self._stopping()
 
-    def _take(self, chunk: list[Record]) -> None:
-        by_partition: dict[tuple[str, int], list[Record]] = defaultdict(list)
+    def _take(self, chunk: list[ReplayRecord]) -> None:
+        by_partition: dict[tuple[str, int], list[ReplayRecord]] = defaultdict(list)
         for record in chunk:
             opened = self._gate.open(record)
-            if isinstance(opened, Fate):
+            if isinstance(opened, ReplayOutcome):
                 self.counts[opened] += 1
             else:
                 by_partition[opened.source[:2]].append(opened)
@@ -166,7 +166,7 @@ class ToTopic:
 
     def __init__(
         self,
-        gate: Gate,
+        gate: ReplayPolicy,
         topic: str | None,
         *,
         stopping: Callable[[], bool],
@@ -181,9 +181,9 @@ class ToTopic:
         self._progress = progress
         self.counts: Counter[str] = Counter()
         self._refusal = ""
-        self._producer = made(Producer, producer_config(gate.settings))
+        self._producer = new_client(Producer, producer_config(gate.settings))
 
-    def run(self, records: Iterable[Record]) -> bool:
+    def run(self, records: Iterable[ReplayRecord]) -> bool:
         """Send every letter and wait for the brokers; False when told to stop before.
 
         Raises:
@@ -196,7 +196,7 @@ class ToTopic:
             if self._stopping() or self._refusal:
                 break
             opened = self._gate.open(record)
-            if isinstance(opened, Fate):
+            if isinstance(opened, ReplayOutcome):
                 self.counts[opened] += 1
             else:
                 self._send(opened)
@@ -213,7 +213,7 @@ class ToTopic:
     def _early(self, taken: int, began: float) -> bool:
         return self._rate is not None and taken > self._rate * (time.monotonic() - began)
 
-    def _send(self, record: Record) -> None:
+    def _send(self, record: ReplayRecord) -> None:
         topic = self._topic or record.topic()
         if topic == self._dead_letters:
             topic = self._events

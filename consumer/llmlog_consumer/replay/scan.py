@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
-from llmlog_consumer.dead_letters.deduplicate import Doublets
+from llmlog_consumer.dead_letters.deduplicate import NewestPerRecord
 from llmlog_consumer.dead_letters.filters import Filter
 from llmlog_consumer.dead_letters.letter import found
 from llmlog_consumer.dead_letters.reader import suspicion
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from llmlog_common.settings import Settings
-    from llmlog_consumer.dead_letters.record import Record
+    from llmlog_consumer.dead_letters.record import ReplayRecord
 
 SHARE: Final = 10_000
 """Offsets that are worth a reader of their own."""
@@ -32,7 +32,7 @@ SHARE: Final = 10_000
 Ranges = dict[int, tuple[int, int]]
 
 
-class Sweep:
+class ReplayScan:
     """The letters that are asked for and speak for their name, as they lie, share by share.
 
     Each name is met once, wherever its letters lie. Where they lie on several partitions (the topic
@@ -59,7 +59,7 @@ class Sweep:
         self._partitions = len(ranges)
         self._total = sum(max(0, end - start) for start, end in ranges.values())
         self._wanted = wanted
-        self._doublets = Doublets()
+        self._doublets = NewestPerRecord()
         self._looking = self._look_through(_shares(ranges))
         self._looked_through: deque[Ranges] = deque()
         self._over = False
@@ -72,7 +72,7 @@ class Sweep:
         read = self._doublets.read
         return suspicion(self._topic, read, read * self._doublets.foreign)
 
-    def __iter__(self) -> Iterator[Record]:
+    def __iter__(self) -> Iterator[ReplayRecord]:
         """Yield letters as the records that they were.
 
         Raises:
@@ -96,7 +96,7 @@ class Sweep:
                 if not self._looked_through:
                     self._look()
 
-    def _speaking(self, chunk: list[Any], share: Ranges) -> Iterator[Record]:
+    def _speaking(self, chunk: list[Any], share: Ranges) -> Iterator[ReplayRecord]:
         """Yield what of a chunk speaks and was asked for."""
         records = [read_record(message) for message in chunk]
         # Letters lie on the partition of their source, by the number of partitions of that time.

@@ -24,7 +24,7 @@ COUNTERS: Final = {
     "released": "Records given up unsettled in a rebalance: their next owner settles them.",
     "retries": "Requests that Elasticsearch was asked again.",
     "failure_store": "Documents that Elasticsearch put into a failure store: no search finds them.",
-    "unclassified": "Answers of Elasticsearch that no rule of ours speaks of.",
+    "unclassified": "BulkResults of Elasticsearch that no rule of ours speaks of.",
 }
 
 

@@ -64,7 +64,7 @@ def check(
         KafkaError, ElasticsearchError, ConfigurationError: with what to do.
         Unreachable: the deadline passed.
     """
-    Registry.of_settings(settings)
+    Registry.from_settings(settings)
     elastic = Elastic(settings)
     admin = KafkaAdmin(settings)
     admin.require_properties()

@@ -11,8 +11,8 @@ import structlog
 from setproctitle import setproctitle
 
 from llmlog_common.errors import PipelineError
+from llmlog_consumer import gc_tuning
 from llmlog_consumer import log_setup as logs
-from llmlog_consumer.gc_tuning import tune_collector
 
 if TYPE_CHECKING:
     import threading
@@ -32,7 +32,7 @@ def work(
     """Run one worker to its end; the process's exit code says how it went."""
     from llmlog_consumer.worker.worker import Worker  # noqa: PLC0415 - in the child alone
 
-    tune_collector()
+    gc_tuning.tune()
     setproctitle(f"pipeline consume: worker {number}")
     logs.configure(worker=number)
     code = 0

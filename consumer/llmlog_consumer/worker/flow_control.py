@@ -21,7 +21,7 @@ BRAKE_SECONDS: Final = 2.0
 
 
 @dataclass(slots=True)
-class Intake:
+class FlowControl:
     """Which partitions are to be paused, and whether to consume at all.
 
     Attributes:

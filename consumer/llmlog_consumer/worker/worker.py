@@ -22,10 +22,10 @@ from llmlog_common.errors import DeadLetterFloodError, PipelineError, Unreachabl
 from llmlog_consumer.delivery.pipeline import Delivery
 from llmlog_consumer.elasticsearch.connection import Elastic
 from llmlog_consumer.kafka.admin import KafkaAdmin
-from llmlog_consumer.kafka.consumer import Source
-from llmlog_consumer.offset_tracker import Tracker
+from llmlog_consumer.kafka.consumer import GroupConsumer
+from llmlog_consumer.offset_tracker import OffsetTracker
 from llmlog_consumer.outcomes import Outcome
-from llmlog_consumer.worker.flow_control import Intake
+from llmlog_consumer.worker.flow_control import FlowControl
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -85,13 +85,13 @@ class Worker:
         self._name = f"{socket.gethostname()}/{number}"
         self._stopping = stopping
         self.counts: Counter[str] = Counter()
-        self._tracker = Tracker()
+        self._tracker = OffsetTracker()
         self._elastic = Elastic(settings)
-        self._delivery = Delivery.wired(
+        self._delivery = Delivery.from_settings(
             settings, self._elastic, task.dlq_partitions, self._settle, task.accepted
         )
-        self._source = Source(settings, self, number)
-        self._intake = Intake()
+        self._source = GroupConsumer(settings, self, number)
+        self._intake = FlowControl()
         self._ending = False
         self._last_commit = time.monotonic()
         self._settled_since = 0

@@ -1,6 +1,6 @@
 """Owns the process beside the gateway that makes events of payloads: its start, its work, its end.
 
-    Captured ── a batch ──> python -m llmlog_producer.converter.process ── bodies ──> Item
+    CapturedPayload ── batch ──> `converter.process`, a child ── bodies ──> EncodedEvent
 
 To make an event takes longer than all else that the callback does, and a request waits for whoever
 holds the interpreter. Nothing rests on that process: a payload stays here until its event has come
@@ -21,9 +21,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from llmlog_common.quiet_log import logger, spelt
+from llmlog_common.quiet_log import error_name, logger
 from llmlog_producer.converter.process import IDENTITY, Channel
-from llmlog_producer.events.build import Captured, Item
+from llmlog_producer.events.build import CapturedPayload, EncodedEvent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -102,8 +102,8 @@ class Converter:
         return process.pid if process is not None and process.ready else None
 
     def __call__(
-        self, first: Captured, behind: Iterable[Captured | Item], limit: int
-    ) -> list[Item | None]:
+        self, first: CapturedPayload, behind: Iterable[CapturedPayload | EncodedEvent], limit: int
+    ) -> list[EncodedEvent | None]:
         """Return the events of a payload and of some that follow it.
 
         Args:
@@ -149,8 +149,8 @@ class Converter:
         return process.ready
 
     def _converted(
-        self, process: ConversionProcess, batch: list[Captured], limit: int
-    ) -> list[Item | None]:
+        self, process: ConversionProcess, batch: list[CapturedPayload], limit: int
+    ) -> list[EncodedEvent | None]:
         began = time.monotonic()
         bodies, cut = process.converted(batch, limit)
         usual = _USUAL + sum(_USUAL_AN_EVENT + _USUAL_A_BYTE * one.size for one in batch)
@@ -158,7 +158,7 @@ class Converter:
         if self._behind > _BEHIND:
             raise TimeoutError
         self._stats.add("cut", cut)
-        return [None if body is None else Item(body) for body in bodies]
+        return [None if body is None else EncodedEvent(body) for body in bodies]
 
     def _lost(self, error: Exception) -> None:
         """Take note that there is no process; another is tried later."""
@@ -166,7 +166,7 @@ class Converter:
         process, self._process = self._process, None
         self._behind = 0.0
         self._not_before = time.monotonic() + _AGAIN_SECONDS
-        why = spelt(error)
+        why = error_name(error)
         if process is not None:
             with suppress(Exception):
                 if (ended := process.killed()) is not None:
@@ -250,7 +250,9 @@ class ConversionProcess:
             raise TimeoutError
         return self.ready
 
-    def converted(self, payloads: Sequence[Captured], limit: int) -> tuple[list[bytes | None], int]:
+    def converted(
+        self, payloads: Sequence[CapturedPayload], limit: int
+    ) -> tuple[list[bytes | None], int]:
         """Return the bodies of events, and how many of them were cut.
 
         Raises:
@@ -305,13 +307,15 @@ class ConversionProcess:
             raise TimeoutError
 
 
-def _batch(first: Captured, behind: Iterable[Captured | Item]) -> list[Captured]:
+def _batch(
+    first: CapturedPayload, behind: Iterable[CapturedPayload | EncodedEvent]
+) -> list[CapturedPayload]:
     """Return those that can be sent together: the first ones that are JSON, and not too many."""
-    batch: list[Captured] = []
+    batch: list[CapturedPayload] = []
     size = 0
     for one in (first, *behind):
         size += one.size
-        if not isinstance(one, Captured) or not isinstance(one.payload, bytes):
+        if not isinstance(one, CapturedPayload) or not isinstance(one.payload, bytes):
             break
         if batch and size > _BATCH_BYTES:
             break

@@ -19,7 +19,7 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Any, Final
 
 from llmlog_producer.counters import Stats
-from llmlog_producer.events.build import Captured, Preparer
+from llmlog_producer.events.build import CapturedPayload, EventBuilder
 from llmlog_schemas.codec import current_fingerprint
 
 if TYPE_CHECKING:
@@ -107,16 +107,16 @@ def main(descriptor: int) -> None:
     channel = Channel(end)
     with suppress(EOFError, OSError):
         stats = Stats()
-        prepare = Preparer(channel.receive(), stats)
+        prepare = EventBuilder(channel.receive(), stats)
         channel.send(IDENTITY)
         while True:
             prepare.limit, payloads = channel.receive()
             before = stats.snapshot()["cut"]
-            bodies = [_body(prepare, Captured(*payload)) for payload in payloads]
+            bodies = [_body(prepare, CapturedPayload(*payload)) for payload in payloads]
             channel.send((bodies, stats.snapshot()["cut"] - before))
 
 
-def _body(prepare: Preparer, captured: Captured) -> bytes | None:
+def _body(prepare: EventBuilder, captured: CapturedPayload) -> bytes | None:
     """Return the event; None of a payload that cannot be read: the gateway tries, and says so."""
     with suppress(Exception):
         return prepare(captured).body

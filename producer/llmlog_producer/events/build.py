@@ -9,7 +9,7 @@ import orjson
 from llmlog_common.kafka_clients import MAX_RECORD_BYTES
 from llmlog_producer.events.redact import Redactor
 from llmlog_producer.events.snapshot import size_of
-from llmlog_producer.events.truncate import Cutter
+from llmlog_producer.events.truncate import Truncator
 from llmlog_producer.journal.journal import KEY_BYTES
 from llmlog_schemas.codec import Decoder, Encoder
 from llmlog_schemas.convert import PayloadError, fit, to_event
@@ -26,7 +26,7 @@ _OVERHEAD: Final = 512
 """Bytes of a record batch around a value of one event."""
 
 
-class Captured:
+class CapturedPayload:
     """One payload as the hook left it; `at` is in epoch seconds."""
 
     __slots__ = ("at", "call_id", "payload", "size")
@@ -38,7 +38,7 @@ class Captured:
         self.size = size_of(payload)
 
 
-class Item:
+class EncodedEvent:
     """One event on its way to Kafka.
 
     Attributes:
@@ -66,7 +66,7 @@ class Item:
         return self.body[KEY_BYTES:]
 
 
-class Preparer:
+class EventBuilder:
     """Payloads to items; whatever must not leave the gateway is gone from them.
 
     Attributes:
@@ -80,11 +80,11 @@ class Preparer:
         # The journal outlives the settings: it holds the framing that needs no registry.
         self._encoder = Encoder()
         self._redact = Redactor(settings)
-        self._cut = Cutter(settings, self._redact.text)
+        self._cut = Truncator(settings, self._redact.text)
         self.redacts = self._redact.summary
         self.limit = min(settings.max_event_bytes, MAX_RECORD_BYTES)
 
-    def __call__(self, captured: Captured) -> Item:
+    def __call__(self, captured: CapturedPayload) -> EncodedEvent:
         """Return the event, ready to be written.
 
         Raises:
@@ -98,22 +98,22 @@ class Preparer:
             cut += 1
         if cut:
             self._stats.add("cut")
-        return Item(event["event_id"].encode() + value)
+        return EncodedEvent(event["event_id"].encode() + value)
 
     def lower_limit(self, topic_bytes: int) -> None:
         """Take the topic's `max.message.bytes` into account."""
         self.limit = max(_OVERHEAD, min(self.limit, topic_bytes - _OVERHEAD))
 
-    def smaller(self, item: Item) -> Item | None:
+    def smaller(self, item: EncodedEvent) -> EncodedEvent | None:
         """Return the event at half its size, or None where nothing is left to cut."""
         event = Decoder().decode(item.value)
         value = self._encoder.encode(fit(event, len(item.value) // 2))
         if len(value) >= len(item.value):
             return None
         self._stats.add("cut")
-        return Item(item.key + value)
+        return EncodedEvent(item.key + value)
 
-    def _event(self, captured: Captured) -> tuple[LLMEvent, int]:
+    def _event(self, captured: CapturedPayload) -> tuple[LLMEvent, int]:
         """Return the event, and in how many places it was cut."""
         given = captured.payload
         json = given if isinstance(given, bytes) else None
@@ -132,7 +132,7 @@ class Preparer:
         return event, cut
 
     def _convert(
-        self, captured: Captured, redacted: dict[Any, Any], call: tuple[Any, ...]
+        self, captured: CapturedPayload, redacted: dict[Any, Any], call: tuple[Any, ...]
     ) -> LLMEvent:
         def convert(payload: Any) -> LLMEvent:
             return to_event(

@@ -42,7 +42,7 @@ _KINDS: Final = (
 )  # fmt: skip
 
 
-class Cutter:
+class Truncator:
     """Cuts payloads as the settings say.
 
     Args:

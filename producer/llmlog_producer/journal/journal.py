@@ -41,7 +41,7 @@ class Ref(NamedTuple):
     offset: int
 
 
-class TakenOver(NamedTuple):
+class Recovered(NamedTuple):
     """What `adopt` found: events to send, ends cut off, places that cannot be read."""
 
     events: int
@@ -178,7 +178,7 @@ class Journal:
             else:
                 self._remove(segment)
 
-    def adopt(self) -> TakenOver:
+    def adopt(self) -> Recovered:
         """Take over the segments of processes that have died, and count what others hold."""
         with self._lock:
             elsewhere = self._bytes_of("", ".damaged")
@@ -202,7 +202,7 @@ class Journal:
                     segment.remove()
             for owner in gained:
                 self._let_go_if_empty(owner)
-            return TakenOver(
+            return Recovered(
                 sum(segment.waiting for segment in found),
                 sum(segment.torn for segment in found),
                 sum(segment.damaged for segment in found),

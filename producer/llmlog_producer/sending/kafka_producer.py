@@ -12,14 +12,14 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
     ConfigResource,
 )
 
-from llmlog_common.kafka_clients import admin_config, made, producer_config
-from llmlog_producer.sending.partitioner import Partitions
+from llmlog_common.kafka_clients import admin_config, new_client, producer_config
+from llmlog_producer.sending.partitioner import BurstPartitioner
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from llmlog_common.settings import Settings
-    from llmlog_producer.events.build import Item
+    from llmlog_producer.events.build import EncodedEvent
 
 
 _BATCH_BYTES: Final = 1_000_000
@@ -27,7 +27,7 @@ _BATCH_BYTES: Final = 1_000_000
 _BATCH_OVERHEAD: Final = 512
 
 
-class Client:
+class KafkaProducer:
     """A librdkafka producer; used by one thread, except that another may look for the topic.
 
     Args:
@@ -45,7 +45,7 @@ class Client:
     def __init__(
         self,
         settings: Settings,
-        on_report: Callable[[Item, KafkaError | None], None],
+        on_report: Callable[[EncodedEvent, KafkaError | None], None],
         on_error: Callable[[KafkaError], None],
     ) -> None:
         self._settings = settings
@@ -56,11 +56,11 @@ class Client:
         self.broken = False
         self.down = False
         self._generation = 0
-        self._partitions = Partitions()
+        self._partitions = BurstPartitioner()
         self._producer = self._new()
 
     def _new(self) -> Any:
-        return made(Producer, self._config)
+        return new_client(Producer, self._config)
 
     def topic_exists(self, timeout: float, *, known: bool) -> bool:
         """Look the topic up, and take note of how many partitions it has.
@@ -83,7 +83,7 @@ class Client:
         """Ask for the topic's bound; None where we may not know it."""
         resource = ConfigResource(ConfigResource.Type.TOPIC, self._topic)
         try:
-            admin = made(AdminClient, admin_config(self._settings))
+            admin = new_client(AdminClient, admin_config(self._settings))
             answer = admin.describe_configs([resource], request_timeout=timeout)[resource]
             return int(answer.result(timeout + 1.0)["max.message.bytes"].value)
         except Exception:  # noqa: BLE001 - not allowed, too old, too slow: a refusal tells it too
@@ -103,7 +103,7 @@ class Client:
             self._config["batch.size"] = most
             self.rebuild()
 
-    def produce(self, item: Item, value: bytes) -> None:
+    def produce(self, item: EncodedEvent, value: bytes) -> None:
         """Hand one event over.
 
         Raises:
@@ -137,7 +137,9 @@ class Client:
         self._producer = new
         self.broken = False
 
-    def _report(self, item: Item, generation: int, error: KafkaError | None, message: Any) -> None:
+    def _report(
+        self, item: EncodedEvent, generation: int, error: KafkaError | None, message: Any
+    ) -> None:
         del message
         if generation != self._generation:
             return

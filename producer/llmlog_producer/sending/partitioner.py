@@ -19,7 +19,7 @@ _FILL: Final = 256 * 1024
 """Bytes after which a long burst goes on to the next partition."""
 
 
-class Partitions:
+class BurstPartitioner:
     """Gives partitions in turn; used by one thread, except that another may set `count`.
 
     Attributes:

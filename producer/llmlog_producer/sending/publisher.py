@@ -14,9 +14,9 @@ import threading
 import time
 from typing import TYPE_CHECKING, Final
 
-from llmlog_common.quiet_log import QuietLog, logger, spelt
+from llmlog_common.quiet_log import QuietLog, error_name, logger
 from llmlog_producer.journal.journal import Journal, folder_of
-from llmlog_producer.sending.queue import Intake
+from llmlog_producer.sending.queue import EventQueue
 from llmlog_producer.sending.sender import Sender
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from llmlog_common.settings import Settings
     from llmlog_producer.counters import Stats
-    from llmlog_producer.events.build import Captured, Item
+    from llmlog_producer.events.build import CapturedPayload, EncodedEvent
 
 _GLANCE: Final = 0.005
 """Seconds after which a signal's handler looks again."""
@@ -49,7 +49,7 @@ class Publisher:
         self._settings = settings
         self._stats = stats
         self._log = QuietLog()
-        self._intake = Intake()
+        self._intake = EventQueue()
         self._journal = self._opened()
         self._inline = settings.journal == "always" and self._journal is not None
         self._sender = Sender(settings, stats, self._log, self._intake, self._journal)
@@ -76,7 +76,7 @@ class Publisher:
 
     # What the hook calls.
 
-    def offer(self, captured: Captured) -> bool:
+    def offer(self, captured: CapturedPayload) -> bool:
         """Take one payload; False, counted, where there is no room. Never waits for Kafka."""
         room = self._intake.has_room(captured.size)
         inline = self._inline or (self._thread is None and self._unattended)
@@ -91,7 +91,7 @@ class Publisher:
         """A thread is wanted and cannot be started: at a SIGTERM nobody would write the journal."""
         return self._journal is not None and self._start_at < math.inf
 
-    def _offer_inline(self, captured: Captured, *, room: bool) -> bool:
+    def _offer_inline(self, captured: CapturedPayload, *, room: bool) -> bool:
         """Write the event to the journal before the hook returns."""
         item = self._sender.prepared(captured, counted=False)
         if item is None:
@@ -103,7 +103,7 @@ class Publisher:
             return True
         return self._take(item) if room else self._dropped()
 
-    def _take(self, entry: Captured | Item) -> bool:
+    def _take(self, entry: CapturedPayload | EncodedEvent) -> bool:
         self._stats.add("accepted")
         if self._intake.put(entry):
             self._sender.hurry()
@@ -303,7 +303,7 @@ class Publisher:
         try:
             self._sender.step(left)
         except Exception as error:  # noqa: BLE001 - nothing may end the thread
-            self._log(logging.ERROR, f"thread {type(error)}", f"bug: {spelt(error)}")
+            self._log(logging.ERROR, f"thread {type(error)}", f"bug: {error_name(error)}")
             self._closing.wait(_LOOK)
 
     def _opened(self) -> Journal | None:

@@ -7,7 +7,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from llmlog_producer.events.build import Captured, Item
+    from llmlog_producer.events.build import CapturedPayload, EncodedEvent
 
 MAX_QUEUED_EVENTS: Final = 20_000
 MAX_QUEUED_BYTES: Final = 128 * 1024 * 1024
@@ -16,14 +16,14 @@ MUCH: Final = 1024 * 1024
 the system, and a hook that copies a large payload waits for new pages: half a millisecond."""
 
 
-class Intake:
+class EventQueue:
     """What hooks have taken and the thread has not.
 
     Hooks wake the thread once in `MUCH` alone: each time costs a system call.
     """
 
     def __init__(self) -> None:
-        self._entries: deque[Captured | Item] = deque()
+        self._entries: deque[CapturedPayload | EncodedEvent] = deque()
         self._bytes = self._new = 0
         self._lock = threading.Lock()
 
@@ -36,7 +36,7 @@ class Intake:
         """Tell whether the bounds leave room for an entry of so many bytes."""
         return len(self._entries) < MAX_QUEUED_EVENTS and self._bytes + size <= MAX_QUEUED_BYTES
 
-    def put(self, entry: Captured | Item) -> bool:
+    def put(self, entry: CapturedPayload | EncodedEvent) -> bool:
         """Append an entry; the caller has asked for room.
 
         Returns:
@@ -54,7 +54,7 @@ class Intake:
         self._entries.append(entry)
         return much
 
-    def take(self, number: int) -> list[Captured | Item]:
+    def take(self, number: int) -> list[CapturedPayload | EncodedEvent]:
         """Remove the oldest entries, so many at most."""
         entries = self._entries
         if not entries:

@@ -21,19 +21,19 @@ from typing import TYPE_CHECKING, Final
 
 from confluent_kafka import KafkaError, KafkaException
 
-from llmlog_common.quiet_log import spelt
+from llmlog_common.quiet_log import error_name
 from llmlog_producer.converter.client import Converter
-from llmlog_producer.events.build import Captured, Item, Preparer
-from llmlog_producer.sending.kafka_producer import Client
+from llmlog_producer.events.build import CapturedPayload, EncodedEvent, EventBuilder
+from llmlog_producer.sending.kafka_producer import KafkaProducer
 from llmlog_producer.sending.spill import Spill
-from llmlog_producer.sending.topic_lookup import TopicSearch
+from llmlog_producer.sending.topic_lookup import TopicLookup
 
 if TYPE_CHECKING:
     from llmlog_common.quiet_log import QuietLog
     from llmlog_common.settings import Settings
     from llmlog_producer.counters import Stats
     from llmlog_producer.journal.journal import Journal
-    from llmlog_producer.sending.queue import Intake
+    from llmlog_producer.sending.queue import EventQueue
 
 _POLL: Final = 0.05
 _NAP: Final = 0.9
@@ -68,27 +68,27 @@ class Sender:
         settings: Settings,
         stats: Stats,
         log: QuietLog,
-        intake: Intake,
+        intake: EventQueue,
         journal: Journal | None,
     ) -> None:
         self._stats = stats
         self._log = log
-        self._prepare = Preparer(settings, stats)
+        self._prepare = EventBuilder(settings, stats)
         self._convert = Converter(settings, stats, log, lambda: self.urgent)
         self._intake = intake
         self._spill = Spill(journal, stats, log, intake)
-        self._client = Client(settings, self._on_report, self._on_error)
-        self._topic = TopicSearch(settings, log, self._prepare, self._client)
+        self._client = KafkaProducer(settings, self._on_report, self._on_error)
+        self._topic = TopicLookup(settings, log, self._prepare, self._client)
         self.redacts = self._prepare.redacts
         self.asked = self.saved = 0
         self.settled = threading.Condition()
         self.background = False
         # Out of the intake and not handed on; `_again` comes first.
-        self._taken: deque[Captured | Item] = deque()
-        self._again: deque[Item] = deque()
+        self._taken: deque[CapturedPayload | EncodedEvent] = deque()
+        self._again: deque[EncodedEvent] = deque()
         # In the order of sending; `_late` are those that the journal has taken as overdue.
-        self._in_flight: dict[Item, None] = {}
-        self._late: dict[Item, None] = {}
+        self._in_flight: dict[EncodedEvent, None] = {}
+        self._late: dict[EncodedEvent, None] = {}
         self._delivered = 0
         # While it is 1 each is sent alone: those sent since then have a batch of their own.
         self._window = _WINDOW
@@ -153,7 +153,7 @@ class Sender:
         with suppress(RuntimeError):  # somebody else has
             self._rest.release()
 
-    def prepared(self, captured: Captured, *, counted: bool = True) -> Item | None:
+    def prepared(self, captured: CapturedPayload, *, counted: bool = True) -> EncodedEvent | None:
         """Return the event of a payload; None, counted, of one that cannot be read.
 
         Args:
@@ -167,11 +167,11 @@ class Sender:
                 self._stats.add("accepted")
             self._settle("dropped_unreadable")
             self._log(
-                logging.ERROR, f"unreadable {type(error)}", f"payload dropped: {spelt(error)}"
+                logging.ERROR, f"unreadable {type(error)}", f"payload dropped: {error_name(error)}"
             )
             return None
 
-    def write(self, item: Item, *, taken: bool) -> bool:
+    def write(self, item: EncodedEvent, *, taken: bool) -> bool:
         """Write an event to the journal; False where it takes none.
 
         Args:
@@ -197,7 +197,7 @@ class Sender:
         overdue_in = self._spill.overdue_in(self._in_flight, time.monotonic())
         return max(_TEND, min(_NAP, overdue_in))
 
-    def _next(self) -> Captured | Item | None:
+    def _next(self) -> CapturedPayload | EncodedEvent | None:
         if self._again:
             return self._again.popleft()
         if not self._taken:
@@ -213,12 +213,12 @@ class Sender:
             and now >= self._hold_until
         )
 
-    def _hand_on(self, entry: Captured | Item, *, flowing: bool) -> bool:
+    def _hand_on(self, entry: CapturedPayload | EncodedEvent, *, flowing: bool) -> bool:
         """Hand an entry to Kafka or to the journal; False where it has to wait."""
         if not flowing and not self._spill.is_due(entry, urgent=self.urgent):
             self._taken.appendleft(entry)
             return False
-        item = entry if isinstance(entry, Item) else self._converted(entry)
+        item = entry if isinstance(entry, EncodedEvent) else self._converted(entry)
         if item is None:
             return True
         if self.urgent and item.ref is None:
@@ -228,7 +228,7 @@ class Sender:
         self._taken.appendleft(item)
         return False
 
-    def _converted(self, captured: Captured) -> Item | None:
+    def _converted(self, captured: CapturedPayload) -> EncodedEvent | None:
         """Return a payload's event; those of the next ones may be made with it."""
         behind = self._taken
         made = self._convert(captured, behind, self._prepare.limit) if self.background else []
@@ -237,7 +237,7 @@ class Sender:
                 behind[place] = item
         return (made[0] if made else None) or self.prepared(captured)
 
-    def _produce(self, item: Item) -> bool:
+    def _produce(self, item: EncodedEvent) -> bool:
         if self._topic.framing is None:
             return False
         try:
@@ -248,7 +248,7 @@ class Sender:
         except KafkaException as error:
             self._refused(item, error.args[0], alone=True)
         except Exception as error:  # noqa: BLE001 - bytes from an old journal
-            self._give_up(item, f"not an event: {spelt(error)}")
+            self._give_up(item, f"not an event: {error_name(error)}")
         else:
             item.sent = time.monotonic()
             self._in_flight[item] = None
@@ -286,7 +286,7 @@ class Sender:
         for item in again:
             self._send_again(item)
 
-    def _send_again(self, item: Item) -> None:
+    def _send_again(self, item: EncodedEvent) -> None:
         if not self._spill.keep(item):
             self._again.append(item)
 
@@ -301,7 +301,7 @@ class Sender:
                 number, self._delivered = self._delivered, 0
                 self._settle("delivered", number)
 
-    def _on_report(self, item: Item, error: KafkaError | None) -> None:
+    def _on_report(self, item: EncodedEvent, error: KafkaError | None) -> None:
         self._in_flight.pop(item, None)
         self._late.pop(item, None)
         if error is not None:
@@ -312,7 +312,7 @@ class Sender:
         self._spill.settle(item)
         self._delivered += 1
 
-    def _refused(self, item: Item, error: KafkaError, *, alone: bool) -> None:
+    def _refused(self, item: EncodedEvent, error: KafkaError, *, alone: bool) -> None:
         if error.code() in _TOO_LARGE:
             if not item.body:  # the journal has it
                 self._send_alone()
@@ -343,7 +343,7 @@ class Sender:
         if self._window > 1:
             self._window, self._alone_since = 1, time.monotonic()
 
-    def _give_up(self, item: Item, why: str) -> None:
+    def _give_up(self, item: EncodedEvent, why: str) -> None:
         self._spill.settle(item)
         self._settle("failed")
         self._log(logging.ERROR, "refused", f"event lost: {why}")

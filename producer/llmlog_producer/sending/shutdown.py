@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def before_sigterm(act: Callable[..., bool]) -> bool:
+def run_before_sigterm(act: Callable[..., bool]) -> bool:
     """Put `act` before the present handler of SIGTERM, which runs afterwards as it always did.
 
     Under uvicorn exit handlers never run after a SIGTERM: this is the one chance.

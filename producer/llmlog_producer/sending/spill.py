@@ -12,7 +12,7 @@ import time
 from itertools import takewhile
 from typing import TYPE_CHECKING, Final
 
-from llmlog_producer.events.build import Captured, Item
+from llmlog_producer.events.build import CapturedPayload, EncodedEvent
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from llmlog_common.quiet_log import QuietLog
     from llmlog_producer.counters import Stats
     from llmlog_producer.journal.journal import Journal
-    from llmlog_producer.sending.queue import Intake
+    from llmlog_producer.sending.queue import EventQueue
 
 OVERDUE: Final = 0.8
 """Seconds after which an event goes to the journal: it is there before memory alone has held it
@@ -44,14 +44,14 @@ class Spill:
     """
 
     def __init__(
-        self, journal: Journal | None, stats: Stats, log: QuietLog, intake: Intake
+        self, journal: Journal | None, stats: Stats, log: QuietLog, intake: EventQueue
     ) -> None:
         self._journal = journal
         self._stats = stats
         self._log = log
         self._intake = intake
         # To be written together; one by one while the journal is `_full`.
-        self._kept: list[Item] = []
+        self._kept: list[EncodedEvent] = []
         self._full = False
         self._going_on = False
         self._next_adoption = 0.0
@@ -71,7 +71,7 @@ class Spill:
         """The journal holds events that are not on their way."""
         return self._journal is not None and self._journal.unsent > 0
 
-    def write(self, items: Iterable[Item], *, taken: bool) -> bool:
+    def write(self, items: Iterable[EncodedEvent], *, taken: bool) -> bool:
         """Write those that are not written yet; False where the journal takes no more.
 
         Args:
@@ -91,17 +91,17 @@ class Spill:
                 return False
         return True
 
-    def is_due(self, entry: Captured | Item, *, urgent: bool) -> bool:
+    def is_due(self, entry: CapturedPayload | EncodedEvent, *, urgent: bool) -> bool:
         """Tell whether an event that Kafka cannot take now goes to the journal now."""
         if self._journal is None:
             return False
-        if urgent or isinstance(entry, Item):
+        if urgent or isinstance(entry, EncodedEvent):
             return True
         age = time.time() - entry.at
         self._going_on = age > (OVERDUE / 2 if self._going_on else OVERDUE)
         return self._going_on or self._intake.crowded
 
-    def keep(self, item: Item) -> bool:
+    def keep(self, item: EncodedEvent) -> bool:
         """Leave an event to the journal, to be sent later; False where that takes none."""
         if self._journal is None:
             return False
@@ -114,7 +114,7 @@ class Spill:
             self._kept.append(item)
         return True
 
-    def write_kept(self) -> list[Item]:
+    def write_kept(self) -> list[EncodedEvent]:
         """Write what was left to the journal; return what it does not take."""
         if not self._kept:
             return []
@@ -123,7 +123,7 @@ class Spill:
         self._kept.clear()
         return left
 
-    def overdue(self, in_flight: Iterable[Item], now: float) -> list[Item]:
+    def overdue(self, in_flight: Iterable[EncodedEvent], now: float) -> list[EncodedEvent]:
         """Write what Kafka has not answered for too long; return what the journal has now.
 
         Args:
@@ -136,7 +136,7 @@ class Spill:
         self.write(late, taken=True)
         return [item for item in late if item.ref is not None]
 
-    def overdue_in(self, in_flight: Iterable[Item], now: float) -> float:
+    def overdue_in(self, in_flight: Iterable[EncodedEvent], now: float) -> float:
         """Return the seconds until the first of them is overdue; endless without a journal.
 
         Args:
@@ -147,13 +147,13 @@ class Spill:
             return math.inf
         return next((item.sent + OVERDUE - now for item in in_flight), math.inf)
 
-    def backlog(self, number: int) -> Iterator[Item]:
+    def backlog(self, number: int) -> Iterator[EncodedEvent]:
         """Yield the journal's oldest events, so many at most."""
         if self._journal is None or number <= 0:
             return
         taken = self._journal.take(number, _BACKLOG_BYTES)
         for ref, body in taken:
-            yield Item(body, ref)
+            yield EncodedEvent(body, ref)
         if lost := self._journal.lost:
             self._journal.lost = 0
             self._stats.add("journal_damaged", lost)
@@ -164,7 +164,7 @@ class Spill:
             why = f"the journal cannot be read, for now: {self._journal.problem}"
             self._log(logging.ERROR, "unread", why)
 
-    def replace(self, item: Item, smaller: Item) -> None:
+    def replace(self, item: EncodedEvent, smaller: EncodedEvent) -> None:
         """Have an event's copy replaced by a smaller one, if there is one and room for another."""
         if item.ref is not None:
             if self.write([smaller], taken=True):
@@ -172,7 +172,7 @@ class Spill:
             else:
                 smaller.ref = item.ref
 
-    def settle(self, item: Item) -> None:
+    def settle(self, item: EncodedEvent) -> None:
         """Have an event's copy forgotten, if there is one."""
         if item.ref is not None and self._journal is not None:
             self._journal.settle(item.ref)
@@ -201,9 +201,9 @@ class Spill:
             )
 
 
-def _together(items: Iterable[Item]) -> Iterator[list[Item]]:
+def _together(items: Iterable[EncodedEvent]) -> Iterator[list[EncodedEvent]]:
     """Part events into what is written at once."""
-    some: list[Item] = []
+    some: list[EncodedEvent] = []
     size = 0
     for item in items:
         some.append(item)

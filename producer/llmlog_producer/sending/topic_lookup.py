@@ -14,22 +14,22 @@ from typing import TYPE_CHECKING, Final
 from confluent_kafka import KafkaException
 
 from llmlog_common.errors import ConfigurationError, Unreachable
-from llmlog_common.quiet_log import spelt
+from llmlog_common.quiet_log import error_name
 from llmlog_schemas.codec import Encoder
 from llmlog_schemas.registry import Registry
 
 if TYPE_CHECKING:
     from llmlog_common.quiet_log import QuietLog
     from llmlog_common.settings import Settings
-    from llmlog_producer.events.build import Preparer
-    from llmlog_producer.sending.kafka_producer import Client
+    from llmlog_producer.events.build import EventBuilder
+    from llmlog_producer.sending.kafka_producer import KafkaProducer
 
 _LOOK_AGAIN: Final = 2.0
 _REFRESH: Final = 300.0
 """As often as the Kafka client itself, by its default of `topic.metadata.refresh.interval.ms`."""
 
 
-class TopicSearch:
+class TopicLookup:
     """Looks again every few seconds until the topic is found, and then every few minutes.
 
     Attributes:
@@ -37,7 +37,7 @@ class TopicSearch:
     """
 
     def __init__(
-        self, settings: Settings, log: QuietLog, prepare: Preparer, client: Client
+        self, settings: Settings, log: QuietLog, prepare: EventBuilder, client: KafkaProducer
     ) -> None:
         self._settings = settings
         self._log = log
@@ -79,7 +79,7 @@ class TopicSearch:
             if self._client.topic_exists(timeout, known=known):
                 if known:
                     return
-                registry = Registry.of_settings(self._settings)
+                registry = Registry.from_settings(self._settings)
                 framing = Encoder(registry.register(self._settings.topic) if registry else None)
                 if (topic_bytes := self._client.max_message_bytes(timeout)) is not None:
                     self._prepare.lower_limit(topic_bytes)
@@ -97,7 +97,7 @@ class TopicSearch:
         except (Unreachable, ConfigurationError) as error:
             self._log(logging.ERROR, "registry", f"waiting: {error}")
         except Exception as error:  # noqa: BLE001 - nothing may end the looking
-            self._log(logging.ERROR, f"look {type(error)}", f"bug: {spelt(error)}")
+            self._log(logging.ERROR, f"look {type(error)}", f"bug: {error_name(error)}")
         finally:
             pause = _LOOK_AGAIN if self.framing is None else _REFRESH
             self._next_look = time.monotonic() + pause

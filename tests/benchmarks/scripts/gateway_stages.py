@@ -15,10 +15,10 @@ from gateway_side import beside_s, payload, warmed_up
 from llmlog_common.settings import load
 from llmlog_producer.callback import handler
 from llmlog_producer.counters import Stats
-from llmlog_producer.events.build import Captured, Preparer
+from llmlog_producer.events.build import CapturedPayload, EventBuilder
 from llmlog_producer.events.redact import Redactor
 from llmlog_producer.events.snapshot import snapshot
-from llmlog_producer.events.truncate import Cutter
+from llmlog_producer.events.truncate import Truncator
 from llmlog_schemas.codec import Encoder
 from llmlog_schemas.convert import to_event
 from llmlog_schemas.search_text import searchable_text
@@ -88,11 +88,11 @@ def steps(given):
         return [orjson.loads(text) for text in texts]
 
     events = [to_event(one, captured_at=0.0) for one in read()]
-    captured = [Captured(text, "", 0.0) for text in texts]
+    captured = [CapturedPayload(text, "", 0.0) for text in texts]
     return {
         "copy as JSON": alone(lambda one: snapshot(one, without=WITHOUT), lambda: given),
         "read the copy": alone(orjson.loads, lambda: texts),
-        "cut": alone(Cutter(settings), read),
+        "cut": alone(Truncator(settings), read),
         "redact": alone(redact, read),
         "look for secrets": alone(redact.suspects, lambda: texts),
         "convert": alone(lambda one: to_event(one, captured_at=0.0, search_text=False), read),
@@ -100,7 +100,7 @@ def steps(given):
             lambda one: (searchable_text(one["messages"]), searchable_text(one["response"])), read
         ),
         "Avro": alone(encoder.encode, lambda: events),
-        "all of it": alone(Preparer(settings, Stats()), lambda: captured),
+        "all of it": alone(EventBuilder(settings, Stats()), lambda: captured),
     }
 
 

@@ -10,27 +10,27 @@ import time
 from collections import Counter
 
 from llmlog_common.settings import load
+from llmlog_consumer import gc_tuning
 from llmlog_consumer import log_setup as logs
-from llmlog_consumer.delivery.bulk_sender import Sending
+from llmlog_consumer.delivery.bulk_sender import BulkSender
 from llmlog_consumer.delivery.pipeline import Delivery
-from llmlog_consumer.delivery.results import Answers
+from llmlog_consumer.delivery.results import BulkResults
 from llmlog_consumer.elasticsearch.batch import BatchBuilder
 from llmlog_consumer.elasticsearch.bulk import Indexer
 from llmlog_consumer.elasticsearch.document import Documents
-from llmlog_consumer.gc_tuning import tune_collector
 from llmlog_consumer.kafka import reader as topic_reader
 from llmlog_consumer.kafka.admin import KafkaAdmin
-from llmlog_consumer.kafka.consumer import Source
+from llmlog_consumer.kafka.consumer import GroupConsumer
 from llmlog_consumer.worker.worker import Task, Worker
 from llmlog_schemas.codec import Decoder
 
 STAGES = (
-    (Source, "consume", "take records from librdkafka"),
+    (GroupConsumer, "consume", "take records from librdkafka"),
     (Worker, "_register", "register spans"),
     (Delivery, "_decode_incoming", "decode, make documents, batch"),
-    (Sending, "send", "hand requests over"),
+    (BulkSender, "send", "hand requests over"),
     (Indexer, "send", "post requests, read and match answers"),
-    (Answers, "take", "settle what was answered"),
+    (BulkResults, "take", "settle what was answered"),
     (Worker, "_commit", "commit"),
 )
 ALONE = 20_000
@@ -81,7 +81,7 @@ def main():
     """Consume the topic with one worker."""
     settings = load()
     logs.configure()
-    tune_collector()
+    gc_tuning.tune()
     ranges = KafkaAdmin(settings).written_since(settings.topic, None)
     number = sum(end - start for start, end in ranges.values())
     steps = alone(settings, ranges)

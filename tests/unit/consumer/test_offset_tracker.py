@@ -13,11 +13,11 @@ from hypothesis.stateful import (
     rule,
 )
 
-from llmlog_consumer.offset_tracker import Commit, Tracker
+from llmlog_consumer.offset_tracker import Commit, OffsetTracker
 
 
 def assigned(partition=0, start=10):
-    tracker = Tracker()
+    tracker = OffsetTracker()
     tracker.assign(partition, start)
     return tracker
 
@@ -231,7 +231,7 @@ class TrackerMachine(RuleBasedStateMachine):
 
     @initialize()
     def begin(self):
-        self.tracker = Tracker()
+        self.tracker = OffsetTracker()
         self.logs = {number: Model() for number in range(2)}
         self.clock = 0.0
         for number in self.logs:
@@ -369,7 +369,7 @@ TestAnyOrderOfAnswersAndRebalances = TrackerMachine.TestCase
 
 
 def test_what_the_broker_refused_is_handed_over_again():
-    tracker = Tracker()
+    tracker = OffsetTracker()
     tracker.assign(0, 5)
     span = tracker.register(0, 5, 9, epoch=1, records=5, size=10, now=0.0)
     tracker.settle(span, 5, 10)

@@ -15,7 +15,7 @@ from llmlog_producer import metrics
 from llmlog_producer.__main__ import main
 from llmlog_producer.check import check
 from llmlog_producer.counters import COUNTERS, Stats
-from llmlog_producer.sending.kafka_producer import Client
+from llmlog_producer.sending.kafka_producer import KafkaProducer
 from llmlog_producer.testing import document_of, recorder
 from support.payloads import payload
 
@@ -107,7 +107,7 @@ def test_check_without_kafka_names_it_and_prints_no_secret(monkeypatch, capsys, 
 )  # fmt: skip
 def test_no_batch_is_larger_than_the_topic_takes(given, topic_bytes, capped):
     environ = {} if given is None else {"LLMLOG_KAFKA_PRODUCER_BATCH_SIZE": given}
-    client = Client(load(environ=environ), print, print)
+    client = KafkaProducer(load(environ=environ), print, print)
     client.limit_batches(topic_bytes)
     assert client._config.get("batch.size") == capped
 

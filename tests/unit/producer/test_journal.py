@@ -16,7 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from llmlog_common.settings import load
 from llmlog_producer.journal import segment
-from llmlog_producer.journal.journal import Journal, TakenOver, folder_of
+from llmlog_producer.journal.journal import Journal, Recovered, folder_of
 from llmlog_producer.journal.segment import Damage, Frame, Segment, frames
 
 MAX = 1 << 20
@@ -117,7 +117,7 @@ def test_what_the_end_leaves_is_taken_over(journal, tmp_path):
     journal.release()
     following = journal_in(tmp_path)
     # Which of a file's events were settled is not on disk: all of it is sent again.
-    assert following.adopt() == TakenOver(3, 0, 0)
+    assert following.adopt() == Recovered(3, 0, 0)
     taken = drained(following)
     assert bodies(taken) == [b"unsent", b"in flight", b"settled"]
     for ref, _ in taken:
@@ -129,7 +129,7 @@ def test_what_the_end_leaves_is_taken_over(journal, tmp_path):
 def test_a_living_process_keeps_its_own(journal, tmp_path):
     append(journal, b"a", taken=False)
     other = journal_in(tmp_path)
-    assert other.adopt() == TakenOver(0, 0, 0)
+    assert other.adopt() == Recovered(0, 0, 0)
     assert other.waiting == 0
 
 
@@ -165,7 +165,7 @@ def test_a_torn_end_is_cut_off_and_counted(journal, tmp_path, cut):
     (name,) = files(tmp_path)
     os.truncate(tmp_path / name, (tmp_path / name).stat().st_size - cut)
     following = journal_in(tmp_path)
-    assert following.adopt() == TakenOver(1, 1, 0)
+    assert following.adopt() == Recovered(1, 1, 0)
     ((ref, body),) = drained(following)
     assert body == b"whole"
     following.settle(ref)
@@ -183,7 +183,7 @@ def test_damage_is_counted_and_kept_aside_and_the_rest_is_sent(journal, tmp_path
     raw[17 + at] ^= 0xFF
     (tmp_path / name).write_bytes(raw)
     following = journal_in(tmp_path)
-    assert following.adopt() == TakenOver(2, 0, 1)
+    assert following.adopt() == Recovered(2, 0, 1)
     taken = drained(following)
     assert bodies(taken) == [b"first", b"third"]
     for ref, _ in taken:
@@ -194,7 +194,7 @@ def test_damage_is_counted_and_kept_aside_and_the_rest_is_sent(journal, tmp_path
 
 def test_a_file_that_is_no_journal_is_kept_aside(tmp_path):
     (tmp_path / "0123456789abcdef.000001.journal").write_bytes(b"not ours at all" * 10)
-    assert journal_in(tmp_path).adopt() == TakenOver(0, 0, 1)
+    assert journal_in(tmp_path).adopt() == Recovered(0, 0, 1)
     assert len(files(tmp_path, ".damaged")) == 1
 
 
@@ -308,7 +308,7 @@ def test_what_is_read_when_the_journal_is_closed_is_left_to_the_next(
         return found(path, owner)
 
     monkeypatch.setattr(Segment, "found", closed_meanwhile)
-    assert following.adopt() == TakenOver(0, 0, 0)
+    assert following.adopt() == Recovered(0, 0, 0)
     assert not drained(following)
     monkeypatch.undo()
     assert journal_in(tmp_path).adopt().events == 1

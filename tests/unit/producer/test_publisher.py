@@ -13,7 +13,7 @@ from confluent_kafka import KafkaError, KafkaException
 
 from llmlog_common.settings import load
 from llmlog_producer.counters import Stats
-from llmlog_producer.events.build import Captured, Item
+from llmlog_producer.events.build import CapturedPayload, EncodedEvent
 from llmlog_producer.sending import publisher as publisher_module
 from llmlog_producer.sending import queue as intake
 from llmlog_producer.sending import sender, spill
@@ -57,8 +57,8 @@ class Cluster:
         return [Decoder().decode(value)["litellm_call_id"] for value in self.records]
 
 
-class Client:
-    """In the place of `kafka.Client`."""
+class KafkaProducer:
+    """In the place of `kafka_producer.KafkaProducer`."""
 
     cluster: Cluster
 
@@ -125,8 +125,8 @@ class Client:
 def cluster(monkeypatch):
     """A cluster, and a client that asks it."""
     made = Cluster()
-    monkeypatch.setattr(Client, "cluster", made, raising=False)
-    monkeypatch.setattr(sender, "Client", Client)
+    monkeypatch.setattr(KafkaProducer, "cluster", made, raising=False)
+    monkeypatch.setattr(sender, "KafkaProducer", KafkaProducer)
     monkeypatch.setattr(spill, "OVERDUE", 0.1)
     monkeypatch.setattr(sender, "_TEND", 0.01)
     monkeypatch.setattr(sender, "_HOLD", 0.05)
@@ -163,7 +163,7 @@ def kill(publisher):
 def offer(publisher, *names, **fields):
     for name in names:
         given = payload(1, litellm_call_id=name, **fields)
-        assert publisher.offer(Captured(given, "", time.time()))
+        assert publisher.offer(CapturedPayload(given, "", time.time()))
 
 
 def journal_files(tmp_path):
@@ -225,7 +225,8 @@ def test_spill_writes_what_is_overdue_without_an_answer(start, cluster):
 def test_what_is_overdue_takes_along_what_soon_will_be(start, cluster, monkeypatch):
     monkeypatch.setattr(spill, "OVERDUE", 1000)
     waiting = [
-        Captured(payload(1), "", time.time() - 1000 * share) for share in (0.7, 1.1, 0.7, 0.4, 0.7)
+        CapturedPayload(payload(1), "", time.time() - 1000 * share)
+        for share in (0.7, 1.1, 0.7, 0.4, 0.7)
     ]
     due = start()._sender._spill.is_due
     assert [due(entry, urgent=False) for entry in waiting] == [False, True, True, False, False]
@@ -234,7 +235,7 @@ def test_what_is_overdue_takes_along_what_soon_will_be(start, cluster, monkeypat
 def test_what_is_overdue_in_flight_takes_along_what_soon_will_be(start, cluster, monkeypatch):
     monkeypatch.setattr(spill, "OVERDUE", 1000)
     overdue = start()._sender._spill.overdue
-    in_flight = [Item(bytes(40)) for _ in range(4)]
+    in_flight = [EncodedEvent(bytes(40)) for _ in range(4)]
     for item, age in zip(in_flight, (900, 800, 600, 300), strict=True):
         item.sent = -age
     assert overdue(in_flight, 0) == []
@@ -508,7 +509,9 @@ def test_past_both_bounds_the_newest_is_dropped_loudly(start, cluster, caplog, m
     monkeypatch.setattr(intake, "MAX_QUEUED_EVENTS", 5)
     cluster.there = False
     publisher = start(journal_max_bytes=20_000)
-    given = [Captured(payload(1, litellm_call_id=str(n)), "", time.time()) for n in range(100)]
+    given = [
+        CapturedPayload(payload(1, litellm_call_id=str(n)), "", time.time()) for n in range(100)
+    ]
     taken = sum(publisher.offer(one) for one in given)
     stats = publisher._stats.snapshot()
     assert 5 < taken < 100
@@ -600,7 +603,7 @@ def ending(cluster, tmp_path, monkeypatch):
 
 def interrupt(monkeypatch, act):
     """Do something once in the middle of a step."""
-    poll, done = Client.poll, []
+    poll, done = KafkaProducer.poll, []
 
     def interrupted(self, timeout):
         if not done:
@@ -608,7 +611,7 @@ def interrupt(monkeypatch, act):
             act()
         poll(self, timeout)
 
-    monkeypatch.setattr(Client, "poll", interrupted)
+    monkeypatch.setattr(KafkaProducer, "poll", interrupted)
 
 
 def test_a_signal_in_the_middle_of_the_work_of_the_main_thread_comes_again(ending, monkeypatch):
@@ -720,7 +723,7 @@ def test_a_payload_that_cannot_be_read_is_counted(start, cluster):
 
     for journal in ("spill", "always"):
         publisher = start(journal)
-        captured = Captured({}, "", time.time())
+        captured = CapturedPayload({}, "", time.time())
         captured.payload = Rude()
         publisher.offer(captured)
         assert publisher.flush(5) == 0

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from llmlog_common.errors import ConfigurationError
 from llmlog_common.settings import load
 from llmlog_producer.counters import Stats
-from llmlog_producer.events.build import Captured, Preparer
+from llmlog_producer.events.build import CapturedPayload, EventBuilder
 from llmlog_producer.events.redact import Redactor
 from llmlog_producer.events.secrets import REDACTED, may_hold, names_secret, without_secrets
 from llmlog_producer.events.snapshot import snapshot
@@ -53,7 +53,7 @@ def prepared(given, **environ):
     """Return the event of a payload as it is written: in one text, and its document."""
     settings_ = load(environ={f"LLMLOG_{name.upper()}": value for name, value in environ.items()})
     copy = snapshot(given, without=frozenset())
-    item = Preparer(settings_, Stats())(Captured(copy, "", 1_800_000_000.0))
+    item = EventBuilder(settings_, Stats())(CapturedPayload(copy, "", 1_800_000_000.0))
     event = Decoder().decode(item.value)
     return item.value.decode("utf-8", "replace"), json.loads(event["document"])
 
@@ -299,10 +299,10 @@ def test_the_rest_of_an_event_with_a_secret_stays_as_it_is():
 )  # fmt: skip
 def test_calls_that_look_alike_when_their_ids_are_hidden_stay_two_events(one, other, hidden):
     ids, environ = set(), {f"LLMLOG_{name.upper()}": value for name, value in hidden.items()}
-    prepare = Preparer(load(environ=environ), Stats())
+    prepare = EventBuilder(load(environ=environ), Stats())
     for call_id in (one, other, one):
         copy = snapshot(payload(1, litellm_call_id=call_id), without=frozenset())
-        event = Decoder().decode(prepare(Captured(copy, "", 1_800_000_000.0)).value)
+        event = Decoder().decode(prepare(CapturedPayload(copy, "", 1_800_000_000.0)).value)
         assert event["litellm_call_id"] != call_id
         ids.add(event["event_id"])
     assert len(ids) == 2

@@ -11,7 +11,7 @@ import pytest
 
 from llmlog_common.settings import load
 from llmlog_producer.counters import Stats
-from llmlog_producer.events.build import Captured, Preparer
+from llmlog_producer.events.build import CapturedPayload, EventBuilder
 from llmlog_producer.events.snapshot import size_of, snapshot
 from llmlog_schemas.codec import Decoder
 from llmlog_schemas.json_form import TO_ITSELF
@@ -30,8 +30,8 @@ def copied(given):
 
 
 def event_of(given):
-    captured = Captured(copied(given), "", 1_800_000_000.0)
-    return Decoder().decode(Preparer(load(environ={}), Stats())(captured).value)
+    captured = CapturedPayload(copied(given), "", 1_800_000_000.0)
+    return Decoder().decode(EventBuilder(load(environ={}), Stats())(captured).value)
 
 
 @pytest.mark.parametrize(

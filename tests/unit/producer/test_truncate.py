@@ -9,9 +9,9 @@ import pytest
 
 from llmlog_common.settings import load
 from llmlog_producer.counters import Stats
-from llmlog_producer.events.build import Captured, Preparer
+from llmlog_producer.events.build import CapturedPayload, EventBuilder
 from llmlog_producer.events.snapshot import snapshot
-from llmlog_producer.events.truncate import Cutter
+from llmlog_producer.events.truncate import Truncator
 from llmlog_schemas.codec import Decoder
 from support.payloads import payload
 
@@ -36,7 +36,7 @@ def sha256(text):
 def cut(value, **environ):
     given = {"response": value}
     environ = {f"LLMLOG_{name.upper()}": text for name, text in environ.items()}
-    number = Cutter(load(environ=environ))(given)
+    number = Truncator(load(environ=environ))(given)
     return given, number
 
 
@@ -100,7 +100,7 @@ def test_what_is_written_stays(value):
 def test_an_object_where_a_word_belongs_stays_one():
     given = {"litellm_call_id": Message(), "model": Message()}
     before = dict(given)
-    assert Cutter(load(environ={}))(given) == 0
+    assert Truncator(load(environ={}))(given) == 0
     assert given == before
 
 
@@ -128,7 +128,7 @@ def test_the_gateways_own_payload_is_not_changed():
     given = payload(1, messages=[{"content": [{"data": BLOB}]}])
     copy = snapshot(given, without=frozenset())
     stats = Stats()
-    item = Preparer(load(environ={}), stats)(Captured(copy, "", 1.0))
+    item = EventBuilder(load(environ={}), stats)(CapturedPayload(copy, "", 1.0))
     assert given["messages"][0]["content"][0]["data"] == BLOB
     event = Decoder().decode(item.value)
     extra = json.loads(event["document"])["extra"]
@@ -140,7 +140,7 @@ def test_the_gateways_own_payload_is_not_changed():
 def test_an_event_never_exceeds_its_bound(limit):
     environ = {"LLMLOG_MAX_EVENT_BYTES": str(limit)}
     given = payload(1, messages="Some words. " * 200_000, metadata={"a": "b c " * 50_000})
-    item = Preparer(load(environ=environ), Stats())(Captured(given, "", 1.0))
+    item = EventBuilder(load(environ=environ), Stats())(CapturedPayload(given, "", 1.0))
     event = Decoder().decode(item.value)
     assert len(item.value) <= limit
     assert json.loads(event["document"])["messages"]["llmlog_cut"]["bytes"] > 2_000_000

@@ -6,7 +6,7 @@ import pytest
 from confluent_kafka import Consumer, Producer
 
 from llmlog_common.errors import ConfigurationError
-from llmlog_common.kafka_clients import consumer_config, made, producer_config
+from llmlog_common.kafka_clients import consumer_config, new_client, producer_config
 from llmlog_common.settings import REFUSED, Settings, describe, load, parse_bytes
 from llmlog_consumer.kafka.admin import KafkaAdmin
 
@@ -140,7 +140,7 @@ def test_librdkafkas_own_names_of_files_are_not_followed():
 @pytest.mark.parametrize("given", [{"error_cb": "x"}, {"no.such": "1"}, {"linger.ms": "soon"}])
 def test_what_the_kafka_client_refuses_is_a_wrong_setting(given):
     with pytest.raises(ConfigurationError, match="Kafka settings"):
-        made(Producer, given)
+        new_client(Producer, given)
 
 
 def test_a_secret_in_a_file_can_be_named_in_the_config(tmp_path):

@@ -46,7 +46,7 @@ from llmlog_consumer.elasticsearch.connection import Elastic
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from llmlog_consumer.dead_letters.letter import Found
+    from llmlog_consumer.dead_letters.letter import DeadLetter
 
 app = typer.Typer(help="Inspect dead letters and replay them.", no_args_is_help=True)
 app.command("replay", cls=OptionalTopic)(replay_letters)
@@ -205,13 +205,13 @@ class _Recovered:
     def __init__(self, settings: Settings) -> None:
         self._elastic: Elastic | None = Elastic(settings, timeout=30)
 
-    def of(self, letters: Iterator[Found]) -> Iterator[tuple[Found, bool | None]]:
+    def of(self, letters: Iterator[DeadLetter]) -> Iterator[tuple[DeadLetter, bool | None]]:
         for chunk in reader.chunks(letters):
             names = self._ask(chunk)
             for letter in chunk:
                 yield letter, None if names is None else letter.name in names
 
-    def _ask(self, chunk: list[Found]) -> set[str] | None:
+    def _ask(self, chunk: list[DeadLetter]) -> set[str] | None:
         if self._elastic is None:
             return None
         try:

@@ -38,8 +38,8 @@ from llmlog_consumer.dead_letters.reader import DeadLetters
 from llmlog_consumer.dead_letters.record import record_of
 from llmlog_consumer.elasticsearch.connection import Elastic
 from llmlog_consumer.kafka.admin import KafkaAdmin
-from llmlog_consumer.replay.plan import Gate, Plan
-from llmlog_consumer.replay.scan import Sweep
+from llmlog_consumer.replay.plan import DryRun, ReplayPolicy
+from llmlog_consumer.replay.scan import ReplayScan
 from llmlog_schemas.registry import Registry
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def replay_letters(
         raise ConfigurationError("nobody can be asked here: say --yes, or --dry-run to see first")
     settings = load(config=config)
     logs.configure()
-    gate = Gate(settings, force)
+    gate = ReplayPolicy(settings, force)
     elastic = None
     if to_topic is None:
         elastic = Elastic(settings)
@@ -122,11 +122,13 @@ def replay_letters(
     with Progress() as progress:
         there = DeadLetters(settings, since_ms=wanted.since_ms, progress=progress)
         # Nobody who has said yes waits until everything was read.
-        sweep = Sweep(settings, there.topic, there.ranges, wanted) if yes and not dry_run else None
+        sweep = (
+            ReplayScan(settings, there.topic, there.ranges, wanted) if yes and not dry_run else None
+        )
         if suspicion := (sweep or there).suspicion:
             raise ConfigurationError(suspicion)
         if sweep is None:
-            plan = Plan(gate, elastic, Registry.of_settings(settings))
+            plan = DryRun(gate, elastic, Registry.from_settings(settings))
             rows = plan.of(islice(there.newest(wanted, content=True), limit))
     _say_plan(rows, dry_run=dry_run, as_json=as_json)
     if dry_run:
@@ -180,7 +182,7 @@ class _Stop:
 
 
 def _runner(
-    settings: Settings, gate: Gate, elastic: Elastic | None, to_topic: str | None,
+    settings: Settings, gate: ReplayPolicy, elastic: Elastic | None, to_topic: str | None,
     *, stopping: Callable[[], bool], rate: float | None, progress: Callable[[int], None],
 ) -> replay.Indexing | replay.ToTopic:  # fmt: skip
     from llmlog_consumer.delivery.pipeline import Delivery
@@ -192,7 +194,7 @@ def _runner(
     partitions = KafkaAdmin(settings).require(settings.dlq_topic).partitions
 
     def delivery(settle: Any) -> Delivery:
-        return Delivery.wired(settings, elastic, partitions, settle)
+        return Delivery.from_settings(settings, elastic, partitions, settle)
 
     return replay.Indexing(gate, delivery, stopping=stopping, rate=rate, progress=progress)
 

@@ -16,7 +16,7 @@ from llmlog_consumer.dead_letters.cause import (
     Stage,
     headers_of,
 )
-from llmlog_consumer.dead_letters.deduplicate import Doublets
+from llmlog_consumer.dead_letters.deduplicate import NewestPerRecord
 from support.messages import Message
 
 CAUSE = Cause(Stage.DECODE, Ending.POISON, "DecodeError: the record has no value")
@@ -41,7 +41,7 @@ def letter(source, at_second, offset, *, partition=0, key=b"k", of=Message):
 
 def speakers(read, asked):
     """Take letters in in one order, ask in another; return those that speak, twice the same."""
-    looked_at = Doublets()
+    looked_at = NewestPerRecord()
     looked_at.add(read)
     spoke = [message for message in asked if looked_at.speaks(message)]
     assert [message for message in asked if looked_at.speaks(message)] == spoke
@@ -72,7 +72,7 @@ def test_on_several_partitions_exactly_one_of_each_name_speaks(written, chance):
     chance.shuffle(order)
     some = [letter(source, second, n, partition=partition)
             for n, (source, second, partition) in enumerate(written)]  # fmt: skip
-    looked_at = Doublets()
+    looked_at = NewestPerRecord()
     looked_at.add(some)
     names = defaultdict(int)
     for n in order:
@@ -96,6 +96,6 @@ def test_headers_are_read_of_letters_alone_whose_key_has_come_before():
 def test_a_topic_without_headers_of_letters_is_foreign(headers, foreign):
     some = [Message(headers_=None, offset_=n, key_=b"%d" % n) for n in range(3)]
     last = letter(1, 0, 3) if headers == "ours" else Message(headers_=headers)
-    looked_at = Doublets()
+    looked_at = NewestPerRecord()
     looked_at.add([*some, last])
     assert (looked_at.read, looked_at.foreign) == (4, foreign)

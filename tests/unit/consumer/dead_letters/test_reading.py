@@ -71,7 +71,7 @@ def lines_of(rows, columns):
 def test_the_newest_letter_of_each_name_speaks_in_any_order(letters, most_late):
     before, names.MOST_LATE = names.MOST_LATE, most_late
     try:
-        column, expected, gone = names.Column(), {}, set()
+        column, expected, gone = names.PartitionOffsets(), {}, set()
         for value, (offset, second) in enumerate(letters):
             former = column.put(offset, second, value)
             if offset in expected and second < expected[offset][0]:

@@ -14,7 +14,7 @@ from llmlog_consumer.delivery import pipeline as module
 from llmlog_consumer.delivery import rejects as burial
 from llmlog_consumer.delivery import results as answers
 from llmlog_consumer.delivery.pipeline import Delivery
-from llmlog_consumer.elasticsearch.bulk import Answered, Judged
+from llmlog_consumer.elasticsearch.bulk import BulkResponse, ItemResult
 from llmlog_consumer.elasticsearch.document import Documents
 from llmlog_consumer.elasticsearch.error_rules import (
     BROKEN_ANSWER,
@@ -104,24 +104,24 @@ class Server:
         if self.whole and (answer := self.whole.pop(0)) is not None:
             status, error = answer
             if status == 200:
-                return Answered(batch, verdict=BROKEN_ANSWER, detail="cut short")
+                return BulkResponse(batch, verdict=BROKEN_ANSWER, detail="cut short")
             if status == 0:
-                return Answered(batch, verdict=CUT_OFF, detail="closed")
-            return Answered(
+                return BulkResponse(batch, verdict=CUT_OFF, detail="closed")
+            return BulkResponse(
                 batch,
                 verdict=of_request(status, error),
                 status=status,
                 detail=f"{status} {error.get('reason', '')}",
             )
-        answered = Answered(batch, status=200)
+        answered = BulkResponse(batch, status=200)
         for op in batch.operations:
             answers = self.script(op.record.offset())
             status, error = answers.pop(0) if len(answers) > 1 else answers[0]
             if status == 201:
                 self.stored[op.record.offset()] += 1
-            answered.items.append(Judged(op, of_item(status, error), status, error))
+            answered.items.append(ItemResult(op, of_item(status, error), status, error))
         if all(judged.status == 201 for judged in answered.items):
-            return Answered(batch, all_created=True, status=200)
+            return BulkResponse(batch, all_created=True, status=200)
         return answered
 
     def forget(self, index):

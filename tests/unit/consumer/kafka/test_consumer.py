@@ -8,7 +8,7 @@ from confluent_kafka import KafkaError, TopicPartition
 from llmlog_common.settings import load
 from llmlog_consumer.kafka import consumer as module
 from llmlog_consumer.kafka import errors as kafka_errors
-from llmlog_consumer.kafka.consumer import Source
+from llmlog_consumer.kafka.consumer import GroupConsumer
 
 REFUSALS = [
     KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED,
@@ -32,8 +32,8 @@ class Member:
 
 @pytest.fixture
 def source(monkeypatch):
-    monkeypatch.setattr(module, "made", lambda _kind, config: Member(config))
-    return Source(load(environ={}), SimpleNamespace(uncommitted=lambda _: None))
+    monkeypatch.setattr(module, "new_client", lambda _kind, config: Member(config))
+    return GroupConsumer(load(environ={}), SimpleNamespace(uncommitted=lambda _: None))
 
 
 def message(code=None):

@@ -18,7 +18,7 @@ from llmlog_consumer.dead_letters.reader import chunks
 from llmlog_consumer.dead_letters.record import record_of
 from llmlog_consumer.outcomes import Outcome
 from llmlog_consumer.replay import replay
-from llmlog_consumer.replay.plan import Fate, Gate, Plan
+from llmlog_consumer.replay.plan import DryRun, ReplayOutcome, ReplayPolicy
 from support.messages import Message
 from support.payloads import encoded, event
 
@@ -69,11 +69,11 @@ def test_what_says_no_place_has_its_own():
                                                         (3, True, True)])  # fmt: skip
 def test_the_loop_guard(replays, force, goes):
     some = record_of(letter(more=[(f"{PREFIX}replay_count", str(replays).encode())]))
-    opened = Gate(SETTINGS, force).open(some)
-    assert opened == (some if goes else Fate.LOOPED)
+    opened = ReplayPolicy(SETTINGS, force).open(some)
+    assert opened == (some if goes else ReplayOutcome.LOOPED)
 
 
-class Source:
+class GroupConsumer:
     """A source topic with one record."""
 
     def __init__(self, monkeypatch, record, start=0):
@@ -96,8 +96,8 @@ def truncated(whole):
 
 
 def test_the_original_of_a_truncated_letter_is_read_from_its_source(monkeypatch):
-    Source(monkeypatch, Message(value_=b"the whole", key_=b"key", headers_=[("own", b"2")]))
-    opened = Gate(SETTINGS).open(record_of(truncated(b"the whole")))
+    GroupConsumer(monkeypatch, Message(value_=b"the whole", key_=b"key", headers_=[("own", b"2")]))
+    opened = ReplayPolicy(SETTINGS).open(record_of(truncated(b"the whole")))
     assert (opened.value(), opened.key()) == (b"the whole", b"key")
     assert opened.headers()[0] == ("own", b"2")
     assert opened.truncated is None
@@ -109,8 +109,8 @@ def test_the_original_of_a_truncated_letter_is_read_from_its_source(monkeypatch)
      (Message(value_=b"the whole"), 42)],
 )  # fmt: skip
 def test_what_is_not_the_original_is_gone(monkeypatch, record, start):
-    Source(monkeypatch, record, start)
-    assert Gate(SETTINGS).open(record_of(truncated(b"the whole"))) is Fate.GONE
+    GroupConsumer(monkeypatch, record, start)
+    assert ReplayPolicy(SETTINGS).open(record_of(truncated(b"the whole"))) is ReplayOutcome.GONE
 
 
 class Elastic:
@@ -136,7 +136,7 @@ def test_a_plan_says_what_would_become_of_each():
         letter(5, value=expired),
         letter(6, value=encoded(6), more=[(f"{PREFIX}replay_count", b"3")]),
     ]
-    plan = Plan(Gate(SETTINGS), Elastic({event(2)["event_id"]}), None)
+    plan = DryRun(ReplayPolicy(SETTINGS), Elastic({event(2)["event_id"]}), None)
     assert plan.of(iter(some)) == [
         {"fingerprint": CAUSE.fingerprint, "stage": "index", "letters": 6, "send": 1, "there": 1,
          "dies": 2, "expired": 1, "looped": 1, "gone": 0}
@@ -170,7 +170,7 @@ class Delivery:
 def indexing(delivery=Delivery, stopping=lambda: False, **options):
     made = []
     runner = replay.Indexing(
-        Gate(SETTINGS),
+        ReplayPolicy(SETTINGS),
         lambda settle: made.append(delivery(settle)) or made[0],
         stopping=stopping,
         **options,
@@ -189,7 +189,7 @@ def test_every_letter_is_settled_and_places_of_two_topics_are_kept_apart():
 
 def test_a_wrong_deployment_ends_it_with_the_reason():
     class Held(Delivery):
-        hold = type("Hold", (), {"why": "open the index"})
+        hold = type("Pause", (), {"why": "open the index"})
 
     runner, delivery = indexing(Held)
     with pytest.raises(ElasticsearchError, match="open the index"):
@@ -228,7 +228,7 @@ class Producer:
 def to_topic(monkeypatch, topic=None, **options):
     monkeypatch.setattr(replay, "Producer", Producer)
     options = {"stopping": lambda: False, **options}
-    return replay.ToTopic(Gate(SETTINGS), topic, **options)
+    return replay.ToTopic(ReplayPolicy(SETTINGS), topic, **options)
 
 
 def test_a_letter_that_names_no_source_goes_to_the_topic_of_the_events(monkeypatch):

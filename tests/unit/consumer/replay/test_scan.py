@@ -14,7 +14,7 @@ from llmlog_consumer.dead_letters.filters import Filter
 from llmlog_consumer.dead_letters.letter import found
 from llmlog_consumer.dead_letters.record import read_record, record_of
 from llmlog_consumer.replay import scan as sweep
-from llmlog_consumer.replay.scan import Sweep
+from llmlog_consumer.replay.scan import ReplayScan
 from support.messages import Message
 
 REFUSED = Cause(Stage.INDEX, Ending.PERMANENT, reason="r", es_type="t", es_status=400)
@@ -42,7 +42,7 @@ class Topic:
 
     def sweep(self, wanted=Filter()):  # noqa: B008 - frozen
         ranges = {p: (0, len(log)) for p, log in self.logs.items()}
-        return Sweep(load(environ={}), "t.dlq", ranges, wanted)
+        return ReplayScan(load(environ={}), "t.dlq", ranges, wanted)
 
     def _read(self, _settings, _topic, ranges, *, small):
         assert small

@@ -7,20 +7,20 @@ from llmlog_consumer.worker.flow_control import (
     BRAKE_SECONDS,
     MAX_IN_FLIGHT,
     MAX_IN_FLIGHT_PARTITION,
-    Intake,
+    FlowControl,
 )
 
 MB = 1024 * 1024
 
 
 def test_with_room_nothing_is_paused():
-    intake = Intake()
+    intake = FlowControl()
     assert intake.decide({0: 0, 1: 5 * MB}, 1.0, shut=False) == set()
     assert not intake.braked
 
 
 def test_enough_altogether_brakes_first_and_pauses_after_a_while():
-    intake, full = Intake(), {0: 11 * MB, 1: 8 * MB, 2: 6 * MB}
+    intake, full = FlowControl(), {0: 11 * MB, 1: 8 * MB, 2: 6 * MB}
     assert intake.decide({}, 10.0, shut=False) == set()
     assert intake.decide(full, 10.5, shut=False) == set()
     assert intake.braked
@@ -32,7 +32,7 @@ def test_enough_altogether_brakes_first_and_pauses_after_a_while():
 
 
 def test_the_brake_is_off_as_soon_as_there_is_room():
-    intake = Intake()
+    intake = FlowControl()
     intake.decide({0: 11 * MB, 1: 14 * MB}, 1.0, shut=False)
     assert intake.braked
     intake.decide({0: 11 * MB, 1: 12 * MB}, 1.1, shut=False)
@@ -40,13 +40,13 @@ def test_the_brake_is_off_as_soon_as_there_is_room():
 
 
 def test_one_slow_partition_is_paused_at_once_and_slows_nobody():
-    intake = Intake()
+    intake = FlowControl()
     assert intake.decide({0: 13 * MB, 1: 0, 2: 0}, 1.0, shut=False) == {0}
     assert not intake.braked
 
 
 def test_one_stuck_partition_holds_up_nobody_for_ever():
-    intake = Intake()
+    intake = FlowControl()
     stuck = MAX_IN_FLIGHT_PARTITION + MB // 2
     intake.decide({0: stuck, 1: 6 * MB, 2: 6 * MB}, 0.0, shut=False)
     assert intake.decide({0: stuck, 1: 6 * MB, 2: 6 * MB}, 5.0, shut=False) == {0, 1, 2}
@@ -55,7 +55,7 @@ def test_one_stuck_partition_holds_up_nobody_for_ever():
 
 def test_nor_does_one_that_is_stuck_far_above_its_bound():
     """One chunk of large records can be more than the bound over all."""
-    intake, stuck = Intake(), 2 * MAX_IN_FLIGHT
+    intake, stuck = FlowControl(), 2 * MAX_IN_FLIGHT
     assert intake.decide({0: 0, 1: 0}, 0.0, shut=False) == set()
     assert intake.decide({0: stuck, 1: 0}, 5.0, shut=False) == {0, 1}
     assert intake.decide({0: stuck, 1: 0}, 5.1, shut=False) == {0}
@@ -64,7 +64,7 @@ def test_nor_does_one_that_is_stuck_far_above_its_bound():
 
 
 def test_what_is_shut_takes_nothing_and_is_polled():
-    intake = Intake()
+    intake = FlowControl()
     assert intake.decide({0: 0, 1: 0}, 1.0, shut=True) == {0, 1}
     assert not intake.braked
     assert intake.decide({0: 0, 1: 0}, 2.0, shut=False) == set()
@@ -75,7 +75,7 @@ partitions = st.dictionaries(st.integers(0, 5), st.integers(0, 30 * MB), max_siz
 
 @given(st.lists(st.tuples(partitions, st.floats(0, 3), st.booleans()), max_size=20))
 def test_it_never_wedges_and_never_overflows(turns):
-    intake, now, braked_since = Intake(), 100.0, None
+    intake, now, braked_since = FlowControl(), 100.0, None
     for in_flight, passed, shut in turns:
         now += passed
         before = intake.paused

@@ -50,7 +50,7 @@ class Delivery:
         pass
 
 
-class Source:
+class GroupConsumer:
     """One partition of one record; `close` revokes it from a thread of its own, as librdkafka."""
 
     joined, refusal = True, ""
@@ -90,8 +90,8 @@ class Source:
 def worker(monkeypatch):
     delivery = Delivery()
     monkeypatch.setattr(module, "Elastic", lambda _: SimpleNamespace(close=lambda: None))
-    monkeypatch.setattr(module.Delivery, "wired", lambda *_: delivery)
-    monkeypatch.setattr(module, "Source", lambda _, listener, __: Source(listener))
+    monkeypatch.setattr(module.Delivery, "from_settings", lambda *_: delivery)
+    monkeypatch.setattr(module, "GroupConsumer", lambda _, listener, __: GroupConsumer(listener))
     turns = iter([False])
     return Worker(load(environ={}), Task(1, drain_seconds=0.1), stopping=lambda: next(turns, True))
 
