@@ -148,7 +148,7 @@ class OffsetTracker:
             state.watermark, state.epoch = done.last + 1, done.epoch
         return True
 
-    def reach(self, partition: int, position: int) -> None:
+    def advance(self, partition: int, position: int) -> None:
         """Follow the consumer over offsets that hold no record (markers, compaction).
 
         Args:
@@ -160,7 +160,7 @@ class OffsetTracker:
             state.watermark = position
             state.expected = max(state.expected, position)
 
-    def jump(self, partition: int, next_offset: int) -> int:
+    def skip_gap(self, partition: int, next_offset: int) -> int:
         """Begin a generation elsewhere, and commit that: a gap was accepted.
 
         Returns:
@@ -201,7 +201,7 @@ class OffsetTracker:
             if (state := self._partitions.get(commit.partition)) is not None:
                 state.committed = max(state.committed, commit.offset)
 
-    def uncommitted(self, partitions: Iterable[int]) -> None:
+    def commit_failed(self, partitions: Iterable[int]) -> None:
         """Remember that the broker refused what was handed to it of these."""
         for partition in partitions:
             if (state := self._partitions.get(partition)) is not None:

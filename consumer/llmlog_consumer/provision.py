@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 from llmlog_common.errors import ElasticsearchError
 from llmlog_common.kafka_clients import MAX_RECORD_BYTES
 from llmlog_consumer.elasticsearch.connection import NOT_FOUND
-from llmlog_consumer.elasticsearch.document import daily_index, daily_indices
+from llmlog_consumer.elasticsearch.index_names import daily_index, daily_indices
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -30,7 +30,7 @@ from rich.text import Text
 
 from commands import CommandFailedError, Commands
 from gateway import ROOT, Gateway, GatewayError, end_left_over
-from llmlog_consumer.elasticsearch.document import DAY_MS, daily_index
+from llmlog_consumer.elasticsearch.index_names import DAY_MS, daily_index
 from llmlog_local.errors import LocalStackError
 from llmlog_local.stack import LocalStack
 from topic import TopicReader

@@ -18,7 +18,7 @@ from llmlog_common.errors import ConfigurationError, KafkaError, PipelineError
 from llmlog_common.settings import Settings, load
 from llmlog_producer.check import Finding, check
 from llmlog_producer.counters import Stats
-from llmlog_producer.journal.inspect import survey
+from llmlog_producer.journal.inspect import inspect
 from llmlog_producer.journal.journal import Journal, folder_of
 from llmlog_producer.sending.publisher import Publisher
 
@@ -82,7 +82,7 @@ def _check(given: argparse.Namespace, settings: Settings) -> None:
 
 def _show(given: argparse.Namespace, settings: Settings) -> None:
     folder = _folder(settings)
-    owners = survey(folder)
+    owners = inspect(folder)
     if given.json:
         found = {"folder": str(folder), "owners": [asdict(owner) for owner in owners]}
         print(json.dumps(found))  # noqa: T201 - data on stdout

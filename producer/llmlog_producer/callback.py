@@ -22,8 +22,8 @@ from typing import Any, Final
 from litellm.integrations.custom_logger import CustomLogger
 
 from llmlog_common.errors import ConfigurationError
-from llmlog_common.quiet_log import QuietLog, error_name
 from llmlog_common.settings import Settings, load
+from llmlog_common.throttled_log import GatewayLogger, ThrottledLog, error_name
 from llmlog_producer.counters import Stats
 from llmlog_producer.events.build import CapturedPayload
 from llmlog_producer.events.snapshot import left_out, snapshot
@@ -66,7 +66,7 @@ class LLMLogHandler(CustomLogger):  # type: ignore[misc]  # litellm ships no typ
     def _begin(self) -> None:
         """Set up what belongs to one process; runs again in a forked child."""
         self._stats = Stats()
-        self._log = QuietLog()
+        self._log = ThrottledLog(GatewayLogger())
         self._lock = threading.Lock()
         self._ends_by: float | None = None
         # A parent's client has no threads here: it can neither be used nor be taken down.

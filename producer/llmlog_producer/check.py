@@ -13,7 +13,7 @@ from llmlog_common.errors import ConfigurationError, KafkaError, Unreachable
 from llmlog_common.kafka_clients import QUIET, admin_config
 from llmlog_producer.converter.client import START_SECONDS, ConversionProcess, wanted
 from llmlog_producer.events.redact import Redactor
-from llmlog_producer.journal.inspect import survey
+from llmlog_producer.journal.inspect import inspect
 from llmlog_producer.journal.journal import Journal, folder_of
 from llmlog_producer.sending.kafka_producer import KafkaProducer
 from llmlog_schemas.registry import Registry
@@ -91,7 +91,7 @@ def _spool(settings: Settings) -> Finding:
     try:
         folder = folder_of(settings)
         Journal(folder, settings.journal_max_bytes).release()
-        events = sum(owner.events for owner in survey(folder))
+        events = sum(owner.events for owner in inspect(folder))
     except (OSError, RuntimeError) as error:
         return _wrong("journal", f"{error}: set LLMLOG_JOURNAL_DIR to a folder that can be written")
     return Finding("journal", f"{settings.journal} in {folder}, {events} events lie there")

@@ -1,34 +1,87 @@
-"""Owns how often one cause is logged: at once, then at most once a minute."""
+"""Owns how often one cause is logged: at once, then at most once a minute.
+
+An outage must fill neither the gateway's log nor a worker's.
+"""
 
 from __future__ import annotations
 
 import logging
+import threading
 import time
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
-SAY_AGAIN: Final = 60.0
-"""Seconds."""
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+INTERVAL_SECONDS: Final = 60.0
 
 
-class Say:
-    """Logs.
+class Logger(Protocol):
+    """What a throttled log writes to: a structlog logger is one."""
+
+    def log(self, level: int, event: str, **details: Any) -> Any:
+        """Write one line."""
+        ...
+
+
+class GatewayLogger:
+    """A logger of the standard library with structlog's call, for the gateway's process.
 
     Args:
-        log: a structlog logger.
-        level: of `logging`.
+        name: of the logger, which users may configure.
     """
 
-    def __init__(self, log: Any, level: int = logging.WARNING) -> None:
-        self._log = log
-        self._level = level
-        self._said: dict[object, float] = {}
+    def __init__(self, name: str = "llmlog_producer") -> None:
+        self._logger = logging.getLogger(name)
 
-    def due(self, cause: object) -> bool:
+    def log(self, level: int, event: str, **details: Any) -> None:
+        """Write `llmlog: event`, with the details behind it."""
+        more = f" ({', '.join(f'{name}: {value}' for name, value in details.items())})"
+        self._logger.log(level, "llmlog: %s%s", event, more if details else "")
+
+
+class ThrottledLog:
+    """Logs the first event of a cause, then one a minute, with the number left out between.
+
+    Any thread may call it.
+
+    Args:
+        logger: writes the lines.
+        clock: monotonic seconds.
+    """
+
+    def __init__(self, logger: Logger, clock: Callable[[], float] = time.monotonic) -> None:
+        self._logger = logger
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._causes: dict[object, tuple[float, int]] = {}  # guarded by `_lock`
+
+    def is_due(self, cause: object) -> bool:
         """Tell whether an event of this cause would be logged now; for details that cost much."""
-        return time.monotonic() - self._said.get(cause, -SAY_AGAIN) >= SAY_AGAIN
+        last, _ = self._causes.get(cause, (-INTERVAL_SECONDS, 0))
+        return self._clock() - last >= INTERVAL_SECONDS
 
-    def __call__(self, cause: object, event: str, **details: str) -> None:
-        """Log an event, unless one of the same cause was logged a moment ago."""
-        if self.due(cause):
-            self._said[cause] = time.monotonic()
-            self._log.log(self._level, event, **details)
+    def __call__(self, level: int, cause: object, event: str, **details: Any) -> None:
+        """Log an event, unless one of the same cause was logged within the last minute.
+
+        Args:
+            level: of `logging`.
+            cause: hashable; events of one cause are one event, whatever their text.
+            event: the line.
+            details: beside it.
+        """
+        now = self._clock()
+        with self._lock:
+            last, left_out = self._causes.get(cause, (-INTERVAL_SECONDS, 0))
+            if now - last < INTERVAL_SECONDS:
+                self._causes[cause] = (last, left_out + 1)
+                return
+            self._causes[cause] = (now, 0)
+        if left_out:
+            details["left_out"] = left_out
+        self._logger.log(level, event, **details)
+
+
+def error_name(error: BaseException) -> str:
+    """Name an error by its type: its text may quote a payload, or raise by itself."""
+    return type(error).__name__

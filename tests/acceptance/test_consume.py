@@ -107,7 +107,7 @@ def test_what_cannot_be_indexed_is_a_letter_and_its_neighbours_are_documents(
     from llmlog_schemas.convert import to_event
 
     old_event = to_event(old)
-    from llmlog_consumer.elasticsearch.document import daily_index
+    from llmlog_consumer.elasticsearch.index_names import daily_index
 
     conflicting = daily_index(pipeline.index, old_event["start_time_ms"])
     made = httpx.put(

@@ -18,7 +18,7 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
-from llmlog_consumer.elasticsearch.document import daily_index
+from llmlog_consumer.elasticsearch.index_names import daily_index
 from llmlog_schemas.codec import Encoder
 from llmlog_schemas.convert import to_event
 from support import foreign

@@ -145,7 +145,7 @@ def test_a_flood_trips_the_breaker_and_accept_lets_it_through(pipeline: Pipeline
     send(bootstrap(pipeline), pipeline.topic, values, partition=0)
     stopped = pipeline.run("consume", "--until-end", check=False)
     assert stopped.returncode == 6, stopped.stderr
-    assert "flood breaker tripped" in stopped.stderr
+    assert "circuit breaker opened" in stopped.stderr
     letters = pipeline.run("dlq", "list", "--json").stdout.splitlines()
     assert len(letters) < 1000
     fingerprint = json.loads(letters[0])["fingerprint"]
@@ -168,7 +168,7 @@ def test_an_open_breaker_closes_once_the_deployment_is_mended(pipeline: Pipeline
     process = pipeline.start("consume")
     values = [encoded(seed, **_of_day(started, seed)) for seed in range(2500)]
     send(bootstrap(pipeline), pipeline.topic, values)
-    wait_until(lambda: "flood breaker tripped" in pipeline.stderr_of(process), 60)
+    wait_until(lambda: "circuit breaker opened" in pipeline.stderr_of(process), 60)
     assert "--accept" in wait_until(lambda: status_of(pipeline)["unhealthy"], 30)[0]
     dead = len(pipeline.run("dlq", "list", "--json").stdout.splitlines())
     assert dead < 2500

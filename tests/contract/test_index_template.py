@@ -7,7 +7,7 @@ import pytest
 
 from llmlog_common.settings import load
 from llmlog_consumer import provision
-from llmlog_consumer.elasticsearch.document import daily_index
+from llmlog_consumer.elasticsearch.index_names import daily_index
 from llmlog_schemas.fields import DOCUMENT, EXTRA, SEARCH_TEXTS, TYPED, UNTYPED, Kind
 
 KEYWORD = {"type": "keyword", "ignore_above": 1024}

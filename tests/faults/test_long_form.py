@@ -16,7 +16,7 @@ from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import NewPartitions
 
 from llmlog_consumer.delivery.circuit_breaker import MIN_RECORDS
-from llmlog_consumer.elasticsearch.document import daily_index
+from llmlog_consumer.elasticsearch.index_names import daily_index
 from llmlog_local.elasticsearch import ElasticsearchServer
 from llmlog_local.jars import ELASTICSEARCH_VERSIONS
 from llmlog_local.ports import free_ports

@@ -19,8 +19,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from llmlog_common.quiet_log import QuietLog
 from llmlog_common.settings import load
+from llmlog_common.throttled_log import GatewayLogger, ThrottledLog
 from llmlog_producer.converter import client as module
 from llmlog_producer.converter.client import ConversionProcess, Converter
 from llmlog_producer.counters import Stats
@@ -76,7 +76,9 @@ def make(
     made: list[Converter] = []
 
     def make_one(**environ: str) -> Converter:
-        made.append(Converter(load(environ=environ), stats, QuietLog(), hurry.is_set))
+        made.append(
+            Converter(load(environ=environ), stats, ThrottledLog(GatewayLogger()), hurry.is_set)
+        )
         return made[-1]
 
     yield make_one

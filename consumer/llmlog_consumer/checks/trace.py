@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from llmlog_common.errors import KafkaError
 from llmlog_consumer.dead_letters.filters import Filter
 from llmlog_consumer.dead_letters.reader import DeadLetters
-from llmlog_consumer.elasticsearch.document import daily_indices
+from llmlog_consumer.elasticsearch.index_names import daily_indices
 from llmlog_consumer.kafka import reader as topic_reader
 from llmlog_consumer.times import iso
 from llmlog_schemas.codec import DecodeError, Decoder

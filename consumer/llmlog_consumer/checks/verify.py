@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from llmlog_common.errors import KafkaError
 from llmlog_consumer.dead_letters.letter import found
 from llmlog_consumer.dead_letters.reader import DeadLetters
-from llmlog_consumer.elasticsearch.document import DAY_MS, daily_indices
+from llmlog_consumer.elasticsearch.index_names import DAY_MS, daily_indices
 from llmlog_consumer.kafka import reader as topic_reader
 from llmlog_schemas.codec import DecodeError, Decoder
 from llmlog_schemas.event import EVENT_ID, event_time_ms

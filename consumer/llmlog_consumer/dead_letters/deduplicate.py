@@ -1,4 +1,4 @@
-"""Which letter speaks for its source record: the newest of its name. Pure.
+"""Which letter keeps for its source record: the newest of its name. Pure.
 
 Letters of one name hold one record, so they have one key. Reading keys costs a fifth of reading
 headers: the first pass over the topic looks at keys alone, and at the headers of those letters
@@ -28,8 +28,8 @@ more they would lie outside the processor's cache, and each look would cost as m
 class NewestPerRecord:
     """Letters in, then again to be asked which of them speak.
 
-    Of letters on one partition the last that is newest speaks. Of letters on several, whose
-    number was changed meanwhile, one speaks, and nearly always the newest.
+    Of letters on one partition the last that is newest keeps. Of letters on several, whose
+    number was changed meanwhile, one keeps, and nearly always the newest.
 
     Attributes:
         read: letters taken in.
@@ -65,11 +65,11 @@ class NewestPerRecord:
         letter = found(message, content=False)
         self._column(letter).put(letter.source[2], letter.second, letter.position)
 
-    def speaks(self, message: Any) -> bool:
+    def keeps(self, message: Any) -> bool:
         """Tell whether a letter, of those that were taken in, is the one of its name."""
-        return self._is_alone(message.key()) or self.record_speaks(found(message, content=False))
+        return self._is_alone(message.key()) or self.keeps_record(found(message, content=False))
 
-    def record_speaks(self, letter: DeadLetter | ReplayRecord) -> bool:
+    def keeps_record(self, letter: DeadLetter | ReplayRecord) -> bool:
         """Tell the same of what was read of a letter."""
         column, offset = self._column(letter), letter.source[2]
         noted = column.get(offset)

@@ -1,4 +1,4 @@
-"""Which letter speaks for each source record: the newest of its name. Pure.
+"""Which letter keeps for each source record: the newest of its name. Pure.
 
 Made for millions of letters: sorted arrays of numbers, about 20 bytes a letter, and no strings.
 """
@@ -35,7 +35,7 @@ class PartitionOffsets:
         self._late: dict[int, tuple[int, int]] = {}
 
     def put(self, offset: int, second: int, value: int) -> int | None:
-        """Take note of a letter; the newest of its name speaks, of two at once the later put.
+        """Take note of a letter; the newest of its name keeps, of two at once the later put.
 
         Args:
             offset: of the source record.
@@ -69,7 +69,7 @@ class PartitionOffsets:
         return None
 
     def get(self, offset: int) -> tuple[int, int] | None:
-        """Return second and value of the letter that speaks; None for no such name."""
+        """Return second and value of the letter that keeps; None for no such name."""
         if offset <= self.last:
             at = bisect_left(self.offsets, offset)
             if self.offsets[at] == offset:
@@ -81,7 +81,7 @@ class PartitionOffsets:
         return len(self.offsets) + len(self._late)
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
-        """Yield second and value of the letter that speaks, for each name."""
+        """Yield second and value of the letter that keeps, for each name."""
         yield from zip(self.seconds, self.values, strict=True)
         yield from self._late.values()
 
@@ -120,6 +120,6 @@ class OffsetMap:
         return sum(map(len, self._columns.values()))
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
-        """Yield second and value of the letter that speaks, for each name."""
+        """Yield second and value of the letter that keeps, for each name."""
         for column in self._columns.values():
             yield from column

@@ -83,10 +83,10 @@ class DeadLetters:
             wanted: which ones.
             content: with their keys, values and own headers.
         """
-        speaks = self._find_doublets().speaks
+        keeps = self._find_doublets().keeps
         for chunk in self.messages():
             for message in chunk:
-                if not speaks(message):
+                if not keeps(message):
                     continue
                 letter = found(message, content=content)
                 if wanted.takes(letter):

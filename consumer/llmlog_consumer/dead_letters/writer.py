@@ -16,7 +16,7 @@ import structlog
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from llmlog_common.kafka_clients import new_client, producer_config
-from llmlog_common.throttled_log import Say
+from llmlog_common.throttled_log import ThrottledLog
 from llmlog_consumer.backoff import Backoff
 from llmlog_consumer.dead_letters.cause import PREFIX, TRUNCATED_KEY_BYTES, Cause, headers_of
 
@@ -68,7 +68,7 @@ class LetterWriter:
         self._producer = self._new_producer()
         self._sent: set[PendingLetter] = set()
         self._waiting: list[PendingLetter] = []
-        self._say = Say(log, logging.ERROR)
+        self._throttled = ThrottledLog(log)
         self.refusal = ""
         """Why the topic takes no letters now; empty while it does."""
 
@@ -140,7 +140,12 @@ class LetterWriter:
         letter.not_before = time.monotonic() + _RETRY.delay(letter.attempts)
         self._waiting.append(letter)
         self.refusal = f"{self._settings.dlq_topic}: {error.str()}"
-        self._say("refusal", "dead-letter topic refuses letters, they are held", why=self.refusal)
+        self._throttled(
+            logging.ERROR,
+            "refusal",
+            "dead-letter topic refuses letters, they are held",
+            why=self.refusal,
+        )
         if error.fatal():
             self._start_over()
 

@@ -117,7 +117,7 @@ class BulkSender:
         except queue.Empty:
             return
 
-    def learn(self, *, pushed_back: bool) -> None:
+    def record_pushback(self, *, pushed_back: bool) -> None:
         """Send more at once, or less."""
         if pushed_back:
             self._window.pushed_back()

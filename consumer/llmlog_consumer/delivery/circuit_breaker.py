@@ -1,4 +1,4 @@
-"""When deaths are the deployment's fault and not the documents': the flood breaker. Pure.
+"""When deaths are the deployment's fault and not the documents': the circuit_open breaker. Pure.
 
 A deployment that is wrong kills more than half of a thousand records, or a thousand in a row of
 one cause; a bad client does not. Tripped, it keeps what dies from becoming letters, gives a few
@@ -89,22 +89,22 @@ class Breaker(Generic[T]):
     _shares: dict[Phase, FailureRate] = field(
         default_factory=lambda: {p: FailureRate() for p in Phase}
     )
-    _withheld: dict[Hashable, T] = field(default_factory=dict)
+    _held: dict[Hashable, T] = field(default_factory=dict)
     _probing: set[Hashable] = field(default_factory=set)
     _probe_size: int = 0
-    _went_in: int = 0
+    _indexed: int = 0
     _probes: int = 0
     _next_probe: float = 0.0
 
     @property
     def open(self) -> bool:
-        """Tell whether deaths are withheld."""
+        """Tell whether deaths are held."""
         return bool(self.cause)
 
     @property
-    def withheld(self) -> int:
+    def held(self) -> int:
         """Records that wait for the deployment to be mended."""
-        return len(self._withheld)
+        return len(self._held)
 
     @property
     def share(self) -> float:
@@ -114,12 +114,12 @@ class Breaker(Generic[T]):
             alive *= 1.0 - share.value
         return 1.0 - alive
 
-    def passed(self, phase: Phase, records: int = 1) -> None:
+    def record_success(self, phase: Phase, records: int = 1) -> None:
         """Count records that a phase let through."""
         self._shares[phase].good(records)
 
-    def died(self, phase: Phase, cause: str, key: Hashable, item: T, now: float) -> bool:
-        """Count a death; True where it is withheld and must not become a letter.
+    def record_failure(self, phase: Phase, cause: str, key: Hashable, item: T, now: float) -> bool:
+        """Count a death; True where it is held and must not become a letter.
 
         Args:
             phase: which part of the way decided.
@@ -129,7 +129,7 @@ class Breaker(Generic[T]):
             now: monotonic seconds.
         """
         if cause in self.accepted:
-            self._tried(key, now, went_in=True)
+            self._tried(key, now, indexed=True)
             return False
         share = self._shares[phase]
         share.bad(cause)
@@ -139,19 +139,19 @@ class Breaker(Generic[T]):
             self._next_probe = now + SHORTEST
         if not self.open:
             return False
-        self._withheld[key] = item
-        self._tried(key, now, went_in=False)
+        self._held[key] = item
+        self._tried(key, now, indexed=False)
         return True
 
-    def went_in(self, key: Hashable, now: float) -> None:
+    def record_indexed(self, key: Hashable, now: float) -> None:
         """Take note of a record that did not die."""
-        self._tried(key, now, went_in=True)
+        self._tried(key, now, indexed=True)
 
-    def gone(self, key: Hashable, now: float) -> None:
+    def record_released(self, key: Hashable, now: float) -> None:
         """Take note of a record that says nothing of the deployment: released, or expired."""
         if key in self._probing:
             self._probe_size -= 1
-            self._tried(key, now, went_in=False)
+            self._tried(key, now, indexed=False)
 
     def due(self, now: float, ours: Callable[[T], bool]) -> list[T]:
         """Return what is to be tried again now: a few while open, everything once closed.
@@ -161,27 +161,27 @@ class Breaker(Generic[T]):
             ours: asked of an item; what is not ours any more is forgotten, and waits for nothing.
         """
         waits = self.open and (self._probing or now < self._next_probe)
-        if self._withheld and not (waits and ours(next(iter(self._withheld.values())))):
-            self._withheld = {key: item for key, item in self._withheld.items() if ours(item)}
-        if self.open and not self._withheld and not self._probing:
+        if self._held and not (waits and ours(next(iter(self._held.values())))):
+            self._held = {key: item for key, item in self._held.items() if ours(item)}
+        if self.open and not self._held and not self._probing:
             self.cause = ""  # nothing is left to try; the share stays, and one death trips again
-        if not self._withheld or waits:
+        if not self._held or waits:
             return []
-        number = PROBE_RECORDS if self.open else len(self._withheld)
-        keys = list(self._withheld)[:number]
+        number = PROBE_RECORDS if self.open else len(self._held)
+        keys = list(self._held)[:number]
         if self.open:
             self._probing = set(keys)
-            self._probe_size, self._went_in = len(keys), 0
-        return [self._withheld.pop(key) for key in keys]
+            self._probe_size, self._indexed = len(keys), 0
+        return [self._held.pop(key) for key in keys]
 
-    def _tried(self, key: Hashable, now: float, *, went_in: bool) -> None:
+    def _tried(self, key: Hashable, now: float, *, indexed: bool) -> None:
         if key not in self._probing:
             return
         self._probing.discard(key)
-        self._went_in += went_in
+        self._indexed += indexed
         if self._probing:
             return
-        if self._went_in > self._probe_size * FLOOD:
+        if self._indexed > self._probe_size * FLOOD:
             self.cause = ""
             self._shares = {phase: FailureRate() for phase in Phase}
         elif self._probe_size:  # else all of it is gone, and it has told nothing

@@ -6,13 +6,14 @@ Every record ends in exactly one outcome, told by `settle`; until then it is in 
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
-from llmlog_common.throttled_log import Say
+from llmlog_common.throttled_log import ThrottledLog
 from llmlog_consumer.dead_letters.writer import LetterWriter
 from llmlog_consumer.delivery.bulk_sender import BulkSender, Pause
 from llmlog_consumer.delivery.circuit_breaker import Phase
@@ -48,7 +49,7 @@ class Delivery:
         indexer: sends batches.
         letters: writes dead letters.
         settle: told every outcome.
-        accepted: fingerprints that the flood breaker lets through.
+        accepted: fingerprints that the circuit_open breaker lets through.
     """
 
     def __init__(
@@ -61,15 +62,15 @@ class Delivery:
         settle: Settle,
         accepted: frozenset[str] = frozenset(),
     ) -> None:
-        self._hot_path = Transform(decoder, documents)
+        self._transform = Transform(decoder, documents)
         self._settle = settle
-        self._burial = Rejects(letters, settle, accepted)
-        self._sending = BulkSender(indexer, self._burial.gone)
-        self._builder = self._hot_path.gathered
-        self._answers = BulkResults(self._sending, self._burial, settle, decoder, self._builder)
+        self._rejects = Rejects(letters, settle, accepted)
+        self._sending = BulkSender(indexer, self._rejects.record_released)
+        self._builder = self._transform.gathered
+        self._results = BulkResults(self._sending, self._rejects, settle, decoder, self._builder)
         self._incoming: deque[tuple[Span, Sequence[Any]]] = deque()
         self._decode_not_before = 0.0
-        self._say = Say(log)
+        self._throttled = ThrottledLog(log)
         self._registry_away = ""
 
     @classmethod
@@ -84,7 +85,7 @@ class Delivery:
             elastic: the connection.
             dlq_partitions: of the dead-letter topic.
             settle: told every outcome.
-            accepted: fingerprints that the flood breaker lets through.
+            accepted: fingerprints that the circuit_open breaker lets through.
         """
         return cls(
             decoder=Decoder(Registry.from_settings(settings)),
@@ -98,7 +99,7 @@ class Delivery:
     @property
     def counts(self) -> Counter[str]:
         """`retries` of requests, `unclassified` answers, documents in a `failure_store`."""
-        return self._answers.counts
+        return self._results.counts
 
     @property
     def hold(self) -> Pause | None:
@@ -106,14 +107,14 @@ class Delivery:
         return self._sending.hold
 
     @property
-    def flood(self) -> str:
+    def circuit_open(self) -> str:
         """Say why the breaker is open, and what to do; empty while it is closed."""
-        return self._burial.flood
+        return self._rejects.circuit_open
 
     @property
     def deaths(self) -> Counter[Kind]:
         """Letters delivered, by fingerprint and stage."""
-        return self._burial.deaths
+        return self._rejects.deaths
 
     @property
     def unhealthy(self) -> str:
@@ -121,21 +122,21 @@ class Delivery:
         hold = self._sending.hold
         return (
             (hold.why if hold else "")
-            or self._burial.flood
-            or self._burial.refusal
+            or self._rejects.circuit_open
+            or self._rejects.refusal
             or self._registry_away
         )
 
     @property
     def closed(self) -> bool:
         """Tell whether nothing more should be taken in."""
-        return self._sending.hold is not None or bool(self._burial.flood)
+        return self._sending.hold is not None or bool(self._rejects.circuit_open)
 
     @property
     def stuck(self) -> bool:
         """Tell whether nothing that is here can settle until somebody mends something."""
         gathered = self._sending.hold is None and len(self._builder)
-        return self.closed and not (self._sending.waiting or gathered or self._burial.pending)
+        return self.closed and not (self._sending.waiting or gathered or self._rejects.pending)
 
     def accept(self, span: Span, records: Sequence[Any]) -> None:
         """Take records in; their span is registered already."""
@@ -145,17 +146,17 @@ class Delivery:
     def step(self, wait: float = 0.0) -> None:
         """Take answers, send what may be sent; waits `wait` seconds at most for an answer."""
         for answered in self._sending.answers(wait):
-            self._answers.take(answered)
+            self._results.handle(answered)
             self._sending.answered(answered.batch)
-        self._burial.poll()
+        self._rejects.poll()
         if self._incoming:
             self._decode_incoming()
-        self._try_withheld()
+        self._retry_held()
         if self._builder.due(time.monotonic()):
             self._sending.put(self._builder.take())
         self._sending.send()
 
-    def hurry(self) -> None:
+    def flush(self) -> None:
         """Send what is gathered without waiting for more."""
         if len(self._builder):
             self._sending.put(self._builder.take())
@@ -174,28 +175,33 @@ class Delivery:
             span, records = self._incoming.popleft()
             if span.released:
                 for record in records:
-                    self._burial.gone(span, record)
+                    self._rejects.record_released(span, record)
                 continue
-            taken = self._hot_path.take(span, records)
+            taken = self._transform.take(span, records)
             self._sending.put(*taken.full)
             for record, size, cause in taken.dead:
-                self._burial.bury(Phase.READ, span, record, size, cause)
+                self._rejects.reject(Phase.READ, span, record, size, cause)
             for record, size in taken.expired:
                 self._settle(span, Outcome.EXPIRED, 1, size)
-                self._burial.gone(span, record)
-            self._burial.spared(Phase.READ, taken.number - len(taken.dead))
-            if taken.away:
-                self._registry_away = f"Schema Registry: {taken.away}"
+                self._rejects.record_released(span, record)
+            self._rejects.record_success(Phase.READ, taken.number - len(taken.dead))
+            if taken.registry_error:
+                self._registry_away = f"Schema Registry: {taken.registry_error}"
                 self._incoming.appendleft((span, records[taken.number :]))
                 self._decode_not_before = time.monotonic() + _REGISTRY_AGAIN
-                self._say("registry", "waiting for the Schema Registry", why=taken.away)
+                self._throttled(
+                    logging.WARNING,
+                    "registry",
+                    "waiting for the Schema Registry",
+                    why=taken.registry_error,
+                )
                 return
         self._registry_away = ""
 
-    def _try_withheld(self) -> None:
+    def _retry_held(self) -> None:
         """Put what the breaker gives back on its way again."""
-        was_open, back = bool(self._burial.flood), self._burial.due()
+        was_open, back = bool(self._rejects.circuit_open), self._rejects.due()
         self._incoming.extend((span, [record]) for span, record in back)
         if was_open and self._incoming:
             self._decode_incoming()
-            self.hurry()
+            self.flush()

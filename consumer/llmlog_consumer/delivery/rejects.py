@@ -1,4 +1,4 @@
-"""Owns the end of records that die: the flood breaker is asked, then a letter is written.
+"""Owns the end of records that die: the circuit_open breaker is asked, then a letter is written.
 
 A record is settled when its letter's delivery is confirmed, never before. What the breaker
 withholds stays in flight and is given back, to be tried again.
@@ -6,13 +6,14 @@ withholds stays in flight and is given back, to be tried again.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
-from llmlog_common.throttled_log import Say
+from llmlog_common.throttled_log import ThrottledLog
 from llmlog_consumer.dead_letter_counts import Kind, add_deaths
 from llmlog_consumer.dead_letters.reasons import redacted
 from llmlog_consumer.dead_letters.writer import LetterWriter, PendingLetter
@@ -35,7 +36,7 @@ class Rejects:
     Args:
         letters: writes them.
         settle: told of each record whose letter is delivered.
-        accepted: fingerprints that the flood breaker lets through.
+        accepted: fingerprints that the circuit_open breaker lets through.
 
     Attributes:
         deaths: letters delivered, by fingerprint and stage.
@@ -47,11 +48,11 @@ class Rejects:
         self._letters = letters
         self._settle = settle
         self._breaker: Breaker[tuple[Span, Any]] = Breaker(accepted)
-        self._say = Say(log)
+        self._throttled = ThrottledLog(log)
         self.deaths: Counter[Kind] = Counter()
 
     @property
-    def flood(self) -> str:
+    def circuit_open(self) -> str:
         """Say why the breaker is open, and what to do; empty while it is closed."""
         if not self._breaker.open:
             return ""
@@ -75,16 +76,16 @@ class Rejects:
         """Serve the delivery reports of letters."""
         self._letters.poll()
 
-    def bury(self, phase: Phase, span: Span, record: Any, size: int, cause: Cause) -> None:
+    def reject(self, phase: Phase, span: Span, record: Any, size: int, cause: Cause) -> None:
         """Write a dead letter, unless so many die that the deployment must be at fault."""
         was_open, fingerprint = self._breaker.open, cause.fingerprint
-        withheld = self._breaker.died(
+        held = self._breaker.record_failure(
             phase, fingerprint, _key(span, record), (span, record), time.monotonic()
         )
         if self._breaker.open and not was_open:
-            log.error("flood breaker tripped: records are held, none is lost", why=self.flood,
+            log.error("circuit breaker opened: records are held", why=self.circuit_open,
                       said=redacted(cause.said)[:300])  # fmt: skip
-        if withheld:
+        if held:
             return
 
         def settled() -> None:
@@ -92,8 +93,9 @@ class Rejects:
             self._settle(span, Outcome.DEAD, 1, size)
 
         self._letters.write(PendingLetter(record, cause, settled))
-        if self._say.due(fingerprint):
-            self._say(
+        if self._throttled.is_due(fingerprint):
+            self._throttled(
+                logging.WARNING,
                 fingerprint,
                 "dead letter",
                 stage=str(cause.stage),
@@ -103,20 +105,22 @@ class Rejects:
                 record=f"{record.topic()}/{record.partition()}/{record.offset()}",
             )
         if self._breaker.share > ALERT:
-            self._say("share", "many records die", share=f"{self._breaker.share:.1%}")
+            self._throttled(
+                logging.WARNING, "share", "many records die", share=f"{self._breaker.share:.1%}"
+            )
 
-    def spared(self, phase: Phase, number: int) -> None:
+    def record_success(self, phase: Phase, number: int) -> None:
         """Count records that a phase let through."""
-        self._breaker.passed(phase, number)
+        self._breaker.record_success(phase, number)
 
-    def went_in(self, span: Span, record: Any) -> None:
+    def record_indexed(self, span: Span, record: Any) -> None:
         """Take note of one whose document is there: it tells an open breaker something."""
         if self._breaker.open:
-            self._breaker.went_in(_key(span, record), time.monotonic())
+            self._breaker.record_indexed(_key(span, record), time.monotonic())
 
-    def gone(self, span: Span, record: Any) -> None:
+    def record_released(self, span: Span, record: Any) -> None:
         """Take note of one that is released or expired: it tells nothing."""
-        self._breaker.gone(_key(span, record), time.monotonic())
+        self._breaker.record_released(_key(span, record), time.monotonic())
 
     def due(self) -> list[tuple[Span, Any]]:
         """Return what the breaker gives back now, without what is no longer ours."""

@@ -5,6 +5,7 @@ Of each record: it is settled, buried, or on its way again. One thread owns ever
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import Counter
 from dataclasses import replace
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from llmlog_common.throttled_log import Say
+from llmlog_common.throttled_log import ThrottledLog
 from llmlog_consumer.backoff import Backoff
 from llmlog_consumer.dead_letters.cause import Cause, Ending, Stage, es_cause
 from llmlog_consumer.dead_letters.reasons import redacted
@@ -58,7 +59,7 @@ class BulkResults:
 
     Args:
         sending: takes what is to be sent again, and holds what waits for a person.
-        burial: takes what cannot be indexed.
+        rejects: takes what cannot be indexed.
         settle: told of each record whose document is there.
         decoder: values to events, for a second look at what is refused.
         builder: of batches, told what size the server takes.
@@ -71,21 +72,21 @@ class BulkResults:
     def __init__(
         self,
         sending: BulkSender,
-        burial: Rejects,
+        rejects: Rejects,
         settle: Settle,
         decoder: Decoder,
         builder: BatchBuilder,
     ) -> None:
         self._sending = sending
-        self._burial = burial
+        self._rejects = rejects
         self._settle = settle
         self._decoder = decoder
         self._builder = builder
-        self._say = Say(log)
+        self._throttled = ThrottledLog(log)
         self._good = 0  # requests that were answered item by item
         self.counts: Counter[str] = Counter()
 
-    def take(self, answered: BulkResponse) -> None:
+    def handle(self, answered: BulkResponse) -> None:
         """Settle every item that is settled, then queue the remainder again."""
         if answered.all_created:
             self._all_created(answered.batch)
@@ -99,23 +100,23 @@ class BulkResults:
             disposition = judged.verdict.disposition
             if disposition is Disposition.INDEXED or disposition is Disposition.DUPLICATE:
                 passed += 1
-                self._went_in(judged.operation, disposition)
+                self._settle_indexed(judged.operation, disposition)
             elif disposition is Disposition.PERMANENT:
                 self.counts["unclassified"] += judged.verdict.unclassified
-                self._burial.spared(Phase.INDEX, passed)
+                self._rejects.record_success(Phase.INDEX, passed)
                 self._sending.failing.good(passed + 1)
                 passed = 0
                 self._refused(answered.batch, judged)
             else:
                 self.counts["unclassified"] += judged.verdict.unclassified
                 again.setdefault(judged.verdict, []).append(judged)
-        self._burial.spared(Phase.INDEX, passed)
+        self._rejects.record_success(Phase.INDEX, passed)
         self._sending.failing.good(passed)
         self._good += 1
         self.counts["failure_store"] += answered.failure_store
         pushed_back = any(verdict.pushed_back for verdict in again)
         if pushed_back or sum(map(len, again.values())) < len(answered.items):
-            self._sending.learn(pushed_back=pushed_back)
+            self._sending.record_pushback(pushed_back=pushed_back)
         for verdict, of_verdict in again.items():
             part = answered.batch.part([judged.operation for judged in of_verdict])
             if verdict.bounded:
@@ -130,19 +131,19 @@ class BulkResults:
         for span, of_span in groupby(batch.operations, _span_of):
             sizes = [operation.size for operation in of_span]
             self._settle(span, Outcome.INDEXED, len(sizes), sum(sizes))
-        if self._burial.flood:
+        if self._rejects.circuit_open:
             for op in batch.operations:
-                self._burial.went_in(op.span, op.record)
-        self._burial.spared(Phase.INDEX, len(batch.operations))
+                self._rejects.record_indexed(op.span, op.record)
+        self._rejects.record_success(Phase.INDEX, len(batch.operations))
         self._sending.failing.good(len(batch.operations))
         self._good += 1
-        self._sending.learn(pushed_back=False)
+        self._sending.record_pushback(pushed_back=False)
 
     def _whole(self, batch: Batch, verdict: Verdict, answered: BulkResponse) -> None:
         """One verdict for a whole request."""
         self.counts["unclassified"] += verdict.unclassified
         if verdict.pushed_back:  # nothing else here says how much the cluster takes
-            self._sending.learn(pushed_back=True)
+            self._sending.record_pushback(pushed_back=True)
         if batch.good_before < 0:
             batch.good_before = self._good
         if verdict.bounded:
@@ -180,7 +181,7 @@ class BulkResults:
                 self._sending.put(*batch.halves())
             else:
                 self._sending.put(batch)
-            self._say("retry", "waiting for Elasticsearch", why=said)
+            self._throttled(logging.WARNING, "retry", "waiting for Elasticsearch", why=said)
 
     def _one_by_one(self, part: Batch, failed: Sequence[ItemResult]) -> None:
         """Try documents alone that fail in a way that may be their own fault, or the server's."""
@@ -202,10 +203,10 @@ class BulkResults:
             else:
                 self._refused(alone, judged, Ending.EXHAUSTED)
 
-    def _went_in(self, operation: Operation, disposition: Disposition) -> None:
+    def _settle_indexed(self, operation: Operation, disposition: Disposition) -> None:
         outcome = Outcome.INDEXED if disposition is Disposition.INDEXED else Outcome.DUPLICATE
         self._settle(operation.span, outcome, 1, operation.size)
-        self._burial.went_in(operation.span, operation.record)
+        self._rejects.record_indexed(operation.span, operation.record)
 
     # Dead letters
 
@@ -226,7 +227,7 @@ class BulkResults:
                 model=model,
                 attempts=batch.attempts,
             )
-        self._burial.bury(Phase.INDEX, operation.span, operation.record, operation.size, cause)
+        self._rejects.reject(Phase.INDEX, operation.span, operation.record, operation.size, cause)
 
     def _unsendable(self, batch: Batch, said: str, answered: BulkResponse) -> None:
         """Bury the one document of a request that no server takes.
@@ -249,7 +250,7 @@ class BulkResults:
             document_id=operation.document_id,
             attempts=batch.attempts,
         )
-        self._burial.bury(Phase.INDEX, operation.span, operation.record, operation.size, cause)
+        self._rejects.reject(Phase.INDEX, operation.span, operation.record, operation.size, cause)
 
     def _second_look(self, operation: Operation) -> tuple[str, TransformError | None]:
         value = operation.record.value()

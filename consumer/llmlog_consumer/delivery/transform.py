@@ -33,14 +33,14 @@ class Transformed:
         full: batches that became full.
         dead: records of which no operation can be made, their bytes, and why.
         expired: records that are older than the limit, and their bytes.
-        away: why the Schema Registry ended it; the record after the last one taken needs it.
+        registry_error: why there is no schema for the record after the last one taken.
     """
 
     number: int = 0
     full: list[Batch] = field(default_factory=list)
     dead: list[tuple[Any, int, Cause]] = field(default_factory=list)
     expired: list[tuple[Any, int]] = field(default_factory=list)
-    away: str = ""
+    registry_error: str = ""
 
 
 class Transform:
@@ -85,7 +85,7 @@ class Transform:
             except ExpiredError:
                 taken.expired.append((record, size))
             except (Unreachable, ConfigurationError) as error:
-                taken.away = str(error)
+                taken.registry_error = str(error)
                 return taken
             else:
                 # 1.0 / 0.7

@@ -7,16 +7,15 @@ what could reach beyond its own line of a bulk body is written again or refused.
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Final
 
+from llmlog_consumer.elasticsearch.index_names import DAY_MS, daily_index
 from llmlog_schemas.event import EARLIEST_MS, EVENT_ID, LATEST_MS, event_time_ms
 
 if TYPE_CHECKING:
     from llmlog_schemas.event import EventHead
-
-DAY_MS: Final = 86_400_000
 
 # A byte is looked for as a number: as bytes of length 1 it takes eight times as long.
 _NEWLINE: Final = ord("\n")
@@ -79,16 +78,6 @@ def _minutes_of(alias: str, prefix: str) -> tuple[int, int, str | None]:
     first, last = event_time_ms(f"{prefix}AAA"), event_time_ms(f"{prefix}___")
     good = first >= EARLIEST_MS and last < LATEST_MS and first // DAY_MS == last // DAY_MS
     return first, last, daily_index(alias, first) if good else None
-
-
-def daily_index(alias: str, time_ms: int) -> str:
-    """Return the name of the index that holds this moment's UTC day."""
-    return f"{alias}-{datetime.fromtimestamp(time_ms / 1000, UTC):%Y.%m.%d}"
-
-
-def daily_indices(alias: str) -> str:
-    """Return the pattern of the daily indices, and of nobody else's whose name begins alike."""
-    return f"{alias}-2*"
 
 
 def one_line(document: bytes) -> bytes:

@@ -6,6 +6,7 @@ fails in them is kept and raised by the next `consume`.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from contextlib import suppress
@@ -17,7 +18,7 @@ import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from llmlog_common.kafka_clients import consumer_config, new_client
-from llmlog_common.throttled_log import Say
+from llmlog_common.throttled_log import ThrottledLog
 from llmlog_consumer.kafka.errors import AWAY, HARMLESS, REBALANCING, Refusal
 
 if TYPE_CHECKING:
@@ -43,19 +44,19 @@ _COMMIT_AGAIN_FOR: Final = 2.0
 class Listener(Protocol):
     """Who owns the records of the assigned partitions: the worker."""
 
-    def assigned(self, offsets: Mapping[int, int]) -> Iterable[int]:
+    def on_assigned(self, offsets: Mapping[int, int]) -> Iterable[int]:
         """Begin to read partitions from these offsets; return those to keep paused."""
         ...
 
-    def revoked(self, partitions: Sequence[int]) -> None:
+    def on_revoked(self, partitions: Sequence[int]) -> None:
         """Settle what can be settled in time and commit; the partitions go to others."""
         ...
 
-    def lost(self, partitions: Sequence[int]) -> None:
+    def on_lost(self, partitions: Sequence[int]) -> None:
         """Let go without committing: others have the partitions already."""
         ...
 
-    def uncommitted(self, partitions: Sequence[int]) -> None:
+    def on_commit_failed(self, partitions: Sequence[int]) -> None:
         """Commit these again: the broker refused, as it does while the group rebalances."""
         ...
 
@@ -80,7 +81,7 @@ class GroupConsumer:
         self._failure: BaseException | None = None
         self.joined = False
         """Whether the group has given us an assignment, an empty one included."""
-        self._say = Say(log)
+        self._throttled = ThrottledLog(log)
         self.out_of_range: set[int] = set()
         """Partitions that stand still: the log has not what they were to read."""
         config = consumer_config(settings)
@@ -119,7 +120,7 @@ class GroupConsumer:
             self._refusal.over()
         return messages
 
-    def gate(self, paused: set[int]) -> None:
+    def pause_only(self, paused: set[int]) -> None:
         """Have exactly these partitions paused; pausing throws prefetched records away."""
         if stop := paused - self._paused:
             self._consumer.pause(self._named(stop))
@@ -127,7 +128,7 @@ class GroupConsumer:
             self._consumer.resume(self._named(go))
         self._paused = set(paused)
 
-    def jump(self, partition: int, offset: int) -> None:
+    def skip_gap(self, partition: int, offset: int) -> None:
         """Read a partition that stands still from another offset.
 
         Raises:
@@ -234,7 +235,7 @@ class GroupConsumer:
             offsets = self._where_to_begin(consumer, [p.partition for p in partitions])
             starts = [TopicPartition(self._topic, p, o) for p, o in offsets.items()]
             (consumer.incremental_assign if self._incremental else consumer.assign)(starts)
-            paused = set(self._listener.assigned(offsets)) & set(offsets)
+            paused = set(self._listener.on_assigned(offsets)) & set(offsets)
             # librdkafka keeps a pause flag over a revoke: say it of every partition.
             self._paused = (self._paused - set(offsets)) | paused
             self.joined = True
@@ -246,11 +247,11 @@ class GroupConsumer:
             self._failure = error
 
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        self._let_go(consumer, partitions, self._listener.revoked)
+        self._let_go(consumer, partitions, self._listener.on_revoked)
 
     def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         log.warning("partitions lost", partitions=[p.partition for p in partitions])
-        self._let_go(consumer, partitions, self._listener.lost)
+        self._let_go(consumer, partitions, self._listener.on_lost)
 
     def _let_go(self, consumer: Consumer, partitions: list[TopicPartition], tell: Any) -> None:
         try:
@@ -314,17 +315,17 @@ class GroupConsumer:
 
     def _on_commit(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
         refused = [p for p in partitions if error or p.error]
-        self._listener.uncommitted([p.partition for p in refused])
+        self._listener.on_commit_failed([p.partition for p in refused])
         if error is None and not refused:
             self._refusal.over()
         for one in filter(None, (error, *(p.error for p in refused))):
             self._refusal.note(one)
         if error is not None and error.code() not in HARMLESS:
-            self._say(("commit", error.code()), "Kafka", why=error.str())
+            self._throttled(logging.WARNING, ("commit", error.code()), "Kafka", why=error.str())
 
     def _on_error(self, error: KafkaError) -> None:
         self._refusal.note(error)
-        self._say(error.code(), "Kafka", why=error.str())
+        self._throttled(logging.WARNING, error.code(), "Kafka", why=error.str())
 
 
 def _patiently(ask: Any) -> Any:

@@ -130,7 +130,7 @@ class Indexing:
             self._progress(self.counts.total())
         if self._delivery.hold is not None:
             raise ElasticsearchError(f"{self._delivery.hold.why}: mend it and run this again")
-        if self._delivery.flood:
+        if self._delivery.circuit_open:
             raise DeadLetterFloodError(
                 "nearly everything dies again of one cause: see the lines above; what is not "
                 "indexed stays a letter, as it was"
@@ -138,7 +138,7 @@ class Indexing:
 
     def _drain(self) -> None:
         """Wait for what is in flight; once told to stop, for a while only."""
-        self._delivery.hurry()
+        self._delivery.flush()
         deadline = None
         while self._in_flight:
             if self._stopping() and deadline is None:

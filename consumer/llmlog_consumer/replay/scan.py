@@ -3,7 +3,7 @@
     looked through   ┃ share 1 ┃ share 2 ┃ share 3 …
     read                       ┃ share 1 ┃ share 2 …
 
-Whether a letter speaks for its name is known where its partition ends. So a share of the partitions
+Whether a letter keeps for its name is known where its partition ends. So a share of the partitions
 is looked through to its end, and read while the next one is looked through. (To remember a share
 instead of reading it again costs as much: all of it would lie outside the processor's cache.)
 """
@@ -87,7 +87,7 @@ class ReplayScan:
                 return
             share = self._looked_through.popleft()
             for chunk in self._read(share):
-                yield from self._speaking(chunk, share)
+                yield from self._kept(chunk, share)
                 done += len(chunk)
                 if self.progress:
                     self.progress("reading letters", done, self._total)
@@ -96,8 +96,8 @@ class ReplayScan:
                 if not self._looked_through:
                     self._look()
 
-    def _speaking(self, chunk: list[Any], share: Ranges) -> Iterator[ReplayRecord]:
-        """Yield what of a chunk speaks and was asked for."""
+    def _kept(self, chunk: list[Any], share: Ranges) -> Iterator[ReplayRecord]:
+        """Yield what of a chunk keeps and was asked for."""
         records = [read_record(message) for message in chunk]
         # Letters lie on the partition of their source, by the number of partitions of that time.
         homes = {record.source[1] % self._partitions for record in records}
@@ -106,10 +106,10 @@ class ReplayScan:
                 if self.stopping():
                     return
                 self._look()
-        speaks, whatever = self._doublets.record_speaks, self._wanted == Filter()
+        keeps, whatever = self._doublets.keeps_record, self._wanted == Filter()
         for record, message in zip(records, chunk, strict=True):
-            # All are asked in turn: which one speaks may be told by the one before.
-            if speaks(record) and (whatever or self._wanted.takes(found(message, content=False))):
+            # All are asked in turn: which one keeps may be told by the one before.
+            if keeps(record) and (whatever or self._wanted.takes(found(message, content=False))):
                 yield record
 
     def _read(self, share: Ranges) -> Iterator[list[Any]]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import structlog
 
 from llmlog_common.errors import Unreachable
-from llmlog_common.throttled_log import Say
+from llmlog_common.throttled_log import ThrottledLog
 from llmlog_consumer import provision
 from llmlog_consumer.elasticsearch.connection import Elastic
 from llmlog_consumer.kafka.admin import KafkaAdmin
@@ -34,14 +35,14 @@ def wait_for(look: Callable[[], T], stop: threading.Event, deadline: float | Non
     Raises:
         Unreachable: the deadline (monotonic seconds) passed without an answer.
     """
-    say = Say(log)
+    throttled = ThrottledLog(log)
     while not stop.is_set():
         try:
             return look()
         except Unreachable as error:
             if deadline is not None and time.monotonic() >= deadline:
                 raise
-            say("waiting", "waiting", why=str(error))
+            throttled(logging.WARNING, "waiting", "waiting", why=str(error))
         stop.wait(_LOOK_AGAIN)
     return None
 

@@ -26,31 +26,31 @@ class FlowControl:
 
     Attributes:
         paused: as of the last `decide`.
-        braked: nothing is to be consumed now.
+        stop_polling: nothing is to be consumed now.
     """
 
     paused: set[int] = field(default_factory=set)
-    braked: bool = False
+    stop_polling: bool = False
     _room_at: float = 0.0
 
-    def decide(self, in_flight: Mapping[int, int], now: float, *, shut: bool) -> set[int]:
+    def decide(self, in_flight: Mapping[int, int], now: float, *, draining: bool) -> set[int]:
         """Return the partitions to pause.
 
         Args:
             in_flight: bytes of each assigned partition.
             now: monotonic seconds.
-            shut: nothing more is to be taken in, whatever room there is.
+            draining: nothing more is to be taken in, whatever room there is.
         """
         assigned = set(in_flight)
-        if shut:
-            self.braked, self.paused = False, assigned
+        if draining:
+            self.stop_polling, self.paused = False, assigned
             return assigned
         full = self._full(in_flight, assigned)
         everything = full == assigned and not full <= self.paused
         if not everything:
             self._room_at = now
-        self.braked = everything and now - self._room_at < BRAKE_SECONDS
-        self.paused = full & self.paused if self.braked else full
+        self.stop_polling = everything and now - self._room_at < BRAKE_SECONDS
+        self.paused = full & self.paused if self.stop_polling else full
         return self.paused
 
     def _full(self, in_flight: Mapping[int, int], assigned: set[int]) -> set[int]:

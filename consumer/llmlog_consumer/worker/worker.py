@@ -57,7 +57,7 @@ class Task:
     Attributes:
         dlq_partitions: of the dead-letter topic.
         until: next offsets after the last record to settle, by partition; None to go on.
-        accepted: fingerprints that the flood breaker lets through as letters.
+        accepted: fingerprints that the circuit_open breaker lets through as letters.
         drain_seconds: for the drain at the end.
     """
 
@@ -110,17 +110,17 @@ class Worker:
             DeadLetterFloodError: the breaker is open, and nobody waits for it to close.
         """
         while not self._stopping() and not self._finished():
-            braked = self._intake.braked
-            records = () if braked else self._source.consume(self._patience())
+            stop_polling = self._intake.stop_polling
+            records = () if stop_polling else self._source.consume(self._patience())
             for span, of_span in self._register(records):
                 self._delivery.accept(span, of_span)
-            self._delivery.step(_BRAKED_WAIT if braked else 0.0)
-            self._source.gate(self._gate())
+            self._delivery.step(_BRAKED_WAIT if stop_polling else 0.0)
+            self._source.pause_only(self._gate())
             self._commit()
-        flood = self._delivery.flood
+        circuit_open = self._delivery.circuit_open
         self._end()
-        if flood and self._task.until is not None:
-            raise DeadLetterFloodError(flood)
+        if circuit_open and self._task.until is not None:
+            raise DeadLetterFloodError(circuit_open)
 
     def _register(self, records: Sequence[Any]) -> Iterable[tuple[Span, list[Any]]]:
         by_partition: dict[int, list[Any]] = {}
@@ -171,7 +171,7 @@ class Worker:
         """Stop intake, drain, commit, leave; within the task's deadline."""
         deadline = time.monotonic() + self._task.drain_seconds
         self._ending = True
-        self._source.gate(set(self._tracker.assigned))
+        self._source.pause_only(set(self._tracker.assigned))
         self._drain(deadline, self._tracker.assigned)
         self._follow_positions()
         # All of them: what was handed over a moment ago may have been refused since.
@@ -187,7 +187,7 @@ class Worker:
 
     def _drain(self, deadline: float, partitions: Sequence[int]) -> None:
         """Hurry until these partitions are settled or time is up."""
-        self._delivery.hurry()
+        self._delivery.flush()
         while any(self._tracker.in_flight_records(p) for p in partitions):
             if time.monotonic() >= deadline or self._delivery.stuck:
                 log.warning("drain ended unfinished", unsettled=self._tracker.unsettled)
@@ -196,14 +196,14 @@ class Worker:
 
     # Rebalances, called by the source from within `consume`
 
-    def assigned(self, offsets: Mapping[int, int]) -> Iterable[int]:
+    def on_assigned(self, offsets: Mapping[int, int]) -> Iterable[int]:
         """Begin generations; see `source.Listener`."""
         for partition, offset in offsets.items():
             self._tracker.assign(partition, offset)
         log.info("assigned", partitions=sorted(offsets))
         return self._gate()
 
-    def revoked(self, partitions: Sequence[int]) -> None:
+    def on_revoked(self, partitions: Sequence[int]) -> None:
         """Settle, commit and end generations within one deadline; see `source.Listener`."""
         if not self._ending:  # else that is done, as far as it can be, and nobody waits for more
             deadline = time.monotonic() + REVOKE_SECONDS
@@ -213,17 +213,17 @@ class Worker:
         # Not waited for: inside this callback the client lets no other thread commit. The commit
         # leaves before the partitions do, and where it fails the next owner starts earlier.
         self._source.commit(commits)
-        self.lost(partitions)
+        self.on_lost(partitions)
 
-    def lost(self, partitions: Sequence[int]) -> None:
+    def on_lost(self, partitions: Sequence[int]) -> None:
         """End generations, commit nothing; see `source.Listener`."""
         for partition in partitions:
             self.counts["released"] += self._tracker.release(partition)
         log.info("released", partitions=sorted(partitions))
 
-    def uncommitted(self, partitions: Sequence[int]) -> None:
+    def on_commit_failed(self, partitions: Sequence[int]) -> None:
         """Hand these to the broker again; see `source.Listener`."""
-        self._tracker.uncommitted(partitions)
+        self._tracker.commit_failed(partitions)
 
     # State
 
@@ -251,8 +251,8 @@ class Worker:
     def _gate(self) -> set[int]:
         """Return the partitions to pause."""
         in_flight = {p: self._tracker.in_flight(p) for p in self._tracker.assigned}
-        shut = self._ending or self._delivery.closed
-        return self._intake.decide(in_flight, time.monotonic(), shut=shut)
+        draining = self._ending or self._delivery.closed
+        return self._intake.decide(in_flight, time.monotonic(), draining=draining)
 
     def _patience(self) -> float:
         return _BUSY_POLL if self._tracker.unsettled else _POLL
@@ -261,7 +261,7 @@ class Worker:
         idle = [p for p in self._tracker.assigned if not self._tracker.in_flight_records(p)]
         if idle:
             for partition, position in self._source.positions(idle).items():
-                self._tracker.reach(partition, position)
+                self._tracker.advance(partition, position)
 
     def _notes(self, now: float) -> dict[int, str]:
         """Return what `pipeline status` reads beside each partition's offset."""
@@ -296,8 +296,8 @@ class Worker:
             if accepted and not self._tracker.in_flight_records(partition):
                 log.warning("gap accepted, moving on", partition=partition,
                             was=expected, now=accepted[-1].next)  # fmt: skip
-                self._tracker.jump(partition, accepted[-1].next)
-                self._source.jump(partition, accepted[-1].next)
+                self._tracker.skip_gap(partition, accepted[-1].next)
+                self._source.skip_gap(partition, accepted[-1].next)
 
     def _alarm(self, now: float) -> None:
         """Name the record that has held its partition up for too long."""
@@ -318,7 +318,7 @@ class Worker:
         if until is None:
             return False
         if self._tracker.unsettled or not self._source.joined:
-            return bool(self._delivery.flood)
+            return bool(self._delivery.circuit_open)
         now = time.monotonic()
         if now < self._next_look:
             return False

@@ -21,15 +21,15 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from llmlog_common.quiet_log import error_name, logger
+from llmlog_common.throttled_log import GatewayLogger, error_name
 from llmlog_producer.converter.process import IDENTITY, Channel
 from llmlog_producer.events.build import CapturedPayload, EncodedEvent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from llmlog_common.quiet_log import QuietLog
     from llmlog_common.settings import Settings
+    from llmlog_common.throttled_log import ThrottledLog
     from llmlog_producer.counters import Stats
 
 _WORTH: Final = 100
@@ -83,7 +83,7 @@ class Converter:
     """
 
     def __init__(
-        self, settings: Settings, stats: Stats, log: QuietLog, hurried: Callable[[], bool]
+        self, settings: Settings, stats: Stats, log: ThrottledLog, hurried: Callable[[], bool]
     ) -> None:
         self._settings = settings
         self._stats = stats
@@ -145,7 +145,7 @@ class Converter:
 
     def _has_started(self, process: ConversionProcess) -> bool:
         if process.says_ready():
-            logger.info("llmlog: payloads are converted by process %d", process.pid)
+            GatewayLogger().log(logging.INFO, f"payloads are converted by process {process.pid}")
         return process.ready
 
     def _converted(

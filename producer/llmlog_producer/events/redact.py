@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 from llmlog_common.errors import ConfigurationError
-from llmlog_common.quiet_log import QuietLog
+from llmlog_common.throttled_log import GatewayLogger, ThrottledLog
 from llmlog_producer.events.secrets import REDACTED, may_hold, names_secret, without_secrets
 from llmlog_schemas.fields import TYPED
 from llmlog_schemas.json_form import plain
@@ -52,7 +52,7 @@ class Redactor:
     """
 
     def __init__(self, settings: Settings) -> None:
-        self._log = QuietLog()
+        self._log = ThrottledLog(GatewayLogger())
         self._function = _imported(settings.redact_function)
         self._modes = _modes(settings)
         self._fields = [(name, name.split(".")) for name in settings.redact_fields]

@@ -51,7 +51,7 @@ class Owner:
                     self.oldest_ms = min(started, self.oldest_ms or started)
 
 
-def survey(folder: Path) -> list[Owner]:
+def inspect(folder: Path) -> list[Owner]:
     """Read the folder; one that is not there holds nothing.
 
     Raises:

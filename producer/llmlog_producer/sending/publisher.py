@@ -14,7 +14,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Final
 
-from llmlog_common.quiet_log import QuietLog, error_name, logger
+from llmlog_common.throttled_log import GatewayLogger, ThrottledLog, error_name
 from llmlog_producer.journal.journal import Journal, folder_of
 from llmlog_producer.sending.queue import EventQueue
 from llmlog_producer.sending.sender import Sender
@@ -48,7 +48,7 @@ class Publisher:
     def __init__(self, settings: Settings, stats: Stats, *, background: bool = True) -> None:
         self._settings = settings
         self._stats = stats
-        self._log = QuietLog()
+        self._log = ThrottledLog(GatewayLogger())
         self._intake = EventQueue()
         self._journal = self._opened()
         self._inline = settings.journal == "always" and self._journal is not None
@@ -62,7 +62,7 @@ class Publisher:
         self._starting = threading.Lock()
         if background:
             self._start_thread()
-            logger.info("llmlog: %s", self.summary)
+            GatewayLogger().log(logging.INFO, self.summary)
 
     @property
     def summary(self) -> str:
@@ -106,7 +106,7 @@ class Publisher:
     def _take(self, entry: CapturedPayload | EncodedEvent) -> bool:
         self._stats.add("accepted")
         if self._intake.put(entry):
-            self._sender.hurry()
+            self._sender.wake()
         if self._thread is None and time.monotonic() >= self._start_at:
             self._start_thread()
         return True
@@ -187,7 +187,7 @@ class Publisher:
                 f"{unsent} events are not sent yet: they are kept in {self._journal.folder}",
             )
         self._closing.set()
-        self._sender.hurry()
+        self._sender.wake()
         if self._thread is not None:
             self._thread.join(2.0)
         if self._journal:
@@ -211,7 +211,7 @@ class Publisher:
         self._inline = True
         sender.asked += 1
         asked = sender.asked
-        sender.hurry()
+        sender.wake()
         if not timeout:
             return True
         deadline = time.monotonic() + timeout
@@ -222,7 +222,7 @@ class Publisher:
             # Kafka is as quick as the journal while it answers, and then nothing is left behind.
             if sender.saved >= asked and (sender.unreachable or not self._stats.pending):
                 break
-            sender.hurry()
+            sender.wake()
             time.sleep(_GLANCE)
         return True
 
@@ -244,7 +244,7 @@ class Publisher:
             return
         settled = self._sender.settled
         while not done() and (left := deadline - time.monotonic()) > 0:
-            self._sender.hurry()
+            self._sender.wake()
             with settled:  # no longer: a signal's handler waits for the thread that notifies
                 settled.wait(min(left, _LOOK))
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 MAX_QUEUED_EVENTS: Final = 20_000
 MAX_QUEUED_BYTES: Final = 128 * 1024 * 1024
-MUCH: Final = 1024 * 1024
+WAKE_BYTES: Final = 1024 * 1024
 """Bytes that end the thread's nap. With much more to be freed, the C library gives memory back to
 the system, and a hook that copies a large payload waits for new pages: half a millisecond."""
 
@@ -19,7 +19,7 @@ the system, and a hook that copies a large payload waits for new pages: half a m
 class EventQueue:
     """What hooks have taken and the thread has not.
 
-    Hooks wake the thread once in `MUCH` alone: each time costs a system call.
+    Hooks wake the thread once in `WAKE_BYTES` alone: each time costs a system call.
     """
 
     def __init__(self) -> None:
@@ -28,7 +28,7 @@ class EventQueue:
         self._lock = threading.Lock()
 
     @property
-    def crowded(self) -> bool:
+    def nearly_full(self) -> bool:
         """A quarter of a bound is reached."""
         return len(self._entries) > MAX_QUEUED_EVENTS // 4 or self._bytes > MAX_QUEUED_BYTES // 4
 
@@ -48,7 +48,7 @@ class EventQueue:
         with self._lock:
             self._bytes += size
             self._new += size
-            much = self._new >= MUCH
+            much = self._new >= WAKE_BYTES
             if much:
                 self._new = 0
         self._entries.append(entry)

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Final
 
 from confluent_kafka import KafkaError, KafkaException
 
-from llmlog_common.quiet_log import error_name
+from llmlog_common.throttled_log import error_name
 from llmlog_producer.converter.client import Converter
 from llmlog_producer.events.build import CapturedPayload, EncodedEvent, EventBuilder
 from llmlog_producer.sending.kafka_producer import KafkaProducer
@@ -29,8 +29,8 @@ from llmlog_producer.sending.spill import Spill
 from llmlog_producer.sending.topic_lookup import TopicLookup
 
 if TYPE_CHECKING:
-    from llmlog_common.quiet_log import QuietLog
     from llmlog_common.settings import Settings
+    from llmlog_common.throttled_log import ThrottledLog
     from llmlog_producer.counters import Stats
     from llmlog_producer.journal.journal import Journal
     from llmlog_producer.sending.queue import EventQueue
@@ -67,7 +67,7 @@ class Sender:
         self,
         settings: Settings,
         stats: Stats,
-        log: QuietLog,
+        log: ThrottledLog,
         intake: EventQueue,
         journal: Journal | None,
     ) -> None:
@@ -95,7 +95,7 @@ class Sender:
         self._alone_since = math.inf
         self._hold_until = 0.0
         self._next_tending = 0.0
-        # Held while there is nothing to hurry for.
+        # Held while there is nothing to wake for.
         self._rest = threading.Lock()
         self._rest.acquire()
 
@@ -146,9 +146,9 @@ class Sender:
             if urgent:
                 self.saved = asked
             if self.all_saved:
-                self._rest.acquire(timeout=min(self._nap(flowing=flowing), left))
+                self._rest.acquire(timeout=min(self._idle_wait(flowing=flowing), left))
 
-    def hurry(self) -> None:
+    def wake(self) -> None:
         """End a nap. For any thread, and for signal handlers: it waits for nothing."""
         with suppress(RuntimeError):  # somebody else has
             self._rest.release()
@@ -190,7 +190,7 @@ class Sender:
         """Close this process's copies of what is open, in a forked child."""
         self._convert.abandon()
 
-    def _nap(self, *, flowing: bool) -> float:
+    def _idle_wait(self, *, flowing: bool) -> float:
         """Return the seconds after which there may be something to do."""
         if not self.background or (flowing and self._spill.has_backlog):
             return _POLL

@@ -17,7 +17,7 @@ from llmlog_producer.events.build import CapturedPayload, EncodedEvent
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from llmlog_common.quiet_log import QuietLog
+    from llmlog_common.throttled_log import ThrottledLog
     from llmlog_producer.counters import Stats
     from llmlog_producer.journal.journal import Journal
     from llmlog_producer.sending.queue import EventQueue
@@ -44,7 +44,7 @@ class Spill:
     """
 
     def __init__(
-        self, journal: Journal | None, stats: Stats, log: QuietLog, intake: EventQueue
+        self, journal: Journal | None, stats: Stats, log: ThrottledLog, intake: EventQueue
     ) -> None:
         self._journal = journal
         self._stats = stats
@@ -99,7 +99,7 @@ class Spill:
             return True
         age = time.time() - entry.at
         self._going_on = age > (OVERDUE / 2 if self._going_on else OVERDUE)
-        return self._going_on or self._intake.crowded
+        return self._going_on or self._intake.nearly_full
 
     def keep(self, item: EncodedEvent) -> bool:
         """Leave an event to the journal, to be sent later; False where that takes none."""

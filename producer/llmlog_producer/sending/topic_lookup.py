@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Final
 from confluent_kafka import KafkaException
 
 from llmlog_common.errors import ConfigurationError, Unreachable
-from llmlog_common.quiet_log import error_name
+from llmlog_common.throttled_log import error_name
 from llmlog_schemas.codec import Encoder
 from llmlog_schemas.registry import Registry
 
 if TYPE_CHECKING:
-    from llmlog_common.quiet_log import QuietLog
     from llmlog_common.settings import Settings
+    from llmlog_common.throttled_log import ThrottledLog
     from llmlog_producer.events.build import EventBuilder
     from llmlog_producer.sending.kafka_producer import KafkaProducer
 
@@ -37,7 +37,7 @@ class TopicLookup:
     """
 
     def __init__(
-        self, settings: Settings, log: QuietLog, prepare: EventBuilder, client: KafkaProducer
+        self, settings: Settings, log: ThrottledLog, prepare: EventBuilder, client: KafkaProducer
     ) -> None:
         self._settings = settings
         self._log = log

@@ -152,7 +152,7 @@ def test_more_cannot_be_settled_than_was_consumed():
 def test_markers_at_the_end_are_followed():
     tracker = assigned()
     tracker.settle(register(tracker, 10, 10), 1, 100)
-    tracker.reach(0, 13)
+    tracker.advance(0, 13)
     assert tracker.commits() == [Commit(0, 13, 3)]
     assert tracker.expected(0) == 13
 
@@ -160,14 +160,14 @@ def test_markers_at_the_end_are_followed():
 def test_markers_are_not_followed_past_an_unsettled_record():
     tracker = assigned()
     register(tracker, 10, 10)
-    tracker.reach(0, 13)
+    tracker.advance(0, 13)
     assert tracker.watermark(0) == 10
 
 
 def test_a_position_never_moves_the_watermark_back():
     tracker = assigned()
-    tracker.reach(0, 5)
-    tracker.reach(1, 99)
+    tracker.advance(0, 5)
+    tracker.advance(1, 99)
     assert tracker.watermark(0) == tracker.expected(0) == 10
 
 
@@ -310,7 +310,7 @@ class TrackerMachine(RuleBasedStateMachine):
         if log.assigned:
             following = [offset for offset in log.records if offset >= log.position]
             log.position = following[0] if following else log.end
-            self.tracker.reach(partition, log.position)
+            self.tracker.advance(partition, log.position)
 
     @rule()
     def commit(self):
@@ -375,5 +375,5 @@ def test_what_the_broker_refused_is_handed_over_again():
     tracker.settle(span, 5, 10)
     tracker.committed(tracker.commits())
     assert tracker.commits() == []
-    tracker.uncommitted([0, 7])
+    tracker.commit_failed([0, 7])
     assert [(c.partition, c.offset) for c in tracker.commits()] == [(0, 10)]

@@ -243,7 +243,7 @@ def test_what_is_overdue_in_flight_takes_along_what_soon_will_be(start, cluster,
     assert [item.ref is not None for item in in_flight] == [True, True, True, False]
 
 
-def test_nobody_who_waits_waits_for_the_end_of_a_nap(start, cluster, monkeypatch):
+def test_nobody_who_waits_waits_for_the_end_of_a_idle_wait(start, cluster, monkeypatch):
     monkeypatch.setattr(sender, "_NAP", 60)
     monkeypatch.setattr(spill, "OVERDUE", 60)
     publisher = start()
@@ -267,7 +267,7 @@ def test_a_nap_ends_when_what_is_in_flight_is_overdue(start, cluster, monkeypatc
     monkeypatch.setattr(sender, "_NAP", 60)
     cluster.up = False
     offer(publisher, *map(str, range(20)))
-    publisher._sender.hurry()
+    publisher._sender.wake()
     wait_until(lambda: publisher._sender._late, 5)
     wait_until(lambda: publisher.unsafe == 0, 5)
     cluster.up = True
@@ -281,12 +281,12 @@ def test_a_journal_that_takes_nothing_is_not_tried_at_each_poll(start, cluster, 
     assert publisher.flush(5) == 0
     cluster.up = False
     offer(publisher, "b", "c")
-    publisher._sender.hurry()
+    publisher._sender.wake()
     overdue_in, in_flight = publisher._sender._spill.overdue_in, publisher._sender._in_flight
     wait_until(lambda: overdue_in(in_flight, time.monotonic()) < -0.1, 5)
     monkeypatch.setattr(sender, "_TEND", 0.02)
     monkeypatch.setattr(sender, "_NAP", 60)
-    assert publisher._sender._nap(flowing=True) == 0.02
+    assert publisher._sender._idle_wait(flowing=True) == 0.02
 
 
 def test_a_topic_that_was_found_is_looked_at_again_for_its_partitions_alone(
@@ -307,13 +307,13 @@ def test_what_is_left_in_the_journal_is_not_sent_by_a_closed_publisher_too(start
     assert not publisher._sender._client.waiting
 
 
-def test_many_bytes_end_a_nap(start, cluster, monkeypatch):
+def test_many_bytes_end_a_idle_wait(start, cluster, monkeypatch):
     monkeypatch.setattr(sender, "_NAP", 60)
     monkeypatch.setattr(spill, "OVERDUE", 60)
     publisher = start()
     offer(publisher, "a")
     assert publisher.flush(30) == 0
-    offer(publisher, "b", "c", messages=[{"content": "x" * intake.MUCH}])
+    offer(publisher, "b", "c", messages=[{"content": "x" * intake.WAKE_BYTES}])
     wait_until(lambda: cluster.produced == 3, 10)
     assert publisher.close(30) == 0
 

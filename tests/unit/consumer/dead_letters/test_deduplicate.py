@@ -1,4 +1,4 @@
-"""Of the letters of one name one speaks, the newest; headers are read where keys repeat."""
+"""Of the letters of one name one keeps, the newest; headers are read where keys repeat."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ def speakers(read, asked):
     """Take letters in in one order, ask in another; return those that speak, twice the same."""
     looked_at = NewestPerRecord()
     looked_at.add(read)
-    spoke = [message for message in asked if looked_at.speaks(message)]
-    assert [message for message in asked if looked_at.speaks(message)] == spoke
+    spoke = [message for message in asked if looked_at.keeps(message)]
+    assert [message for message in asked if looked_at.keeps(message)] == spoke
     return spoke
 
 
@@ -76,7 +76,7 @@ def test_on_several_partitions_exactly_one_of_each_name_speaks(written, chance):
     looked_at.add(some)
     names = defaultdict(int)
     for n in order:
-        names[written[n][0]] += looked_at.speaks(some[n])
+        names[written[n][0]] += looked_at.keeps(some[n])
     assert names == dict.fromkeys({source for source, _, _ in written}, 1)
 
 

@@ -1,4 +1,4 @@
-"""The flood breaker: it trips on a deployment's fault, never on a bad client's."""
+"""The circuit_open breaker: it trips on a deployment's fault, never on a bad client's."""
 
 import random
 
@@ -23,7 +23,7 @@ def ours(_):
 def kill(breaker, number, cause="f", phase=INDEX, now=0.0, first=0):
     """Let records die; return how many became letters."""
     return sum(
-        not breaker.died(phase, cause, key, f"record {key}", now)
+        not breaker.record_failure(phase, cause, key, f"record {key}", now)
         for key in range(first, first + number)
     )
 
@@ -33,15 +33,15 @@ def test_a_thousand_in_a_row_of_one_cause_trip_it():
     assert kill(breaker, MIN_RECORDS) == MIN_RECORDS - 1
     assert breaker.open
     assert breaker.cause == "f"
-    assert breaker.withheld == 1
+    assert breaker.held == 1
     assert kill(breaker, 10, first=5000) == 0
-    assert breaker.withheld == 11
+    assert breaker.held == 11
 
 
 def test_a_thousand_in_a_row_of_many_causes_trip_it_by_their_share():
     breaker = Breaker()
     for key in range(MIN_RECORDS):
-        breaker.died(INDEX, f"cause {key % 7}", key, None, 0.0)
+        breaker.record_failure(INDEX, f"cause {key % 7}", key, None, 0.0)
     assert breaker.open
 
 
@@ -54,7 +54,7 @@ def test_fewer_than_a_thousand_never_trip_it():
 def test_one_that_passes_breaks_the_row_but_not_the_share():
     breaker = Breaker()
     kill(breaker, 900)
-    breaker.passed(INDEX, 1)
+    breaker.record_success(INDEX, 1)
     assert kill(breaker, 98, first=1000) == 98
     assert not breaker.open
     kill(breaker, 1, first=3000)
@@ -66,9 +66,9 @@ def test_a_bad_client_never_trips_it(seed, share):
     breaker, pick = Breaker(), random.Random(seed)
     for key in range(6000):
         if pick.random() < share:
-            assert not breaker.died(INDEX, "f", key, None, 0.0)
+            assert not breaker.record_failure(INDEX, "f", key, None, 0.0)
         else:
-            breaker.passed(INDEX)
+            breaker.record_success(INDEX)
     assert not breaker.open
 
 
@@ -77,9 +77,9 @@ def test_a_wrong_deployment_always_trips_it(seed):
     breaker, pick = Breaker(), random.Random(seed)
     for key in range(4000):
         if pick.random() < 0.6:
-            breaker.died(INDEX, f"f{pick.randrange(3)}", key, None, 0.0)
+            breaker.record_failure(INDEX, f"f{pick.randrange(3)}", key, None, 0.0)
         else:
-            breaker.passed(INDEX)
+            breaker.record_success(INDEX)
     assert breaker.open
 
 
@@ -87,13 +87,13 @@ def test_deaths_of_both_phases_count_together():
     breaker = Breaker()
     for key in range(4000):
         if key % 5 < 2:
-            breaker.died(READ, "a", key, None, 0.0)
+            breaker.record_failure(READ, "a", key, None, 0.0)
             continue
-        breaker.passed(READ)
+        breaker.record_success(READ)
         if key % 5 == 2:
-            breaker.died(INDEX, "b", key, None, 0.0)
+            breaker.record_failure(INDEX, "b", key, None, 0.0)
         else:
-            breaker.passed(INDEX)
+            breaker.record_success(INDEX)
     assert breaker.open
 
 
@@ -103,10 +103,10 @@ def test_reading_ahead_is_no_flood():
     for _ in range(10):
         for key in range(1200):
             if key % 10 < 4:
-                breaker.died(READ, "a", key, None, 0.0)
+                breaker.record_failure(READ, "a", key, None, 0.0)
             else:
-                breaker.passed(READ)
-    breaker.passed(INDEX, 7200)
+                breaker.record_success(READ)
+    breaker.record_success(INDEX, 7200)
     assert not breaker.open
 
 
@@ -122,7 +122,7 @@ def test_an_accepted_cause_is_let_through_and_not_counted():
 def tripped():
     breaker = Breaker()
     kill(breaker, MIN_RECORDS + 999)
-    assert breaker.withheld == 1000
+    assert breaker.held == 1000
     return breaker
 
 
@@ -138,10 +138,10 @@ def test_it_closes_when_the_probe_goes_in_and_gives_everything_back():
     breaker = tripped()
     probe = breaker.due(SHORTEST, ours)
     for key in range(999, 999 + len(probe)):
-        breaker.went_in(key, SHORTEST)
+        breaker.record_indexed(key, SHORTEST)
     assert not breaker.open
     assert len(breaker.due(SHORTEST, ours)) == 900
-    assert breaker.withheld == 0
+    assert breaker.held == 0
     assert kill(breaker, 10) == 10
 
 
@@ -150,7 +150,7 @@ def test_it_stays_open_when_the_probe_dies_again():
     breaker.due(SHORTEST, ours)
     assert kill(breaker, PROBE_RECORDS, first=999, now=SHORTEST) == 0
     assert breaker.open
-    assert breaker.withheld == 1000
+    assert breaker.held == 1000
     assert breaker.due(SHORTEST * 2 - 1, ours) == []
     assert len(breaker.due(SHORTEST + 300, ours)) == PROBE_RECORDS
 
@@ -162,7 +162,7 @@ def test_nothing_is_given_back_twice_or_forgotten():
         probe = breaker.due(now, ours)
         given_back += probe
         for item in probe:
-            breaker.went_in(int(item.split()[1]), now)
+            breaker.record_indexed(int(item.split()[1]), now)
     given_back += breaker.due(now, ours)
     assert sorted(given_back) == sorted(f"record {key}" for key in range(999, 1999))
 
@@ -170,7 +170,7 @@ def test_nothing_is_given_back_twice_or_forgotten():
 def test_what_is_no_longer_ours_holds_nobody_up():
     breaker = tripped()
     assert breaker.due(1.0, lambda _: False) == []
-    assert (breaker.open, breaker.withheld) == (False, 0)
+    assert (breaker.open, breaker.held) == (False, 0)
 
 
 def test_a_probe_is_of_what_is_ours():
@@ -178,26 +178,26 @@ def test_a_probe_is_of_what_is_ours():
     probe = breaker.due(SHORTEST, lambda item: item not in gone)
     assert probe == ["record 999", *(f"record {key}" for key in range(1950, 1999))]
     for key in [999, *range(1950, 1999)]:
-        breaker.went_in(key, SHORTEST)
+        breaker.record_indexed(key, SHORTEST)
     assert not breaker.open
 
 
 def test_nothing_that_passed_does_not_break_a_row():
     """Whoever counts what passed between deaths may have nothing to count."""
     breaker = Breaker()
-    breaker.passed(INDEX, 3000)
+    breaker.record_success(INDEX, 3000)
     for key in range(MIN_RECORDS):
-        breaker.passed(INDEX, 0)
-        breaker.died(INDEX, "f", key, None, 0.0)
+        breaker.record_success(INDEX, 0)
+        breaker.record_failure(INDEX, "f", key, None, 0.0)
     assert breaker.open
 
 
 def test_a_probe_of_which_everything_is_gone_has_told_nothing():
     tripped = Breaker()
     for n in range(MIN_RECORDS + 200):
-        tripped.died(Phase.INDEX, "c", n, n, 0.0)
+        tripped.record_failure(Phase.INDEX, "c", n, n, 0.0)
     probe = tripped.due(1000.0, lambda _: True)
     assert len(probe) == PROBE_RECORDS
     for n in probe:
-        tripped.gone(n, 1000.0)
+        tripped.record_released(n, 1000.0)
     assert tripped.due(1000.0, lambda n: n not in probe), "others are tried at once"

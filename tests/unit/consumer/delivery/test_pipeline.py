@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from llmlog_common import throttled_log as say
 from llmlog_consumer.delivery import bulk_sender as sending
 from llmlog_consumer.delivery import pipeline as module
-from llmlog_consumer.delivery import rejects as burial
+from llmlog_consumer.delivery import rejects
 from llmlog_consumer.delivery import results as answers
 from llmlog_consumer.delivery.pipeline import Delivery
 from llmlog_consumer.elasticsearch.bulk import BulkResponse, ItemResult
@@ -133,7 +133,7 @@ class Rig:
 
     def __init__(self, monkeypatch, script, values, whole=(), accepted=frozenset()):
         self.clock = Clock()
-        for timed in (module, answers, burial, say, sending):
+        for timed in (module, answers, rejects, say, sending):
             monkeypatch.setattr(timed, "time", self.clock)
         self.outcomes: dict[int, list[Outcome]] = {}
         self.counts = Counter()
@@ -303,7 +303,7 @@ def test_what_answers_in_the_servers_place_is_not_quoted(monkeypatch, values, st
     said = {"reason": 'stopped: "the prompt"'}
     rig = Rig(monkeypatch, always(GOOD), values[:1], whole=[(status, said)])
     lines = []
-    for one in (burial, sending):
+    for one in (rejects, sending):
         monkeypatch.setattr(one.log, "error", lambda *a, **more: lines.append(more), raising=False)
         monkeypatch.setattr(one.log, "log", lambda *a, **more: lines.append(more), raising=False)
     rig.take_all()
@@ -356,7 +356,7 @@ def test_a_flood_is_held_and_given_back(monkeypatch):
     mended = types.SimpleNamespace(yes=False)
     rig = Rig(monkeypatch, lambda _: [GOOD] if mended.yes else [MAPPING], values)
     rig.take_all(step=500)
-    rig.until(lambda: rig.delivery.flood)
+    rig.until(lambda: rig.delivery.circuit_open)
     for _ in range(20):
         rig.turn()
     letters = len(rig.letters.letters)
@@ -397,7 +397,7 @@ def test_an_open_breaker_over_records_that_are_released_closes_at_once(monkeypat
     values = [encoded(seed) for seed in range(50)] * 40
     rig = Rig(monkeypatch, always(MAPPING), values)
     rig.take_all()
-    rig.until(lambda: rig.delivery._burial._breaker.withheld > 900)
+    rig.until(lambda: rig.delivery._rejects._breaker.held > 900)
     rig.span.released = True
     rig.turn(0.1)
     assert not rig.delivery.closed
@@ -410,13 +410,13 @@ def test_a_probe_that_goes_elsewhere_does_not_wedge_the_breaker(monkeypatch, end
     answers = types.SimpleNamespace(now=MAPPING)
     rig = Rig(monkeypatch, lambda _: [answers.now], values)
     rig.take_all()
-    rig.until(lambda: rig.delivery._burial._breaker.withheld > 50)
+    rig.until(lambda: rig.delivery._rejects._breaker.held > 50)
     for _ in range(4):
         rig.turn(0.1)
     answers.now = AWAY
     if end == "expired":
-        rig.delivery._hot_path._documents._max_age_ms = 0.0
-    rig.until(lambda: rig.delivery._burial._breaker._probing or end == "expired")
+        rig.delivery._transform._documents._max_age_ms = 0.0
+    rig.until(lambda: rig.delivery._rejects._breaker._probing or end == "expired")
     rig.span.released = end == "released"
     rig.turn()
     answers.now = GOOD
@@ -449,7 +449,7 @@ def test_one_document_that_is_pushed_back_for_its_size_is_too_large(monkeypatch,
 def test_a_request_of_which_no_item_is_taken_has_no_more_sent_at_once(monkeypatch, values):
     rig = Rig(monkeypatch, always(*[AWAY] * 9, GOOD), values[:1])
     rig.take_all()
-    rig.delivery.hurry()
+    rig.delivery.flush()
     before = rig.delivery._sending._window.size
     rig.until(lambda: len(rig.server.requests) > 8)
     assert rig.delivery._sending._window.size == before

@@ -12,9 +12,9 @@ from llmlog_consumer.elasticsearch.document import (
     ExpiredError,
     TransformError,
     check,
-    daily_index,
     one_line,
 )
+from llmlog_consumer.elasticsearch.index_names import daily_index
 from llmlog_schemas.convert import to_event
 from llmlog_schemas.event import make_event_id
 

@@ -120,7 +120,7 @@ def test_items(status, error_type, reason, disposition):
 
 @pytest.mark.parametrize(("status", "error_type", "reason", "disposition"), ITEMS)
 def test_a_cause_is_never_read(status, error_type, reason, disposition):
-    """It quotes the document; here it speaks of everything at once."""
+    """It quotes the document; here it keeps of everything at once."""
     words = " ".join(str(row[2]) for row in ITEMS)
     error = error_of(error_type, reason, caused_by={"type": "security_exception", "reason": words})
     assert of_item(status, error).disposition is disposition

@@ -33,7 +33,7 @@ class Member:
 @pytest.fixture
 def source(monkeypatch):
     monkeypatch.setattr(module, "new_client", lambda _kind, config: Member(config))
-    return GroupConsumer(load(environ={}), SimpleNamespace(uncommitted=lambda _: None))
+    return GroupConsumer(load(environ={}), SimpleNamespace(on_commit_failed=lambda _: None))
 
 
 def message(code=None):

@@ -147,7 +147,7 @@ class Delivery:
     """Settles at once what it is given, unless it is held."""
 
     hold = None
-    flood = ""
+    circuit_open = ""
 
     def __init__(self, settle):
         self.settle, self.closed, self.spans = settle, False, []
@@ -161,7 +161,7 @@ class Delivery:
     def step(self, _wait=0.0):
         pass
 
-    hurry = step
+    flush = step
 
     def close(self):
         self.closed = True
@@ -197,7 +197,7 @@ def test_a_wrong_deployment_ends_it_with_the_reason():
     assert delivery.closed
 
     class Flooded(Delivery):
-        flood = "nearly everything"
+        circuit_open = "nearly everything"
 
     with pytest.raises(DeadLetterFloodError):
         indexing(Flooded)[0].run([record_of(letter())])

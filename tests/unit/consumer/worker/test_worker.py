@@ -30,7 +30,7 @@ class Record:
 class Delivery:
     """Holds whatever it is given for ever."""
 
-    unhealthy = flood = ""
+    unhealthy = circuit_open = ""
     closed = stuck = False
 
     def __init__(self):
@@ -43,7 +43,7 @@ class Delivery:
     def step(self, wait=0.0):
         self.stepped_by.add(threading.current_thread())
 
-    def hurry(self):
+    def flush(self):
         self.step()
 
     def close(self):
@@ -62,11 +62,11 @@ class GroupConsumer:
 
     def consume(self, timeout):
         if self.records:
-            self._listener.assigned({0: 7})
+            self._listener.on_assigned({0: 7})
         records, self.records = self.records, []
         return records
 
-    def gate(self, paused):
+    def pause_only(self, paused):
         pass
 
     def positions(self, partitions):
@@ -80,7 +80,7 @@ class GroupConsumer:
         return True
 
     def close(self, timeout):
-        thread = threading.Thread(target=self._listener.revoked, args=([0],), daemon=True)
+        thread = threading.Thread(target=self._listener.on_revoked, args=([0],), daemon=True)
         thread.start()
         thread.join(timeout)
         self.closed = not thread.is_alive()
@@ -107,9 +107,9 @@ def test_a_drain_that_ended_unfinished_is_not_begun_again_while_it_leaves(worker
 
 def test_a_partition_that_goes_while_it_works_is_drained_first(worker, monkeypatch):
     monkeypatch.setattr(module, "REVOKE_SECONDS", 0.1)
-    worker.assigned({0: 7})
+    worker.on_assigned({0: 7})
     assert worker._tracker.register(0, 7, 7, epoch=-1, records=1, size=100, now=0.0)
-    worker.revoked([0])
+    worker.on_revoked([0])
     assert worker._delivery.stepped_by
     assert worker.counts["released"] == 1
 
