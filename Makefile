@@ -4,7 +4,7 @@ LITELLM_VERSIONS := 1.106.2 1.109.1
 BIN := .venv/bin
 PIP_INSTALL = -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes
 
-.PHONY: install litellm demo test faults faults-gateway soak bench lint docs lock clean
+.PHONY: install litellm demo test mutants faults faults-gateway soak bench lint docs lock clean
 .DELETE_ON_ERROR:
 
 install: .venv/.installed
@@ -33,6 +33,15 @@ test: install litellm lint
 	$(BIN)/coverage run -m pytest -m "not long and not soak and not gateway"
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
+
+# Changes policy and engine line by line and counts what no unit test sees: ONLY=verify make mutants
+mutants: .venvs/mutants/.installed
+	.venvs/mutants/bin/python tests/mutation/run.py $(ONLY)
+
+.venvs/mutants/.installed: requirements/dev.txt requirements/mutants.txt
+	$(PYTHON) -m venv .venvs/mutants
+	.venvs/mutants/bin/python $(PIP_INSTALL) -r requirements/dev.txt -r requirements/mutants.txt
+	touch $@
 
 # Every fault, on real servers, with a full count after each: FAULT_RECORDS=3000 FAULT_SEED=1 make faults
 faults: install
@@ -67,6 +76,8 @@ lock:
 		pyproject.toml --extra dev --output-file requirements/dev.txt
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 		pyproject.toml --extra consumer --constraint requirements/dev.txt --output-file requirements/consumer.txt
+	echo 'mutmut>=3.8' | uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
+		--no-annotate - --constraint requirements/dev.txt --output-file requirements/mutants.txt
 	echo hatchling | uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
 		--no-annotate - --constraint requirements/dev.txt --output-file requirements/build.txt
 	for version in $(LITELLM_VERSIONS); do \
@@ -76,4 +87,4 @@ lock:
 	done
 
 clean:
-	rm -rf .venv .venvs .llmlog-local .llmlog-demo dist build
+	rm -rf .venv .venvs .mutants .llmlog-local .llmlog-demo dist build
