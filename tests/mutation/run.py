@@ -52,7 +52,12 @@ source_paths = ["src"]
 only_mutate = {modules}
 also_copy = ["tests", "pyproject.toml"]
 pytest_add_cli_args = ["-q", "-x", "-p", "no:cacheprovider", "--timeout=60"]
-pytest_add_cli_args_test_selection = ["tests/unit/consumer", "tests/unit/test_properties.py", "--ignore=tests/unit/consumer/test_entry.py", "--ignore=tests/unit/consumer/cli"]
+pytest_add_cli_args_test_selection = [
+  "tests/unit/consumer",
+  "tests/unit/test_properties.py",
+  "--ignore=tests/unit/consumer/test_entry.py",
+  "--ignore=tests/unit/consumer/cli",
+]
 process_isolation = "fork"
 track_dependencies = false
 
