@@ -3,10 +3,12 @@
 import json
 
 import pytest
+from confluent_kafka import KafkaError
 
 from llmlog_common.settings import load
 from llmlog_consumer.dead_letters import reader, writer
 from llmlog_consumer.dead_letters.cause import PREFIX, Cause, Ending, Stage, headers_of
+from support.fakes_kafka import ConfirmingProducer, kafka_exception
 from support.messages import Message
 
 IDENTITY = ("version", "topic", "partition", "offset", "timestamp", "group")
@@ -32,43 +34,32 @@ EVERYTHING = Cause(
 )
 
 
-class Broker:
-    """A producer whose deliveries are decided by the test."""
+class Broker(ConfirmingProducer):
+    """A topic that refuses large values."""
 
-    def __init__(self):
-        self.sent = []
-        self.refuse_above = None
+    refuse_above = None
 
     def produce(self, topic, **record):
-        from confluent_kafka import KafkaError, KafkaException
-
-        too_large = self.refuse_above is not None and len(record["value"]) > self.refuse_above
-        if too_large:
-            raise KafkaException(KafkaError(KafkaError.MSG_SIZE_TOO_LARGE))
-        self.sent.append(record)
-
-    def poll(self, _seconds):
-        for record in self.sent:
-            record.pop("on_delivery", lambda *_: None)(None, None)
+        if self.refuse_above is not None and len(record["value"]) > self.refuse_above:
+            raise kafka_exception(KafkaError.MSG_SIZE_TOO_LARGE)
+        super().produce(topic, **record)
 
 
 @pytest.fixture
-def broker(monkeypatch):
-    broker = Broker()
-    monkeypatch.setattr(writer, "Producer", lambda *_, **__: broker)
-    return broker
+def broker():
+    return Broker()
 
 
 def write(broker, cause, message):
     """Send one letter; return what lies on the topic then, as a message."""
     settled = []
-    letters = writer.LetterWriter(load(environ={}), 4)
-    letters.write(writer.Letter(message, cause, lambda: settled.append(1)))
+    letters = writer.LetterWriter(load(environ={}), 4, client=broker)
+    letters.write(writer.PendingLetter(message, cause, lambda: settled.append(1)))
     letters.poll()
     letters.poll()
     assert settled == [1]
     assert letters.pending == 0
-    (record,) = broker.sent
+    (record,) = broker.records
     return Message(
         topic_="litellm-logs.dlq",
         partition_=record["partition"],
@@ -198,6 +189,6 @@ def test_the_newest_letter_of_a_name_speaks():
     )
     doublets.add(letters)
     newest = reader.newest_first(
-        reader.found(message) for message in letters if doublets.speaks(message)
+        reader.found(message) for message in letters if doublets.keeps(message)
     )
     assert [found.offset for found in newest] == [2, 3]

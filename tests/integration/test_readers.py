@@ -9,7 +9,9 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from llmlog_common.errors import KafkaError
 from llmlog_common.settings import load
 from llmlog_consumer.kafka import reader as topic_reader
-from llmlog_consumer.kafka.admin import Gap, KafkaAdmin
+from llmlog_consumer.kafka.admin import KafkaAdmin
+from llmlog_consumer.kafka.gaps import AcceptedGaps, Gap
+from llmlog_consumer.kafka.offsets import KafkaOffsets
 from support.payloads import send
 from support.pipeline import Pipeline, wait_until
 
@@ -40,6 +42,7 @@ def test_a_topic_made_anew_while_it_is_read_ends_the_reading(pipeline: Pipeline,
 def test_a_group_begins_once_and_says_what_it_passes_over(pipeline: Pipeline) -> None:
     settings = load(environ=pipeline.environment)
     admin, partitions = KafkaAdmin(settings), range(4)
+    offsets, gaps = KafkaOffsets(admin), AcceptedGaps(admin)
     send(settings.kafka_bootstrap_servers, settings.topic, [b"v"] * 30, partition=1)
     with_member = load(environ={**pipeline.environment, "LLMLOG_GROUP": f"{settings.group}.busy"})
     member = Consumer(
@@ -47,13 +50,14 @@ def test_a_group_begins_once_and_says_what_it_passes_over(pipeline: Pipeline) ->
     )
     member.subscribe([settings.topic])
     wait_until(lambda: member.poll(0.1) or member.assignment())
-    assert KafkaAdmin(with_member).begin(settings.topic, partitions, latest=True) == ""
-    assert KafkaAdmin(with_member).committed(settings.topic, partitions) == {}
+    busy = KafkaOffsets(KafkaAdmin(with_member))
+    assert busy.commit_start(settings.topic, partitions, latest=True) == ""
+    assert busy.committed(settings.topic, partitions) == {}
     member.close()
 
-    said = admin.begin(settings.topic, partitions, latest=True)
-    assert said == "begins at the end of the topic: 30 records before it are not read"
-    assert admin.committed(settings.topic, partitions) == {0: 0, 1: 30, 2: 0, 3: 0}
-    assert admin.begin(settings.topic, partitions, latest=False) == ""
-    admin.accept_gap(settings.topic, 1, Gap(0, 5, 1))
-    assert admin.gaps(settings.topic)[1] == [Gap(0, 5, 1)]
+    unread = offsets.commit_start(settings.topic, partitions, latest=True)
+    assert unread == "it starts at the end of the topic: 30 records before it are not read"
+    assert offsets.committed(settings.topic, partitions) == {0: 0, 1: 30, 2: 0, 3: 0}
+    assert offsets.commit_start(settings.topic, partitions, latest=False) == ""
+    gaps.accept(settings.topic, 1, Gap(0, 5, 1))
+    assert gaps.of_topic(settings.topic)[1] == [Gap(0, 5, 1)]

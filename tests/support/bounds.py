@@ -28,7 +28,7 @@ _DEFAULTS: Final = {
     "age": BatchBuilder().max_age,
     "bulks": ConcurrencyLimit().most,
     "in_flight_bytes": intake.MAX_IN_FLIGHT,
-    "chunk": source.CHUNK,
+    "chunk": source.MAX_POLL_RECORDS,
     "commit_records": worker.COMMIT_RECORDS,
 }
 """Of a batch: operations, bytes, seconds. Bulks and bytes in flight, records taken at once, records
@@ -46,7 +46,7 @@ def apply(bounds: dict[str, float]) -> None:
         (sending, "ConcurrencyLimit", window),
         (intake, "MAX_IN_FLIGHT", of["in_flight_bytes"]),
         (intake, "MAX_IN_FLIGHT_PARTITION", of["in_flight_bytes"]),
-        (source, "CHUNK", of["chunk"]),
+        (source, "MAX_POLL_RECORDS", of["chunk"]),
         (worker, "COMMIT_RECORDS", of["commit_records"]),
     ):
         assert hasattr(module, name), f"{module.__name__} has no {name} any more"

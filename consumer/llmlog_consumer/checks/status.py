@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from llmlog_common.settings import Settings
     from llmlog_consumer.kafka.admin import KafkaAdmin
+    from llmlog_consumer.kafka.offsets import KafkaOffsets
 
 FRESH_MS: Final = 15_000
 """Age of a worker's note above which it says nothing about now."""
@@ -156,7 +157,7 @@ class Status:
         return f"{self.lag} records wait, the oldest for {self.behind_ms / 1000:.0f} s"
 
 
-def look(settings: Settings, admin: KafkaAdmin) -> Status:
+def look(settings: Settings, admin: KafkaAdmin, offsets: KafkaOffsets) -> Status:
     """Ask Kafka.
 
     Raises:
@@ -164,8 +165,8 @@ def look(settings: Settings, admin: KafkaAdmin) -> Status:
         Unreachable: no broker answers.
     """
     numbers = range(admin.require(settings.topic).partitions)
-    committed = admin.noted(settings.topic)
-    marks = admin.watermarks(settings.topic, numbers)
+    committed = offsets.committed_with_notes(settings.topic)
+    marks = offsets.watermarks(settings.topic, numbers)
     waiting = {
         p: max(committed[p].offset if p in committed else start, start)
         for p, (start, end) in marks.items()
@@ -196,7 +197,7 @@ def look(settings: Settings, admin: KafkaAdmin) -> Status:
     topics, _ = admin.topics()
     letters = None
     if settings.dlq_topic in topics:
-        ends = admin.watermarks(settings.dlq_topic, range(topics[settings.dlq_topic].partitions))
+        ends = offsets.watermarks(settings.dlq_topic, range(topics[settings.dlq_topic].partitions))
         letters = sum(end - start for start, end in ends.values())
     return Status(
         settings.topic, settings.group, state, members, partitions, round(sum(rates.values()), 1),
@@ -212,7 +213,7 @@ def _ages(settings: Settings, offsets: Mapping[int, int]) -> dict[int, int | Non
     found: dict[int, int | None] = dict.fromkeys(offsets)
     if not offsets:
         return found
-    with topic_reader.assigned(settings, settings.topic, offsets) as consumer:
+    with topic_reader.PartitionConsumer(settings, settings.topic, offsets) as consumer:
         deadline = time.monotonic() + _LOOK
         left = set(offsets)
         while left and time.monotonic() < deadline:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from llmlog_common.settings import Settings
     from llmlog_consumer.dead_letters.letter import DeadLetter
     from llmlog_consumer.elasticsearch.connection import Elastic
-    from llmlog_consumer.kafka.admin import KafkaAdmin
+    from llmlog_consumer.kafka.offsets import KafkaOffsets
     from llmlog_schemas.codec import SchemaSource
 
 MOST: Final = 100
@@ -89,7 +89,7 @@ class Tracer:
 
     Args:
         settings: topics, group, index.
-        admin: for offsets.
+        offsets: of the topic and the group.
         elastic: for documents.
         registry: for values framed with a schema id.
         progress: told a step's name, how much of it is done, and its total.
@@ -98,14 +98,14 @@ class Tracer:
     def __init__(
         self,
         settings: Settings,
-        admin: KafkaAdmin,
+        offsets: KafkaOffsets,
         elastic: Elastic,
         registry: SchemaSource | None,
         progress: Callable[[str, int, int], None],
     ) -> None:
         self._settings = settings
         self._indices = daily_indices(settings.index)
-        self._admin = admin
+        self._offsets = offsets
         self._elastic = elastic
         self._decoder = Decoder(registry)
         self._progress = progress
@@ -162,8 +162,8 @@ class Tracer:
 
     def _records(self, call_id: str, since_ms: int | None) -> list[dict[str, Any]]:
         topic = self._settings.topic
-        ranges = self._admin.written_since(topic, since_ms)
-        committed = self._admin.committed(topic, ranges)
+        ranges = self._offsets.ranges_since(topic, since_ms)
+        committed = self._offsets.committed(topic, ranges)
         total = sum(max(0, end - start) for start, end in ranges.values())
         rows: list[dict[str, Any]] = []
         read, needle = 0, call_id.encode()

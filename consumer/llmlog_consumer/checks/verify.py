@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
     from llmlog_common.settings import Settings
     from llmlog_consumer.elasticsearch.connection import Elastic
-    from llmlog_consumer.kafka.admin import Gap, KafkaAdmin
+    from llmlog_consumer.kafka.gaps import AcceptedGaps, Gap
+    from llmlog_consumer.kafka.offsets import KafkaOffsets
     from llmlog_schemas.codec import SchemaSource
 
 MOST_ROWS: Final = 10_000
@@ -106,7 +107,8 @@ class Verifier:
 
     Args:
         settings: topic, group, index.
-        admin: for offsets.
+        offsets: of the topic and the group.
+        gaps: that an operator accepted.
         elastic: for documents.
         registry: for values framed with a schema id.
         progress: told a step's name, how much of it is done, and its total (0: unknown).
@@ -115,14 +117,17 @@ class Verifier:
     def __init__(
         self,
         settings: Settings,
-        admin: KafkaAdmin,
+        offsets: KafkaOffsets,
+        gaps: AcceptedGaps,
         elastic: Elastic,
         registry: SchemaSource | None,
+        *,
         progress: Callable[[str, int, int], None],
     ) -> None:
         self._settings = settings
         self._indices = daily_indices(settings.index)
-        self._admin = admin
+        self._offsets = offsets
+        self._gaps = gaps
         self._elastic = elastic
         self._decoder = Decoder(registry)
         self._progress = progress
@@ -142,8 +147,8 @@ class Verifier:
             Unreachable: Kafka does not answer.
         """
         topic = self._settings.topic
-        marks = self._admin.written_since(topic, None)
-        committed = self._admin.committed(topic, marks)
+        marks = self._offsets.ranges_since(topic, None)
+        committed = self._offsets.committed(topic, marks)
         if not committed and any(end > start for start, end in marks.values()):
             raise KafkaError(
                 f"group {self._settings.group} has committed nothing of {topic}: there is nothing "
@@ -152,12 +157,12 @@ class Verifier:
         # A log that ends before what is committed was made anew: nothing of it is settled. Asked
         # again, for what was written and committed since the first look is no sign of that.
         ahead = [p for p, place in committed.items() if place > marks[p][1]]
-        ends = self._admin.watermarks(topic, ahead)
+        ends = self._offsets.watermarks(topic, ahead)
         settled = {p: c for p, c in committed.items() if p not in ends or c <= ends[p][1]}
         anew = committed.keys() - settled.keys()
         self._overtaken = self._gone(marks, committed, anew)
-        chosen = marks if since_ms is None else self._admin.narrowed(topic, marks, since_ms)
-        before = {} if until_ms is None else self._admin.offsets_at(topic, marks, until_ms)
+        chosen = marks if since_ms is None else self._offsets.narrow(topic, marks, since_ms)
+        before = {} if until_ms is None else self._offsets.offsets_at(topic, marks, until_ms)
         return {
             p: (first, min(settled.get(p, marks[p][0]), before.get(p, end)))
             for p, (first, end) in chosen.items()
@@ -171,7 +176,7 @@ class Verifier:
     ) -> list[dict[str, Any]]:
         """Name what is gone and was not settled, and nobody accepted."""
         topic = self._settings.topic
-        gaps = self._admin.gaps(topic)
+        gaps = self._gaps.of_topic(topic)
         return [
             {"partition": f"{topic}/{p}", "first": committed[p], "next": start}
             for p, (start, _) in marks.items()
@@ -187,13 +192,13 @@ class Verifier:
             Unreachable: a server does not answer.
         """
         proof = Proof(overtaken=self._overtaken)
-        for partition, gaps in self._admin.gaps(self._settings.topic).items():
+        for partition, gaps in self._gaps.of_topic(self._settings.topic).items():
             proof.gaps += [_gap_row(self._settings.topic, partition, gap) for gap in gaps]
         letters = self._letters()
         with tempfile.TemporaryDirectory(prefix="llmlog-verify-") as folder:
             files = [Path(folder) / str(number) for number in range(_FILES)]
             self._sort(ranges, letters, files, proof)
-            marks = self._admin.watermarks(self._settings.topic, ranges)
+            marks = self._offsets.watermarks(self._settings.topic, ranges)
             proof.taken = sum(
                 max(0, min(marks[p][0], end) - first) for p, (first, end) in ranges.items()
             )

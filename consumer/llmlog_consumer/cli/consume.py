@@ -1,4 +1,4 @@
-"""`pipeline consume`."""
+"""The command `pipeline consume`."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def consume(
         typer.Option(
             "--accept",
             metavar="FINGERPRINT",
-            help="Let this cause of death through the flood breaker; may be repeated.",
+            help="Let this cause through the circuit breaker; may be repeated.",
         ),
     ] = None,
     config: ConfigOption = None,
@@ -56,7 +56,10 @@ def consume(
     import structlog
     from setproctitle import setproctitle
 
-    from llmlog_consumer import log_setup as logs
+    from llmlog_consumer import log_setup
+    from llmlog_consumer.elasticsearch.connection import Elastic
+    from llmlog_consumer.kafka.admin import KafkaAdmin
+    from llmlog_consumer.kafka.offsets import KafkaOffsets
     from llmlog_consumer.service import metrics, preflight
     from llmlog_consumer.service.supervisor import Supervisor
     from llmlog_consumer.service.worker_process import work
@@ -64,14 +67,18 @@ def consume(
     if timeout is not None and not until_end:
         raise typer.BadParameter("--timeout goes with --until-end")
     settings = load(config=config)
-    logs.configure()
+    log_setup.configure()
     setproctitle("pipeline consume")
     log = structlog.get_logger("llmlog")
     deadline = None if timeout is None else time.monotonic() + timeout
     stop = threading.Event()
     handlers = {number: signal.signal(number, lambda *_: stop.set()) for number in _SIGNALS}
+    elastic, admin = Elastic(settings), KafkaAdmin(settings)
     task = preflight.check(
         settings,
+        admin,
+        KafkaOffsets(admin),
+        elastic,
         latest=begin is From.LATEST,
         until_end=until_end,
         stop=stop,
@@ -82,21 +89,27 @@ def consume(
         if until_end:
             raise PipelineError(_STOPPED)
         return
-    supervisor = Supervisor(work, (settings, task), workers, final=frozenset({_FLOOD}))
+    supervisor = Supervisor(work, (settings, task), workers, final=frozenset({_FLOOD_EXIT_CODE}))
     if settings.metrics_port:
         metrics.serve(settings.metrics_port, lambda: supervisor.state)
     for number in handlers:
         signal.signal(number, supervisor.signal)
-    log.info("consuming", topic=settings.topic, group=settings.group, index=settings.index,
-             workers=workers, until="the end" if until_end else "told to stop")  # fmt: skip
+    log.info(
+        "consuming",
+        topic=settings.topic,
+        group=settings.group,
+        index=settings.index,
+        workers=workers,
+        until="the end" if until_end else "a signal",
+    )
     try:
         finished = supervisor.run(deadline)
     finally:
         totals = supervisor.totals
         names = ("consumed", "indexed", "duplicate", "dead", "expired", "released")
         log.info("ended", **{name: totals[name] for name in names})
-    if supervisor.final_code == _FLOOD:
-        raise DeadLetterFloodError("the flood breaker is open: see the lines above")
+    if supervisor.final_code == _FLOOD_EXIT_CODE:
+        raise DeadLetterFloodError("the circuit breaker is open: see the lines above")
     if until_end and not finished and deadline is not None and time.monotonic() >= deadline:
         raise PipelineError(f"not everything was settled within {timeout:g} s: run it again")
     if until_end and not finished:
@@ -104,5 +117,5 @@ def consume(
 
 
 _STOPPED = "stopped before everything was settled: run it again"
-_FLOOD = DeadLetterFloodError.exit_code
+_FLOOD_EXIT_CODE = DeadLetterFloodError.exit_code
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)

@@ -12,6 +12,7 @@ from llmlog_common.settings import load
 from llmlog_consumer.checks import status as current
 from llmlog_consumer.cli.options import ConfigOption, JsonOption, say, write_json, write_table
 from llmlog_consumer.kafka.admin import KafkaAdmin
+from llmlog_consumer.kafka.offsets import KafkaOffsets
 
 _EVERY = 2.0
 
@@ -29,8 +30,9 @@ def status(
     """
     settings = load(config=config)
     admin = KafkaAdmin(settings)
+    offsets = KafkaOffsets(admin)
     while True:
-        found = current.look(settings, admin)
+        found = current.look(settings, admin, offsets)
         if as_json:
             write_json(found.as_json())
         else:

@@ -21,6 +21,7 @@ from llmlog_consumer.cli.options import (
 )
 from llmlog_consumer.elasticsearch.connection import Elastic
 from llmlog_consumer.kafka.admin import KafkaAdmin
+from llmlog_consumer.kafka.offsets import KafkaOffsets
 from llmlog_schemas.registry import Registry
 
 
@@ -47,7 +48,7 @@ def trace(
     settings = load(config=config)
     with Progress() as progress:
         tracer = Tracer(
-            settings, KafkaAdmin(settings), Elastic(settings, timeout=30),
+            settings, KafkaOffsets(KafkaAdmin(settings)), Elastic(settings, timeout=30),
             Registry.from_settings(settings), progress,
         )  # fmt: skip
         after = None if since is None else moment(since)

@@ -24,6 +24,8 @@ from llmlog_consumer.cli.options import (
 )
 from llmlog_consumer.elasticsearch.connection import Elastic
 from llmlog_consumer.kafka.admin import KafkaAdmin
+from llmlog_consumer.kafka.gaps import AcceptedGaps
+from llmlog_consumer.kafka.offsets import KafkaOffsets
 from llmlog_schemas.registry import Registry
 
 if TYPE_CHECKING:
@@ -53,9 +55,15 @@ def verify(
         raise typer.BadParameter("--until ends where --watch goes on")
     settings = load(config=config)
     elastic = Elastic(settings)
+    admin = KafkaAdmin(settings)
     with Progress() as progress:
         verifier = Verifier(
-            settings, KafkaAdmin(settings), elastic, Registry.from_settings(settings), progress
+            settings,
+            KafkaOffsets(admin),
+            AcceptedGaps(admin),
+            elastic,
+            Registry.from_settings(settings),
+            progress=progress,
         )
         ranges = verifier.ranges(moment(since) if since else None, moment(until) if until else None)
         while True:

@@ -12,6 +12,7 @@ from llmlog_consumer.dead_letters.deduplicate import NewestPerRecord
 from llmlog_consumer.dead_letters.letter import DeadLetter, found
 from llmlog_consumer.kafka import reader as topic_reader
 from llmlog_consumer.kafka.admin import KafkaAdmin
+from llmlog_consumer.kafka.offsets import KafkaOffsets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -58,7 +59,7 @@ class DeadLetters:
         self._settings = settings
         self.progress = progress
         self.topic = settings.dlq_topic
-        self.ranges = KafkaAdmin(settings).written_since(self.topic, since_ms)
+        self.ranges = KafkaOffsets(KafkaAdmin(settings)).ranges_since(self.topic, since_ms)
         self._doublets: NewestPerRecord | None = None
 
     @property
@@ -165,11 +166,11 @@ def letter_at(settings: Settings, coordinates: str) -> DeadLetter:
     there = admin.require(topic)
     if not 0 <= where[0] < there.partitions:
         raise ConfigurationError(f"{topic} has no partition {where[0]}")
-    start, end = admin.watermarks(topic, [where[0]])[where[0]]
+    start, end = KafkaOffsets(admin).watermarks(topic, [where[0]])[where[0]]
     if not start <= where[1] < end:
         holds = f"holds offsets {start} to {end - 1}" if end > start else "is empty"
         raise ConfigurationError(f"nothing lies at {coordinates}: the partition {holds}")
-    message = topic_reader.one(settings, topic, *where)
+    message = topic_reader.read_one(settings, topic, *where)
     if message is None:
         raise ConfigurationError(f"nothing lies at {coordinates}")
     return found(message)

@@ -11,6 +11,7 @@ from llmlog_consumer.dead_letters import headers as of_letters
 from llmlog_consumer.dead_letters.message import read_headers
 from llmlog_consumer.kafka import reader as topic_reader
 from llmlog_consumer.kafka.admin import KafkaAdmin
+from llmlog_consumer.kafka.offsets import KafkaOffsets
 
 if TYPE_CHECKING:
     from llmlog_common.settings import Settings
@@ -34,14 +35,18 @@ def whole(settings: Settings, letter: DeadLetter) -> DeadLetter:
         admin = KafkaAdmin(settings)
         if topic == letter.topic or not 0 <= partition < admin.require(topic).partitions:
             raise GoneError(f"{where} is no place on a source topic")
-        start, end = admin.watermarks(topic, [partition])[partition]
+        start, end = KafkaOffsets(admin).watermarks(topic, [partition])[partition]
         if not start <= offset < end:
             raise GoneError(f"{where} is not retained: the log holds offsets from {start}")
-        record = topic_reader.one(settings, topic, partition, offset)
+        record = topic_reader.read_one(settings, topic, partition, offset)
     except PipelineError as error:
         raise GoneError(f"{where}: {error}") from None
     value = None if record is None else record.value()
-    if value is None or hashlib.sha256(value).hexdigest() != letter.headers.get("truncated.sha256"):
+    if (
+        record is None
+        or value is None
+        or hashlib.sha256(value).hexdigest() != letter.headers.get("truncated.sha256")
+    ):
         raise GoneError(f"{where} holds another record now: its sha256 is not the letter's")
     # Key and headers may have been cut as well.
     own = of_letters.read(read_headers(record)).own

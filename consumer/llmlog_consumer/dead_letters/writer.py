@@ -1,6 +1,6 @@
-"""Owns the producer of the dead-letter topic: a letter counts when its delivery is confirmed.
+"""Owns the writing of dead letters: a letter counts once the brokers have confirmed it.
 
-A letter that cannot be delivered is held and sent again for as long as it takes.
+A letter that the topic refuses is kept and sent again, for as long as the refusal lasts.
 """
 
 from __future__ import annotations
@@ -9,28 +9,28 @@ import hashlib
 import logging
 import time
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 from confluent_kafka import KafkaError, KafkaException, Producer
 
-from llmlog_common.kafka_clients import new_client, producer_config
 from llmlog_common.throttled_log import ThrottledLog
 from llmlog_consumer.backoff import Backoff
 from llmlog_consumer.dead_letters.cause import PREFIX, TRUNCATED_KEY_BYTES, Cause, headers_of
+from llmlog_consumer.kafka.producer import KafkaProducer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from llmlog_common.settings import Settings
+    from llmlog_consumer.kafka_record import KafkaRecord
 
 log = structlog.get_logger("llmlog.letters")
 
 TRUNCATED_BYTES: Final = 64 * 1024
-"""What is kept of the value of a letter that the topic refuses for its size."""
+"""What is left of the value of a letter that the topic refuses for its size."""
 
-_MOST_CUTS: Final = 2
+_MAX_TRUNCATIONS: Final = 2
 _RETRY: Final = Backoff(first=0.5, longest=30.0)
 
 
@@ -39,122 +39,129 @@ class PendingLetter:
     """A record on its way to the dead-letter topic.
 
     Attributes:
-        record: the source message.
-        cause: why it died.
-        settled: called once, when the letter is delivered.
-        cuts: how often the topic refused it for its size: first the value is cut, then key and
-            headers.
+        record: the source record.
+        cause: why it failed.
+        on_delivered: called once, when the brokers have confirmed the letter.
+        truncations: how often the topic refused the letter for its size. The first one truncates
+            the value, the second one key and headers.
+        attempts: refused so far, for other reasons than the size.
+        not_before: monotonic seconds of the next attempt.
     """
 
-    record: Any
+    record: KafkaRecord
     cause: Cause
-    settled: Callable[[], None]
-    cuts: int = 0
+    on_delivered: Callable[[], None]
+    truncations: int = 0
     attempts: int = 0
     not_before: float = 0.0
 
 
 class LetterWriter:
-    """Writes letters beside the partition that they came from.
+    """Writes each letter to the partition that has the number of its source's partition.
+
+    The worker's thread alone uses it.
 
     Args:
         settings: topic names and Kafka properties.
         partitions: of the dead-letter topic.
+        client: makes the client's producer.
+        clock: monotonic seconds.
+
+    Attributes:
+        refusal: why the topic refuses letters now; empty while it accepts them.
     """
 
-    def __init__(self, settings: Settings, partitions: int) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        partitions: int,
+        *,
+        client: Callable[..., Any] = Producer,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._settings = settings
         self._partitions = partitions
-        self._producer = self._new_producer()
-        self._sent: set[PendingLetter] = set()
+        self._clock = clock
+        self._producer: KafkaProducer[PendingLetter] = KafkaProducer(
+            settings, self._on_report, client=client
+        )
         self._waiting: list[PendingLetter] = []
         self._throttled = ThrottledLog(log)
         self.refusal = ""
-        """Why the topic takes no letters now; empty while it does."""
 
     @property
     def pending(self) -> int:
-        """Letters not yet confirmed."""
-        return len(self._sent) + len(self._waiting)
+        """Return the number of letters that are not confirmed."""
+        return self._producer.unconfirmed + len(self._waiting)
 
     def write(self, letter: PendingLetter) -> None:
-        """Send a letter; its `settled` is called from `poll` once it is delivered."""
+        """Send a letter; a later `poll` calls its `on_delivered`."""
         try:
-            self._produce(letter)
+            self._send(letter)
         except BufferError:
             self._waiting.append(letter)
         except KafkaException as error:
-            self._failed(letter, error.args[0])
+            self._retry(letter, error.args[0])
 
     def poll(self) -> None:
-        """Take delivery reports and send again what is due; never waits."""
-        self._producer.poll(0)
+        """Receive reports, and send the letters again that are due; never waits."""
+        self._producer.poll()
         if self._waiting:
-            now = time.monotonic()
+            now = self._clock()
             due = [letter for letter in self._waiting if letter.not_before <= now]
             self._waiting = [letter for letter in self._waiting if letter.not_before > now]
             for letter in due:
                 self.write(letter)
 
-    def _produce(self, letter: PendingLetter) -> None:
+    def _send(self, letter: PendingLetter) -> None:
         key, value = letter.record.key(), letter.record.value()
         headers = headers_of(letter.record, letter.cause, group=self._settings.group)
-        if letter.cuts and value is not None:
+        if letter.truncations and value is not None:
             headers += [
                 (f"{PREFIX}truncated.length", str(len(value)).encode()),
                 (f"{PREFIX}truncated.sha256", hashlib.sha256(value).hexdigest().encode()),
             ]
             value = value[:TRUNCATED_BYTES]
-        if letter.cuts > 1:
+        if letter.truncations > 1:
             headers = [header for header in headers if header[0].startswith(PREFIX)]
             key = key[:TRUNCATED_KEY_BYTES] if key else key
-        self._producer.produce(
+        self._producer.try_send(
+            letter,
             self._settings.dlq_topic,
-            key=key,
-            value=value,
+            value,
+            key,
             headers=headers,
             partition=letter.record.partition() % self._partitions,
-            on_delivery=partial(self._reported, letter),
         )
-        self._sent.add(letter)
 
-    def _reported(self, letter: PendingLetter, error: KafkaError | None, _message: Any) -> None:
-        if letter not in self._sent:
-            return  # sent again by a new producer; its own report counts
-        self._sent.discard(letter)
+    def _on_report(self, letter: PendingLetter, error: KafkaError | None) -> None:
         if error is not None:
-            self._failed(letter, error)
+            self._retry(letter, error)
             return
         if self.refusal:
             self.refusal = ""
-            for waiting in self._waiting:  # what one letter passes, the others may pass too
+            for waiting in self._waiting:  # the topic may accept these too
                 waiting.not_before = 0.0
-        letter.settled()
+        letter.on_delivered()
 
-    def _failed(self, letter: PendingLetter, error: KafkaError) -> None:
-        if error.code() == KafkaError.MSG_SIZE_TOO_LARGE and letter.cuts < _MOST_CUTS:
-            letter.cuts += 1
+    def _retry(self, letter: PendingLetter, error: KafkaError) -> None:
+        """Keep a refused letter for another attempt."""
+        is_too_large = error.code() == KafkaError.MSG_SIZE_TOO_LARGE
+        if is_too_large and letter.truncations < _MAX_TRUNCATIONS:
+            letter.truncations += 1
             self._waiting.append(letter)
             return
         letter.attempts += 1
-        letter.not_before = time.monotonic() + _RETRY.delay(letter.attempts)
+        letter.not_before = self._clock() + _RETRY.delay(letter.attempts)
         self._waiting.append(letter)
         self.refusal = f"{self._settings.dlq_topic}: {error.str()}"
         self._throttled(
             logging.ERROR,
             "refusal",
-            "dead-letter topic refuses letters, they are held",
+            "dead-letter topic refuses letters, they are kept and sent again",
             why=self.refusal,
         )
         if error.fatal():
-            self._start_over()
-
-    def _start_over(self) -> None:
-        """Replace a producer that is beyond recovery; send again what it had not confirmed."""
-        log.warning("dead-letter producer is replaced", unconfirmed=len(self._sent))
-        self._waiting += self._sent
-        self._sent = set()
-        self._producer = self._new_producer()
-
-    def _new_producer(self) -> Producer:
-        return new_client(Producer, producer_config(self._settings))
+            unconfirmed = self._producer.rebuild()
+            log.warning("producer of dead letters replaced", unconfirmed=len(unconfirmed))
+            self._waiting += unconfirmed

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import time
 from collections import Counter, defaultdict
-from typing import TYPE_CHECKING, Any, Final
-
-from confluent_kafka import KafkaException, Producer
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
 
 from llmlog_common.errors import DeadLetterFloodError, ElasticsearchError, KafkaError
-from llmlog_common.kafka_clients import new_client, producer_config
 from llmlog_consumer.dead_letters.reader import chunks
 from llmlog_consumer.offset_tracker import UNKNOWN_EPOCH, Span
 from llmlog_consumer.replay.plan import ReplayOutcome
@@ -23,6 +21,7 @@ if TYPE_CHECKING:
 
     from llmlog_consumer.dead_letters.record import ReplayRecord
     from llmlog_consumer.delivery.pipeline import Delivery
+    from llmlog_consumer.kafka.producer import KafkaProducer
     from llmlog_consumer.outcomes import Outcome, Settle
     from llmlog_consumer.replay.plan import ReplayPolicy
 
@@ -32,7 +31,6 @@ MOST_BYTES: Final = 24 * 1024 * 1024
 _AT_ONCE: Final = 200
 """Letters with their headers that fit into a processor's cache."""
 _DRAIN_SECONDS: Final = 20.0
-_FLUSH_SECONDS: Final = 60.0
 
 
 class Indexing:
@@ -159,6 +157,7 @@ class ToTopic:
         gate: which letters may go.
         topic: where to; None for the source of each, which is the topic of the events for a
             letter that names none. Never the dead-letter topic.
+        producer: sends the records; its reports are counted here.
         stopping: asked on every turn.
         rate: letters a second at most; None for as fast as it goes.
         progress: told how many letters are done.
@@ -168,6 +167,7 @@ class ToTopic:
         self,
         gate: ReplayPolicy,
         topic: str | None,
+        producer: KafkaProducer[None],
         *,
         stopping: Callable[[], bool],
         rate: float | None = None,
@@ -180,8 +180,7 @@ class ToTopic:
         self._rate = rate
         self._progress = progress
         self.counts: Counter[str] = Counter()
-        self._refusal = ""
-        self._producer = new_client(Producer, producer_config(gate.settings))
+        self._producer = producer
 
     def run(self, records: Iterable[ReplayRecord]) -> bool:
         """Send every letter and wait for the brokers; False when told to stop before.
@@ -193,21 +192,20 @@ class ToTopic:
         for taken, record in enumerate(records):
             while self._early(taken, began) and not self._stopping():
                 self._producer.poll(0.02)
-            if self._stopping() or self._refusal:
+            if self._stopping() or self._producer.refusal:
                 break
             opened = self._gate.open(record)
             if isinstance(opened, ReplayOutcome):
                 self.counts[opened] += 1
             else:
                 self._send(opened)
+            self.counts["sent"] = self._producer.delivered
             if self._progress:
                 self._progress(self.counts.total())
-        left = self._producer.flush(_FLUSH_SECONDS)
-        if left or self._refusal:
-            raise KafkaError(
-                f"{self.counts['sent']} letters sent, others not "
-                f"({self._refusal or 'no answer in time'}): run it again"
-            )
+        try:
+            self._producer.finish("letters")
+        finally:
+            self.counts["sent"] = self._producer.delivered
         return not self._stopping()
 
     def _early(self, taken: int, began: float) -> bool:
@@ -217,23 +215,7 @@ class ToTopic:
         topic = self._topic or record.topic()
         if topic == self._dead_letters:
             topic = self._events
-        while True:
-            try:
-                self._producer.produce(
-                    topic, record.value(), record.key(), headers=list(record.headers()),
-                    on_delivery=self._reported,
-                )  # fmt: skip
-            except BufferError:
-                self._producer.poll(0.1)
-            except KafkaException as error:
-                self._refusal = f"{topic}: {error.args[0].str()}"
-                return
-            else:
-                self._producer.poll(0)
-                return
-
-    def _reported(self, error: Any, _message: Any) -> None:
-        if error is None:
-            self.counts["sent"] += 1
-        else:
-            self._refusal = error.str()
+        with suppress(KafkaError):  # the producer remembers why, and the run ends
+            self._producer.send(
+                None, topic, record.value(), record.key(), headers=list(record.headers())
+            )

@@ -1,4 +1,4 @@
-"""What has to be right before workers start: wrong ends with an exit code, unreachable waits."""
+"""Owns the checks before workers start: ends on a wrong deployment, waits for absent servers."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ import structlog
 from llmlog_common.errors import Unreachable
 from llmlog_common.throttled_log import ThrottledLog
 from llmlog_consumer import provision
-from llmlog_consumer.elasticsearch.connection import Elastic
-from llmlog_consumer.kafka.admin import KafkaAdmin
 from llmlog_consumer.worker.worker import Task
 from llmlog_schemas.registry import Registry
 
@@ -21,34 +19,48 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from llmlog_common.settings import Settings
+    from llmlog_consumer.elasticsearch.connection import Elastic
+    from llmlog_consumer.kafka.admin import KafkaAdmin
+    from llmlog_consumer.kafka.offsets import KafkaOffsets
 
 log = structlog.get_logger("llmlog.preflight")
 
-_LOOK_AGAIN: Final = 2.0
+RETRY_SECONDS: Final = 2.0
+"""Wait between two attempts to reach a server."""
 
 T = TypeVar("T")
 
 
-def wait_for(look: Callable[[], T], stop: threading.Event, deadline: float | None) -> T | None:
-    """Look until the server answers; None when told to stop before.
+def wait_for(
+    request: Callable[[], T], stop: threading.Event, deadline: float | None = None
+) -> T | None:
+    """Repeat a request until the server answers; return None where `stop` is set before.
+
+    Args:
+        request: asks the server.
+        stop: ends the waiting; set by a signal handler.
+        deadline: monotonic seconds; None to wait without end.
 
     Raises:
-        Unreachable: the deadline (monotonic seconds) passed without an answer.
+        Unreachable: the deadline passed without an answer.
     """
     throttled = ThrottledLog(log)
     while not stop.is_set():
         try:
-            return look()
+            return request()
         except Unreachable as error:
             if deadline is not None and time.monotonic() >= deadline:
                 raise
             throttled(logging.WARNING, "waiting", "waiting", why=str(error))
-        stop.wait(_LOOK_AGAIN)
+        stop.wait(RETRY_SECONDS)
     return None
 
 
 def check(
     settings: Settings,
+    admin: KafkaAdmin,
+    offsets: KafkaOffsets,
+    elastic: Elastic,
     *,
     latest: bool,
     until_end: bool,
@@ -56,36 +68,45 @@ def check(
     accepted: frozenset[str] = frozenset(),
     deadline: float | None = None,
 ) -> Task | None:
-    """See that topics, template and alias are as they should be; settle where to begin.
+    """Check topics, index template and alias, and commit where a new group starts.
+
+    Args:
+        settings: as loaded.
+        admin: for the topics.
+        offsets: of the topic and the group.
+        elastic: for the template; it is closed at the end.
+        latest: a group without offsets starts at the log's end.
+        until_end: the task ends at the log's end of this moment.
+        stop: ends the waiting for servers.
+        accepted: fingerprints that the circuit breaker lets through as letters.
+        deadline: monotonic seconds at which the waiting for servers fails.
 
     Returns:
-        The workers' task; None when told to stop before everything answered.
+        The workers' task; None where `stop` was set before all servers answered.
 
     Raises:
-        KafkaError, ElasticsearchError, ConfigurationError: with what to do.
+        KafkaError, ElasticsearchError, ConfigurationError: the text says what to do.
         Unreachable: the deadline passed.
     """
     Registry.from_settings(settings)
-    elastic = Elastic(settings)
-    admin = KafkaAdmin(settings)
     admin.require_properties()
 
-    def kafka() -> Task:
+    def check_kafka() -> Task:
         source, letters = admin.require(settings.topic), admin.require(settings.dlq_topic)
         partitions = range(source.partitions)
-        if passed := admin.begin(settings.topic, partitions, latest=latest):
-            log.warning("group has no offsets", group=settings.group, what=passed)
+        if unread := offsets.commit_start(settings.topic, partitions, latest=latest):
+            log.warning("group has no offsets", group=settings.group, what=unread)
         ends = None
         if until_end:
-            marks = admin.watermarks(settings.topic, partitions)
+            marks = offsets.watermarks(settings.topic, partitions)
             ends = {p: end for p, (start, end) in marks.items() if end > start}
         return Task(dlq_partitions=letters.partitions, until=ends, accepted=accepted)
 
-    def indices() -> bool:
+    def check_elasticsearch() -> bool:
         provision.require_template(elastic, settings.index)
         return True
 
-    task = wait_for(kafka, stop, deadline)
-    ready = wait_for(indices, stop, deadline)
+    task = wait_for(check_kafka, stop, deadline)
+    is_ready = wait_for(check_elasticsearch, stop, deadline)
     elastic.close()
-    return task if ready else None
+    return task if is_ready else None

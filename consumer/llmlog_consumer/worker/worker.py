@@ -23,6 +23,7 @@ from llmlog_consumer.delivery.pipeline import Delivery
 from llmlog_consumer.elasticsearch.connection import Elastic
 from llmlog_consumer.kafka.admin import KafkaAdmin
 from llmlog_consumer.kafka.consumer import GroupConsumer
+from llmlog_consumer.kafka.gaps import AcceptedGaps
 from llmlog_consumer.offset_tracker import OffsetTracker
 from llmlog_consumer.outcomes import Outcome
 from llmlog_consumer.worker.flow_control import FlowControl
@@ -286,7 +287,7 @@ class Worker:
             return
         self._next_gap = now + GAP_SECONDS
         try:
-            gaps = KafkaAdmin(self._settings).gaps(self._settings.topic)
+            gaps = AcceptedGaps(KafkaAdmin(self._settings)).of_topic(self._settings.topic)
         except (PipelineError, Unreachable) as error:
             log.warning("cannot look for accepted gaps", why=str(error))
             return

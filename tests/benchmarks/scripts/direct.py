@@ -21,6 +21,7 @@ from llmlog_consumer.elasticsearch.batch import BatchBuilder
 from llmlog_consumer.elasticsearch.document import Documents
 from llmlog_consumer.kafka import reader as topic_reader
 from llmlog_consumer.kafka.admin import KafkaAdmin
+from llmlog_consumer.kafka.offsets import KafkaOffsets
 from llmlog_schemas.codec import Decoder
 
 
@@ -29,7 +30,7 @@ def bodies(settings, body_bytes):
     decoder, documents = Decoder(), Documents(settings.index, settings.max_event_age)
     builder, made, count = BatchBuilder(), [], 0
     builder.max_bytes, builder.max_operations = body_bytes, 10**9
-    ranges = KafkaAdmin(settings).written_since(settings.topic, None)
+    ranges = KafkaOffsets(KafkaAdmin(settings)).ranges_since(settings.topic, None)
     for chunk in topic_reader.read(settings, settings.topic, ranges):
         for record in chunk:
             event = decoder.head(record.value())

@@ -21,6 +21,7 @@ from llmlog_consumer.elasticsearch.document import Documents
 from llmlog_consumer.kafka import reader as topic_reader
 from llmlog_consumer.kafka.admin import KafkaAdmin
 from llmlog_consumer.kafka.consumer import GroupConsumer
+from llmlog_consumer.kafka.offsets import KafkaOffsets
 from llmlog_consumer.worker.worker import Task, Worker
 from llmlog_schemas.codec import Decoder
 
@@ -82,10 +83,10 @@ def main():
     settings = load()
     logs.configure()
     gc_tuning.tune()
-    ranges = KafkaAdmin(settings).written_since(settings.topic, None)
+    ranges = KafkaOffsets(KafkaAdmin(settings)).ranges_since(settings.topic, None)
     number = sum(end - start for start, end in ranges.values())
     steps = alone(settings, ranges)
-    KafkaAdmin(settings).begin(settings.topic, ranges, latest=False)
+    KafkaOffsets(KafkaAdmin(settings)).commit_start(settings.topic, ranges, latest=False)
     for owner, name, label in STAGES:
         setattr(owner, name, timed(label, getattr(owner, name)))
     until = {partition: end for partition, (_, end) in ranges.items()}

@@ -186,11 +186,15 @@ def _runner(
     *, stopping: Callable[[], bool], rate: float | None, progress: Callable[[int], None],
 ) -> replay.Indexing | replay.ToTopic:  # fmt: skip
     from llmlog_consumer.delivery.pipeline import Delivery
+    from llmlog_consumer.kafka.producer import KafkaProducer
     from llmlog_consumer.replay import replay
 
     if elastic is None:
         topic = None if to_topic == _SOURCE else to_topic
-        return replay.ToTopic(gate, topic, stopping=stopping, rate=rate, progress=progress)
+        producer: KafkaProducer[None] = KafkaProducer(settings)
+        return replay.ToTopic(
+            gate, topic, producer, stopping=stopping, rate=rate, progress=progress
+        )
     partitions = KafkaAdmin(settings).require(settings.dlq_topic).partitions
 
     def delivery(settle: Any) -> Delivery:

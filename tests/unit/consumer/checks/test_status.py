@@ -14,7 +14,8 @@ from llmlog_consumer.checks import status
 from llmlog_consumer.cli import local
 from llmlog_consumer.cli import status as command
 from llmlog_consumer.cli.app import app
-from llmlog_consumer.kafka.admin import Committed, Topic
+from llmlog_consumer.kafka.admin import Topic
+from llmlog_consumer.kafka.offsets import CommittedOffset
 
 SETTINGS = load(environ={})
 
@@ -25,8 +26,8 @@ class Admin:
     def require(self, _topic):
         return Topic(1, 1)
 
-    def noted(self, _topic):
-        return {0: Committed(100, {})}
+    def committed_with_notes(self, _topic):
+        return {0: CommittedOffset(100, {})}
 
     def watermarks(self, _topic, _partitions):
         return {0: (0, 900)}
@@ -57,8 +58,11 @@ class Consumer:
 
 def looked(monkeypatch, *messages):
     monkeypatch.setattr(status, "_LOOK", 0.05)
-    monkeypatch.setattr(status.topic_reader, "assigned", lambda *_: Consumer(list(messages)))
-    return status.look(SETTINGS, Admin())
+    monkeypatch.setattr(
+        status.topic_reader, "PartitionConsumer", lambda *_: Consumer(list(messages))
+    )
+    admin = Admin()
+    return status.look(SETTINGS, admin, admin)
 
 
 def answer(code=None, age=0.0):

@@ -17,7 +17,7 @@ CALL = payload(1)["litellm_call_id"]
 class Admin:
     """A topic of one partition with eight records, all of them settled."""
 
-    def written_since(self, _topic, _since):
+    def ranges_since(self, _topic, _since):
         return {0: (0, 8)}
 
     def committed(self, _topic, _partitions):

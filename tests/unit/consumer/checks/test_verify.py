@@ -23,16 +23,16 @@ class Admin:
     def __init__(self, **places: tuple[int, int, int]) -> None:
         self.places = {int(name[1:]): place for name, place in places.items()}
 
-    def written_since(self, _topic, _since):
+    def ranges_since(self, _topic, _since):
         return {p: (start, end) for p, (start, end, _) in self.places.items()}
 
     def watermarks(self, topic, partitions):
-        return {p: ends for p, ends in self.written_since(topic, None).items() if p in partitions}
+        return {p: ends for p, ends in self.ranges_since(topic, None).items() if p in partitions}
 
     def committed(self, _topic, _partitions):
         return {p: committed for p, (_, _, committed) in self.places.items()}
 
-    def gaps(self, _topic):
+    def of_topic(self, _topic):
         return {}
 
 
@@ -53,7 +53,7 @@ class Elastic:
 
 
 def verifier(admin: Admin, elastic: Any = None) -> Verifier:
-    return Verifier(SETTINGS, admin, elastic, None, lambda *_: None)
+    return Verifier(SETTINGS, admin, admin, elastic, None, progress=lambda *_: None)
 
 
 def test_each_round_goes_on_where_the_one_before_ended():

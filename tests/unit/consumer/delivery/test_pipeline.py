@@ -88,7 +88,7 @@ class Letters:
 
     def poll(self):
         for letter in self.open:
-            letter.settled()
+            letter.on_delivered()
         self.open = []
 
 

@@ -1,39 +1,74 @@
-"""A member of the group: what Kafka refuses while it runs, and when that is over."""
+"""A member of the group: assignments, commits, and what Kafka refuses while it runs."""
 
 from types import SimpleNamespace
 
 import pytest
-from confluent_kafka import KafkaError, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from llmlog_common.settings import load
-from llmlog_consumer.kafka import consumer as module
-from llmlog_consumer.kafka import errors as kafka_errors
-from llmlog_consumer.kafka.consumer import GroupConsumer
+from llmlog_consumer.kafka.consumer import FencedError, GroupConsumer, Timing
+from llmlog_consumer.kafka.errors import REFUSAL_REPEAT_SECONDS
+from llmlog_consumer.kafka.start_offsets import Timing as StartTiming
+from llmlog_consumer.offset_tracker import Commit
+from support.fakes_kafka import FakeConsumer, fatal_error
 
 REFUSALS = [
     KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED,
     KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._AUTHENTICATION, KafkaError._SSL,
 ]  # fmt: skip
+FAST = Timing(commit_retry=0.0, start=StartTiming(request=1.0, give_up=60.0, retry=0.0))
+EAGER = {"LLMLOG_KAFKA_CONSUMER_PARTITION_ASSIGNMENT_STRATEGY": "range"}
 
 
-class Member:
-    """In the place of `Consumer`: hands out what a test puts there."""
+class Worker:
+    """The listener: remembers what it is told."""
 
-    def __init__(self, config):
-        self.config, self.messages = config, []
+    def __init__(self):
+        self.calls = []
+        self.paused = set()
+        self.error = None
 
-    def subscribe(self, topics, **callbacks):
-        self.topics = topics
+    def on_assigned(self, offsets):
+        self.calls.append(("assigned", dict(offsets)))
+        if self.error:
+            raise self.error
+        return self.paused
 
-    def consume(self, number, timeout):
-        messages, self.messages = self.messages, []
-        return messages
+    def on_revoked(self, partitions):
+        self.calls.append(("revoked", list(partitions)))
+
+    def on_lost(self, partitions):
+        self.calls.append(("lost", list(partitions)))
+
+    def on_commit_failed(self, partitions):
+        self.calls.append(("commit failed", list(partitions)))
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self):
+        return self.now
 
 
 @pytest.fixture
-def source(monkeypatch):
-    monkeypatch.setattr(module, "new_client", lambda _kind, config: Member(config))
-    return GroupConsumer(load(environ={}), SimpleNamespace(on_commit_failed=lambda _: None))
+def client():
+    return FakeConsumer()
+
+
+@pytest.fixture
+def worker():
+    return Worker()
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def source(client, worker, clock):
+    return GroupConsumer(load(environ={}), worker, client=client, timing=FAST, clock=clock)
 
 
 def message(code=None):
@@ -45,43 +80,46 @@ def committed(error=None):
     return [SimpleNamespace(partition=0, error=error)]
 
 
+# What Kafka refuses
+
+
 @pytest.mark.parametrize("code", REFUSALS)
 @pytest.mark.parametrize("way", ["message", "error", "commit", "part of a commit"])
-def test_a_refusal_is_remembered_wherever_it_is_met(source, code, way):
-    error, config = KafkaError(code), source._consumer.config
+def test_a_refusal_is_remembered_wherever_it_is_met(source, client, code, way):
+    error = KafkaError(code)
     if way == "message":
-        source._consumer.messages = [message(code)]
+        client.messages = [message(code)]
         assert source.consume(0.0) == []
     elif way == "error":
-        config["error_cb"](error)
+        client.config["error_cb"](error)
     else:
-        config["on_commit"](error if way == "commit" else None, committed(error))
+        client.config["on_commit"](error if way == "commit" else None, committed(error))
     assert error.str() in source.refusal
 
 
 @pytest.mark.parametrize("code", [KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN])
-def test_who_is_away_refuses_nothing(source, code):
-    source._consumer.config["error_cb"](KafkaError(code))
-    source._consumer.config["on_commit"](KafkaError(code), committed())
+def test_brokers_that_are_away_refuse_nothing(source, client, code):
+    client.config["error_cb"](KafkaError(code))
+    client.config["on_commit"](KafkaError(code), committed())
     assert source.refusal == ""
 
 
 @pytest.mark.parametrize("end", ["records", "commit"])
-def test_a_refusal_ends_with_records_or_with_a_commit(source, end):
-    source._consumer.config["error_cb"](KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED))
+def test_a_refusal_ends_with_records_or_with_a_commit(source, client, end):
+    client.config["error_cb"](KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED))
     source.consume(0.0)
     assert source.refusal
     if end == "records":
-        source._consumer.messages = [message(), message(KafkaError._PARTITION_EOF)]
+        client.messages = [message(), message(KafkaError._PARTITION_EOF)]
         assert len(source.consume(0.0)) == 1
     else:
-        source._consumer.config["on_commit"](None, [TopicPartition("t", 0, 7)])
+        client.config["on_commit"](None, [TopicPartition("t", 0, 7)])
     assert source.refusal == ""
 
 
-def test_a_commit_that_fails_otherwise_ends_no_refusal(source):
-    source._consumer.config["error_cb"](KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED))
-    source._consumer.config["on_commit"](KafkaError(KafkaError._TIMED_OUT), committed())
+def test_a_commit_that_fails_for_another_reason_ends_no_refusal(source, client):
+    client.config["error_cb"](KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED))
+    client.config["on_commit"](KafkaError(KafkaError._TIMED_OUT), committed())
     assert source.refusal
 
 
@@ -89,15 +127,162 @@ def test_a_commit_that_fails_otherwise_ends_no_refusal(source):
     ("code", "ends"),
     [(KafkaError._AUTHENTICATION, True), (KafkaError.TOPIC_AUTHORIZATION_FAILED, False)],
 )
-def test_a_member_without_partitions_sees_that_credentials_are_taken_again(
-    source, monkeypatch, code, ends
+def test_a_member_without_partitions_sees_that_credentials_are_accepted_again(
+    source, client, clock, code, ends
 ):
-    """It has no records and no commits to see it by; the client says it as long as it stands."""
-    clock = SimpleNamespace(now=0.0, monotonic=lambda: clock.now)
-    monkeypatch.setattr(kafka_errors, "time", clock)
+    """It has no records and no commits to see it by; the client repeats the error until then."""
     for clock.now in (0.0, 100.0):
-        source._consumer.config["error_cb"](KafkaError(code))
+        client.config["error_cb"](KafkaError(code))
     clock.now = 210.0
     assert source.refusal
-    clock.now = 100.0 + kafka_errors.SAID_AGAIN
+    clock.now = 100.0 + REFUSAL_REPEAT_SECONDS
     assert bool(source.refusal) is not ends
+
+
+@pytest.mark.parametrize("code", [KafkaError._FENCED, KafkaError.FENCED_INSTANCE_ID])
+def test_a_fenced_instance_id_ends_the_member(source, client, code):
+    client.messages = [message(code)]
+    with pytest.raises(FencedError):
+        source.consume(0.0)
+
+
+def test_a_fatal_error_ends_the_member(source, client):
+    error = fatal_error()
+    client.messages = [SimpleNamespace(error=lambda: error, partition=lambda: 0)]
+    with pytest.raises(KafkaException):
+        source.consume(0.0)
+
+
+@pytest.mark.parametrize("code", [KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE])
+def test_a_partition_that_is_out_of_range_stands_still_and_the_others_go_on(source, client, code):
+    client.messages = [message(code), message()]
+    assert len(source.consume(0.0)) == 1
+    assert source.out_of_range == {0}
+    source.skip_gap(0, 70)
+    assert source.out_of_range == set()
+    assert client.assigned == {0: 70}
+
+
+# Assignments
+
+
+@pytest.mark.parametrize("environ", [{}, EAGER], ids=["cooperative", "eager"])
+def test_a_partition_is_read_from_its_committed_offset_and_a_new_one_from_its_start(
+    client, worker, environ
+):
+    client.committed_offsets, client.marks = {0: 41}, {1: (5, 900)}
+    source = GroupConsumer(load(environ=environ), worker, client=client, timing=FAST)
+    assert not source.joined
+    client.rebalance("on_assign", 0, 1)
+    assert client.assigned == {0: 41, 1: 5}
+    assert worker.calls == [("assigned", {0: 41, 1: 5})]
+    assert source.joined
+
+
+def test_an_assignment_waits_for_brokers_that_do_not_answer(source, client):
+    client.marks = {0: (3, 9)}
+    codes = (KafkaError._TRANSPORT, KafkaError.NOT_COORDINATOR, KafkaError._UNKNOWN_PARTITION)
+    client.errors = [KafkaError(code) for code in codes]
+    client.rebalance("on_assign", 0)
+    source.consume(0.0)
+    assert client.assigned == {0: 3}
+
+
+@pytest.mark.parametrize("way", ["the whole answer", "one partition"])
+def test_a_committed_offset_that_is_refused_is_not_taken_for_none(source, client, way):
+    refusal = KafkaError(KafkaError.GROUP_AUTHORIZATION_FAILED)
+    client.marks = {0: (0, 900)}
+    if way == "one partition":
+        client.committed_offsets = {0: refusal}
+    else:
+        client.errors = [refusal]
+    client.rebalance("on_assign", 0)
+    assert client.assigned == {}
+    with pytest.raises(KafkaException):
+        source.consume(0.0)
+
+
+def test_partitions_that_the_worker_does_not_want_yet_are_assigned_paused(source, client, worker):
+    client.committed_offsets, worker.paused = {0: 1, 1: 1}, {1, 7}
+    client.rebalance("on_assign", 0, 1)
+    assert (client.paused, client.resumed) == ([1], [0])
+    source.pause_only({0})
+    assert (client.paused, client.resumed) == ([1, 0], [0, 1])
+
+
+def test_revoked_partitions_are_settled_before_they_go(source, client, worker):
+    client.committed_offsets = {0: 1, 1: 1}
+    client.rebalance("on_assign", 0, 1)
+    client.rebalance("on_revoke", 1)
+    assert worker.calls[1:] == [("revoked", [1])]
+    assert client.assigned == {0: 1}
+
+
+def test_lost_partitions_are_given_up_without_a_commit(source, client, worker):
+    """Others own them already: a commit could set their offsets back."""
+    client.committed_offsets = {0: 1, 1: 1}
+    client.rebalance("on_assign", 0, 1)
+    client.rebalance("on_lost", 0, 1)
+    assert worker.calls[1:] == [("lost", [0, 1])]
+    assert client.assigned == {}
+    assert client.commits == []
+
+
+def test_a_callback_that_fails_ends_the_next_consume(source, client, worker):
+    client.committed_offsets, worker.error = {0: 1}, ValueError("broken")
+    client.rebalance("on_assign", 0)
+    with pytest.raises(ValueError, match="broken"):
+        source.consume(0.0)
+
+
+def test_workers_of_one_deployment_have_instance_ids_of_their_own(worker):
+    ids = set()
+    for number in range(3):
+        client = FakeConsumer()
+        settings = load(environ={"LLMLOG_KAFKA_CONSUMER_GROUP_INSTANCE_ID": "host"})
+        GroupConsumer(settings, worker, number, client=client)
+        ids.add(client.config["group.instance.id"])
+    assert ids == {"host-0", "host-1", "host-2"}
+
+
+# Commits
+
+
+@pytest.mark.parametrize("code", [KafkaError.REBALANCE_IN_PROGRESS, KafkaError._TIMED_OUT])
+def test_a_refused_commit_is_given_back_to_the_worker(client, source, worker, code):
+    places = [TopicPartition("t", 0, 7), TopicPartition("t", 3, 9)]
+    client.config["on_commit"](KafkaError(code), places)
+    assert worker.calls == [("commit failed", [0, 3])]
+
+
+def test_a_commit_that_is_refused_in_part_is_given_back_in_part(client, source, worker):
+    refused = SimpleNamespace(partition=3, error=KafkaError(KafkaError.UNKNOWN_MEMBER_ID))
+    client.config["on_commit"](None, [TopicPartition("t", 0, 7), refused])
+    assert worker.calls == [("commit failed", [3])]
+
+
+def test_an_accepted_commit_is_not_given_back(client, source, worker):
+    client.config["on_commit"](None, [TopicPartition("t", 0, 7)])
+    assert worker.calls == [("commit failed", [])]
+
+
+def test_a_commit_carries_the_leader_epoch_and_the_note_of_each_partition(client, source):
+    source.commit([Commit(0, 7, 4), Commit(1, 9, -1)], {0: "note"})
+    ((first, second),) = client.commits
+    assert (first.offset, first.leader_epoch, first.metadata) == (7, 4, "note")
+    assert (second.offset, second.leader_epoch, second.metadata) == (9, None, None)
+
+
+def test_a_commit_at_the_end_is_tried_again_while_the_group_rebalances(client, source):
+    client.errors = [KafkaError(KafkaError.REBALANCE_IN_PROGRESS)] * 2
+    assert source.commit_within([Commit(0, 7, -1)], 5.0)
+    assert [[place.offset for place in commit] for commit in client.commits] == [[7]] * 3
+
+
+def test_a_commit_at_the_end_without_an_answer_is_not_waited_for_without_end(client, source):
+    import threading
+
+    answered = threading.Event()
+    client.commit = lambda **_: answered.wait(5)
+    assert not source.commit_within([Commit(0, 7, -1)], 0.01)
+    answered.set()

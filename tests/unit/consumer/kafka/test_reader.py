@@ -4,23 +4,9 @@ import pytest
 from confluent_kafka import KafkaError, cimpl
 
 from llmlog_common.errors import KafkaError as KafkaRefusal
-from llmlog_consumer.kafka import reader as topic_reader
-
-
-def test_a_refusal_that_comes_alone_is_said():
-    """Such an error has a partition and no offset."""
-    refused = cimpl.Message(
-        topic="t", partition=0, error=KafkaError(KafkaError.GROUP_AUTHORIZATION_FAILED)
-    )
-    assert refused.offset() is None
-    with pytest.raises(KafkaRefusal, match=r"t: .*authorization failed"):
-        topic_reader._within([refused], {0: 5}, {0: 2}, "t")
-
-
-def test_what_lies_behind_the_end_is_left_out():
-    records, ends = of(0, range(3, 8)), {0: 5}
-    assert topic_reader._within(records, ends, {0: 2}, "t") == records[:2]
-    assert not ends
+from llmlog_common.settings import load
+from llmlog_consumer.kafka.reader import PartitionConsumer, RangeProgress
+from support.fakes_kafka import FakeConsumer
 
 
 def of(partition, offsets):
@@ -30,6 +16,22 @@ def of(partition, offsets):
 def end_at(offset):
     error = KafkaError(KafkaError._PARTITION_EOF)
     return cimpl.Message(topic="t", partition=0, offset=offset, error=error)
+
+
+def test_a_refusal_that_comes_alone_is_raised():
+    """Such an error has a partition and no offset."""
+    refused = cimpl.Message(
+        topic="t", partition=0, error=KafkaError(KafkaError.GROUP_AUTHORIZATION_FAILED)
+    )
+    assert refused.offset() is None
+    with pytest.raises(KafkaRefusal, match=r"t: .*authorization failed"):
+        RangeProgress("t", {0: (3, 5)}).take([refused])
+
+
+def test_records_behind_the_end_are_left_out():
+    records, progress = of(0, range(3, 8)), RangeProgress("t", {0: (3, 5)})
+    assert progress.take(records) == records[:2]
+    assert not progress.ends
 
 
 @pytest.mark.parametrize(
@@ -44,17 +46,30 @@ def end_at(offset):
     ],
 )
 def test_a_topic_that_begins_again_while_it_is_read_is_not_read_twice(chunks):
-    ends, newest = dict.fromkeys((0, 1), 100), dict.fromkeys((0, 1), -1)
+    progress = RangeProgress("t", {0: (0, 100), 1: (0, 100)})
     *before, last = chunks
     for chunk in before:
-        assert topic_reader._within(chunk, ends, newest, "t") == chunk
-    with pytest.raises(KafkaRefusal, match=r"t/0 was cut off or made anew while it was read"):
-        topic_reader._within(last, ends, newest, "t")
+        assert progress.take(chunk) == chunk
+    with pytest.raises(KafkaRefusal, match=r"t/0 was truncated or recreated while it was read"):
+        progress.take(last)
 
 
 def test_gaps_and_other_partitions_are_no_step_back():
-    ends, newest = {0: 100, 1: 100}, {0: 9, 1: -1}
+    progress = RangeProgress("t", {0: (10, 100), 1: (0, 100)})
     for chunk in (of(0, [40, 41, 45]), [*of(1, [0, 7]), *of(0, [46])], of(1, [8, 99])):
-        assert topic_reader._within(chunk, ends, newest, "t") == chunk
-    assert topic_reader._within([end_at(47)], ends, newest, "t") == []
-    assert not ends
+        assert progress.take(chunk) == chunk
+    assert progress.take([end_at(47)]) == []
+    assert not progress.ends
+
+
+def test_a_reader_joins_no_group_and_begins_where_it_is_told():
+    client = FakeConsumer()
+    settings = load(
+        environ={"LLMLOG_GROUP": "g", "LLMLOG_KAFKA_CONSUMER_GROUP_INSTANCE_ID": "static"}
+    )
+    with PartitionConsumer(settings, "t", {0: 7, 3: 9}, client=client):
+        assert client.assigned == {0: 7, 3: 9}
+    assert client.closed
+    assert client.config["group.id"] != "g"
+    assert "group.instance.id" not in client.config
+    assert client.config["enable.auto.commit"] is False

@@ -16,9 +16,11 @@ from llmlog_consumer.dead_letters.cause import PREFIX, Cause, Ending, Stage, hea
 from llmlog_consumer.dead_letters.letter import found
 from llmlog_consumer.dead_letters.reader import chunks
 from llmlog_consumer.dead_letters.record import record_of
+from llmlog_consumer.kafka.producer import KafkaProducer
 from llmlog_consumer.outcomes import Outcome
 from llmlog_consumer.replay import replay
 from llmlog_consumer.replay.plan import DryRun, ReplayOutcome, ReplayPolicy
+from support.fakes_kafka import ConfirmingProducer
 from support.messages import Message
 from support.payloads import encoded, event
 
@@ -78,7 +80,8 @@ class GroupConsumer:
 
     def __init__(self, monkeypatch, record, start=0):
         monkeypatch.setattr(original, "KafkaAdmin", lambda _: self)
-        monkeypatch.setattr(original.topic_reader, "one", lambda *_: record)
+        monkeypatch.setattr(original, "KafkaOffsets", lambda _: self)
+        monkeypatch.setattr(original.topic_reader, "read_one", lambda *_: record)
         self.start = start
 
     def require(self, _topic):
@@ -209,43 +212,30 @@ def test_told_to_stop_it_takes_no_more():
     assert runner.counts.total() < 5000
 
 
-class Producer:
-    """Confirms at once what it is given."""
-
-    def __init__(self, _config, **_):
-        self.sent = []
-
-    def produce(self, topic, value, key, *, headers, on_delivery):
-        self.sent.append((topic, value))
-        on_delivery(None, None)
-
-    def poll(self, _wait):
-        return 0
-
-    flush = poll
-
-
-def to_topic(monkeypatch, topic=None, **options):
-    monkeypatch.setattr(replay, "Producer", Producer)
+def to_topic(topic=None, **options):
+    """Return a run, and the client that it sends with."""
+    client = ConfirmingProducer()
+    producer = KafkaProducer(SETTINGS, client=client)
     options = {"stopping": lambda: False, **options}
-    return replay.ToTopic(ReplayPolicy(SETTINGS), topic, **options)
+    return replay.ToTopic(ReplayPolicy(SETTINGS), topic, producer, **options), client
 
 
-def test_a_letter_that_names_no_source_goes_to_the_topic_of_the_events(monkeypatch):
+def test_a_letter_that_names_no_source_goes_to_the_topic_of_the_events():
     foreign = found(Message(topic_=SETTINGS.dlq_topic, value_=b"foreign", headers_=None))
-    runner = to_topic(monkeypatch)
+    runner, client = to_topic()
     assert runner.run(map(record_of, [letter(topic="orders"), foreign]))
-    assert runner._producer.sent == [("orders", b"v"), (SETTINGS.topic, b"foreign")]
+    sent = [(record["topic"], record["value"]) for record in client.records]
+    assert sent == [("orders", b"v"), (SETTINGS.topic, b"foreign")]
     assert runner.counts == {"sent": 2}
 
 
-def test_ctrl_c_is_heard_while_a_rate_is_kept(monkeypatch):
+def test_ctrl_c_is_heard_while_a_rate_is_kept():
     asked = iter([False, False, False])
-    runner = to_topic(monkeypatch, rate=0.01, stopping=lambda: next(asked, True))
+    runner, client = to_topic(rate=0.01, stopping=lambda: next(asked, True))
     began = time.monotonic()
     assert runner.run(record_of(letter(n)) for n in range(3)) is False
     assert time.monotonic() - began < 5
-    assert len(runner._producer.sent) == 1
+    assert len(client.records) == 1
 
 
 def test_the_dead_letter_topic_is_no_place_to_send_letters_to():

@@ -1,46 +1,82 @@
-"""What is said before workers start."""
+"""The checks before workers start."""
 
 from __future__ import annotations
 
 import threading
+import time
 
 import pytest
 from structlog.testing import capture_logs
 
+from llmlog_common.errors import ElasticsearchError, KafkaUnreachable
 from llmlog_common.settings import load
 from llmlog_consumer.kafka.admin import Topic
 from llmlog_consumer.service import preflight
+from support.fakes_service import FakeCluster, FakeTopics
+
+SETTINGS = load(environ={"LLMLOG_GROUP": "g"})
+TOPICS = {SETTINGS.topic: Topic(4, 1), SETTINGS.dlq_topic: Topic(8, 1)}
 
 
-@pytest.mark.parametrize("passed", ["begins at the end of the topic: 450 records …", ""])
-def test_what_a_group_without_offsets_passes_over_is_a_warning(monkeypatch, passed):
-    class Admin:
-        def __init__(self, _settings):
-            pass
+class Offsets:
+    """Of a group without offsets, on a topic of four partitions."""
 
-        def require_properties(self):
-            pass
+    def __init__(self, unread=""):
+        self.unread, self.latest = unread, None
 
-        def require(self, _topic):
-            return Topic(4, 1)
+    def commit_start(self, _topic, _partitions, *, latest):
+        self.latest = latest
+        return self.unread
 
-        def begin(self, _topic, _partitions, *, latest):
-            assert latest
-            return passed
+    def watermarks(self, _topic, partitions):
+        return {p: (10, 10 + 5 * p) for p in partitions}
 
-    class Elastic:
-        def __init__(self, _settings):
-            pass
 
-        def close(self):
-            pass
+def check(topics=None, offsets=None, elastic=None, **options):
+    options = {"latest": True, "until_end": False, "stop": threading.Event(), **options}
+    return preflight.check(
+        SETTINGS,
+        topics or FakeTopics(TOPICS),
+        offsets or Offsets(),
+        elastic or FakeCluster(_index_template=200),
+        **options,
+    )
 
-    monkeypatch.setattr(preflight, "KafkaAdmin", Admin)
-    monkeypatch.setattr(preflight, "Elastic", Elastic)
-    monkeypatch.setattr(preflight.provision, "require_template", lambda *_: None)
-    monkeypatch.setattr(preflight, "log", preflight.structlog.get_logger())
-    settings = load(environ={"LLMLOG_GROUP": "g"})
+
+@pytest.mark.parametrize("unread", ["it starts at the end of the topic: 450 records …", ""])
+def test_what_a_group_without_offsets_does_not_read_is_a_warning(unread):
+    offsets = Offsets(unread)
     with capture_logs() as logs:
-        preflight.check(settings, latest=True, until_end=False, stop=threading.Event())
-    said = {"event": "group has no offsets", "group": "g", "what": passed, "log_level": "warning"}
-    assert logs == ([said] if passed else [])
+        check(offsets=offsets)
+    assert offsets.latest is True
+    warning = {"event": "group has no offsets", "group": "g", "what": unread,
+               "log_level": "warning"}  # fmt: skip
+    assert logs == ([warning] if unread else [])
+
+
+def test_until_the_end_is_until_the_ends_of_partitions_that_have_records():
+    task = check(until_end=True)
+    assert task.until == {1: 15, 2: 20, 3: 25}
+    assert task.dlq_partitions == 8
+    assert check().until is None
+
+
+def test_a_cluster_without_the_index_template_ends_the_command():
+    with pytest.raises(ElasticsearchError, match="run `pipeline setup`"):
+        check(elastic=FakeCluster())
+
+
+def test_brokers_that_do_not_answer_are_waited_for_until_the_deadline():
+    topics = FakeTopics(TOPICS)
+    topics.errors = [KafkaUnreachable("Kafka at nowhere does not answer")]
+    with pytest.raises(KafkaUnreachable):
+        check(topics, deadline=time.monotonic())
+
+
+def test_a_signal_ends_the_waiting_for_brokers():
+    topics, stop = FakeTopics(TOPICS), threading.Event()
+    topics.errors = [KafkaUnreachable("Kafka at nowhere does not answer")] * 1000
+    elastic = FakeCluster(_index_template=200)
+    threading.Timer(0.02, stop.set).start()
+    assert check(topics, elastic=elastic, stop=stop) is None
+    assert elastic.closed

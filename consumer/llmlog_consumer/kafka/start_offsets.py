@@ -1,0 +1,105 @@
+"""Owns where a group member starts to read the partitions that are assigned to it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
+
+from llmlog_consumer.kafka.errors import NO_ANSWER
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+_RETRIABLE: Final = NO_ANSWER | {KafkaError._UNKNOWN_PARTITION}  # noqa: SLF001 - a public code
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """How long an assignment may take, in seconds.
+
+    Attributes:
+        request: for one answer of a broker.
+        give_up: after which the assignment fails; the group has taken the partitions back by then.
+        retry: between two attempts.
+    """
+
+    request: float = 10.0
+    give_up: float = 120.0
+    retry: float = 0.5
+
+
+def find_start_offsets(
+    consumer: Any, topic: str, partitions: Sequence[int], timing: Timing
+) -> dict[int, int]:
+    """Return the offset at which each assigned partition is read first.
+
+    It is the group's committed offset. A partition without one is new, and is read from the start
+    of its log: from its end, records would be lost.
+
+    Args:
+        consumer: the group's member, within its assignment callback.
+        topic: of the partitions.
+        partitions: that were assigned.
+        timing: of the requests.
+
+    Raises:
+        KafkaException: the broker refuses, or does not answer in time.
+    """
+    places = [TopicPartition(topic, p) for p in partitions]
+
+    def committed() -> dict[int, int]:
+        answers = consumer.committed(places, timing.request)
+        for answer in answers:
+            if answer.error is not None:
+                raise KafkaException(answer.error)
+        return {answer.partition: answer.offset for answer in answers}
+
+    def refresh_metadata() -> None:
+        with suppress(KafkaException):
+            consumer.list_topics(topic, timing.request)
+
+    def log_start(place: TopicPartition) -> int:
+        try:
+            return int(consumer.get_watermark_offsets(place, timing.request)[0])
+        except KafkaException as error:
+            if error.args[0].code() == KafkaError._UNKNOWN_PARTITION:  # noqa: SLF001
+                # The topic has grown, and the group knows before this client does. In a thread:
+                # within a callback this call would abort the process.
+                run_within(timing.request, refresh_metadata)
+            raise
+
+    offsets = _retry(committed, timing)
+    for place in places:
+        if offsets[place.partition] < 0:
+            offsets[place.partition] = _retry(partial(log_start, place), timing)
+    return offsets
+
+
+def run_within(seconds: float, call: Callable[[], object]) -> bool:
+    """Run a call in a thread of its own; return False where it has not ended in time."""
+    thread = threading.Thread(target=call, daemon=True)
+    thread.start()
+    thread.join(max(seconds, 0.0))
+    return not thread.is_alive()
+
+
+def _retry(request: Callable[[], T], timing: Timing) -> T:
+    """Repeat a request while no broker answers."""
+    deadline = time.monotonic() + timing.give_up
+    while True:
+        try:
+            return request()
+        except KafkaException as error:
+            if not error.args[0].retriable() and error.args[0].code() not in _RETRIABLE:
+                raise
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(timing.retry)

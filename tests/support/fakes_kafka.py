@@ -1,0 +1,236 @@
+"""Kafka clients without a Kafka: each is given in the place of a client's class, and is its object.
+
+client = FakeConsumer(committed={0: 7})
+GroupConsumer(settings, listener, client=client)
+assert client.config["group.id"] == "g"
+"""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
+
+
+class FakeClient:
+    """What all clients have in common: calling it "creates" it, and shows the configuration."""
+
+    config: dict[str, Any]
+
+    def __call__(self, config: dict[str, Any], **_: object):
+        self.config = config
+        return self
+
+
+class FakeConsumer(FakeClient):
+    """A consumer with the offsets, watermarks and messages that a test puts there.
+
+    Attributes:
+        committed_offsets: by partition; an error in an offset's place is the broker's refusal.
+        marks: log start and log end by partition; an error in their place is raised, once.
+        messages: returned by the next `consume`.
+        assigned: first offset of each assigned partition.
+        unassigned, paused, resumed: partitions, in the order of the calls.
+        commits: offsets of each call.
+        closed: whether `close` was called.
+    """
+
+    def __init__(
+        self,
+        committed: dict[int, int | KafkaError] | None = None,
+        marks: dict[int, tuple[int, int]] | None = None,
+    ):
+        self.committed_offsets = committed or {}
+        self.marks = marks or {}
+        self.errors: list[KafkaError] = []
+        self.messages: list[Any] = []
+        self.assigned: dict[int, int] = {}
+        self.unassigned: list[int] = []
+        self.paused: list[int] = []
+        self.resumed: list[int] = []
+        self.commits: list[list[TopicPartition]] = []
+        self.closed = False
+        self.callbacks: dict[str, Any] = {}
+
+    def subscribe(self, topics, **callbacks):
+        self.callbacks = callbacks
+
+    def rebalance(self, kind: str, *partitions: int) -> None:
+        """Call the callback `on_assign`, `on_revoke` or `on_lost`, as the client does."""
+        self.callbacks[kind](self, [TopicPartition("t", p) for p in partitions])
+
+    def consume(self, number, timeout):
+        messages, self.messages = self.messages, []
+        return messages
+
+    def committed(self, places, timeout):
+        self._raise_next()
+        answers = []
+        for place in places:
+            offset = self.committed_offsets.get(place.partition, -1001)
+            refused = offset if isinstance(offset, KafkaError) else None
+            answers.append(
+                SimpleNamespace(
+                    partition=place.partition, offset=-1001 if refused else offset, error=refused
+                )
+            )
+        return answers
+
+    def get_watermark_offsets(self, place, timeout):
+        self._raise_next()
+        return self.marks[place.partition]
+
+    def list_topics(self, topic=None, timeout=-1):
+        return None
+
+    def offsets_for_times(self, places, timeout):
+        return [TopicPartition(p.topic, p.partition, p.offset) for p in places]
+
+    def _raise_next(self):
+        if self.errors:
+            raise KafkaException(self.errors.pop(0))
+
+    def incremental_assign(self, places):
+        self.assigned |= {p.partition: p.offset for p in places}
+
+    def incremental_unassign(self, places):
+        for place in places:
+            self.unassigned.append(place.partition)
+            self.assigned.pop(place.partition, None)
+
+    def assign(self, places):
+        self.assigned = {p.partition: p.offset for p in places}
+
+    def unassign(self):
+        self.unassigned += self.assigned
+        self.assigned = {}
+
+    def pause(self, places):
+        self.paused += [p.partition for p in places]
+
+    def resume(self, places):
+        self.resumed += [p.partition for p in places]
+
+    def commit(self, *, offsets, asynchronous):
+        self.commits.append(offsets)
+        self._raise_next()
+
+    def close(self):
+        self.closed = True
+
+
+class FakeAdminClient(FakeClient):
+    """A cluster that stores offsets of groups; a test says what it refuses.
+
+    Attributes:
+        offsets: of the group that was asked for, as `TopicPartition`s by group.
+        refusal: raised instead of every answer.
+        topics: number of partitions by name.
+    """
+
+    def __init__(self, topics: dict[str, int] | None = None):
+        self.topics = topics or {}
+        self.offsets: dict[str, list[TopicPartition]] = {}
+        self.refusal: KafkaError | None = None
+
+    def poll(self, timeout):
+        return 0
+
+    def _answer(self, value: Any) -> Any:
+        def result(*_: object):
+            if self.refusal is not None:
+                raise KafkaException(self.refusal)
+            return value
+
+        return SimpleNamespace(result=result)
+
+    def list_topics(self, timeout):
+        topics = {
+            name: SimpleNamespace(
+                partitions={p: SimpleNamespace(replicas=[1]) for p in range(number)}
+            )
+            for name, number in self.topics.items()
+        }
+        return self._answer(SimpleNamespace(topics=topics, brokers={1: None})).result()
+
+    def describe_configs(self, resources, request_timeout):
+        return {resource: self._answer({}) for resource in resources}
+
+    def list_consumer_group_offsets(self, requests, request_timeout):
+        return {
+            request.group_id: self._answer(
+                SimpleNamespace(topic_partitions=self.offsets.get(request.group_id, []))
+            )
+            for request in requests
+        }
+
+    def alter_consumer_group_offsets(self, requests, request_timeout):
+        (request,) = requests
+        if self.refusal is None:
+            self.offsets[request.group_id] = list(request.topic_partitions)
+        answer = SimpleNamespace(topic_partitions=request.topic_partitions)
+        return {request.group_id: self._answer(answer)}
+
+
+class FakeProducer(FakeClient):
+    """A producer whose deliveries are decided by the test.
+
+    Attributes:
+        records: everything that was produced, as dictionaries with the arguments.
+        errors: raised by the next calls of `produce`, one each.
+        created: how often it was "created".
+    """
+
+    def __init__(self):
+        self.records: list[dict[str, Any]] = []
+        self.errors: list[Exception] = []
+        self.created = 0
+        self._open: list[dict[str, Any]] = []
+
+    def __call__(self, config, **_):
+        self.created += 1
+        self._open = []
+        return super().__call__(config)
+
+    def produce(self, topic, **record):
+        if self.errors:
+            raise self.errors.pop(0)
+        record["topic"] = topic
+        self.records.append(record)
+        self._open.append(record)
+
+    def report(self, error: KafkaError | None = None, number: int | None = None) -> None:
+        """Report the delivery, or the refusal, of the oldest records; by default of all."""
+        reported, self._open = self._open[:number], self._open[len(self._open[:number]) :]
+        for record in reported:
+            record["on_delivery"](error, None)
+
+    def poll(self, timeout):
+        return 0
+
+    def flush(self, timeout):
+        """Return how many records have no report."""
+        return len(self._open)
+
+
+class ConfirmingProducer(FakeProducer):
+    """Confirms every record at the next `poll` or `flush`."""
+
+    def poll(self, timeout):
+        self.report()
+        return 0
+
+    def flush(self, timeout):
+        self.report()
+        return super().flush(timeout)
+
+
+def kafka_exception(code: int) -> KafkaException:
+    """Return the exception with which a client refuses."""
+    return KafkaException(KafkaError(code))
+
+
+def fatal_error(code: int = KafkaError._FATAL) -> KafkaError:
+    """Return an error after which a client is of no use."""
+    return KafkaError(code, "fatal", True)  # noqa: FBT003 - the client knows no keywords

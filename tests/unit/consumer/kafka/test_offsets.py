@@ -1,0 +1,111 @@
+"""Offsets of the group: where a new group starts, and answers for one partition."""
+
+from __future__ import annotations
+
+import pytest
+from confluent_kafka import KafkaError, TopicPartition
+
+from llmlog_common.errors import KafkaError as KafkaRefusal
+from llmlog_common.errors import KafkaUnreachable
+from llmlog_common.settings import load
+from llmlog_consumer.kafka.admin import KafkaAdmin
+from llmlog_consumer.kafka.offsets import CommittedOffset, KafkaOffsets, parse_note
+from support.fakes_kafka import FakeAdminClient, FakeConsumer
+
+MARKS = {0: (500, 900), 1: (0, 50)}
+
+
+class Group:
+    """The group `g` on a topic of two partitions."""
+
+    def __init__(self, committed=None, code=None, marks=None):
+        self.client = FakeAdminClient()
+        self.client.refusal = None if code is None else KafkaError(code)
+        self.consumer = FakeConsumer(committed, marks or MARKS)
+        admin = KafkaAdmin(load(environ={"LLMLOG_GROUP": "g"}), client=self.client)
+        self.offsets = KafkaOffsets(admin, consumer=self.consumer)
+
+    @property
+    def started(self):
+        return {place.partition: place.offset for place in self.client.offsets.get("g", ())}
+
+
+@pytest.mark.parametrize(
+    ("latest", "started", "unread"),
+    [
+        (True, {0: 900, 1: 50}, "it starts at the end of the topic: 450 records before it are not"),
+        (False, {0: 500, 1: 0}, "it starts at the beginning of the log: the 500 offsets before it"),
+    ],
+)
+def test_a_group_that_kafka_has_forgotten_is_told_what_it_does_not_read(latest, started, unread):
+    group = Group()
+    assert group.offsets.commit_start("t", range(2), latest=latest).startswith(unread)
+    assert group.started == started
+
+
+def test_a_new_group_on_a_whole_log_reads_everything_and_says_nothing():
+    group = Group(marks={0: (0, 9), 1: (0, 0)})
+    assert group.offsets.commit_start("t", range(2), latest=False) == ""
+    assert group.started == {0: 0, 1: 0}
+
+
+def test_a_group_that_has_started_keeps_its_offsets():
+    group = Group({0: 700})
+    assert group.offsets.commit_start("t", range(2), latest=True) == ""
+    assert group.started == {}
+    with_members = Group(code=KafkaError.UNKNOWN_MEMBER_ID)
+    assert with_members.offsets.commit_start("t", range(2), latest=True) == ""
+
+
+def test_an_absent_coordinator_is_unreachable_and_a_refusal_names_the_group():
+    with pytest.raises(KafkaUnreachable):
+        Group(code=KafkaError.NOT_COORDINATOR).offsets.commit_start("t", range(2), latest=False)
+    group = Group(code=KafkaError.GROUP_AUTHORIZATION_FAILED)
+    with pytest.raises(KafkaRefusal, match=r"group g: .*authorization failed"):
+        group.offsets.commit_start("t", range(2), latest=False)
+
+
+def test_a_partition_whose_offset_is_refused_does_not_count_as_one_without_offset():
+    group = Group({0: KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED), 1: 5})
+    with pytest.raises(KafkaRefusal, match="authorization failed"):
+        group.offsets.committed("t", range(2))
+    assert group.consumer.closed
+
+
+def test_partitions_without_a_committed_offset_are_left_out():
+    assert Group({1: 5}).offsets.committed("t", range(2)) == {1: 5}
+
+
+def test_the_consumer_that_asks_never_joins_as_the_static_member():
+    group = Group()
+    admin = KafkaAdmin(
+        load(environ={"LLMLOG_KAFKA_GROUP_INSTANCE_ID": "static"}), client=group.client
+    )
+    KafkaOffsets(admin, consumer=group.consumer).watermarks("t", [0])
+    assert "group.instance.id" not in group.consumer.config
+
+
+def test_notes_of_workers_are_read_beside_the_offsets_of_this_topic_alone():
+    group = Group()
+    group.client.offsets["g"] = [
+        TopicPartition("t", 0, 7, metadata='{"worker":"host/0"}'),
+        TopicPartition("t", 1, 8, metadata="from another tool"),
+        TopicPartition("other", 2, 9),
+    ]
+    assert group.offsets.committed_with_notes("t") == {
+        0: CommittedOffset(7, {"worker": "host/0"}),
+        1: CommittedOffset(8, {}),
+    }
+
+
+@pytest.mark.parametrize("metadata", [None, "", "{", "[1]", "3", '"text"'])
+def test_metadata_that_is_no_note_is_an_empty_one(metadata):
+    assert parse_note(metadata) == {}
+
+
+def test_ranges_begin_at_a_moment_and_partitions_without_newer_records_are_empty():
+    group = Group()
+    group.consumer.offsets_for_times = lambda _places, _timeout: [
+        TopicPartition("t", 0, 800), TopicPartition("t", 1, -1),
+    ]  # fmt: skip
+    assert group.offsets.narrow("t", MARKS, 1_767_225_600_000) == {0: (800, 900), 1: (50, 50)}
