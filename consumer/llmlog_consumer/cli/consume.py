@@ -93,7 +93,7 @@ def consume(
     if settings.metrics_port:
         metrics.serve(settings.metrics_port, lambda: supervisor.state)
     for number in handlers:
-        signal.signal(number, supervisor.signal)
+        signal.signal(number, supervisor.on_signal)
     log.info(
         "consuming",
         topic=settings.topic,

@@ -1,1 +1,1 @@
-"""Processes: the supervisor, its workers, what is looked at before they start."""
+"""Processes: the supervisor, its workers, the checks before they start, the metrics page."""

@@ -1,4 +1,4 @@
-"""Shows the consumer's counts to Prometheus: one page of the supervisor, over all workers."""
+"""Owns the consumer's Prometheus page: the supervisor serves it, with the counts of all workers."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ if TYPE_CHECKING:
 
 PREFIX: Final = "llmlog_consumer_"
 COUNTERS: Final = {
-    "consumed": "Records taken from the topic.",
+    "consumed": "Records consumed from the topic.",
     "released": "Records given up unsettled in a rebalance: their next owner settles them.",
-    "retries": "Requests that Elasticsearch was asked again.",
+    "retries": "Requests that were sent to Elasticsearch again.",
     "failure_store": "Documents that Elasticsearch put into a failure store: no search finds them.",
-    "unclassified": "BulkResults of Elasticsearch that no rule of ours speaks of.",
+    "unclassified": "Answers of Elasticsearch that no error rule covers.",
 }
 
 
 def serve(port: int, state: Callable[[], State]) -> None:
-    """Answer `GET /metrics` on this port from now on, in a thread of its own.
+    """Serve `GET /metrics` on this port from now on, in a thread of its own.
 
     Args:
-        port: of all addresses of this machine.
-        state: asked at each scrape.
+        port: on all addresses of this machine.
+        state: is called at each scrape, from that thread.
 
     Raises:
-        ConfigurationError: the port cannot be had.
+        ConfigurationError: the port is not available.
     """
     registry = CollectorRegistry()
     registry.register(ConsumerCollector(state))
@@ -47,42 +47,42 @@ def serve(port: int, state: Callable[[], State]) -> None:
 
 
 class ConsumerCollector(Collector):
-    """What prometheus-client calls a custom collector.
+    """The custom collector that prometheus-client asks at each scrape.
 
     Args:
-        state: asked at each scrape, from its thread.
+        state: is called at each scrape, from the server's thread.
     """
 
     def __init__(self, state: Callable[[], State]) -> None:
         self._state = state
 
     def collect(self) -> Iterator[Metric]:
-        """Yield the metrics as they are now."""
+        """Yield the metrics of this moment."""
         state = self._state()
-        ended = CounterMetricFamily(
+        records = CounterMetricFamily(
             f"{PREFIX}records", "Records by how they ended.", labels=["outcome"]
         )
         for outcome in Outcome:
-            ended.add_metric([outcome], state.counts[outcome])
-        yield ended
-        deaths = CounterMetricFamily(
+            records.add_metric([outcome], state.counts[outcome])
+        yield records
+        letters = CounterMetricFamily(
             f"{PREFIX}dead_letters",
             "Dead letters by cause: `pipeline dlq list --fingerprint …` shows them.",
             labels=["fingerprint", "stage"],
         )
         for (fingerprint, stage), number in state.deaths.items():
-            deaths.add_metric([fingerprint, stage], number)
-        yield deaths
+            letters.add_metric([fingerprint, stage], number)
+        yield letters
         for name, text in COUNTERS.items():
             yield CounterMetricFamily(f"{PREFIX}{name}", text, value=state.counts[name])
         for name, text, value in (
             ("in_flight", "Records consumed and not yet settled.", state.in_flight),
             ("workers", "Workers that run.", state.workers),
-            ("unhealthy_workers", "Workers that wait for a person to mend something.",
-             state.unhealthy),
-        ):  # fmt: skip
+            ("unhealthy_workers", "Workers that need an operator.", state.unhealthy),
+        ):
             yield GaugeMetricFamily(f"{PREFIX}{name}", text, value=value)
         yield CounterMetricFamily(
-            f"{PREFIX}worker_restarts", "Workers that died and were started again.",
+            f"{PREFIX}worker_restarts",
+            "Workers that died and were started again.",
             value=state.restarts,
-        )  # fmt: skip
+        )

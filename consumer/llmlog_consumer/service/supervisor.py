@@ -1,8 +1,8 @@
-"""N worker processes: spawned, restarted, drained. Knows neither Kafka nor Elasticsearch.
+"""Owns the worker processes: starts, restarts and drains them; knows neither Kafka nor documents.
 
-First SIGTERM or SIGINT: every worker drains. Second: every worker is killed. A worker that
-dies is replaced with backoff while its siblings work on; a supervisor that dies takes its
-workers along, drained.
+The first SIGTERM or SIGINT drains every worker, the second kills every worker. A worker that dies
+is replaced after a backoff, while the others work on. If the supervisor dies, its workers drain and
+end: see `run_child`.
 """
 
 from __future__ import annotations
@@ -26,33 +26,45 @@ from llmlog_consumer.dead_letter_counts import Kind, add_deaths
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
-    from multiprocessing.context import SpawnProcess
+    from multiprocessing.context import BaseContext
+    from multiprocessing.process import BaseProcess
 
 log = structlog.get_logger("llmlog.supervisor")
 
-CRASHES: Final = 5
-"""Crashes of one worker in a row, each within `STEADY` seconds, that end the supervisor."""
-STEADY: Final = 60.0
-DRAIN: Final = 45.0
-"""Seconds after the first signal at which a worker that has not ended is killed."""
+MAX_CRASHES: Final = 5
+"""Crashes of one worker in a row that end the supervisor."""
 
-MOST_KINDS: Final = 1000
-"""Kinds of deaths that are counted each by itself."""
+MAX_DEATH_KINDS: Final = 1000
+"""Kinds of dead letters that have a count of their own."""
 
-_RESTART: Final = Backoff(first=0.5, longest=30.0)
-_TURN: Final = 0.2
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """The supervisor's waits, in seconds.
+
+    Attributes:
+        turn: for a worker's report or end, before the supervisor looks at signals again.
+        drain: from the first signal until the workers that still run are killed.
+        steady: run time of a worker after which an earlier crash is forgotten.
+        restart: delays of a restart.
+    """
+
+    turn: float = 0.2
+    drain: float = 45.0
+    steady: float = 60.0
+    restart: Backoff = field(default_factory=lambda: Backoff(first=0.5, longest=30.0))
 
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """How all workers are at one moment.
+    """All workers at one moment.
 
     Attributes:
-        counts: over all workers, those that ended included.
+        counts: over all workers, including the ones that ended.
         deaths: dead letters by fingerprint and stage, likewise.
-        in_flight: records consumed and not settled.
-        workers: that run.
-        unhealthy: of them that wait for a person.
+        in_flight: records that are consumed and not settled.
+        workers: number of running workers.
+        unhealthy: number of workers that need an operator.
         restarts: workers that died and were started again.
     """
 
@@ -65,31 +77,54 @@ class State:
 
 
 Target = Callable[..., None]
-"""Runs in the child: called with its number, the report connection, and the arguments given."""
+"""Runs in the child; called with its number, report connection, stop event and arguments."""
 
 
 @dataclass(slots=True)
 class _Slot:
-    """One worker's place: its process now, and its history."""
+    """The place of one worker: its process of this moment, and what outlives a process.
+
+    Attributes:
+        number: of the worker.
+        process: None before the first start and between a crash and the restart.
+        reports: receiving end of the process's reports.
+        report: the last one; see `Worker.report`.
+        started_at: monotonic seconds.
+        crashes: in a row.
+        restart_at: monotonic seconds.
+        is_done: no process is started here any more.
+    """
 
     number: int
-    process: SpawnProcess | None = None
+    process: BaseProcess | None = None
     reports: Connection | None = None
-    started: float = 0.0
+    report: dict[str, Any] = field(default_factory=dict)
+    started_at: float = 0.0
     crashes: int = 0
     restart_at: float = 0.0
-    done: bool = False
-    last: dict[str, Any] = field(default_factory=dict)
+    is_done: bool = False
 
 
 class Supervisor:
     """The parent of the workers.
 
+    Everything runs on the main thread, with two exceptions: `on_signal` may interrupt it anywhere,
+    and the metrics thread reads `state`.
+
     Args:
-        target: what each child runs.
-        arguments: for it, pickled.
-        workers: how many.
-        final: exit codes of a child after which nobody is started again.
+        target: runs in each child.
+        arguments: for the target; they are pickled.
+        workers: number of them.
+        final: exit codes of a child after which no worker is started again.
+        timing: of the waits.
+        get_context: returns the start method's process factory.
+        wait: blocks until one of the handles is ready, or the time is over.
+        clock: monotonic seconds.
+
+    Attributes:
+        final_code: the exit code of `final` that a child ended with; 0 where none did.
+        state: as of the last turn. The main thread replaces it and never changes it, so that the
+            metrics thread reads it without a lock.
     """
 
     def __init__(
@@ -98,71 +133,64 @@ class Supervisor:
         arguments: tuple[Any, ...],
         workers: int,
         final: frozenset[int] = frozenset(),
+        *,
+        timing: Timing | None = None,
+        get_context: Callable[[str], BaseContext] = multiprocessing.get_context,
+        wait: Callable[[list[Any], float], list[Any]] = multiprocessing.connection.wait,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._final = final
-        self.final_code = 0
-        """The one of `final` that a child ended with; 0 where none did."""
         self._target = target
         self._arguments = arguments
+        self._final = final
+        self._timing = timing or Timing()
         # Spawned, never forked: librdkafka does not survive a fork.
-        self._context = multiprocessing.get_context("spawn")
+        self._context = get_context("spawn")
+        self._wait_for_any = wait
+        self._clock = clock
         self._slots = [_Slot(number) for number in range(workers)]
-        self._ended: Counter[str] = Counter()
-        self._deaths: Counter[Kind] = Counter()
+        self._counts_of_ended: Counter[str] = Counter()
+        self._deaths_of_ended: Counter[Kind] = Counter()
         self._restarts = 0
+        # Written by `on_signal` too, which interrupts the main thread that reads it.
         self._signals = 0
-        self.state = State()
-        """As of the last turn; replaced, never changed, so that any thread may read it."""
         self._stopped_at: float | None = None
+        self.final_code = 0
+        self.state = State()
 
     @property
     def totals(self) -> Counter[str]:
-        """Counts over all workers, those that ended included."""
-        total = Counter(self._ended)
+        """Return the counts over all workers, including the ones that ended."""
+        total = Counter(self._counts_of_ended)
         for slot in self._slots:
-            total += _counts(slot.last)
+            total += _counts(slot.report)
         return total
 
-    def _state(self) -> State:
-        last = [slot.last for slot in self._slots]
-        died = self._deaths.copy()
-        for report in last:
-            add_deaths(died, report.get("deaths", {}), MOST_KINDS)
-        return State(
-            counts=self.totals,
-            deaths=died,
-            in_flight=sum(report.get("in_flight", 0) for report in last),
-            workers=sum(slot.process is not None for slot in self._slots),
-            unhealthy=sum(bool(report.get("unhealthy")) for report in last),
-            restarts=self._restarts,
-        )
-
-    def signal(self, *_: object) -> None:
-        """Take a SIGTERM or SIGINT; safe inside a signal handler."""
+    def on_signal(self, *_: object) -> None:
+        """Count a SIGTERM or SIGINT; a signal handler."""
         self._signals += 1
 
     def run(self, deadline: float | None = None) -> bool:
-        """Keep the workers going until they are done or told to stop.
+        """Keep the workers running until they have finished their task, or a signal drains them.
 
         Args:
-            deadline: monotonic seconds at which everything is drained.
+            deadline: monotonic seconds at which the workers drain as after a signal.
 
         Returns:
-            True when every worker ended by itself, its task done.
+            True where every worker ended by itself, with its task finished.
 
         Raises:
-            WorkerError: a worker could not be kept alive; the others were drained.
+            WorkerError: a worker crashed too often; the others were drained.
         """
         failure: WorkerError | None = None
         for slot in self._slots:
             self._start(slot)
-        while any(not slot.done for slot in self._slots):
+        while any(not slot.is_done for slot in self._slots):
             self._wait()
-            if deadline is not None and time.monotonic() >= deadline:
-                self._signals = max(self._signals, 1)
-            self._obey()
+            if deadline is not None and self._clock() >= deadline:
+                self._drain_all()
+            self._forward_signals()
             for slot in self._slots:
-                failure = self._look_after(slot) or failure
+                failure = self._check(slot) or failure
             self.state = self._state()
         if failure is not None:
             raise failure
@@ -170,116 +198,170 @@ class Supervisor:
 
     def _start(self, slot: _Slot) -> None:
         slot.reports, child_end = self._context.Pipe(duplex=False)
-        slot.process = self._context.Process(
-            target=_child,
-            args=(self._target, slot.number, child_end, self._arguments),
+        process: BaseProcess = self._context.Process(  # type: ignore[attr-defined]
+            target=run_child,
+            args=(self._target, slot.number, child_end, self._arguments, self._timing.drain),
             name=f"llmlog-worker-{slot.number}",
         )
-        # A signal between spawn and the child's own handler would kill it undrained.
+        # A signal between the spawn and the child's own handler would kill it without a drain.
         previous = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
         try:
-            slot.process.start()
+            process.start()
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, previous)
         child_end.close()
-        slot.started = time.monotonic()
+        slot.process = process
+        slot.started_at = self._clock()
 
     def _wait(self) -> None:
+        """Wait for a report, the end of a worker, or the end of this turn."""
         handles: list[Any] = []
         for slot in self._slots:
-            if slot.process is not None and not slot.done:
+            if slot.process is not None and not slot.is_done:
                 handles.append(slot.process.sentinel)
                 if slot.reports is not None and not slot.reports.closed:
                     handles.append(slot.reports)
-        ready = multiprocessing.connection.wait(handles, _TURN)
+        ready = self._wait_for_any(handles, self._timing.turn)
         for slot in self._slots:
             if slot.reports in ready:
-                self._read(slot)
+                self._receive_reports(slot)
 
-    def _read(self, slot: _Slot) -> None:
-        assert slot.reports is not None  # noqa: S101 - only asked of slots that have one
+    def _receive_reports(self, slot: _Slot) -> None:
+        assert slot.reports is not None  # noqa: S101 - only called for slots that have one
         try:
             while slot.reports.poll():
-                slot.last = slot.reports.recv()
+                slot.report = slot.reports.recv()
         except (EOFError, OSError):
             slot.reports.close()
 
-    def _obey(self) -> None:
+    def _drain_all(self) -> None:
+        self._signals = max(self._signals, 1)
+
+    def _forward_signals(self) -> None:
+        """Drain the workers at the first signal; kill them at the second, or when time is over."""
         if self._signals and self._stopped_at is None:
-            self._stopped_at = time.monotonic()
+            self._stopped_at = self._clock()
             log.info("draining", workers=len(self._slots))
-            self._tell(signal.SIGTERM)
-        late = self._stopped_at is not None and time.monotonic() - self._stopped_at > DRAIN
-        if self._signals > 1 or late:
-            self._tell(signal.SIGKILL)
+            for process in self._running():
+                process.terminate()
+        is_late = (
+            self._stopped_at is not None and self._clock() - self._stopped_at > self._timing.drain
+        )
+        if self._signals > 1 or is_late:
+            for process in self._running():
+                process.kill()
 
-    def _tell(self, number: int) -> None:
-        for slot in self._slots:
-            if slot.process is not None and slot.process.is_alive():
-                os.kill(slot.process.pid or 0, number)
+    def _running(self) -> list[BaseProcess]:
+        processes = (slot.process for slot in self._slots)
+        return [process for process in processes if process is not None and process.is_alive()]
 
-    def _look_after(self, slot: _Slot) -> WorkerError | None:
-        """See whether the worker ended, and why; start it again where it should live."""
-        if slot.done:
+    def _check(self, slot: _Slot) -> WorkerError | None:
+        """Find out whether a worker ended, and why; start it again if it should run.
+
+        Returns:
+            The reason to end everything, where the worker crashes too often.
+        """
+        if slot.is_done:
             return None
         if slot.process is None:
             if self._stopped_at is not None:
-                slot.done = True
-            elif time.monotonic() >= slot.restart_at:
+                slot.is_done = True
+            elif self._clock() >= slot.restart_at:
                 self._start(slot)
             return None
         if slot.process.is_alive():
             return None
-        self._read(slot)
+        self._receive_reports(slot)
         code = slot.process.exitcode
-        self._ended += _counts(slot.last)
-        add_deaths(self._deaths, slot.last.get("deaths", {}), MOST_KINDS)
-        slot.last = {}
+        self._counts_of_ended += _counts(slot.report)
+        add_deaths(self._deaths_of_ended, slot.report.get("deaths", {}), MAX_DEATH_KINDS)
+        slot.report = {}
         slot.process = None
         if code in self._final:
             self.final_code = code
-            self._signals = max(self._signals, 1)
+            self._drain_all()
         if code == 0 or code in self._final or self._stopped_at is not None:
-            slot.done = True
+            slot.is_done = True
             return None
-        lived = time.monotonic() - slot.started
-        slot.crashes = slot.crashes + 1 if lived < STEADY else 1
-        if slot.crashes >= CRASHES:
-            slot.done = True
-            self._signals = max(self._signals, 1)
+        return self._plan_restart(slot, code)
+
+    def _plan_restart(self, slot: _Slot, code: int | None) -> WorkerError | None:
+        was_steady = self._clock() - slot.started_at >= self._timing.steady
+        slot.crashes = 1 if was_steady else slot.crashes + 1
+        if slot.crashes >= MAX_CRASHES:
+            slot.is_done = True
+            self._drain_all()
             return WorkerError(
                 f"worker {slot.number} died {slot.crashes} times in a row, last with code {code}: "
                 "see its last lines above"
             )
         self._restarts += 1
-        delay = _RESTART.delay(slot.crashes)
-        slot.restart_at = time.monotonic() + delay
-        log.error("worker died, starting it again", worker=slot.number, code=code,
-                  seconds=round(delay, 1))  # fmt: skip
+        delay = self._timing.restart.delay(slot.crashes)
+        slot.restart_at = self._clock() + delay
+        log.error(
+            "worker died, starting it again",
+            worker=slot.number,
+            code=code,
+            seconds=round(delay, 1),
+        )
         return None
+
+    def _state(self) -> State:
+        reports = [slot.report for slot in self._slots]
+        deaths = self._deaths_of_ended.copy()
+        for report in reports:
+            add_deaths(deaths, report.get("deaths", {}), MAX_DEATH_KINDS)
+        return State(
+            counts=self.totals,
+            deaths=deaths,
+            in_flight=sum(report.get("in_flight", 0) for report in reports),
+            workers=sum(slot.process is not None for slot in self._slots),
+            unhealthy=sum(bool(report.get("unhealthy")) for report in reports),
+            restarts=self._restarts,
+        )
 
 
 def _counts(report: dict[str, Any]) -> Counter[str]:
     return Counter({k: v for k, v in report.items() if isinstance(v, int) and k != "in_flight"})
 
 
-def _child(target: Target, number: int, reports: Connection, arguments: tuple[Any, ...]) -> None:
-    """Begin a worker process: signals first, then the work."""
+def run_child(
+    target: Target,
+    number: int,
+    reports: Connection,
+    arguments: tuple[Any, ...],
+    drain_seconds: float,
+    *,
+    get_parent: Callable[[], Any] = multiprocessing.parent_process,
+    exit_process: Callable[[int], Any] = os._exit,
+) -> None:
+    """Run a worker process: install the signal handlers, then run the target.
+
+    SIGTERM sets the stop event that the target gets, and so does the supervisor's death. Without a
+    supervisor the process ends after the time for a drain in any case: it never stays behind.
+
+    Args:
+        target: the work.
+        number: of the worker.
+        reports: sending end of the reports.
+        arguments: for the target.
+        drain_seconds: time for a drain, after the supervisor's death.
+        get_parent: returns the supervisor's process.
+        exit_process: ends this process, whatever its threads do.
+    """
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    # Ctrl-C reaches the whole terminal group; the supervisor passes it on as one SIGTERM.
+    # Ctrl-C reaches the whole terminal group; the supervisor forwards it as one SIGTERM.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGINT})
-    threading.Thread(target=_follow_parent, args=(stop,), daemon=True).start()
+    parent = get_parent()
+
+    def end_with_parent() -> None:
+        multiprocessing.connection.wait([parent.sentinel])
+        stop.set()
+        time.sleep(drain_seconds)
+        exit_process(1)
+
+    if parent is not None:
+        threading.Thread(target=end_with_parent, daemon=True).start()
     target(number, reports, stop, *arguments)
-
-
-def _follow_parent(stop: threading.Event) -> None:
-    """Drain when the supervisor is gone, and end whatever happens: no orphans."""
-    parent = multiprocessing.parent_process()
-    if parent is None:
-        return
-    multiprocessing.connection.wait([parent.sentinel])
-    stop.set()
-    time.sleep(DRAIN)
-    os._exit(1)

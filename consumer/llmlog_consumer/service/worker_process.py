@@ -1,21 +1,21 @@
-"""What runs in a spawned worker: clients are made here, counts are reported, errors end it."""
+"""Owns the life of one spawned worker process: creates the worker, reports its counts, exits."""
 
 from __future__ import annotations
 
 import os
 import sys
 import time
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import structlog
 from setproctitle import setproctitle
 
 from llmlog_common.errors import PipelineError
-from llmlog_consumer import gc_tuning
-from llmlog_consumer import log_setup as logs
+from llmlog_consumer import gc_tuning, log_setup
 
 if TYPE_CHECKING:
     import threading
+    from collections.abc import Callable
     from multiprocessing.connection import Connection
 
     from llmlog_common.settings import Settings
@@ -29,48 +29,72 @@ log = structlog.get_logger("llmlog.worker")
 def work(
     number: int, reports: Connection, stop: threading.Event, settings: Settings, task: Task
 ) -> None:
-    """Run one worker to its end; the process's exit code says how it went."""
-    from llmlog_consumer.worker.worker import Worker  # noqa: PLC0415 - in the child alone
+    """Run one worker to its end, and exit with its code; never returns.
+
+    Args:
+        number: of the worker.
+        reports: takes the reports; the supervisor reads them. A report is the dictionary that
+            `Worker.report` returns: all counts since the start, never a difference.
+        stop: set by SIGTERM and by the supervisor's death; the worker drains then.
+        settings: as loaded.
+        task: what to do.
+    """
+    from llmlog_consumer.worker.worker import Worker  # noqa: PLC0415 - only in the child
 
     gc_tuning.tune()
     setproctitle(f"pipeline consume: worker {number}")
-    logs.configure(worker=number)
+    log_setup.configure(worker=number)
+    reporter = Reporter(reports)
     code = 0
-    worker: Worker | None = None
+
+    def stopping() -> bool:
+        reporter.report_if_due()
+        return stop.is_set()
+
     try:
-        worker = Worker(settings, task, _reporting(lambda: worker, reports, stop), number)
-        worker.run()
+        reporter.worker = Worker(settings, task, stopping, number)
+        reporter.worker.run()
     except PipelineError as error:
         log.error("worker ends", error=str(error))  # noqa: TRY400 - a line for people, no traceback
         code = error.exit_code
     except Exception as error:
         log.exception("worker ends", error=f"{type(error).__name__}: {error}")
         code = 1
-    if worker is not None:
-        _report(worker, reports)
+    reporter.report()
     reports.close()
     sys.stderr.flush()
-    # Threads may still wait for servers that do not answer; nothing of theirs counts any more.
+    # Threads may still wait for servers that do not answer; none of their results counts any more.
     os._exit(code)
 
 
-def _reporting(of: Any, reports: Connection, stop: threading.Event) -> Any:
-    """Return the question "stop?", which reports the counts on the way."""
-    last = 0.0
+class Reporter:
+    """Sends a worker's counts to the supervisor, on the worker's thread.
 
-    def stopping() -> bool:
-        nonlocal last
-        worker = of()
-        if worker is not None and time.monotonic() - last >= REPORT_SECONDS:
-            last = time.monotonic()
-            _report(worker, reports)
-        return stop.is_set()
+    Args:
+        reports: the sending end.
+        clock: monotonic seconds.
 
-    return stopping
+    Attributes:
+        worker: whose counts are sent; None before it exists.
+    """
 
+    def __init__(self, reports: Connection, clock: Callable[[], float] = time.monotonic) -> None:
+        self._reports = reports
+        self._clock = clock
+        self._last = 0.0
+        self.worker: Worker | None = None
 
-def _report(worker: Worker, reports: Connection) -> None:
-    try:
-        reports.send(worker.report())
-    except OSError:
-        return  # the supervisor is gone; the drain has begun
+    def report_if_due(self) -> None:
+        """Send a report, unless one was sent a moment ago."""
+        if self.worker is not None and self._clock() - self._last >= REPORT_SECONDS:
+            self._last = self._clock()
+            self.report()
+
+    def report(self) -> None:
+        """Send a report."""
+        if self.worker is None:
+            return
+        try:
+            self._reports.send(self.worker.report())
+        except OSError:
+            return  # the supervisor is dead, and the drain has begun

@@ -1,0 +1,66 @@
+"""What a worker process tells its supervisor, and how often."""
+
+from __future__ import annotations
+
+import pytest
+
+from llmlog_consumer.service.worker_process import REPORT_SECONDS, Reporter
+from support.fakes_service import Clock
+
+
+class Worker:
+    def __init__(self):
+        self.counts = 0
+
+    def report(self):
+        self.counts += 1
+        return {"consumed": self.counts}
+
+
+class Pipe:
+    def __init__(self, *, is_broken=False):
+        self.sent, self._is_broken = [], is_broken
+
+    def send(self, report):
+        if self._is_broken:
+            raise BrokenPipeError
+        self.sent.append(report)
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+def test_counts_are_reported_twice_a_second_however_often_it_is_asked(clock):
+    pipe = Pipe()
+    reporter = Reporter(pipe, clock)
+    reporter.worker = Worker()
+    for _ in range(3):
+        for _ in range(100):
+            reporter.report_if_due()
+        clock.now += REPORT_SECONDS
+    assert pipe.sent == [{"consumed": 1}, {"consumed": 2}, {"consumed": 3}]
+
+
+def test_the_last_report_is_sent_at_once(clock):
+    pipe = Pipe()
+    reporter = Reporter(pipe, clock)
+    reporter.worker = Worker()
+    reporter.report_if_due()
+    reporter.report()
+    assert len(pipe.sent) == 2
+
+
+def test_before_the_worker_exists_nothing_is_reported(clock):
+    pipe = Pipe()
+    reporter = Reporter(pipe, clock)
+    reporter.report_if_due()
+    reporter.report()
+    assert pipe.sent == []
+
+
+def test_a_supervisor_that_is_gone_does_not_disturb_the_drain(clock):
+    reporter = Reporter(Pipe(is_broken=True), clock)
+    reporter.worker = Worker()
+    reporter.report()
