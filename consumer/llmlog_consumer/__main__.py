@@ -1,45 +1,54 @@
-"""Entry point of `pipeline`: errors become one line and an exit code."""
+"""Owns the entry point of `pipeline`: its exit code, and its silence when a reader goes away."""
 
 from __future__ import annotations
 
 import os
 import signal
 import sys
+from typing import TYPE_CHECKING
 
 from llmlog_common.errors import PipelineError, Unreachable
 
-_NEEDED = ("elasticsearch", "prometheus_client", "rich", "setproctitle", "structlog", "typer")
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
-# As a shell says it of a program that a signal ends.
-_INTERRUPTED = 128 + signal.SIGINT
-_CUT_OFF = 128 + signal.SIGPIPE
+_LIBRARIES = ("elasticsearch", "prometheus_client", "rich", "setproctitle", "structlog", "typer")
+
+# The codes that a shell reports for a program that a signal ended.
+_SIGINT_CODE = 128 + signal.SIGINT
+_SIGPIPE_CODE = 128 + signal.SIGPIPE
 
 
-def main() -> None:
-    """Run the command line and exit."""
+def main(run: Callable[[], None] | None = None) -> None:
+    """Run the command line and exit.
+
+    Args:
+        run: the command line; by default that of `pipeline`.
+    """
     code: str | int | None = 0
-    cut_off = False
+    is_pipe_closed = False
     try:
-        _run()
-    except KeyboardInterrupt:  # while the libraries load; later the command line says it
-        code = _INTERRUPTED
-    except SystemExit as ended:
-        # Typer meets a closed pipe before we do, and makes 1 of it.
-        cut_off = isinstance(ended.__context__, BrokenPipeError)
-        code = 0 if cut_off else ended.code
+        (run or run_command)()
+    except KeyboardInterrupt:  # while the libraries load; later the command line handles it
+        code = _SIGINT_CODE
+    except SystemExit as error:
+        # Typer notices a closed pipe first, and exits with 1.
+        is_pipe_closed = isinstance(error.__context__, BrokenPipeError)
+        code = 0 if is_pipe_closed else error.code
     try:
-        if sys.stdout is not None:  # else it was closed before we began (`>&-`)
+        if sys.stdout is not None:  # it is None where the shell has closed it (`>&-`)
             sys.stdout.flush()
     except BrokenPipeError:
-        cut_off = True
-    if cut_off:
-        # The reader of a pipe has seen enough; let nothing more be flushed into it.
+        is_pipe_closed = True
+    if is_pipe_closed:
+        # Nothing may be flushed into the pipe any more: Python would report it at its exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = code or _CUT_OFF
+        code = code or _SIGPIPE_CODE
     sys.exit(code)
 
 
-def _run() -> None:
+def run_command() -> None:
+    """Run the command of `sys.argv`, with this project's errors as one line and an exit code."""
     try:
         from llmlog_consumer import gc_tuning  # noqa: PLC0415
         from llmlog_consumer.cli.app import app  # noqa: PLC0415
@@ -47,7 +56,7 @@ def _run() -> None:
         gc_tuning.tune()
         app()
     except ModuleNotFoundError as error:  # a command may load more than the command line does
-        if error.name not in _NEEDED:
+        if error.name not in _LIBRARIES:
             raise
         sys.stderr.write("pipeline needs more: pip install 'llmlog-pipeline[consumer]'\n")
         sys.exit(2)

@@ -1,43 +1,45 @@
-"""Log lines: one event each on stderr, readable on a terminal, logfmt elsewhere."""
+"""Owns the form of log lines: one line an event on stderr; coloured on a terminal, else logfmt."""
 
 from __future__ import annotations
 
 import logging
 import sys
+from typing import TextIO
 
 import structlog
 
 
-def configure(worker: int | None = None) -> None:
+def configure(worker: int | None = None, stream: TextIO | None = None) -> None:
     """Set up logging for this process.
 
     Args:
-        worker: number of the worker process; bound to each of its lines.
+        worker: number of the worker process, which each of its lines names; None for others.
+        stream: takes the lines; by default stderr.
     """
-    on_terminal = sys.stderr.isatty()
+    stream = stream or sys.stderr
     renderer = (
         structlog.dev.ConsoleRenderer()
-        if on_terminal
+        if stream.isatty()
         else structlog.processors.LogfmtRenderer(
             key_order=["timestamp", "level", "event"], drop_missing=True
         )
     )
     structlog.configure(
         processors=[
-            _of_worker(worker),
+            _add_worker(worker),
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
-            _one_line,
+            _join_lines,
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        # One write for a line: several processes share this stream.
-        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+        # One write call per line: several processes share this stream.
+        logger_factory=structlog.WriteLoggerFactory(stream),
     )
 
 
-def _of_worker(number: int | None) -> structlog.typing.Processor:
+def _add_worker(number: int | None) -> structlog.typing.Processor:
     def add(
         _logger: object, _method: str, event: structlog.typing.EventDict
     ) -> structlog.typing.EventDict:
@@ -48,7 +50,7 @@ def _of_worker(number: int | None) -> structlog.typing.Processor:
     return add
 
 
-def _one_line(
+def _join_lines(
     _logger: object, _method: str, event: structlog.typing.EventDict
 ) -> structlog.typing.EventDict:
     for key, value in event.items():

@@ -1,4 +1,4 @@
-"""The command's entry: Ctrl-C and a closed pipe say nothing, at whatever moment they come."""
+"""The command's entry: Ctrl-C and a closed pipe print nothing, whenever they come."""
 
 from __future__ import annotations
 
@@ -8,16 +8,15 @@ import sys
 
 import pytest
 
-from llmlog_consumer import __main__ as entry
+from llmlog_consumer.__main__ import main
 
 
-def test_ctrl_c_while_libraries_load_ends_without_a_traceback(monkeypatch, capsys):
-    def interrupted():
+def test_ctrl_c_while_libraries_load_ends_without_a_traceback(capsys):
+    def interrupt():
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(entry, "_run", interrupted)
     with pytest.raises(SystemExit) as ended:
-        entry.main()
+        main(interrupt)
     assert ended.value.code == 130
     assert capsys.readouterr().err == ""
 
@@ -25,7 +24,7 @@ def test_ctrl_c_while_libraries_load_ends_without_a_traceback(monkeypatch, capsy
 @pytest.mark.parametrize(
     ("when", "options"), [("while it prints", ["-u"]), ("when it has printed", [])]
 )
-def test_a_reader_that_has_seen_enough_ends_it_quietly(when, options):
+def test_a_closed_pipe_ends_the_command_without_a_message(when, options):
     del when
     reader, writer = os.pipe()
     os.close(reader)
@@ -39,26 +38,27 @@ def test_a_reader_that_has_seen_enough_ends_it_quietly(when, options):
     assert (ended.returncode, ended.stderr) == (141, "")
 
 
-def test_a_command_that_failed_keeps_its_code_though_nobody_reads(monkeypatch):
-    class Closed:
+def test_a_command_that_failed_keeps_its_code_though_its_reader_is_gone(monkeypatch):
+    somewhere = os.open(os.devnull, os.O_WRONLY)
+
+    class ClosedPipe:
         def flush(self):
             raise BrokenPipeError
 
         def fileno(self):
-            return 1
+            return somewhere
 
-    def difference():
+    def fail():
         sys.exit(7)
 
-    monkeypatch.setattr(entry, "_run", difference)
-    monkeypatch.setattr(entry.os, "dup2", lambda *_: None)
-    monkeypatch.setattr(sys, "stdout", Closed())
+    monkeypatch.setattr(sys, "stdout", ClosedPipe())
     with pytest.raises(SystemExit) as ended:
-        entry.main()
+        main(fail)
     assert ended.value.code == 7
+    os.close(somewhere)
 
 
-def test_output_that_was_closed_before_we_began_is_no_error():
+def test_output_that_the_shell_has_closed_is_no_error():
     ended = subprocess.run(
         f"exec {sys.executable} -m llmlog_consumer --help >&-", shell=True,
         capture_output=True, text=True, check=False,

@@ -1,12 +1,11 @@
 """Log lines: one event each, whatever is in it."""
 
 import io
-from types import SimpleNamespace
 
 import pytest
 import structlog
 
-from llmlog_consumer import log_setup as logs
+from llmlog_consumer import log_setup
 
 
 class Terminal(io.StringIO):
@@ -20,15 +19,9 @@ def _as_before():
     structlog.reset_defaults()
 
 
-def redirected(monkeypatch, stream):
-    """Replace what `logs` knows as stderr; pytest replaces the real one between setup and test."""
-    monkeypatch.setattr(logs, "sys", SimpleNamespace(stderr=stream))
-    return stream
-
-
 @pytest.fixture(params=[io.StringIO, Terminal], ids=["piped", "terminal"])
-def stderr(request, monkeypatch):
-    return redirected(monkeypatch, request.param())
+def stderr(request):
+    return request.param()
 
 
 def lines(stream):
@@ -43,7 +36,7 @@ def lines(stream):
      {"key": "a\nb"}, ValueError("a\nb"), "a=b \"c\" 'd'", "ü 世界"],
 )  # fmt: skip
 def test_an_event_is_one_line_whatever_its_values(stderr, value):
-    logs.configure()
+    log_setup.configure(stream=stderr)
     structlog.get_logger("test").info("something", value=value)
     (line,) = lines(stderr)
     assert "something" in line
@@ -51,15 +44,15 @@ def test_an_event_is_one_line_whatever_its_values(stderr, value):
 
 
 def test_a_message_of_several_lines_is_one_too(stderr):
-    logs.configure()
+    log_setup.configure(stream=stderr)
     structlog.get_logger("test").info("some\nthing")
     (line,) = lines(stderr)
     assert "some thing" in line
 
 
-def test_piped_lines_begin_with_time_level_and_event(monkeypatch):
-    stream = redirected(monkeypatch, io.StringIO())
-    logs.configure()
+def test_piped_lines_begin_with_time_level_and_event():
+    stream = io.StringIO()
+    log_setup.configure(stream=stream)
     structlog.get_logger("test").warning("waiting", why="two words", nothing=None)
     (line,) = lines(stream)
     assert line.startswith("timestamp=")
@@ -68,7 +61,7 @@ def test_piped_lines_begin_with_time_level_and_event(monkeypatch):
 
 
 def test_a_worker_names_itself(stderr):
-    logs.configure(worker=3)
+    log_setup.configure(worker=3, stream=stderr)
     structlog.get_logger("test").info("something")
     structlog.get_logger("test").info("of another", worker=1)
     first, second = lines(stderr)
@@ -78,12 +71,12 @@ def test_a_worker_names_itself(stderr):
 
 
 def test_the_supervisor_has_no_number(stderr):
-    logs.configure()
+    log_setup.configure(stream=stderr)
     structlog.get_logger("test").info("something")
     assert "worker" not in stderr.getvalue()
 
 
 def test_debug_lines_are_left_out(stderr):
-    logs.configure()
+    log_setup.configure(stream=stderr)
     structlog.get_logger("test").debug("something")
     assert stderr.getvalue() == ""
