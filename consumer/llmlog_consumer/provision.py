@@ -1,6 +1,6 @@
-"""What `pipeline setup` installs: topics, index template, lifecycle policy, today's index.
+"""Owns the set-up of a deployment: topics, index template, lifecycle policy, today's index.
 
-Idempotent; creates and updates its own, never destroys, and says each step.
+Idempotent: it creates and updates its own things, deletes nothing, and reports each step.
 """
 
 from __future__ import annotations
@@ -27,22 +27,23 @@ if TYPE_CHECKING:
     from llmlog_consumer.elasticsearch.connection import Elastic
     from llmlog_consumer.kafka.admin import KafkaAdmin
 
-DLQ_RETENTION: Final = timedelta(days=30)
-"""At least: a letter is never gone before its record."""
-MOST_REPLICAS: Final = 3
-DAY: Final = timedelta(days=1)
+MIN_DLQ_RETENTION: Final = timedelta(days=30)
+"""Letters are kept for at least this long, and never shorter than their records."""
+MAX_REPLICAS: Final = 3
+_DAY: Final = timedelta(days=1)
 _NO_SUCH_API: Final = frozenset((400, 404, 405, 410))
-"""What clusters without lifecycles answer to a question about them; 410 is the serverless one."""
+"""Answers of clusters without lifecycles to a request for them; 410 is the serverless one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One thing that setup looked at.
+    """One thing that setup has checked.
 
     Attributes:
         what: its kind and name.
-        change: `created`, `updated`, `unchanged`, `differs`; with `--dry-run` what it would be.
-        detail: more, possibly of several lines.
+        change: `created`, `updated`, `unchanged` or `differs`; in a dry run the change that a real
+            run would make.
+        detail: more text, possibly of several lines.
     """
 
     what: str
@@ -51,29 +52,29 @@ class Step:
 
 
 def topics(settings: Settings, admin: KafkaAdmin, *, dry_run: bool) -> Iterator[Step]:
-    """Create the source and the dead-letter topic where they are missing.
+    """Create the source topic and the dead-letter topic where they are missing.
 
     Raises:
         KafkaError: the broker refuses.
         KafkaUnreachable: no broker answers.
     """
-    found, brokers = admin.topics()
-    replication = settings.replication or min(MOST_REPLICAS, brokers)
+    existing, brokers = admin.topics()
+    replication = settings.replication or min(MAX_REPLICAS, brokers)
     partitions = settings.partitions
-    if settings.topic in found:
-        partitions = found[settings.topic].partitions
+    if settings.topic in existing:
+        partitions = existing[settings.topic].partitions
     for name, retention in (
         (settings.topic, settings.retention),
-        (settings.dlq_topic, max(DLQ_RETENTION, settings.retention)),
+        (settings.dlq_topic, max(MIN_DLQ_RETENTION, settings.retention)),
     ):
         detail = f"{partitions} partitions, replication {replication}, kept {retention.days} days"
-        if name not in found:
+        if name not in existing:
             if not dry_run:
                 admin.create(name, partitions, replication, _topic_config(retention, replication))
             yield Step(f"topic {name}", "created", detail)
-        elif found[name].partitions != (wanted := _wanted(settings, name, partitions)):
-            there = found[name].partitions
-            yield Step(f"topic {name}", "differs", f"{there} partitions, {wanted} set: left alone")
+        elif existing[name].partitions != (wanted := _wanted(settings, name, partitions)):
+            has = existing[name].partitions
+            yield Step(f"topic {name}", "differs", f"{has} partitions, {wanted} set: left alone")
         else:
             yield Step(f"topic {name}", "unchanged")
 
@@ -102,15 +103,24 @@ def indices(settings: Settings, elastic: Elastic, *, dry_run: bool) -> Iterator[
     refuse_plain_index(elastic, alias)
     lifecycle = has_lifecycle(elastic)
     if lifecycle:
-        policy = lifecycle_policy(settings)
-        there = _policy(elastic, alias)
-        yield _put(elastic, f"/_ilm/policy/{alias}", f"lifecycle policy {alias}", there,
-                   {"policy": policy}, dry_run=dry_run)  # fmt: skip
+        yield _put(
+            elastic,
+            f"/_ilm/policy/{alias}",
+            f"lifecycle policy {alias}",
+            existing=_find_policy(elastic, alias),
+            wanted={"policy": lifecycle_policy(settings)},
+            dry_run=dry_run,
+        )
     else:
         yield Step(f"lifecycle policy {alias}", "unchanged", "this cluster has no ILM: left out")
-    template = index_template(alias, lifecycle=lifecycle)
-    yield _put(elastic, f"/_index_template/{alias}", f"index template {alias}",
-               _template(elastic, alias), template, dry_run=dry_run)  # fmt: skip
+    yield _put(
+        elastic,
+        f"/_index_template/{alias}",
+        f"index template {alias}",
+        existing=_find_template(elastic, alias),
+        wanted=index_template(alias, lifecycle=lifecycle),
+        dry_run=dry_run,
+    )
     today = daily_index(alias, int(time.time() * 1000))
     if elastic.find(f"/{today}/_mapping") is None:
         if not dry_run:
@@ -121,10 +131,10 @@ def indices(settings: Settings, elastic: Elastic, *, dry_run: bool) -> Iterator[
 
 
 def refuse_plain_index(elastic: Elastic, alias: str) -> None:
-    """See that nothing but an alias has the alias's name.
+    """Check that no plain index has the alias's name.
 
     Raises:
-        ElasticsearchError: a plain index has, as LiteLLM's older guide made it.
+        ElasticsearchError: a plain index has it, as LiteLLM's older guide created it.
     """
     if alias in (elastic.find(f"/{alias}/_mapping") or ()):
         raise ElasticsearchError(
@@ -135,7 +145,7 @@ def refuse_plain_index(elastic: Elastic, alias: str) -> None:
 
 
 def require_template(elastic: Elastic, alias: str) -> None:
-    """See that setup was run.
+    """Check that setup was run.
 
     Raises:
         ElasticsearchError: the index template is missing.
@@ -150,7 +160,7 @@ def has_lifecycle(elastic: Elastic) -> bool:
     """Tell whether the cluster manages lifecycles (some distributions do not).
 
     Raises:
-        ElasticsearchError: the cluster does not let us ask.
+        ElasticsearchError: the cluster refuses the request.
         ElasticsearchUnreachable: no node answers, or the answer is "not now".
     """
     return elastic.find("/_ilm/status", absent=_NO_SUCH_API) is not None
@@ -158,7 +168,7 @@ def has_lifecycle(elastic: Elastic) -> bool:
 
 def index_template(alias: str, *, lifecycle: bool) -> dict[str, Any]:
     """Return the shipped index template for this alias."""
-    template: dict[str, Any] = copy.deepcopy(_shipped("index_template.json"))
+    template: dict[str, Any] = copy.deepcopy(_load("index_template.json"))
     template["index_patterns"] = [daily_indices(alias)]
     template["template"]["aliases"] = {alias: {}}
     if lifecycle:
@@ -167,40 +177,43 @@ def index_template(alias: str, *, lifecycle: bool) -> dict[str, Any]:
 
 
 def lifecycle_policy(settings: Settings) -> dict[str, Any]:
-    """Return the shipped lifecycle policy: an index goes when its day's last event has expired."""
-    policy: dict[str, Any] = copy.deepcopy(_shipped("lifecycle_policy.json"))
-    policy["phases"]["delete"]["min_age"] = f"{math.ceil(settings.max_event_age / DAY) + 1}d"
+    """Return the shipped lifecycle policy: it deletes an index when its last event has expired."""
+    policy: dict[str, Any] = copy.deepcopy(_load("lifecycle_policy.json"))
+    policy["phases"]["delete"]["min_age"] = f"{math.ceil(settings.max_event_age / _DAY) + 1}d"
     return policy
 
 
-def _shipped(name: str) -> Any:
+def _load(name: str) -> Any:
     return json.loads(resources.files("llmlog_schemas").joinpath("elasticsearch", name).read_text())
 
 
-def _template(elastic: Elastic, alias: str) -> Any:
-    found = elastic.find(f"/_index_template/{alias}")
-    return found and found["index_templates"][0]["index_template"]
+def _find_template(elastic: Elastic, alias: str) -> Any:
+    answer = elastic.find(f"/_index_template/{alias}")
+    return answer and answer["index_templates"][0]["index_template"]
 
 
-def _policy(elastic: Elastic, alias: str) -> Any:
-    found = elastic.find(f"/_ilm/policy/{alias}")
-    return found and {"policy": found[alias]["policy"]}
+def _find_policy(elastic: Elastic, alias: str) -> Any:
+    answer = elastic.find(f"/_ilm/policy/{alias}")
+    return answer and {"policy": answer[alias]["policy"]}
 
 
-def _put(elastic: Elastic, path: str, what: str, there: Any, wanted: Any, *, dry_run: bool) -> Step:
-    before, after = _lines(there), _lines(wanted)
-    if there is not None and before == after:
+def _put(
+    elastic: Elastic, path: str, what: str, *, existing: Any, wanted: Any, dry_run: bool
+) -> Step:
+    """Store a thing of ours where the existing one differs; None where there is none."""
+    before, after = _comparable_lines(existing), _comparable_lines(wanted)
+    if existing is not None and before == after:
         return Step(what, "unchanged")
     if not dry_run:
         elastic.demand("PUT", path, body=wanted)
-    if there is None:
+    if existing is None:
         return Step(what, "created")
-    diff = difflib.unified_diff(before, after, "there", "wanted", lineterm="", n=1)
+    diff = difflib.unified_diff(before, after, "existing", "wanted", lineterm="", n=1)
     return Step(what, "updated", "\n".join(diff))
 
 
-def _lines(value: Any) -> list[str]:
-    """Return a comparable form: the cluster answers with numbers and booleans as text."""
+def _comparable_lines(value: Any) -> list[str]:
+    """Return JSON lines to compare: the cluster returns numbers and booleans as text."""
 
     def plain(item: Any) -> Any:
         if isinstance(item, dict):

@@ -1,4 +1,4 @@
-"""`pipeline setup`."""
+"""The command `pipeline setup`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from llmlog_consumer.elasticsearch.connection import Elastic
 from llmlog_consumer.kafka.admin import KafkaAdmin
 
 _SIGNS = {"created": "+", "updated": "~", "unchanged": "=", "differs": "!"}
+_CHANGES = ("created", "updated")
 
 
 def setup(
@@ -33,12 +34,14 @@ def setup(
         *provision.topics(settings, KafkaAdmin(settings), dry_run=dry_run),
         *provision.indices(settings, elastic, dry_run=dry_run),
     ):
-        change = (
-            f"would be {step.change}"
-            if dry_run and step.change[-1] == "d" and (step.change != "unchanged")
-            else step.change
-        )
-        first, *more = step.detail.splitlines() or [""]
-        diff = "\n".join(f"    {line}" for line in ([first, *more] if more else []))
-        tail = f" ({first})" if first and not more else ""
-        say(f"{_SIGNS[step.change]} {step.what}: {change}{tail}" + (f"\n{diff}" if diff else ""))
+        is_pending = dry_run and step.change in _CHANGES
+        change = f"would be {step.change}" if is_pending else step.change
+        say(f"{_SIGNS[step.change]} {step.what}: {change}{_format_detail(step.detail)}")
+
+
+def _format_detail(detail: str) -> str:
+    """Return one line in brackets; several lines below each other, indented."""
+    lines = detail.splitlines()
+    if len(lines) > 1:
+        return "".join(f"\n    {line}" for line in lines)
+    return f" ({detail})" if detail else ""
