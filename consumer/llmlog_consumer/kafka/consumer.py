@@ -86,7 +86,7 @@ class GroupConsumer:
 
     Args:
         settings: topic, group and Kafka properties.
-        listener: is told of assignments and of refused commits.
+        listener: owns the records; it gets the assignments and the refused commits.
         member: number of the worker; it makes a static instance id unique.
         client: makes the client's consumer.
         timing: of the waits.

@@ -1,4 +1,4 @@
-"""Topics, and how the cluster's refusals are told."""
+"""Topics, and the errors that a cluster's refusals become."""
 
 from __future__ import annotations
 

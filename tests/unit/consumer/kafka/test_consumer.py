@@ -21,7 +21,7 @@ EAGER = {"LLMLOG_KAFKA_CONSUMER_PARTITION_ASSIGNMENT_STRATEGY": "range"}
 
 
 class Worker:
-    """The listener: remembers what it is told."""
+    """The listener: remembers its calls."""
 
     def __init__(self):
         self.calls = []

@@ -34,6 +34,12 @@ def test_records_behind_the_end_are_left_out():
     assert not progress.ends
 
 
+def test_the_record_at_the_end_is_left_out_though_none_lies_right_before_it():
+    records, progress = of(0, [3, 5]), RangeProgress("t", {0: (3, 5)})
+    assert progress.take(records) == records[:1]
+    assert not progress.ends
+
+
 @pytest.mark.parametrize(
     "chunks",
     [
