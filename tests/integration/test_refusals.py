@@ -1,4 +1,4 @@
-"""What a real broker refuses to a consumer that runs, and gives again."""
+"""What a real broker refuses to a running consumer, and allows again."""
 
 from __future__ import annotations
 
@@ -51,17 +51,17 @@ class Member:
     def until(self, condition: Callable[[GroupConsumer], object]) -> None:
         wait_until(lambda: condition(self.turn()), 30, "see the condition")
 
-    def assigned(self, offsets: Mapping[int, int]) -> Iterable[int]:
+    def on_assigned(self, offsets: Mapping[int, int]) -> Iterable[int]:
         self.at |= offsets
         return ()
 
-    def revoked(self, partitions: Sequence[int]) -> None:
+    def on_revoked(self, partitions: Sequence[int]) -> None:
         for partition in partitions:
             self.at.pop(partition, None)
 
-    lost = revoked
+    on_lost = on_revoked
 
-    def uncommitted(self, partitions: Sequence[int]) -> None:
+    def on_commit_failed(self, partitions: Sequence[int]) -> None:
         pass
 
 
@@ -90,7 +90,7 @@ def create(admin: AdminClient) -> None:
 
 
 @pytest.mark.parametrize("kind", ["topic", "group"])
-def test_reading_that_is_taken_away_is_a_refusal_until_it_is_given_again(
+def test_a_forbidden_reading_is_a_refusal_until_it_is_allowed_again(
     member: Member, kind: str
 ) -> None:
     what = (ResourceType[kind.upper()], NAME, ResourcePatternType.LITERAL, "User:ANONYMOUS", "*")
