@@ -39,6 +39,7 @@ MODULES = (
     "delivery/bulk_sender",
     "dead_letters/writer",
     "service/supervisor",
+    "service/child_process",
     "checks/verify",
 )
 """Of the consumer: what decides whether a record is lost or doubled, or that somebody is told."""

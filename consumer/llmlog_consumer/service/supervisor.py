@@ -20,7 +20,7 @@ import structlog
 from llmlog_common.errors import WorkerError
 from llmlog_consumer.backoff import Backoff
 from llmlog_consumer.dead_letter_counts import Kind, add_deaths
-from llmlog_consumer.service.worker_process import run_child
+from llmlog_consumer.service.child_process import run_child
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from multiprocessing.context import BaseContext
     from multiprocessing.process import BaseProcess
 
-    from llmlog_consumer.service.worker_process import Target
+    from llmlog_consumer.service.child_process import Target
 
 log = structlog.get_logger("llmlog.supervisor")
 

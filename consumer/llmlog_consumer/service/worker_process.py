@@ -1,19 +1,11 @@
-"""Owns the life of one spawned worker process: its signals, its worker, its reports, its exit.
-
-`run_child` is the process's first function, and calls `work`.
-"""
+"""Owns the work of one spawned worker process: creates the worker, reports its counts, exits."""
 
 from __future__ import annotations
 
-import multiprocessing
-import multiprocessing.connection
 import os
-import signal
 import sys
-import threading
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import structlog
 from setproctitle import setproctitle
@@ -22,6 +14,8 @@ from llmlog_common.errors import PipelineError
 from llmlog_consumer import gc_tuning, log_setup
 
 if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable
     from multiprocessing.connection import Connection
 
     from llmlog_common.settings import Settings
@@ -30,51 +24,6 @@ if TYPE_CHECKING:
 REPORT_SECONDS: Final = 0.5
 
 log = structlog.get_logger("llmlog.worker")
-
-Target = Callable[..., None]
-"""Runs in the child; called with its number, report connection, stop event and arguments."""
-
-
-def run_child(
-    target: Target,
-    number: int,
-    reports: Connection,
-    arguments: tuple[Any, ...],
-    drain_seconds: float,
-    *,
-    get_parent: Callable[[], Any] = multiprocessing.parent_process,
-    exit_process: Callable[[int], Any] = os._exit,
-) -> None:
-    """Run a worker process: install the signal handlers, then run the target.
-
-    SIGTERM sets the stop event that the target gets, and so does the supervisor's death. Without a
-    supervisor the process ends after the time for a drain in any case: it never stays behind.
-
-    Args:
-        target: the work.
-        number: of the worker.
-        reports: sending end of the reports.
-        arguments: for the target.
-        drain_seconds: time for a drain, after the supervisor's death.
-        get_parent: returns the supervisor's process.
-        exit_process: ends this process, whatever its threads do.
-    """
-    stop = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    # Ctrl-C reaches the whole terminal group; the supervisor forwards it as one SIGTERM.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGINT})
-    parent = get_parent()
-
-    def end_with_parent() -> None:
-        multiprocessing.connection.wait([parent.sentinel])
-        stop.set()
-        time.sleep(drain_seconds)
-        exit_process(1)
-
-    if parent is not None:
-        threading.Thread(target=end_with_parent, daemon=True).start()
-    target(number, reports, stop, *arguments)
 
 
 def work(

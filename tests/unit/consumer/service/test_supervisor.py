@@ -6,13 +6,13 @@ import pytest
 
 from llmlog_common.errors import WorkerError
 from llmlog_consumer.backoff import Backoff
+from llmlog_consumer.service.child_process import run_child
 from llmlog_consumer.service.supervisor import (
     MAX_CRASHES,
     MAX_DEATH_KINDS,
     Supervisor,
     Timing,
 )
-from llmlog_consumer.service.worker_process import run_child
 from support.fakes_service import Clock, FakeContext
 
 FINAL = 6
