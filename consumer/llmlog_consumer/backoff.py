@@ -1,4 +1,4 @@
-"""How long to wait before the next attempt. Pure: attempt in, seconds out."""
+"""Owns when a failed attempt is made again: the waits, and a batch's memory of attempts. Pure."""
 
 from __future__ import annotations
 
@@ -11,19 +11,75 @@ class Backoff:
     """Exponential backoff with full jitter.
 
     Attributes:
-        first: seconds, the bound of the first delay.
-        longest: seconds, the bound of every delay.
+        first_seconds: the bound of the first delay.
+        max_seconds: the bound of every delay.
     """
 
-    first: float
-    longest: float
+    first_seconds: float
+    max_seconds: float
 
     def delay(self, attempt: int, *, at_least: float = 0.0) -> float:
         """Return the seconds to wait after `attempt` (1, 2, …) failed.
 
         Args:
             attempt: how many attempts have failed.
-            at_least: what the server asked for (Retry-After).
+            at_least: seconds that the server asked for (Retry-After).
         """
-        bound = min(self.longest, self.first * 2.0 ** min(attempt - 1, 30))
+        bound = min(self.max_seconds, self.first_seconds * 2.0 ** min(attempt - 1, 30))
         return max(at_least, random.uniform(bound / 10, bound))  # noqa: S311 - no secret
+
+
+@dataclass(slots=True)
+class RetryState:
+    """A batch's memory of its attempts.
+
+    A part of a batch starts with a copy. Only the thread that runs the delivery touches it, and
+    changes it by these methods alone.
+
+    Attributes:
+        attempts: how often the batch was sent.
+        refusals: refused attempts that count towards a bound; see `record_refusal`.
+        not_before: monotonic seconds before which the batch is not sent again.
+    """
+
+    attempts: int = 0
+    refusals: int = 0
+    not_before: float = 0.0
+    _answered_before: int = -1
+
+    def record_sent(self) -> None:
+        """Count an attempt."""
+        self.attempts += 1
+
+    def record_refusal(self, max_attempts: int) -> bool:
+        """Count an attempt that was refused in a way which a retry rarely mends.
+
+        Returns:
+            True where this was the last attempt that the bound allows; the count starts again.
+        """
+        self.refusals += 1
+        if self.refusals < max_attempts:
+            return False
+        self.refusals = 0
+        return True
+
+    def wait_until(self, moment: float) -> None:
+        """Send the batch again at this moment at the earliest, in monotonic seconds."""
+        self.not_before = moment
+
+    def record_whole_refusal(self, answered: int) -> None:
+        """Remember how many requests had succeeded when this batch was first refused as a whole.
+
+        Args:
+            answered: requests that Elasticsearch has answered item by item so far.
+        """
+        if self._answered_before < 0:
+            self._answered_before = answered
+
+    def nothing_answered_since(self, answered: int) -> bool:
+        """Tell whether no request has succeeded since this batch was first refused as a whole.
+
+        Args:
+            answered: requests that Elasticsearch has answered item by item so far.
+        """
+        return self._answered_before == answered

@@ -1,4 +1,4 @@
-"""Counts dead letters by their kind, fingerprint and stage, up to a bound. Pure."""
+"""Owns the counts of dead letters by kind (fingerprint and stage), up to a bound. Pure."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ OTHER: Final = ("other", "other")
 """Stands for every kind beyond the bound."""
 
 Kind = tuple[str, str]
+"""A fingerprint and a stage."""
 
 
-def add_deaths(deaths: Counter[Kind], more: Mapping[Kind, int], most: int) -> None:
-    """Add deaths to others.
+def add_counts(counts: Counter[Kind], more: Mapping[Kind, int], max_kinds: int) -> None:
+    """Add counts of dead letters to others.
 
     Args:
-        deaths: added to.
-        more: by kind.
-        most: kinds that are counted each by itself.
+        counts: added to.
+        more: counts by kind.
+        max_kinds: kinds that are counted each by itself; the rest is counted as `OTHER`.
     """
     for kind, number in more.items():
-        known = kind in deaths or len(deaths) < most
-        deaths[kind if known else OTHER] += number
+        known = kind in counts or len(counts) < max_kinds
+        counts[kind if known else OTHER] += number

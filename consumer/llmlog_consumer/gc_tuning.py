@@ -1,4 +1,4 @@
-"""Owns how often Python's garbage collector looks for cycles."""
+"""Owns how often Python's garbage collector searches for cycles."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import gc
 
 
 def tune() -> None:
-    """Have it look seldom, from the moment on at which everything is loaded.
+    """Make the collector run rarely; call this once everything is loaded.
 
-    Hardly anything here is part of a cycle, and what is in flight is looked through each time: the
-    default thresholds cost a worker a tenth of its CPU, and a reader of dead letters a quarter.
+    Hardly any object of the pipeline is part of a cycle, but each run of the collector visits
+    everything in flight. The default thresholds cost a worker a tenth of its CPU.
     """
     gc.set_threshold(200_000, 20, 100)
     gc.freeze()

@@ -43,3 +43,11 @@ class KafkaRecord(Protocol):
     def timestamp(self) -> tuple[int, int]:
         """Return the kind of the timestamp, and epoch milliseconds."""
         ...
+
+
+class ConsumedRecord(KafkaRecord, Protocol):
+    """A record that a member of the consumer group has consumed."""
+
+    def leader_epoch(self) -> int | None:
+        """Return the leader epoch of the record; None where the broker names none."""
+        ...

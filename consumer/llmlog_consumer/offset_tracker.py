@@ -1,21 +1,21 @@
-"""Which offsets are settled, per assigned partition: spans, generations, the watermark. Pure.
+"""Owns which offsets are settled, per assigned partition: spans, generations, watermark. Pure.
 
 The watermark of a partition is the next offset to commit: every record before it is settled.
-It follows delivery order, not arithmetic, because compaction and transaction markers leave
-gaps. A generation is one assignment of one partition; what answers after it ended is ignored.
+It follows the order of delivery, not arithmetic, because compaction and transaction markers leave
+gaps. A generation is one assignment of one partition; answers after its end are late, and ignored.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-UNKNOWN_EPOCH = -1
-_NEVER = -1
+UNKNOWN_EPOCH: Final = -1
+_NEVER_COMMITTED: Final = -1
 
 
 @dataclass(slots=True, eq=False)
@@ -27,9 +27,10 @@ class Span:
         generation: the assignment in which it was consumed.
         first: offset of its first record.
         last: offset of its last record.
-        epoch: leader epoch of its last record, -1 where the broker tells none.
-        unsettled: records without a terminal outcome.
+        epoch: leader epoch of its last record, -1 where the broker names none.
+        unsettled: records without an outcome.
         since: monotonic seconds at which it was consumed.
+        released: its generation has ended; an answer for it is late.
     """
 
     partition: int
@@ -44,6 +45,8 @@ class Span:
 
 @dataclass(slots=True)
 class _Partition:
+    """One assigned partition: `expected` is the next offset to consume, `watermark` to commit."""
+
     generation: int
     expected: int
     watermark: int
@@ -66,7 +69,8 @@ class Commit:
 class OffsetTracker:
     """The settled prefix of every assigned partition of one topic.
 
-    Not thread-safe on purpose: the worker's one loop owns it, rebalance callbacks included.
+    Not thread-safe on purpose. The worker's main thread owns it, and runs the rebalance callbacks
+    too, but for the last revoke: that runs in a thread of the client, while the main thread waits.
     """
 
     def __init__(self) -> None:
@@ -75,7 +79,7 @@ class OffsetTracker:
 
     @property
     def assigned(self) -> tuple[int, ...]:
-        """Partitions that are ours now."""
+        """Partitions that this worker has now."""
         return tuple(self._partitions)
 
     @property
@@ -97,27 +101,34 @@ class OffsetTracker:
 
     def release(self, partition: int) -> int:
         """End the generation; return how many of its records are released unsettled."""
-        gone = self._partitions.pop(partition, None)
-        if gone is None:
+        state = self._partitions.pop(partition, None)
+        if state is None:
             return 0
-        for span in gone.spans:
+        for span in state.spans:
             span.released = True
-        return gone.unsettled
+        return state.unsettled
 
     def expected(self, partition: int) -> int:
-        """Return the offset before which nothing more is to come; 0 where it is not ours."""
+        """Return the next offset to consume, seen records excluded; 0 where it is not assigned."""
         state = self._partitions.get(partition)
         return state.expected if state is not None else 0
 
     def register(
-        self, partition: int, first: int, last: int, *, epoch: int, records: int, size: int,
+        self,
+        partition: int,
+        first: int,
+        last: int,
+        *,
+        epoch: int,
+        records: int,
+        size: int,
         now: float,
-    ) -> Span | None:  # fmt: skip
-        """Take note of consumed records, before anything is done with them.
+    ) -> Span | None:
+        """Register consumed records, before anything is done with them.
 
         Returns:
-            The span to settle them by; None where the partition is not ours or the records
-            were seen before, and are to be left alone.
+            The span to settle them by; None where the partition is not assigned or the records
+            were seen before, so that they must be left alone.
         """
         state = self._partitions.get(partition)
         if state is None or first < state.expected:
@@ -133,7 +144,7 @@ class OffsetTracker:
         """Count records of a span as settled and move the watermark.
 
         Returns:
-            False where the span's generation has ended: too late, nothing changed.
+            False where the span's generation has ended: the answer is late and changes nothing.
         """
         state = self._partitions.get(span.partition)
         if state is None or span.generation != state.generation:
@@ -161,14 +172,14 @@ class OffsetTracker:
             state.expected = max(state.expected, position)
 
     def skip_gap(self, partition: int, next_offset: int) -> int:
-        """Begin a generation elsewhere, and commit that: a gap was accepted.
+        """Begin a generation at another offset, and commit that: a gap was accepted.
 
         Returns:
             Records of the generation before that are released unsettled.
         """
         released = self.release(partition)
         self.assign(partition, next_offset)
-        self._partitions[partition].committed = _NEVER
+        self._partitions[partition].committed = _NEVER_COMMITTED
         return released
 
     def watermark(self, partition: int) -> int:
@@ -184,7 +195,7 @@ class OffsetTracker:
         return self._partitions[partition].unsettled
 
     def commits(self) -> list[Commit]:
-        """Return what moved since the last call of `committed`."""
+        """Return the watermarks that moved since they were last handed over."""
         return [
             Commit(number, state.watermark, state.epoch)
             for number, state in self._partitions.items()
@@ -195,14 +206,14 @@ class OffsetTracker:
         """Return every partition's watermark, moved or not."""
         return [Commit(n, s.watermark, s.epoch) for n, s in self._partitions.items()]
 
-    def committed(self, commits: list[Commit]) -> None:
+    def record_commits(self, commits: Iterable[Commit]) -> None:
         """Remember that these were handed to the broker."""
         for commit in commits:
             if (state := self._partitions.get(commit.partition)) is not None:
                 state.committed = max(state.committed, commit.offset)
 
     def commit_failed(self, partitions: Iterable[int]) -> None:
-        """Remember that the broker refused what was handed to it of these."""
+        """Remember that the broker refused the commits of these; they are due again."""
         for partition in partitions:
             if (state := self._partitions.get(partition)) is not None:
                 state.committed = 0

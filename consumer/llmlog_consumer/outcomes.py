@@ -1,4 +1,4 @@
-"""How a record ends: the four outcomes, and who is told. Pure."""
+"""Owns how a record ends: the four outcomes, and the callback that reports one. Pure."""
 
 from __future__ import annotations
 
@@ -14,10 +14,17 @@ class Outcome(StrEnum):
     """How a record ended."""
 
     INDEXED = "indexed"
+    """Its document was created."""
     DUPLICATE = "duplicate"
+    """Its document existed already."""
     DEAD = "dead"
+    """Its dead letter was delivered."""
     EXPIRED = "expired"
+    """It is older than the limit, and gets neither document nor letter."""
 
 
 Settle = Callable[["Span", Outcome, int, int], None]
-"""Called of each record once: a span, an outcome, how many records of it, their bytes."""
+"""Reports an outcome: a span, the outcome, how many of its records ended so, their bytes.
+
+Each record is reported exactly once.
+"""

@@ -5,7 +5,7 @@ PipelineError (1)
 ├── KafkaError (3)           the cluster refuses, or what we need of it is missing
 ├── ElasticsearchError (4)   the same of Elasticsearch
 ├── WorkerError (5)          a worker could not be kept alive
-├── DeadLetterFloodError (6) the dead-letter breaker is open
+├── CircuitOpenError (6)     the circuit between failed records and dead letters is open
 └── DifferenceError (7)      `pipeline verify` found something lost or doubled
 
 `Unreachable` is beside the tree on purpose: not to be reached is a reason to wait, not to end.
@@ -46,8 +46,8 @@ class WorkerError(PipelineError):
     exit_code = 5
 
 
-class DeadLetterFloodError(PipelineError):
-    """Nearly everything dies of one cause: the deployment is wrong, not the documents."""
+class CircuitOpenError(PipelineError):
+    """Nearly every record fails with one cause: the deployment is wrong, not the documents."""
 
     exit_code = 6
 

@@ -13,7 +13,12 @@ from typing import Any
 import httpx
 import pytest
 
-from llmlog_consumer.elasticsearch.error_rules import Disposition, Verdict, of_item, of_request
+from llmlog_consumer.elasticsearch.error_rules import (
+    Disposition,
+    Verdict,
+    judge_item,
+    judge_request,
+)
 from llmlog_local.elasticsearch import ElasticsearchServer
 from llmlog_local.jars import ELASTICSEARCH_VERSIONS
 from llmlog_local.ports import free_ports
@@ -92,7 +97,7 @@ def node(
 def verdict_of(item: dict[str, Any], error_type: str) -> Verdict:
     """Return the verdict on an item that has to have failed with this type."""
     assert item["error"]["type"] == error_type, item
-    return of_item(item["status"], item["error"])
+    return judge_item(item["status"], item["error"])
 
 
 def test_mapping_conflict_is_the_documents_fault(node: Node) -> None:
@@ -109,7 +114,7 @@ def test_strict_mapping_is_the_documents_fault(node: Node) -> None:
 
 def test_immense_term_is_the_documents_fault(node: Node) -> None:
     item = node.item(node.index(word={"type": "keyword"}), {"word": "x" * 33_000})
-    verdict = of_item(item["status"], item["error"])
+    verdict = judge_item(item["status"], item["error"])
     assert "immense term" in json.dumps(item["error"])
     assert verdict.disposition is Disposition.PERMANENT
     assert not verdict.unclassified
@@ -118,7 +123,7 @@ def test_immense_term_is_the_documents_fault(node: Node) -> None:
 def test_field_limit_is_the_documents_fault(node: Node) -> None:
     index = node.index(settings={"index.mapping.total_fields.limit": 5})
     item = node.item(index, {f"field{number}": number for number in range(20)})
-    verdict = of_item(item["status"], item["error"])
+    verdict = judge_item(item["status"], item["error"])
     assert "Limit of total fields" in json.dumps(item["error"])
     assert verdict.disposition is Disposition.PERMANENT
     assert not verdict.unclassified
@@ -135,7 +140,7 @@ def test_id_over_512_bytes_has_the_request_halved_down_to_it(node: Node) -> None
     answer = node.bulk(node.index(), {}, _id="x" * 513)
     assert answer.status_code == 400
     assert "must be no longer than 512 bytes" in answer.text
-    assert of_request(400, answer.json()["error"]).disposition is Disposition.BISECT
+    assert judge_request(400, answer.json()["error"]).disposition is Disposition.BISECT
 
 
 def test_closed_index_is_configuration(node: Node) -> None:
@@ -210,7 +215,7 @@ def test_alias_name_taken_by_a_plain_index_is_configuration(node: Node) -> None:
 
 def test_version_conflict_is_a_duplicate(node: Node) -> None:
     index = node.index()
-    assert of_item(node.item(index, {})["status"], None).disposition is Disposition.INDEXED
+    assert judge_item(node.item(index, {})["status"], None).disposition is Disposition.INDEXED
     verdict = verdict_of(node.item(index, {}), "version_conflict_engine_exception")
     assert verdict.disposition is Disposition.DUPLICATE
 
@@ -221,7 +226,7 @@ def test_data_stream_is_configuration(node: Node) -> None:
         "type": "illegal_argument_exception",
         "reason": "only write ops with an op_type of create are allowed in data streams",
     }
-    assert of_item(400, error).disposition is Disposition.CONFIGURATION
+    assert judge_item(400, error).disposition is Disposition.CONFIGURATION
     version = node.http.get("/").json()["version"]["number"]
     assert version in ELASTICSEARCH_VERSIONS
 
@@ -245,7 +250,7 @@ def test_full_write_queue_is_pushed_back(node: Node) -> None:
             error = body.get("error")
             if error is None or error["type"] != "es_rejected_execution_exception":
                 continue
-            of = of_request if answer.status_code == 429 else of_item
+            of = judge_request if answer.status_code == 429 else judge_item
             verdict = of(429, error)
             assert body["status"] == 429
             assert verdict.disposition is Disposition.RETRY, error
@@ -258,7 +263,7 @@ def test_request_over_the_indexing_pressure_limit_is_halved(node: Node) -> None:
     """8.x counts a request as a whole; 9.x piece by piece, and cannot tell it from a busy node."""
     answer = node.bulk(node.index(), *({"text": "x" * 1000} for _ in range(PRESSURE // 500)))
     if answer.status_code == 429:
-        verdicts = [of_request(429, answer.json()["error"])]
+        verdicts = [judge_request(429, answer.json()["error"])]
     else:
         items = [item["create"] for item in answer.json()["items"]]
         refused = [item for item in items if item["status"] == 429]
@@ -268,7 +273,7 @@ def test_request_over_the_indexing_pressure_limit_is_halved(node: Node) -> None:
         assert verdict.disposition is Disposition.BISECT or verdict.pushed_back, answer.text
     one = node.bulk(node.index(), {"text": "x" * PRESSURE})
     assert one.status_code == 429, "one document over the limit can never pass"
-    assert of_request(429, one.json()["error"]).disposition is Disposition.BISECT, one.text
+    assert judge_request(429, one.json()["error"]).disposition is Disposition.BISECT, one.text
 
 
 def test_circuit_breaker_is_pushed_back(node: Node) -> None:
@@ -278,7 +283,7 @@ def test_circuit_breaker_is_pushed_back(node: Node) -> None:
     assert answer.status_code == 429, answer.text
     error = answer.json()["error"]
     assert error["type"] == "circuit_breaking_exception"
-    verdict = of_request(answer.status_code, error)
+    verdict = judge_request(answer.status_code, error)
     assert verdict.disposition is Disposition.RETRY
     assert verdict.pushed_back
 
@@ -299,6 +304,6 @@ def test_a_prompt_that_quotes_a_configuration_error_changes_nothing(node: Node, 
     index = node.index(number={"type": "long"}, word={"type": "keyword"}, when={"type": "date"})
     for document in ({"number": words}, {"word": (words * 1000)[:33_000]}, {"when": words}):
         item = node.item(index, document)
-        verdict = of_item(item["status"], item["error"])
+        verdict = judge_item(item["status"], item["error"])
         assert verdict.disposition is Disposition.PERMANENT, item
         assert not verdict.unclassified, item

@@ -63,6 +63,10 @@ class ReplayRecord:
         whole = 0 if cut is None else of_letters.number(cut.headers["truncated.length"]) or 0
         return max(whole, len(self.source_value or b""))
 
+    def __len__(self) -> int:
+        """Return the bytes of the source's value that the letter holds."""
+        return len(self.source_value or b"")
+
     def topic(self) -> str:
         """Return the source's."""
         return self.source[0]

@@ -31,7 +31,7 @@ TRUNCATED_BYTES: Final = 64 * 1024
 """What is left of the value of a letter that the topic refuses for its size."""
 
 _MAX_TRUNCATIONS: Final = 2
-_RETRY: Final = Backoff(first=0.5, longest=30.0)
+_RETRY: Final = Backoff(first_seconds=0.5, max_seconds=30.0)
 
 
 @dataclass(slots=True, eq=False)

@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from llmlog_consumer.elasticsearch.batch import Batch
-    from llmlog_consumer.elasticsearch.bulk import BulkResponse, Indexer
+    from llmlog_consumer.elasticsearch.bulk import BulkResponse, BulkClient
     from llmlog_consumer.offset_tracker import Span
 
 log = structlog.get_logger("llmlog.delivery")
 
-_PROBE: Final = Backoff(first=1.0, longest=15.0)
+_PROBE: Final = Backoff(first_seconds=1.0, max_seconds=15.0)
 
 
 @dataclass(slots=True)
@@ -62,7 +62,7 @@ class BulkSender:
             hold.
     """
 
-    def __init__(self, indexer: Indexer, released: Callable[[Span, Any], None]) -> None:
+    def __init__(self, indexer: BulkClient, released: Callable[[Span, Any], None]) -> None:
         self._indexer = indexer
         self._released = released
         self._window = ConcurrencyLimit()

@@ -27,7 +27,7 @@ PROBE_RECORDS: Final = 100
 SHORTEST: Final = 30.0
 """Seconds before the first probe, and at least between two."""
 
-_PROBE: Final = Backoff(first=60.0, longest=300.0)
+_PROBE: Final = Backoff(first_seconds=60.0, max_seconds=300.0)
 
 T = TypeVar("T")
 

@@ -20,7 +20,7 @@ from llmlog_consumer.delivery.circuit_breaker import Phase
 from llmlog_consumer.delivery.rejects import Rejects
 from llmlog_consumer.delivery.results import BulkResults
 from llmlog_consumer.delivery.transform import Transform
-from llmlog_consumer.elasticsearch.bulk import Indexer
+from llmlog_consumer.elasticsearch.bulk import BulkClient
 from llmlog_consumer.elasticsearch.document import Documents
 from llmlog_consumer.outcomes import Outcome, Settle
 from llmlog_schemas.codec import Decoder
@@ -57,7 +57,7 @@ class Delivery:
         *,
         decoder: Decoder,
         documents: Documents,
-        indexer: Indexer,
+        indexer: BulkClient,
         letters: LetterWriter,
         settle: Settle,
         accepted: frozenset[str] = frozenset(),
@@ -90,7 +90,7 @@ class Delivery:
         return cls(
             decoder=Decoder(Registry.from_settings(settings)),
             documents=Documents(settings.index, settings.max_event_age),
-            indexer=Indexer(elastic, settings.index),
+            indexer=BulkClient(elastic, settings.index),
             letters=LetterWriter(settings, dlq_partitions),
             settle=settle,
             accepted=accepted,

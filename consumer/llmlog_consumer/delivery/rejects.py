@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import structlog
 
 from llmlog_common.throttled_log import ThrottledLog
-from llmlog_consumer.dead_letter_counts import Kind, add_deaths
+from llmlog_consumer.dead_letter_counts import Kind, add_counts
 from llmlog_consumer.dead_letters.reasons import redacted
 from llmlog_consumer.dead_letters.writer import LetterWriter, PendingLetter
 from llmlog_consumer.delivery.circuit_breaker import ALERT, Breaker, Phase
@@ -89,7 +89,7 @@ class Rejects:
             return
 
         def settled() -> None:
-            add_deaths(self.deaths, {(fingerprint, str(cause.stage)): 1}, MOST_CAUSES)
+            add_counts(self.deaths, {(fingerprint, str(cause.stage)): 1}, MOST_CAUSES)
             self._settle(span, Outcome.DEAD, 1, size)
 
         self._letters.write(PendingLetter(record, cause, settled))

@@ -47,7 +47,7 @@ MOST_FAILING: Final = 0.01
 FEW_FAILING: Final = 10
 """More documents than both, failing with a 5xx of their own: the server's fault, not theirs."""
 
-_RETRY: Final = Backoff(first=0.25, longest=30.0)
+_RETRY: Final = Backoff(first_seconds=0.25, max_seconds=30.0)
 _TOO_LARGE: Final = 413
 _TOO_MANY: Final = 429
 

@@ -1,22 +1,25 @@
-"""Operations on their way to `_bulk`: one body of bytes, a slice for each operation. Pure.
+"""Owns batches on their way to `_bulk`: one body of bytes, a slice for each operation. Pure.
 
-A retry or a bisection sends slices of the body again and never serialises anew.
+A retry or a bisection sends slices of the same body and serialises nothing again.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
+
+from llmlog_consumer.backoff import RetryState
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from llmlog_consumer.kafka_record import KafkaRecord
     from llmlog_consumer.offset_tracker import Span
 
 MAX_OPERATIONS: Final = 5_000
-MAX_BYTES: Final = 4 * 1024 * 1024
-MAX_AGE: Final = 0.25
-"""Bounds of a batch: operations, bytes of body, seconds since its first record."""
+MAX_BODY_BYTES: Final = 4 * 1024 * 1024
+MAX_AGE_SECONDS: Final = 0.25
+"""Bounds of a batch; its age counts from its first record."""
 
 
 @dataclass(slots=True, eq=False)
@@ -24,17 +27,17 @@ class Operation:
     """One document to create.
 
     Attributes:
-        span: what it settles.
+        span: the span that this operation's record belongs to.
         record: the source record, kept for its dead letter.
         size: bytes of the source value, as counted in flight.
-        index_name: where it goes.
+        index_name: the index that it writes to.
         document_id: its `_id`.
-        start: of its two lines in the body.
-        end: of its two lines in the body.
+        start: first byte of its two lines in the body.
+        end: byte after its two lines in the body.
     """
 
     span: Span
-    record: Any
+    record: KafkaRecord
     size: int
     index_name: str
     document_id: str
@@ -46,42 +49,38 @@ class Operation:
 class Batch:
     """Operations over one shared body.
 
+    A bulk thread reads the body while it sends the batch. Everything that changes (`operations`,
+    `retry`) is changed by the thread that runs the delivery, while no bulk thread has the batch.
+
     Attributes:
         source: the bytes that every operation is a slice of.
         operations: in the order of the body.
-        indices: those that the source writes to.
-        of: how many operations the source holds.
-        attempts: how often it was sent.
-        not_before: monotonic seconds before which it waits.
-        refusals: attempts that were refused in a way that is not for ever.
-        good_before: requests that had been answered item by item when this one was first refused
-            as a whole; -1 where it was not.
+        indices: names of the indices that the source writes to.
+        source_operations: how many operations the source holds.
+        retry: the memory of its attempts.
     """
 
     source: bytes
     operations: Sequence[Operation]
     indices: frozenset[str]
-    of: int
-    attempts: int = 0
-    not_before: float = 0.0
-    refusals: int = 0
-    good_before: int = -1
+    source_operations: int
+    retry: RetryState = field(default_factory=RetryState)
 
     @property
     def size(self) -> int:
-        """Bytes that sending it takes."""
+        """Bytes of the body that is sent."""
         return sum(operation.end - operation.start for operation in self.operations)
 
     def body(self) -> bytes:
         """Return the NDJSON of its operations."""
-        if len(self.operations) == self.of:
+        if len(self.operations) == self.source_operations:
             return self.source
         view = memoryview(self.source)
         return b"".join([view[op.start : op.end] for op in self.operations])
 
     def part(self, operations: Sequence[Operation]) -> Batch:
-        """Return some of its operations as a batch over the same bytes."""
-        return replace(self, operations=operations)
+        """Return some of its operations as a batch over the same bytes, with the same memory."""
+        return replace(self, operations=operations, retry=replace(self.retry))
 
     def halves(self) -> tuple[Batch, Batch]:
         """Return its first and its second half."""
@@ -94,14 +93,14 @@ class BatchBuilder:
     """Gathers operations until a bound is reached.
 
     Attributes:
-        max_bytes: of a body; lowered for good by a server that takes less.
-        max_operations: of a body.
-        max_age: seconds since its first record.
+        max_bytes: bound of a body; lowered for good when a server takes less.
+        max_operations: bound of a batch.
+        max_age_seconds: bound of the time since the first record of a batch.
     """
 
-    max_bytes: int = MAX_BYTES
+    max_bytes: int = MAX_BODY_BYTES
     max_operations: int = MAX_OPERATIONS
-    max_age: float = MAX_AGE
+    max_age_seconds: float = MAX_AGE_SECONDS
     _pieces: list[bytes] = field(default_factory=list)
     _operations: list[Operation] = field(default_factory=list)
     _indices: set[str] = field(default_factory=set)
@@ -113,9 +112,15 @@ class BatchBuilder:
         return len(self._operations)
 
     def add(  # noqa: PLR0917 - the hot path passes by position
-        self, span: Span, record: Any, size: int, index: str, document_id: str,
-        document: bytes, now: float,
-    ) -> Batch | None:  # fmt: skip
+        self,
+        span: Span,
+        record: KafkaRecord,
+        size: int,
+        index: str,
+        document_id: str,
+        document: bytes,
+        now: float,
+    ) -> Batch | None:
         """Append one operation; return the batch before it where that one is full."""
         action = f'{{"create":{{"_index":"{index}","_id":"{document_id}"}}}}\n'.encode()
         operations, start = self._operations, self._size
@@ -133,11 +138,11 @@ class BatchBuilder:
         return full
 
     def due(self, now: float) -> bool:
-        """Tell whether what is gathered has waited long enough."""
-        return bool(self._operations) and now - self._since >= self.max_age
+        """Tell whether the gathered operations have waited long enough."""
+        return bool(self._operations) and now - self._since >= self.max_age_seconds
 
     def take(self) -> Batch:
-        """Return what is gathered and begin anew."""
+        """Return the gathered operations as a batch, and start the next one."""
         batch = Batch(
             b"".join(self._pieces),
             self._operations,

@@ -1,6 +1,7 @@
-"""Sends batches to `_bulk` and reads every item of the answer. Runs in the bulk threads.
+"""Owns requests to `_bulk`: sends a batch, and gives each item of the answer a verdict.
 
-It judges nothing away: each operation comes back with a verdict, or the whole batch does.
+Runs in the bulk threads. Nothing is dropped here: either each operation has a verdict, or the
+whole batch has one.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from llmlog_consumer.elasticsearch.error_rules import (
     CUT_OFF,
     Disposition,
     Verdict,
-    of_item,
-    of_request,
+    judge_item,
+    judge_request,
 )
 
 if TYPE_CHECKING:
@@ -30,16 +31,23 @@ _PARAMS: Final = {
     "filter_path": "errors,items.*.status,items.*.error,items.*._id,items.*.failure_store",
 }
 CREATED: Final = 201
-ALREADY_THERE: Final = "resource_already_exists_exception"
+ALREADY_EXISTS: Final = "resource_already_exists_exception"
 
 
-class ForeignItemsError(Exception):
-    """The answer names operations that were not sent: some part reached beyond its line."""
+class UnexpectedItemsError(Exception):
+    """The answer names operations that were not sent: a document reached beyond its line."""
 
 
 @dataclass(slots=True)
 class ItemResult:
-    """An operation that was answered."""
+    """One operation, the answer to it, and the verdict.
+
+    Attributes:
+        operation: as sent.
+        verdict: the meaning of the answer.
+        status: of the item.
+        error: the item's error object; None where there is none.
+    """
 
     operation: Operation
     verdict: Verdict
@@ -49,13 +57,13 @@ class ItemResult:
 
 @dataclass(slots=True)
 class BulkResponse:
-    """What became of one request.
+    """The outcome of one request.
 
     Attributes:
         batch: as sent.
-        all_created: every operation made its document, and nothing else is to be said.
-        items: each operation with its verdict; empty where the request has one for all.
-        verdict: of the request as a whole; None where the items speak.
+        all_created: every operation created its document; there are no `items` then.
+        items: each operation with its verdict; empty where the request has one verdict.
+        verdict: of the request as a whole; None where each item has its own.
         detail: the answer in one line, for logs.
         status: of HTTP; 0 where there was no answer.
         retry_after: seconds that the server asked for.
@@ -72,8 +80,10 @@ class BulkResponse:
     failure_store: int = 0
 
 
-class Indexer:
-    """The way into the daily indices.
+class BulkClient:
+    """The bulk requests of one worker into the daily indices.
+
+    The bulk threads call `send`; the thread that runs the delivery calls `forget`.
 
     Args:
         elastic: the connection.
@@ -84,13 +94,13 @@ class Indexer:
         self._elastic = elastic
         self._alias = alias
         self._lock = threading.Lock()
-        self._known: set[str] = set()
+        self._known: set[str] = set()  # any thread, under `_lock`
 
     def send(self, batch: Batch) -> BulkResponse:
-        """Send one batch and judge the answer; never raises for what a server may say.
+        """Send one batch and judge the answer; an answer of any kind is a value.
 
         Raises:
-            ForeignItemsError: the answer holds an item that was not sent.
+            UnexpectedItemsError: the answer holds an item that was not sent.
         """
         try:
             for index in batch.indices - self._known:
@@ -110,7 +120,7 @@ class Indexer:
         if not answer.ok:
             return BulkResponse(
                 batch,
-                verdict=of_request(answer.status, answer.error),
+                verdict=judge_request(answer.status, answer.error),
                 detail=answer.describe(),
                 status=answer.status,
                 retry_after=answer.retry_after,
@@ -120,30 +130,32 @@ class Indexer:
         results = _results(answer.body)
         if results is None or len(results) < len(batch.operations):
             return BulkResponse(
-                batch, verdict=BROKEN_ANSWER, detail="an answer without all its items"
+                batch, verdict=BROKEN_ANSWER, detail="the answer does not hold all items"
             )
         if len(results) > len(batch.operations):
-            raise ForeignItemsError(f"{len(results)} items for {len(batch.operations)} operations")
-        answered = BulkResponse(batch, status=answer.status)
+            raise UnexpectedItemsError(
+                f"{len(results)} items for {len(batch.operations)} operations"
+            )
+        response = BulkResponse(batch, status=answer.status)
         for operation, result in zip(batch.operations, results, strict=True):
             if result.get("_id") != operation.document_id:
-                raise ForeignItemsError(
+                raise UnexpectedItemsError(
                     f"item {result.get('_id')!r} in the place of {operation.document_id}"
                 )
             status, error = result["status"], result.get("error") or None
-            answered.items.append(ItemResult(operation, of_item(status, error), status, error))
-            answered.failure_store += result.get("failure_store") == "used"
-        return answered
+            response.items.append(ItemResult(operation, judge_item(status, error), status, error))
+            response.failure_store += result.get("failure_store") == "used"
+        return response
 
     def _first_use(self, index: str) -> None:
-        """Create the index from our template, or see that it was.
+        """Create the index from our template, or check that it has our mapping.
 
-        Without the template Elasticsearch would guess a mapping, and an index keeps the one it
-        was born with. So: no template, no index.
+        Without the template Elasticsearch would guess a mapping, and an index keeps its first
+        mapping. So: no template, no index.
 
         Raises:
-            ElasticsearchError: the template is missing, or the index is not made of it.
-            Unreachable: Elasticsearch says nothing, or "not now".
+            ElasticsearchError: the template is missing, or the index has another mapping.
+            Unreachable: Elasticsearch does not answer, or answers "not now".
         """
         if self._elastic.request("GET", f"/{index}/_mapping").status == NOT_FOUND:
             template = self._elastic.request("GET", f"/_index_template/{self._alias}")
@@ -151,25 +163,25 @@ class Indexer:
                 raise ElasticsearchError(
                     f"index template {self._alias} is missing: run `pipeline setup`"
                 )
-            made = self._elastic.request("PUT", f"/{index}")
-            if made.error.get("type") != ALREADY_THERE:
-                _demand(made, f"PUT /{index}")
-        mapping = _demand(self._elastic.request("GET", f"/{index}/_mapping"), f"GET /{index}")
+            answer = self._elastic.request("PUT", f"/{index}")
+            if answer.error.get("type") != ALREADY_EXISTS:
+                _body_of(answer, f"PUT /{index}")
+        mapping = _body_of(self._elastic.request("GET", f"/{index}/_mapping"), f"GET /{index}")
         if llmlog_version(mapping) is None:
             raise ElasticsearchError(
-                f"index {index} is not made of our template (no _meta.llmlog_version): "
+                f"index {index} was not created from our template (no _meta.llmlog_version): "
                 "run `pipeline setup`, then delete or reindex it"
             )
         with self._lock:
             self._known.add(index)
 
     def forget(self, index: str) -> None:
-        """Look at the index again before its next use: it may be gone."""
+        """Check the index again before its next use: it may have been deleted."""
         with self._lock:
             self._known.discard(index)
 
 
-def _demand(answer: Answer, asked: str) -> Any:
+def _body_of(answer: Answer, request: str) -> Any:
     """Return the body of a good answer.
 
     Raises:
@@ -180,36 +192,36 @@ def _demand(answer: Answer, asked: str) -> Any:
     if answer.good:
         return answer.body
     if answer.not_now:
-        raise Unreachable(f"Elasticsearch: {asked}: {answer.describe()}")
-    verdicts = of_item(answer.status, answer.error), of_request(answer.status, answer.error)
+        raise Unreachable(f"Elasticsearch: {request}: {answer.describe()}")
+    verdicts = judge_item(answer.status, answer.error), judge_request(answer.status, answer.error)
     advice = next((f" ({verdict.advice})" for verdict in verdicts if verdict.advice), "")
-    raise ElasticsearchError(f"Elasticsearch: {asked}: {answer.describe()}{advice}")
+    raise ElasticsearchError(f"Elasticsearch: {request}: {answer.describe()}{advice}")
 
 
 def _all_created(body: Any, operations: Sequence[Operation]) -> bool:
-    """Tell in one look whether each operation made its document; whatever else: look closer."""
+    """Tell whether each operation created its document, without reading each item closely."""
     try:
         results = [item["create"] for item in body["items"]]
         ids = [result["_id"] for result in results]
-        plainly = all(result["status"] == CREATED and len(result) == 2 for result in results)  # noqa: PLR2004
+        created = all(result["status"] == CREATED and len(result) == 2 for result in results)  # noqa: PLR2004
     except (KeyError, TypeError):
         return False
-    return plainly and ids == [operation.document_id for operation in operations]
+    return created and ids == [operation.document_id for operation in operations]
 
 
 def _results(body: Any) -> list[dict[str, Any]] | None:
-    """Return what a bulk answer says of each item; None where it is no such answer."""
+    """Return the result of each item of a bulk answer; None where it is no such answer."""
     items = body.get("items") if isinstance(body, dict) else None
     if not isinstance(items, list) or not all(isinstance(item, dict) and item for item in items):
         return None
     results = [next(iter(item.values())) for item in items]
-    sound = all(
+    well_formed = all(
         isinstance(result, dict)
         and isinstance(result.get("status"), int)
         and isinstance(result.get("error") or {}, dict)
         for result in results
     )
-    return results if sound else None
+    return results if well_formed else None
 
 
 def llmlog_version(mappings: Mapping[str, Any]) -> int | None:

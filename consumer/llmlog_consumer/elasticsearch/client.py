@@ -1,4 +1,4 @@
-"""Owns the client library of Elasticsearch, as its only importer: set it up, ask, name errors."""
+"""Owns the client library of Elasticsearch, as its only importer: set-up, requests, errors."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 
 
 class _Bodies(SerializerCollection):
-    """Bodies as they are: the client's own would copy NDJSON line by line.
+    """Serializers that pass a body of bytes through: the client's own copy NDJSON line by line.
 
-    An answer is JSON where it can be read as such, and text where not, whatever it calls itself:
-    the client would raise an error instead, and keep the status to itself.
+    An answer is read as JSON where that is possible, and as text otherwise, whatever its content
+    type is. The client's own serializers would raise an error instead, without the status.
     """
 
     def dumps(self, data: Any, mimetype: str | None = None) -> bytes:  # noqa: ARG002
@@ -46,7 +46,7 @@ class _Bodies(SerializerCollection):
 
 
 class ElasticClient:
-    """A connection pool.
+    """The connection pool of one process; any thread may use it.
 
     Args:
         settings: as loaded.
@@ -61,14 +61,18 @@ class ElasticClient:
 
     def __init__(self, settings: Settings, timeout: float) -> None:
         logging.getLogger("elastic_transport").setLevel(logging.ERROR)
-        self.where = settings.elasticsearch_cloud_id or _public(settings.elasticsearch_url)
+        self.where = settings.elasticsearch_cloud_id or _without_credentials(
+            settings.elasticsearch_url
+        )
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 self._client = Elasticsearch(**_options(settings, timeout))
             self._client.transport.serializers = _Bodies()
         except (ValueError, TypeError, OSError) as error:
-            raise ConfigurationError(f"LLMLOG_ELASTICSEARCH_…: {_public(str(error))}") from None
+            raise ConfigurationError(
+                f"LLMLOG_ELASTICSEARCH_…: {_without_credentials(str(error))}"
+            ) from None
 
     def perform(
         self,
@@ -78,11 +82,11 @@ class ElasticClient:
         body: Any,
         params: Mapping[str, Any] | None,
     ) -> tuple[int, Any, float]:
-        """Ask; return status, body, and the seconds that the server asked us to wait.
+        """Send a request; return status, body, and the seconds that the server asked us to wait.
 
         Raises:
             ElasticsearchUnreachable: no answer; whether the request was carried out is unknown.
-            ElasticsearchError: TLS fails, or what answers is no Elasticsearch.
+            ElasticsearchError: TLS fails, or the server is no Elasticsearch.
         """
         try:
             response = self._client.perform_request(
@@ -109,17 +113,17 @@ class ElasticClient:
 
 
 def _is_cut_off(error: TransportError) -> bool:
-    """Tell whether there was a connection, and the other side closed it before it had answered."""
+    """Tell whether the other side closed an open connection before it answered."""
     cause = error.__cause__
-    told = (cause, *cause.args) if cause is not None else ()
-    return any(isinstance(one, (ConnectionResetError, BrokenPipeError)) for one in told)
+    causes = (cause, *cause.args) if cause is not None else ()
+    return any(isinstance(one, (ConnectionResetError, BrokenPipeError)) for one in causes)
 
 
 def _release(error: BaseException | None) -> None:
-    """Free what the frames of an error and of its causes hold.
+    """Free the objects that the frames of an error and of its causes refer to.
 
-    The transport's errors refer to themselves by way of their frames, which hold the body: each
-    request that was not answered would keep its megabytes until the collector looks.
+    The transport's errors are part of a reference cycle through their frames, which hold the body.
+    Each request without an answer would keep its megabytes until the garbage collector runs.
     """
     seen: set[int] = set()
     waiting = [error]
@@ -152,14 +156,14 @@ def _options(settings: Settings, timeout: float) -> dict[str, Any]:
     if settings.elasticsearch_bearer_auth:
         options["bearer_auth"] = settings.elasticsearch_bearer_auth.get_secret_value()
     if settings.elasticsearch_ca_certs:
-        options["ca_certs"] = _readable(settings.elasticsearch_ca_certs)
+        options["ca_certs"] = _check_readable(settings.elasticsearch_ca_certs)
     if settings.elasticsearch_ssl_assert_fingerprint:
         options["ssl_assert_fingerprint"] = settings.elasticsearch_ssl_assert_fingerprint
     return options
 
 
-def _readable(ca_certs: Path) -> str:
-    """See now that the certificates can be read: the client would say at each request "away"."""
+def _check_readable(ca_certs: Path) -> str:
+    """Check now that the certificates can be read: the client reports it as "unreachable" later."""
     try:
         if not ca_certs.is_dir():
             ssl.create_default_context(cafile=ca_certs)
@@ -168,8 +172,8 @@ def _readable(ca_certs: Path) -> str:
     return str(ca_certs)
 
 
-def _public(text: str) -> str:
-    """Return the text with its URLs freed of user names and passwords."""
+def _without_credentials(text: str) -> str:
+    """Return the text without the user names and passwords of its URLs."""
     return re.sub(r"//[^,]*@", "//", text)
 
 

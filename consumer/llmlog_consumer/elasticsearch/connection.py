@@ -1,7 +1,7 @@
-"""Owns the connection to Elasticsearch: a question in, an answer out.
+"""Owns the connection to Elasticsearch: sends one request, returns one answer.
 
-An answer of any status is a value; not to be answered is `Unreachable`; what no retry mends
-(TLS, a server that is no Elasticsearch) is `ElasticsearchError`.
+An answer of any status is a value. No answer raises `ElasticsearchUnreachable`. A fault that no
+retry can repair (TLS, a server that is no Elasticsearch) raises `ElasticsearchError`.
 """
 
 from __future__ import annotations
@@ -17,13 +17,12 @@ if TYPE_CHECKING:
 
     from llmlog_common.settings import Settings
 
-REQUEST_TIMEOUT: Final = 60.0
-"""Seconds after which an answer is taken for lost."""
+REQUEST_TIMEOUT_SECONDS: Final = 60.0
+"""Time after which an answer is given up."""
 
 NOT_FOUND: Final = 404
 SERVER_ERROR: Final = 500
 TOO_MANY: Final = 429
-
 
 _NDJSON: Final = {
     "content-type": "application/vnd.elasticsearch+x-ndjson; compatible-with=8",
@@ -37,11 +36,11 @@ _JSON: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the server said.
+    """One answer of the server.
 
     Attributes:
         status: of HTTP.
-        body: decoded JSON, or text where it was none.
+        body: decoded JSON, or text where the body is no JSON.
         retry_after: seconds that the server asked us to wait.
     """
 
@@ -61,19 +60,19 @@ class Answer:
 
     @property
     def not_now(self) -> bool:
-        """Tell whether the server puts us off."""
+        """Tell whether the server asks to try again later."""
         return self.status == TOO_MANY or self.status >= SERVER_ERROR
 
     @property
     def error(self) -> Mapping[str, Any]:
         """Return the body's `error` object; a text becomes its reason."""
-        found = self.body.get("error") if isinstance(self.body, dict) else None
-        if isinstance(found, dict):
-            return found
-        return {"type": "", "reason": str(found or self.body or "")[:500]}
+        error = self.body.get("error") if isinstance(self.body, dict) else None
+        if isinstance(error, dict):
+            return error
+        return {"type": "", "reason": str(error or self.body or "")[:500]}
 
     def describe(self) -> str:
-        """Return status, type and reason in one line; of a 2xx, that it answers nothing."""
+        """Return the fault in one line: status, type and reason, or a 2xx without a JSON object."""
         if self.ok:
             return f"{self.status} without a JSON object ({BROKEN_ANSWER.advice})"
         kind, reason = self.error.get("type") or "", self.error.get("reason") or ""
@@ -81,17 +80,17 @@ class Answer:
 
 
 class Elastic:
-    """One client, shared by the threads of a process.
+    """The Elasticsearch client that the threads of a process share.
 
     Args:
         settings: URL, credentials, TLS.
-        timeout: seconds after which an answer is taken for lost.
+        timeout: seconds after which an answer is given up.
 
     Raises:
         ConfigurationError: the URL or the credentials cannot be used as they are.
     """
 
-    def __init__(self, settings: Settings, *, timeout: float = REQUEST_TIMEOUT) -> None:
+    def __init__(self, settings: Settings, *, timeout: float = REQUEST_TIMEOUT_SECONDS) -> None:
         # Imported with the first connection: 15 MB that not every command needs.
         from llmlog_consumer.elasticsearch.client import ElasticClient  # noqa: PLC0415
 
@@ -101,24 +100,24 @@ class Elastic:
     def request(
         self, method: str, path: str, *, body: Any = None, params: Mapping[str, Any] | None = None
     ) -> Answer:
-        """Ask, and return the answer whatever its status.
+        """Send a request, and return the answer whatever its status.
 
         Raises:
             ElasticsearchUnreachable: no answer; whether the request was carried out is unknown.
-            ElasticsearchError: TLS fails, or what answers is no Elasticsearch.
+            ElasticsearchError: TLS fails, or the server is no Elasticsearch.
         """
         headers = None
         if body is not None:
             headers = _NDJSON if isinstance(body, bytes) else _JSON
         else:
             headers = {"accept": _JSON["accept"]}
-        status, answered, retry_after = self._client.perform(method, path, headers, body, params)
-        return Answer(status, answered, retry_after)
+        status, answer_body, retry_after = self._client.perform(method, path, headers, body, params)
+        return Answer(status, answer_body, retry_after)
 
     def demand(
         self, method: str, path: str, *, body: Any = None, params: Mapping[str, Any] | None = None
     ) -> Any:
-        """Ask, and return the body of a good answer.
+        """Send a request, and return the body of a good answer.
 
         Raises:
             ElasticsearchUnreachable: no answer, or one that says "not now".
@@ -127,18 +126,18 @@ class Elastic:
         return self._good(self.request(method, path, body=body, params=params), method, path)
 
     def find(self, path: str, *, absent: Container[int] = (NOT_FOUND,)) -> Any:
-        """Return what is at a path; None where nothing is.
+        """Return the body at a path; None where the server says that there is nothing.
 
         Args:
-            path: asked with GET.
-            absent: statuses that say so.
+            path: requested with GET.
+            absent: statuses that mean "nothing here".
 
         Raises:
             ElasticsearchUnreachable: no answer, or one that says "not now".
             ElasticsearchError: any other, or a good one whose body is no JSON object.
         """
         answer = self.request("GET", path)
-        # Elasticsearch says it in JSON; what answers in its place knows nothing of it.
+        # Elasticsearch says so in JSON; a proxy in its place may answer the same status with text.
         if answer.status in absent and isinstance(answer.body, dict):
             return None
         return self._good(answer, "GET", path)

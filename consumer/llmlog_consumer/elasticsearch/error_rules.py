@@ -1,7 +1,7 @@
-"""What each answer of Elasticsearch means: data first, one pure function over it for each kind.
+"""Owns the meaning of each answer of Elasticsearch: two tables, and a function over each. Pure.
 
-The type of an error speaks first. Reasons quote a document's own values, so a row that looks at
-the reason is bound to its one type and anchored at the reason's start; `caused_by` is never read.
+The type of an error decides first. Reasons quote a document's own values. So a row that reads the
+reason is bound to one type and anchored at the reason's start; `caused_by` is never read.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Disposition(Enum):
-    """What is to be done after an answer."""
+    """The next step after an answer."""
 
     INDEXED = "indexed"
     DUPLICATE = "duplicate"
@@ -31,13 +31,13 @@ class Verdict:
     """A disposition and how to go about it.
 
     Attributes:
-        disposition: what is to be done.
-        pushed_back: the cluster has too much to do: shrink concurrency.
-        bounded: a retry that ends: after some attempts `then` is done instead.
-        then: what follows a bounded retry. PERMANENT means exhausted, and never befalls more
-            than a few documents: a server that fails many has a fault of its own.
-        unclassified: no row speaks of this answer; counted.
-        advice: what a person has to do, in a clause.
+        disposition: the next step.
+        pushed_back: the cluster has too much to do: send fewer requests at once.
+        bounded: the retry ends after some attempts, and `then` follows.
+        then: the step after a bounded retry. PERMANENT means exhausted. It applies to a few
+            documents only: where many fail, the server is at fault.
+        unclassified: no row matches this answer; counted.
+        advice: one clause that tells a person what to do.
     """
 
     disposition: Disposition
@@ -53,7 +53,7 @@ class Rule:
     """One row: an answer of this status, type and start of reason has this verdict.
 
     Attributes:
-        verdict: what it means.
+        verdict: the meaning.
         error_type: `error.type`; None for any.
         statuses: HTTP statuses; empty for any.
         reason: matched at the start of `error.reason`; None for any.
@@ -64,8 +64,8 @@ class Rule:
     statuses: frozenset[int] = frozenset()
     reason: re.Pattern[str] | None = None
 
-    def speaks_of(self, status: int, error_type: str, reason: str) -> bool:
-        """Tell whether this row is about the answer."""
+    def matches(self, status: int, error_type: str, reason: str) -> bool:
+        """Tell whether this row applies to the answer."""
         return (
             (self.error_type is None or self.error_type == error_type)
             and (not self.statuses or status in self.statuses)
@@ -86,20 +86,22 @@ _UNKNOWN_REQUEST = Verdict(
     Disposition.RETRY, bounded=True, then=Disposition.BISECT, unclassified=True
 )
 BROKEN_ANSWER: Final = Verdict(
-    Disposition.RETRY, bounded=True, then=Disposition.CONFIGURATION,
-    advice="what answers is no Elasticsearch, or something between cuts its answers",
-)  # fmt: skip
-"""Of a 2xx that does not answer every item that was sent."""
+    Disposition.RETRY,
+    bounded=True,
+    then=Disposition.CONFIGURATION,
+    advice="the server is no Elasticsearch, or a proxy cuts its answers short",
+)
+"""For a 2xx that does not answer every item that was sent."""
 CUT_OFF: Final = Verdict(Disposition.RETRY, bounded=True, then=Disposition.BISECT)
-"""Of a connection that is closed in the middle of a request, as some servers do that find it too
-large. It says nothing of a document: one that is alone is sent again for as long as it takes."""
+"""For a connection that is closed in the middle of a request. Some servers do so when a request is
+too large. A document that is alone in its request is sent again for as long as it takes."""
 _BISECT = Verdict(Disposition.BISECT)
 _PERMANENT = Verdict(Disposition.PERMANENT)
 _UNKNOWN_REFUSAL = Verdict(Disposition.PERMANENT, unclassified=True)
 _UNKNOWN = Verdict(Disposition.RETRY, bounded=True, unclassified=True)
 
 
-def _wrong(advice: str) -> Verdict:
+def _fix(advice: str) -> Verdict:
     return Verdict(Disposition.CONFIGURATION, advice=advice)
 
 
@@ -111,7 +113,7 @@ def _row(
     )
 
 
-# An index name of ours, then the block: the text between is Elasticsearch's own.
+# An index name, then the block: the text between the two is a constant of Elasticsearch.
 _BLOCKED = r"(index \[[^\]]*\] blocked by: |blocked by: )"
 
 ITEM_RULES: Final[tuple[Rule, ...]] = (
@@ -138,22 +140,22 @@ ITEM_RULES: Final[tuple[Rule, ...]] = (
     _row(_RETRY, "node_not_connected_exception", 500, 503),
     _row(_RETRY, "master_not_discovered_exception", 503),
     # The deployment is wrong, not the document.
-    _row(_wrong("remove the block from the index"), "cluster_block_exception", 403, 429),
-    _row(_wrong("check the credentials and their privileges"), "security_exception", 401, 403),
-    _row(_wrong("run `pipeline setup`"), "index_not_found_exception", 404),
-    _row(_wrong("open the index"), "index_closed_exception", 400),
-    _row(_wrong("run `pipeline setup`"), "illegal_argument_exception", 400,
+    _row(_fix("remove the block from the index"), "cluster_block_exception", 403, 429),
+    _row(_fix("check the credentials and their privileges"), "security_exception", 401, 403),
+    _row(_fix("run `pipeline setup`"), "index_not_found_exception", 404),
+    _row(_fix("open the index"), "index_closed_exception", 400),
+    _row(_fix("run `pipeline setup`"), "illegal_argument_exception", 400,
          reason="no write index is defined for alias"),
-    _row(_wrong("raise cluster.max_shards_per_node or delete old indices"),
+    _row(_fix("raise cluster.max_shards_per_node or delete old indices"),
          "validation_exception", 400,
          reason=r"Validation Failed: \d+: this action would add \[\d+\] shards?,.*maximum "),
-    _row(_wrong("point LLMLOG_INDEX at indices, not at a data stream"),
+    _row(_fix("point LLMLOG_INDEX at indices, not at a data stream"),
          "illegal_argument_exception", 400, reason="only write ops with an op_type of create"),
-    _row(_wrong("a plain index has the alias's name: run `pipeline setup`"),
+    _row(_fix("a plain index has the alias's name: run `pipeline setup`"),
          "invalid_alias_name_exception", 400),
-    _row(_wrong("create the ingest pipeline or take it out of the template"),
+    _row(_fix("create the ingest pipeline or take it out of the template"),
          "illegal_argument_exception", 400, reason=r"pipeline with id \[[^\]]*\] does not exist"),
-    # The document, in the words of a type that also speaks of deployments.
+    # The document, named by a type that the deployment may cause too.
     _row(_PERMANENT, "illegal_argument_exception", 400,
          reason="Document contains at least one immense term"),
     _row(_PERMANENT, "illegal_argument_exception", 400, reason=r"Limit of total fields \["),
@@ -171,14 +173,17 @@ REQUEST_RULES: Final[tuple[Rule, ...]] = (
     _row(_RETRY, "node_closed_exception", 500),
     _row(_RETRY, "node_disconnected_exception", 500),
     _row(_RETRY, "node_not_connected_exception", 500),
-    _row(_wrong("not an Elasticsearch that speaks to this client"), "media_type_header_exception"),
-    _row(_wrong("not an Elasticsearch that speaks to this client"), None, 406),
-    _row(_wrong("check the credentials and their privileges"), None, 401, 403),
-    _row(_wrong("not an Elasticsearch, or a wrong URL"), None, 404, 405, 501),
+    _row(
+        _fix("the server is no Elasticsearch that accepts this client"),
+        "media_type_header_exception",
+    ),
+    _row(_fix("the server is no Elasticsearch that accepts this client"), None, 406),
+    _row(_fix("check the credentials and their privileges"), None, 401, 403),
+    _row(_fix("the server is no Elasticsearch, or the URL is wrong"), None, 404, 405, 501),
     _row(_PUSH_BACK, None, 429),
     _row(_RETRY, None, 502, 503, 504),
-    # Elasticsearch names the type of what it refuses; whatever else answers does not.
-    _row(_wrong("what answers is no Elasticsearch"), "", 400),
+    # Elasticsearch names the type of its error; a proxy in its place does not.
+    _row(_fix("the server is no Elasticsearch"), "", 400),
     _row(_BISECT, None, 400),
     _row(_BOUNDED_REQUEST, None, *range(500, 600)),
     _row(_UNKNOWN_REQUEST),
@@ -188,7 +193,7 @@ _OPERATION_BYTES = re.compile(r"(?<![a-z_])(?:\w+_)?operation_bytes=(\d+)")
 _LIMIT_BYTES = re.compile(r"max_\w+_bytes=(\d+)")
 
 
-def of_item(status: int, error: Mapping[str, Any] | None) -> Verdict:
+def judge_item(status: int, error: Mapping[str, Any] | None) -> Verdict:
     """Judge one item of a bulk answer.
 
     Args:
@@ -197,26 +202,26 @@ def of_item(status: int, error: Mapping[str, Any] | None) -> Verdict:
     """
     if error is None:
         return _INDEXED if status in (200, 201) else _UNKNOWN
-    return _never_passes(status, error) or _first(ITEM_RULES, status, error)
+    return _judge_too_large(status, error) or _first(ITEM_RULES, status, error)
 
 
-def of_request(status: int, error: Mapping[str, Any] | None) -> Verdict:
+def judge_request(status: int, error: Mapping[str, Any] | None) -> Verdict:
     """Judge the answer to a whole request that was not answered item by item.
 
     Args:
         status: of the HTTP answer.
         error: the body's `error` object; None where the body has none.
     """
-    return _never_passes(status, error or {}) or _first(REQUEST_RULES, status, error or {})
+    return _judge_too_large(status, error or {}) or _first(REQUEST_RULES, status, error or {})
 
 
 def _first(rules: tuple[Rule, ...], status: int, error: Mapping[str, Any]) -> Verdict:
     error_type, reason = str(error.get("type", "")), str(error.get("reason", ""))
-    return next((r.verdict for r in rules if r.speaks_of(status, error_type, reason)), _UNKNOWN)
+    return next((r.verdict for r in rules if r.matches(status, error_type, reason)), _UNKNOWN)
 
 
-def _never_passes(status: int, error: Mapping[str, Any]) -> Verdict | None:
-    """See a push-back that no waiting will end: the request is larger than the limit itself."""
+def _judge_too_large(status: int, error: Mapping[str, Any]) -> Verdict | None:
+    """Return a verdict where waiting cannot help: the request is larger than the limit itself."""
     if status != 429:  # noqa: PLR2004
         return None
     if error.get("type") == "es_rejected_execution_exception":
@@ -226,7 +231,7 @@ def _never_passes(status: int, error: Mapping[str, Any]) -> Verdict | None:
         return _BISECT if limits and wants > min(limits) else None
     if error.get("type") == "circuit_breaking_exception":
         wants, limit = _number(error, "bytes_wanted"), _number(error, "bytes_limit")
-        # The parent's wants include everybody's bytes; only a child breaker speaks of ours alone.
+        # The parent breaker counts the bytes of all requests; a child breaker counts ours alone.
         ours = not str(error.get("reason", "")).startswith("[parent]")
         if error.get("durability") == "PERMANENT" or (ours and 0 < limit < wants):
             return _BISECT
@@ -234,5 +239,5 @@ def _never_passes(status: int, error: Mapping[str, Any]) -> Verdict | None:
 
 
 def _number(error: Mapping[str, Any], name: str) -> int:
-    found = error.get(name)
-    return found if isinstance(found, int) else 0
+    value = error.get(name)
+    return value if isinstance(value, int) else 0

@@ -1,4 +1,4 @@
-"""The names of the daily indices behind an alias. Pure."""
+"""Owns the names of the daily indices behind an alias. Pure."""
 
 from __future__ import annotations
 
@@ -14,5 +14,5 @@ def daily_index(alias: str, time_ms: int) -> str:
 
 
 def daily_indices(alias: str) -> str:
-    """Return the pattern of the daily indices, and of nobody else's whose name begins alike."""
+    """Return a pattern of the daily indices that leaves out other indices with the same prefix."""
     return f"{alias}-2*"

@@ -11,7 +11,7 @@ from collections import Counter, defaultdict
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
-from llmlog_common.errors import DeadLetterFloodError, ElasticsearchError, KafkaError
+from llmlog_common.errors import CircuitOpenError, ElasticsearchError, KafkaError
 from llmlog_consumer.dead_letters.reader import chunks
 from llmlog_consumer.offset_tracker import UNKNOWN_EPOCH, Span
 from llmlog_consumer.replay.plan import ReplayOutcome
@@ -69,7 +69,7 @@ class Indexing:
 
         Raises:
             ElasticsearchError: the deployment is wrong; letters not yet sent stay as they are.
-            DeadLetterFloodError: nearly everything dies again.
+            CircuitOpenError: nearly everything dies again.
         """
         began = time.monotonic()
         try:
@@ -129,7 +129,7 @@ class Indexing:
         if self._delivery.hold is not None:
             raise ElasticsearchError(f"{self._delivery.hold.why}: mend it and run this again")
         if self._delivery.circuit_open:
-            raise DeadLetterFloodError(
+            raise CircuitOpenError(
                 "nearly everything dies again of one cause: see the lines above; what is not "
                 "indexed stays a letter, as it was"
             )

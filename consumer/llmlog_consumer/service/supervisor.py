@@ -19,7 +19,7 @@ import structlog
 
 from llmlog_common.errors import WorkerError
 from llmlog_consumer.backoff import Backoff
-from llmlog_consumer.dead_letter_counts import Kind, add_deaths
+from llmlog_consumer.dead_letter_counts import Kind, add_counts
 from llmlog_consumer.service.child_process import run_child
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class Timing:
     turn: float = 0.2
     drain: float = 45.0
     steady: float = 60.0
-    restart: Backoff = field(default_factory=lambda: Backoff(first=0.5, longest=30.0))
+    restart: Backoff = field(default_factory=lambda: Backoff(first_seconds=0.5, max_seconds=30.0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,7 +271,7 @@ class Supervisor:
         self._receive_reports(slot)
         code = slot.process.exitcode
         self._counts_of_ended += _counts(slot.report)
-        add_deaths(self._deaths_of_ended, slot.report.get("deaths", {}), MAX_DEATH_KINDS)
+        add_counts(self._deaths_of_ended, slot.report.get("dead_letters", {}), MAX_DEATH_KINDS)
         slot.report = {}
         slot.process = None
         if code in self._final:
@@ -307,7 +307,7 @@ class Supervisor:
         reports = [slot.report for slot in self._slots]
         deaths = self._deaths_of_ended.copy()
         for report in reports:
-            add_deaths(deaths, report.get("deaths", {}), MAX_DEATH_KINDS)
+            add_counts(deaths, report.get("dead_letters", {}), MAX_DEATH_KINDS)
         return State(
             counts=self.totals,
             deaths=deaths,

@@ -18,7 +18,7 @@ import orjson
 import structlog
 from confluent_kafka import KafkaException
 
-from llmlog_common.errors import DeadLetterFloodError, PipelineError, Unreachable
+from llmlog_common.errors import CircuitOpenError, PipelineError, Unreachable
 from llmlog_consumer.delivery.pipeline import Delivery
 from llmlog_consumer.elasticsearch.connection import Elastic
 from llmlog_consumer.kafka.admin import KafkaAdmin
@@ -108,7 +108,7 @@ class Worker:
         """Work until told to stop, or until everything that was to be settled is.
 
         Raises:
-            DeadLetterFloodError: the breaker is open, and nobody waits for it to close.
+            CircuitOpenError: the breaker is open, and nobody waits for it to close.
         """
         while not self._stopping() and not self._finished():
             stop_polling = self._intake.stop_polling
@@ -121,7 +121,7 @@ class Worker:
         circuit_open = self._delivery.circuit_open
         self._end()
         if circuit_open and self._task.until is not None:
-            raise DeadLetterFloodError(circuit_open)
+            raise CircuitOpenError(circuit_open)
 
     def _register(self, records: Sequence[Any]) -> Iterable[tuple[Span, list[Any]]]:
         by_partition: dict[int, list[Any]] = {}

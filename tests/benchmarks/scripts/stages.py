@@ -16,7 +16,7 @@ from llmlog_consumer.delivery.bulk_sender import BulkSender
 from llmlog_consumer.delivery.pipeline import Delivery
 from llmlog_consumer.delivery.results import BulkResults
 from llmlog_consumer.elasticsearch.batch import BatchBuilder
-from llmlog_consumer.elasticsearch.bulk import Indexer
+from llmlog_consumer.elasticsearch.bulk import BulkClient
 from llmlog_consumer.elasticsearch.document import Documents
 from llmlog_consumer.kafka import reader as topic_reader
 from llmlog_consumer.kafka.admin import KafkaAdmin
@@ -30,7 +30,7 @@ STAGES = (
     (Worker, "_register", "register spans"),
     (Delivery, "_decode_incoming", "decode, make documents, batch"),
     (BulkSender, "send", "hand requests over"),
-    (Indexer, "send", "post requests, read and match answers"),
+    (BulkClient, "send", "post requests, read and match answers"),
     (BulkResults, "take", "settle what was answered"),
     (Worker, "_commit", "commit"),
 )

@@ -83,7 +83,7 @@ def test_what_was_handed_to_the_broker_is_not_handed_again():
     tracker.settle(register(tracker, 10, 10), 1, 100)
     commits = tracker.commits()
     assert tracker.commits() == commits == [Commit(0, 11, 3)]
-    tracker.committed(commits)
+    tracker.record_commits(commits)
     assert tracker.commits() == []
     tracker.settle(register(tracker, 11, 11), 1, 100)
     assert tracker.commits() == [Commit(0, 12, 3)]
@@ -176,7 +176,7 @@ def test_a_commit_of_a_released_partition_is_forgotten():
     tracker.settle(register(tracker, 10, 10), 1, 100)
     commits = tracker.commits()
     tracker.release(0)
-    tracker.committed(commits)
+    tracker.record_commits(commits)
     assert tracker.commits() == []
 
 
@@ -319,7 +319,7 @@ class TrackerMachine(RuleBasedStateMachine):
             log = self.logs[commit.partition]
             assert commit.offset > log.committed, "a commit goes back"
             log.committed = commit.offset
-        self.tracker.committed(commits)
+        self.tracker.record_commits(commits)
         assert self.tracker.commits() == []
 
     @rule(partition=PARTITIONS)
@@ -373,7 +373,7 @@ def test_what_the_broker_refused_is_handed_over_again():
     tracker.assign(0, 5)
     span = tracker.register(0, 5, 9, epoch=1, records=5, size=10, now=0.0)
     tracker.settle(span, 5, 10)
-    tracker.committed(tracker.commits())
+    tracker.record_commits(tracker.commits())
     assert tracker.commits() == []
     tracker.commit_failed([0, 7])
     assert [(c.partition, c.offset) for c in tracker.commits()] == [(0, 10)]

@@ -20,8 +20,8 @@ from llmlog_consumer.elasticsearch.error_rules import (
     BROKEN_ANSWER,
     CUT_OFF,
     Disposition,
-    of_item,
-    of_request,
+    judge_item,
+    judge_request,
 )
 from llmlog_consumer.offset_tracker import Span
 from llmlog_consumer.outcomes import Outcome
@@ -109,7 +109,7 @@ class Server:
                 return BulkResponse(batch, verdict=CUT_OFF, detail="closed")
             return BulkResponse(
                 batch,
-                verdict=of_request(status, error),
+                verdict=judge_request(status, error),
                 status=status,
                 detail=f"{status} {error.get('reason', '')}",
             )
@@ -119,7 +119,7 @@ class Server:
             status, error = answers.pop(0) if len(answers) > 1 else answers[0]
             if status == 201:
                 self.stored[op.record.offset()] += 1
-            answered.items.append(ItemResult(op, of_item(status, error), status, error))
+            answered.items.append(ItemResult(op, judge_item(status, error), status, error))
         if all(judged.status == 201 for judged in answered.items):
             return BulkResponse(batch, all_created=True, status=200)
         return answered

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from llmlog_consumer.backoff import RetryState
 from llmlog_consumer.elasticsearch.batch import Batch, BatchBuilder
 
 ACTION = '{"create":{"_index":"logs-1","_id":"%s"}}\n'
@@ -42,7 +43,7 @@ def test_an_operation_knows_its_record_and_its_slice():
         assert ids_in(batch.source[operation.start : operation.end]) == [operation.document_id]
 
 
-def test_the_bound_of_operations():
+def test_a_batch_is_full_at_its_bound_of_operations():
     builder = BatchBuilder(max_operations=2)
     assert add(builder, "a") is None
     assert add(builder, "b") is None
@@ -51,7 +52,7 @@ def test_the_bound_of_operations():
     assert len(builder) == 1
 
 
-def test_the_bound_of_bytes_is_never_passed_by_more_than_one_document():
+def test_a_batch_is_full_at_its_bound_of_bytes():
     one = len(ACTION % "a") + len(b"{}\n")
     builder = BatchBuilder(max_bytes=2 * one)
     assert add(builder, "a") is None
@@ -68,15 +69,15 @@ def test_a_document_larger_than_the_bound_goes_alone():
     assert [op.document_id for op in builder.take().operations] == ["b"]
 
 
-def test_a_lowered_ceiling_counts_from_the_next_document():
+def test_a_lowered_bound_holds_from_the_next_document():
     builder = BatchBuilder()
     add(builder, "a")
     builder.max_bytes = 1
     assert len(add(builder, "b").operations) == 1
 
 
-def test_age_counts_from_the_first_record():
-    builder = BatchBuilder(max_age=0.25)
+def test_the_age_of_a_batch_counts_from_its_first_record():
+    builder = BatchBuilder(max_age_seconds=0.25)
     assert not builder.due(1000.0)
     add(builder, "a", now=10.0)
     add(builder, "b", now=10.2)
@@ -88,7 +89,7 @@ def test_age_counts_from_the_first_record():
     assert not builder.due(99.2)
 
 
-def test_slices_begin_anew_with_every_batch():
+def test_slices_start_at_zero_in_every_batch():
     builder = BatchBuilder()
     add(builder, "a", b'{"n": "a"}')
     builder.take()
@@ -132,13 +133,13 @@ def test_halving_ends_at_single_documents():
     assert sorted(singles) == list("abcdefg")
 
 
-def test_a_part_remembers_how_often_it_was_sent():
+def test_a_part_starts_with_a_copy_of_the_memory_of_its_attempts():
     batch = batch_of("a", "b")
-    batch.attempts, batch.not_before, batch.refusals = 3, 4.5, 2
+    batch.retry = RetryState(attempts=3, refusals=2, not_before=4.5)
     part = batch.part(batch.operations[:1])
-    assert (part.attempts, part.not_before, part.refusals) == (3, 4.5, 2)
-    part.attempts += 1
-    assert batch.attempts == 3
+    assert part.retry == RetryState(attempts=3, refusals=2, not_before=4.5)
+    part.retry.record_sent()
+    assert (part.retry.attempts, batch.retry.attempts) == (4, 3)
 
 
 def test_an_empty_batch_has_an_empty_body():

@@ -4,7 +4,7 @@ import pytest
 
 from llmlog_common.errors import ElasticsearchError, ElasticsearchUnreachable
 from llmlog_consumer.elasticsearch.batch import BatchBuilder
-from llmlog_consumer.elasticsearch.bulk import ForeignItemsError, Indexer, llmlog_version
+from llmlog_consumer.elasticsearch.bulk import BulkClient, UnexpectedItemsError, llmlog_version
 from llmlog_consumer.elasticsearch.connection import Answer
 from llmlog_consumer.elasticsearch.error_rules import BROKEN_ANSWER, Disposition
 
@@ -50,7 +50,7 @@ def created(document_id, **more):
 
 def answer_of(body, *ids, status=200, **answers):
     server = Server(bulk=[Answer(status, body)], **answers)
-    return Indexer(server, "logs").send(batch_of(*(ids or ("a", "b"))))
+    return BulkClient(server, "logs").send(batch_of(*(ids or ("a", "b"))))
 
 
 # Answers
@@ -143,7 +143,7 @@ def test_an_answer_that_does_not_answer_every_item_is_broken_as_a_whole(body):
     ],
 )
 def test_an_item_that_was_not_sent_is_an_alarm(items):
-    with pytest.raises(ForeignItemsError):
+    with pytest.raises(UnexpectedItemsError):
         answer_of({"items": items})
 
 
@@ -158,7 +158,7 @@ def test_a_refused_request_has_one_verdict_for_all():
 
 def test_a_server_that_is_away_is_waited_for():
     server = Server(bulk=[ElasticsearchUnreachable("refused")])
-    answered = Indexer(server, "logs").send(batch_of("a"))
+    answered = BulkClient(server, "logs").send(batch_of("a"))
     assert answered.verdict.disposition is Disposition.RETRY
     assert not answered.verdict.bounded
     assert answered.detail == "refused"
@@ -169,7 +169,7 @@ def test_a_server_that_is_away_is_waited_for():
 
 def test_an_index_is_looked_at_once():
     server = Server(bulk=[Answer(200, {"items": [created("a")]})])
-    indexer = Indexer(server, "logs")
+    indexer = BulkClient(server, "logs")
     indexer.send(batch_of("a"))
     indexer.send(batch_of("a"))
     assert server.asked == ["mapping", "mapping", "bulk", "bulk"]
@@ -192,7 +192,7 @@ def test_a_missing_index_is_made_whoever_is_first(created_now):
 
 def test_without_the_template_no_index_is_made():
     server = Server(mapping=[NOT_THERE], template=[Answer(404, {})])
-    answered = Indexer(server, "logs").send(batch_of("a"))
+    answered = BulkClient(server, "logs").send(batch_of("a"))
     assert answered.verdict.disposition is Disposition.CONFIGURATION
     assert "run `pipeline setup`" in answered.detail
     assert "create" not in server.asked
@@ -210,7 +210,7 @@ def test_without_the_template_no_index_is_made():
 )
 def test_an_index_that_is_not_ours_is_never_written_to(body):
     server = Server(mapping=[Answer(200, body)])
-    answered = Indexer(server, "logs").send(batch_of("a"))
+    answered = BulkClient(server, "logs").send(batch_of("a"))
     assert answered.verdict.disposition is Disposition.CONFIGURATION
     assert "bulk" not in server.asked
 

@@ -17,7 +17,7 @@ from llmlog_common.errors import (
 )
 from llmlog_common.settings import load
 from llmlog_consumer.elasticsearch.batch import BatchBuilder
-from llmlog_consumer.elasticsearch.bulk import Indexer
+from llmlog_consumer.elasticsearch.bulk import BulkClient
 from llmlog_consumer.elasticsearch.connection import Elastic
 from llmlog_consumer.elasticsearch.error_rules import BROKEN_ANSWER, Disposition
 
@@ -177,7 +177,7 @@ def test_a_good_answer_that_is_no_json_object_is_a_broken_one(body):
     with answering("200 OK", "application/json", body, mapping) as elastic:
         builder = BatchBuilder()
         builder.add(None, None, 7, "logs-1", "a", b"{}", 0.0)
-        answered = Indexer(elastic, "logs").send(builder.take())
+        answered = BulkClient(elastic, "logs").send(builder.take())
     assert answered.verdict is BROKEN_ANSWER
 
 
@@ -188,7 +188,7 @@ def test_nobody_is_handed_a_body_that_is_no_json_object(body):
             elastic.demand("GET", "/")
         builder = BatchBuilder()
         builder.add(None, None, 7, "logs-1", "a", b"{}", 0.0)
-        answered = Indexer(elastic, "logs").send(builder.take())
+        answered = BulkClient(elastic, "logs").send(builder.take())
     assert "hello" not in str(caught.value)
     assert answered.verdict.disposition is Disposition.CONFIGURATION
     assert "200 without a JSON object" in answered.detail

@@ -5,8 +5,8 @@ import pytest
 from llmlog_consumer.elasticsearch.error_rules import (
     BROKEN_ANSWER,
     Disposition,
-    of_item,
-    of_request,
+    judge_item,
+    judge_request,
 )
 
 INDEXED = Disposition.INDEXED
@@ -112,7 +112,7 @@ def error_of(error_type, reason, **more):
 
 @pytest.mark.parametrize(("status", "error_type", "reason", "disposition"), ITEMS)
 def test_items(status, error_type, reason, disposition):
-    verdict = of_item(status, error_of(error_type, reason))
+    verdict = judge_item(status, error_of(error_type, reason))
     assert verdict.disposition is disposition
     assert not verdict.unclassified
     assert not verdict.bounded
@@ -123,33 +123,33 @@ def test_a_cause_is_never_read(status, error_type, reason, disposition):
     """It quotes the document; here it keeps of everything at once."""
     words = " ".join(str(row[2]) for row in ITEMS)
     error = error_of(error_type, reason, caused_by={"type": "security_exception", "reason": words})
-    assert of_item(status, error).disposition is disposition
+    assert judge_item(status, error).disposition is disposition
 
 
 @pytest.mark.parametrize("status", [500, 501, 505, 599])
 @pytest.mark.parametrize("error_type", ["exception", "null_pointer_exception"])
 def test_other_server_errors_of_an_item_are_tried_a_bounded_number_of_times(status, error_type):
-    verdict = of_item(status, error_of(error_type, "what"))
+    verdict = judge_item(status, error_of(error_type, "what"))
     assert verdict.disposition is RETRY
     assert verdict.bounded
 
 
 @pytest.mark.parametrize("status", [502, 503, 504])
 def test_a_node_that_is_away_is_waited_for_without_bound(status):
-    verdict = of_item(status, error_of("exception", "what"))
+    verdict = judge_item(status, error_of("exception", "what"))
     assert verdict.disposition is RETRY
     assert not verdict.bounded
 
 
 @pytest.mark.parametrize("status", [400, 404, 405, 410, 413, 418, 499])
 def test_an_unknown_refusal_is_permanent_and_counted(status):
-    verdict = of_item(status, error_of("brand_new_exception", "what"))
+    verdict = judge_item(status, error_of("brand_new_exception", "what"))
     assert verdict.disposition is PERMANENT
     assert verdict.unclassified
 
 
 def test_an_illegal_argument_that_no_row_speaks_of_is_permanent_and_counted():
-    verdict = of_item(400, error_of("illegal_argument_exception", "something else"))
+    verdict = judge_item(400, error_of("illegal_argument_exception", "something else"))
     assert verdict.disposition is PERMANENT
     assert verdict.unclassified
 
@@ -157,7 +157,7 @@ def test_an_illegal_argument_that_no_row_speaks_of_is_permanent_and_counted():
 @pytest.mark.parametrize("status", [0, 100, 302, 600])
 def test_an_unknown_status_is_retried_within_bounds_and_counted(status):
     for error in (None, error_of("brand_new_exception", "what")):
-        verdict = of_item(status, error)
+        verdict = judge_item(status, error)
         assert verdict.disposition is RETRY
         assert verdict.bounded
         assert verdict.unclassified
@@ -165,14 +165,14 @@ def test_an_unknown_status_is_retried_within_bounds_and_counted(status):
 
 @pytest.mark.parametrize("status", [400, 404, 429, 500])
 def test_a_failure_without_an_error_is_never_taken_for_success(status):
-    assert of_item(status, None).disposition is not INDEXED
+    assert judge_item(status, None).disposition is not INDEXED
 
 
 @pytest.mark.parametrize("error", [{}, {"type": None, "reason": None}, {"reason": "what"}])
 def test_an_error_without_its_usual_members_is_judged_by_its_status(error):
-    assert of_item(400, error).disposition is PERMANENT
-    assert of_item(429, error).disposition is RETRY
-    assert of_item(500, error).bounded
+    assert judge_item(400, error).disposition is PERMANENT
+    assert judge_item(429, error).disposition is RETRY
+    assert judge_item(500, error).bounded
 
 
 # Reasons quote the document: its words are not Elasticsearch's.
@@ -188,7 +188,7 @@ def test_a_prompt_that_quotes_a_configuration_error_stops_nothing(error_type, pr
         f"failed to parse field [x] of type [long] in document with id 'a'. Preview of field's "
         f"value: '{prompt}'",
     ):
-        verdict = of_item(400, error_of(error_type, reason))
+        verdict = judge_item(400, error_of(error_type, reason))
         assert verdict.disposition is PERMANENT
         assert not verdict.unclassified
 
@@ -196,22 +196,22 @@ def test_a_prompt_that_quotes_a_configuration_error_stops_nothing(error_type, pr
 @pytest.mark.parametrize("prompt", [row[2] for row in SPOKEN])
 def test_an_illegal_argument_is_judged_by_the_start_of_its_reason(prompt):
     for start in ("Document contains at least one immense term: '", "mapper [x] cannot: '"):
-        verdict = of_item(400, error_of("illegal_argument_exception", start + prompt))
+        verdict = judge_item(400, error_of("illegal_argument_exception", start + prompt))
         assert verdict.disposition is PERMANENT
-    verdict = of_item(400, error_of("illegal_argument_exception", f"cannot use [{prompt}]"))
+    verdict = judge_item(400, error_of("illegal_argument_exception", f"cannot use [{prompt}]"))
     assert verdict.disposition is PERMANENT
 
 
 def test_the_words_of_one_type_mean_nothing_in_another():
     for error_type in ("validation_exception", "action_request_validation_exception"):
         reason = "no write index is defined for alias [litellm-logs]"
-        assert of_item(400, error_of(error_type, reason)).disposition is PERMANENT
-    assert of_item(400, error_of("illegal_argument_exception", TOO_MANY_SHARDS)).unclassified
+        assert judge_item(400, error_of(error_type, reason)).disposition is PERMANENT
+    assert judge_item(400, error_of("illegal_argument_exception", TOO_MANY_SHARDS)).unclassified
 
 
 def test_other_validation_errors_are_no_configuration():
     reason = "Validation Failed: 1: this action would add something, maximum shards open;"
-    assert of_item(400, error_of("validation_exception", reason)).disposition is PERMANENT
+    assert judge_item(400, error_of("validation_exception", reason)).disposition is PERMANENT
 
 
 # Push-back
@@ -230,10 +230,10 @@ def test_other_validation_errors_are_no_configuration():
     ],
 )
 def test_push_back_is_told_from_other_answers(status, error_type, reason, pushed_back):
-    assert of_item(status, error_of(error_type, reason)).pushed_back is pushed_back
+    assert judge_item(status, error_of(error_type, reason)).pushed_back is pushed_back
 
 
-@pytest.mark.parametrize("judge", [of_item, of_request])
+@pytest.mark.parametrize("judge", [judge_item, judge_request])
 def test_the_limit_itself_is_not_above_the_limit(judge):
     at_the_limit = COORDINATING_BYTES.format(all=900, ours=100, limit=100)
     beyond = COORDINATING_BYTES.format(all=900, ours=101, limit=100)
@@ -242,7 +242,7 @@ def test_the_limit_itself_is_not_above_the_limit(judge):
     assert judge(429, error_of(error_type, beyond)).disposition is BISECT
 
 
-@pytest.mark.parametrize("judge", [of_item, of_request])
+@pytest.mark.parametrize("judge", [judge_item, judge_request])
 @pytest.mark.parametrize(
     ("more", "disposition"),
     [
@@ -269,8 +269,8 @@ def test_the_parent_breaker_speaks_of_everybodys_bytes():
         "[parent] Data too large, data for [<http_request>] would be [1.2gb]",
         bytes_wanted=1_200, bytes_limit=1_000, durability="TRANSIENT",
     )  # fmt: skip
-    assert of_item(429, error).disposition is RETRY
-    assert of_item(429, {**error, "durability": "PERMANENT"}).disposition is BISECT
+    assert judge_item(429, error).disposition is RETRY
+    assert judge_item(429, {**error, "durability": "PERMANENT"}).disposition is BISECT
 
 
 # Whole requests
@@ -305,7 +305,7 @@ REQUESTS = [
     ("status", "error_type", "disposition", "bounded", "pushed_back"), REQUESTS
 )
 def test_requests(status, error_type, disposition, bounded, pushed_back):
-    verdict = of_request(status, error_of(error_type, "reason"))
+    verdict = judge_request(status, error_of(error_type, "reason"))
     assert verdict.disposition is disposition
     assert verdict.bounded is bounded
     assert verdict.pushed_back is pushed_back
@@ -314,7 +314,7 @@ def test_requests(status, error_type, disposition, bounded, pushed_back):
 
 @pytest.mark.parametrize("status", [302, 418, 600])
 def test_a_status_of_a_request_that_no_row_speaks_of_is_counted(status):
-    verdict = of_request(status, None)
+    verdict = judge_request(status, None)
     assert verdict.unclassified
     assert verdict.bounded
 
@@ -322,7 +322,7 @@ def test_a_status_of_a_request_that_no_row_speaks_of_is_counted(status):
 @pytest.mark.parametrize("status", [500, 507, 302, 600])
 def test_a_request_that_fails_for_long_is_halved(status):
     """One document may be what the server fails at; halving finds it."""
-    assert of_request(status, None).then is BISECT
+    assert judge_request(status, None).then is BISECT
 
 
 @pytest.mark.parametrize(
@@ -336,7 +336,7 @@ def test_a_request_that_fails_for_long_is_halved(status):
 )
 def test_a_whole_request_can_be_above_the_limit_itself(status, reason, disposition):
     error = error_of("es_rejected_execution_exception", reason)
-    assert of_request(status, error).disposition is disposition
+    assert judge_request(status, error).disposition is disposition
 
 
 def test_an_answer_without_its_items_is_asked_for_again_then_a_configuration():
@@ -347,26 +347,26 @@ def test_an_answer_without_its_items_is_asked_for_again_then_a_configuration():
 
 
 def test_a_bounded_retry_of_a_document_ends_as_a_dead_letter():
-    assert of_item(500, error_of("exception", "what")).then is PERMANENT
-    assert of_item(600, None).then is PERMANENT
+    assert judge_item(500, error_of("exception", "what")).then is PERMANENT
+    assert judge_item(600, None).then is PERMANENT
 
 
 def test_a_refused_request_never_buries_a_document():
     """Only an answer about one document may end as a letter; halving finds that document."""
     for status in range(100, 600):
         if not 200 <= status < 300:
-            assert of_request(status, None).disposition in (RETRY, BISECT, CONFIGURATION)
+            assert judge_request(status, None).disposition in (RETRY, BISECT, CONFIGURATION)
 
 
 def test_every_configuration_error_says_what_to_do():
     for status, error_type, reason, disposition in ITEMS:
         if disposition is CONFIGURATION:
-            assert of_item(status, error_of(error_type, reason)).advice
+            assert judge_item(status, error_of(error_type, reason)).advice
     for status, error_type, disposition, *_ in REQUESTS:
         if disposition is CONFIGURATION:
-            assert of_request(status, error_of(error_type, "")).advice
+            assert judge_request(status, error_of(error_type, "")).advice
 
 
 def test_numbers_that_are_none_do_not_count():
     error = {"type": "circuit_breaking_exception", "reason": "[request] x", "bytes_wanted": "many"}
-    assert of_request(429, error).disposition is Disposition.RETRY
+    assert judge_request(429, error).disposition is Disposition.RETRY

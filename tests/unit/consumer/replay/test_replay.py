@@ -9,7 +9,7 @@ from datetime import timedelta
 
 import pytest
 
-from llmlog_common.errors import ConfigurationError, DeadLetterFloodError, ElasticsearchError
+from llmlog_common.errors import ConfigurationError, CircuitOpenError, ElasticsearchError
 from llmlog_common.settings import load
 from llmlog_consumer.dead_letters import source_record as original
 from llmlog_consumer.dead_letters.cause import PREFIX, Cause, Ending, Stage, headers_of
@@ -202,7 +202,7 @@ def test_a_wrong_deployment_ends_it_with_the_reason():
     class Flooded(Delivery):
         circuit_open = "nearly everything"
 
-    with pytest.raises(DeadLetterFloodError):
+    with pytest.raises(CircuitOpenError):
         indexing(Flooded)[0].run([record_of(letter())])
 
 

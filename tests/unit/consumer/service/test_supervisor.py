@@ -16,7 +16,7 @@ from llmlog_consumer.service.supervisor import (
 from support.fakes_service import Clock, FakeContext
 
 FINAL = 6
-TIMING = Timing(drain=45.0, steady=60.0, restart=Backoff(first=1.0, longest=1.0))
+TIMING = Timing(drain=45.0, steady=60.0, restart=Backoff(first_seconds=1.0, max_seconds=1.0))
 
 
 class Rig:
