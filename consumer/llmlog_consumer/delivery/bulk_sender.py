@@ -1,7 +1,7 @@
-"""Owns batches on their way to Elasticsearch: waiting, held back, or with a bulk thread.
+"""Owns batches on their way to Elasticsearch: ready, held by a pause, or with a bulk thread.
 
-How many are under way at once is found by asking. While the deployment is wrong, one batch at a
-time is sent as a probe; only its answer lifts the hold.
+`ConcurrencyLimit` learns from the answers how many requests the cluster takes at once. While the
+deployment is wrong, `Pause` lets one batch at a time through.
 """
 
 from __future__ import annotations
@@ -9,104 +9,138 @@ from __future__ import annotations
 import queue
 import time
 from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING
 
 import structlog
 
-from llmlog_consumer.backoff import Backoff
-from llmlog_consumer.delivery.circuit_breaker import FailureRate
-from llmlog_consumer.delivery.concurrency import ConcurrencyLimit
+from llmlog_consumer.delivery.pause import Pause
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from concurrent.futures import Executor, Future
 
+    from llmlog_consumer.delivery.failure_rate import FailureRate
     from llmlog_consumer.elasticsearch.batch import Batch
-    from llmlog_consumer.elasticsearch.bulk import BulkResponse, BulkClient
+    from llmlog_consumer.elasticsearch.bulk import BulkClient, BulkResponse
+    from llmlog_consumer.kafka_record import KafkaRecord
     from llmlog_consumer.offset_tracker import Span
 
 log = structlog.get_logger("llmlog.delivery")
 
-_PROBE: Final = Backoff(first_seconds=1.0, max_seconds=15.0)
-
 
 @dataclass(slots=True)
-class Pause:
-    """The deployment is wrong: nothing but probes is sent until it is mended.
+class ConcurrencyLimit:
+    """The number of requests that the cluster takes at once.
+
+    It grows by one a round of answers, and halves on a push-back (AIMD).
 
     Attributes:
-        why: Elasticsearch's answer, and what to do.
-        probes: how often the answer came again.
-        next_probe: monotonic seconds.
-        probe: the batch that was sent to see; only its answer lifts the hold.
+        max_requests: upper bound.
+        size: requests that may be under way now, with its fraction.
     """
 
-    why: str
-    probes: int = 0
-    next_probe: float = 0.0
-    probe: Batch | None = None
+    max_requests: int = 4
+    size: float = 2.0
+
+    @property
+    def limit(self) -> int:
+        """Requests that may be under way now, at least one."""
+        return max(1, int(self.size))
+
+    def record_success(self) -> None:
+        """Grow by one for each round of answers without a push-back."""
+        self.size = min(float(self.max_requests), self.size + 1.0 / max(self.size, 1.0))
+
+    def record_pushback(self) -> None:
+        """Halve, on a 429 of a request or of an item."""
+        self.size = max(1.0, self.size / 2.0)
 
 
 class BulkSender:
-    """What is sent, when, and how much of it at once.
+    """The queue of batches, and the bulk threads that send them.
+
+    The thread that runs the delivery calls every method and owns every field. A bulk thread runs
+    `BulkClient.send` and puts its future into `_answers`, and touches nothing else.
 
     Args:
-        indexer: sends a batch, in a bulk thread.
-        released: told of each record that is no longer ours and is not sent again.
+        client: sends a batch, in a bulk thread.
+        on_released: called with each record that is not sent again because its partition was
+            released.
+        concurrency: how many requests may be under way.
+        executor: runs the requests; by default as many threads as `concurrency` allows.
+        clock: monotonic seconds.
 
     Attributes:
-        under_way: batches that are with a bulk thread.
-        hold: why nothing but probes is sent; None while all is well.
-        failing: share of documents that fail in a way which may be the server's, since the last
-            hold.
+        under_way: requests that are with a bulk thread.
     """
 
-    def __init__(self, indexer: BulkClient, released: Callable[[Span, Any], None]) -> None:
-        self._indexer = indexer
-        self._released = released
-        self._window = ConcurrencyLimit()
+    def __init__(
+        self,
+        client: BulkClient,
+        on_released: Callable[[Span, KafkaRecord], None],
+        *,
+        concurrency: ConcurrencyLimit | None = None,
+        executor: Executor | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._client = client
+        self._on_released = on_released
+        self._concurrency = concurrency or ConcurrencyLimit()
+        self._executor = executor or ThreadPoolExecutor(
+            self._concurrency.max_requests, "llmlog-bulk"
+        )
+        self._clock = clock
         self._ready: deque[Batch] = deque()
-        self._held: deque[Batch] = deque()
+        self._pause: Pause[Batch] = Pause()
         self._answers: queue.SimpleQueue[Future[BulkResponse]] = queue.SimpleQueue()
-        self._threads = ThreadPoolExecutor(self._window.most, "llmlog-bulk")
         self.under_way = 0
-        self.hold: Pause | None = None
-        self.failing = FailureRate()
 
     @property
-    def waiting(self) -> bool:
-        """Tell whether there is anything that is sent as soon as it may be."""
-        return bool(self.under_way or (self._ready and self.hold is None))
+    def paused(self) -> bool:
+        """Tell whether nothing but probes is sent, because the deployment is wrong."""
+        return self._pause.active
+
+    @property
+    def pause_reason(self) -> str:
+        """Say why nothing but probes is sent, and what to do; empty while nothing is paused."""
+        return self._pause.why
+
+    @property
+    def failing(self) -> FailureRate:
+        """Documents that fail in a way which may be the server's fault, since the last pause."""
+        return self._pause.failing
+
+    @property
+    def has_work(self) -> bool:
+        """Tell whether a request is under way, or will be sent without a person's help."""
+        return bool(self.under_way or (self._ready and not self._pause.active))
 
     def put(self, *batches: Batch) -> None:
-        """Have batches sent, when their time has come."""
+        """Queue batches; each is sent once its time has come."""
         self._ready.extend(batches)
 
     def send(self) -> None:
-        """Hand over to bulk threads what may be sent now."""
-        now = time.monotonic()
-        if self.hold is not None:
-            if self._held and self.under_way == 0 and now >= self.hold.next_probe:
-                self.hold.probe = self._held.popleft()
-                self._submit(self.hold.probe)
-            elif not self._held and self.under_way == 0:
-                self._lift()  # what was held is no longer ours
+        """Hand the batches that may be sent now to bulk threads."""
+        now = self._clock()
+        if self._pause.active:
+            self._send_probe(now)
             return
         waiting = len(self._ready)
-        while waiting and self.under_way < self._window.limit:
+        while waiting and self.under_way < self._concurrency.limit:
             batch = self._ready.popleft()
             waiting -= 1
-            if batch.not_before > now:
+            if batch.retry.not_before > now:
                 self._ready.append(batch)
             else:
                 self._submit(batch)
 
     def answers(self, wait: float) -> Iterator[BulkResponse]:
-        """Yield the answers that are there; wait `wait` seconds at most for the first.
+        """Yield the answers that have arrived; wait `wait` seconds at most for the first.
 
         Raises:
-            Exception: a bulk thread failed in a way that nobody foresaw.
+            Exception: a bulk thread failed with an error that no server's answer can cause.
         """
         try:
             future = self._answers.get(timeout=wait) if wait > 0 else self._answers.get_nowait()
@@ -117,65 +151,55 @@ class BulkSender:
         except queue.Empty:
             return
 
-    def record_pushback(self, *, pushed_back: bool) -> None:
-        """Send more at once, or less."""
-        if pushed_back:
-            self._window.pushed_back()
-        else:
-            self._window.succeeded()
+    def record_success(self) -> None:
+        """Let more requests be under way at once."""
+        self._concurrency.record_success()
+
+    def record_pushback(self) -> None:
+        """Let fewer requests be under way at once."""
+        self._concurrency.record_pushback()
+
+    def hold(self, batch: Batch, why: str) -> None:
+        """Hold a batch until the deployment is fixed; send nothing but probes from now on."""
+        if self._pause.hold(batch, why, self._clock()):
+            log.error("indexing paused: the deployment is wrong, nothing is lost", why=why)
+        for index in batch.indices:
+            self._client.forget(index)
+
+    def keep_probe(self, probe: Batch, remainder: Batch) -> bool:
+        """Hold what is left of a probe, to be sent again later; False where it was no probe."""
+        return self._pause.keep_probe(probe, remainder, remainder.retry.not_before)
+
+    def end_probe(self, batch: Batch) -> None:
+        """End the pause, where this batch was its probe and no part of it is held again."""
+        if self._pause.is_probe(batch):
+            self._resume()
 
     def close(self) -> None:
-        """Let the bulk threads go; what they still send is not waited for."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        """Stop the bulk threads without waiting for the requests that are under way."""
+        self._executor.shutdown(wait=False, cancel_futures=True)
 
-    # Holding
+    def _send_probe(self, now: float) -> None:
+        if self.under_way:
+            return
+        if not self._pause.held:
+            self._resume()  # every held batch belonged to released partitions
+        elif (probe := self._pause.take_probe(now)) is not None:
+            self._submit(probe)
 
-    def hold_back(self, batch: Batch, why: str) -> None:
-        """Keep a batch, and send nothing but probes from now on."""
-        if self.hold is None:
-            self.hold = Pause(why)
-            log.error("held: the deployment is wrong, nothing is lost", why=why)
-        if self.hold.probe is not None or not self.hold.probes:
-            self.hold.probes += 1
-        self.hold.why = why
-        self._keep(batch, time.monotonic() + _PROBE.delay(self.hold.probes))
-        for index in batch.indices:
-            self._indexer.forget(index)
-
-    def keep_probing(self, probe: Batch, remainder: Batch) -> bool:
-        """Keep what is left of a probe, to be sent again later; False where it was none."""
-        if self.hold is None or self.hold.probe is not probe:
-            return False
-        self._keep(remainder, remainder.not_before)
-        return True
-
-    def answered(self, batch: Batch) -> None:
-        """Lift the hold, where this answered batch was its probe and was not kept again."""
-        if self.hold is not None and self.hold.probe is batch:
-            self._lift()
-
-    def _keep(self, batch: Batch, until: float) -> None:
-        assert self.hold is not None  # noqa: S101 - asked of a hold alone
-        self._held.append(batch)
-        self.hold.probe, self.hold.next_probe = None, until
-
-    def _lift(self) -> None:
-        assert self.hold is not None  # noqa: S101 - asked of a hold alone
-        log.info("resumed", after_probes=self.hold.probes)
-        self.hold = None
-        self.failing = FailureRate()
-        self._ready.extendleft(reversed(self._held))
-        self._held.clear()
+    def _resume(self) -> None:
+        log.info("indexing resumed", after_refusals=self._pause.refusals)
+        self._ready.extendleft(reversed(self._pause.resume()))
 
     def _submit(self, batch: Batch) -> None:
-        if batch.attempts:
+        if batch.retry.attempts:
             for op in batch.operations:
                 if op.span.released:
-                    self._released(op.span, op.record)
+                    self._on_released(op.span, op.record)
             batch.operations = [op for op in batch.operations if not op.span.released]
         if not batch.operations:
             return
-        batch.attempts += 1
+        batch.retry.record_sent()
         self.under_way += 1
-        future = self._threads.submit(self._indexer.send, batch)
+        future = self._executor.submit(self._client.send, batch)
         future.add_done_callback(self._answers.put)

@@ -1,8 +1,8 @@
-"""When deaths are the deployment's fault and not the documents': the circuit_open breaker. Pure.
+"""Owns the decision that failures are the deployment's fault and not the documents'. Pure.
 
-A deployment that is wrong kills more than half of a thousand records, or a thousand in a row of
-one cause; a bad client does not. Tripped, it keeps what dies from becoming letters, gives a few
-of them back from time to time to be tried again, and closes by itself once those go in.
+A wrong deployment makes more than half of a thousand records fail, or a thousand in a row with
+one cause; one bad client does not. Then the circuit opens: failed records are held and become no
+letters. From time to time a few of them are tried again. Once these succeed, the circuit closes.
 """
 
 from __future__ import annotations
@@ -12,82 +12,45 @@ from enum import Enum
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from llmlog_consumer.backoff import Backoff
+from llmlog_consumer.delivery.failure_rate import MIN_RECORDS, FailureRate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
-MIN_RECORDS: Final = 1_000
-"""Records before a share means anything, and deaths in a row that trip."""
-FLOOD: Final = 0.5
-"""Share of deaths above which the breaker trips."""
-ALERT: Final = 0.01
-"""Share of deaths above which somebody should look."""
+MAX_FAILED_SHARE: Final = 0.5
+"""Share of failures above which the circuit opens."""
+ALERT_SHARE: Final = 0.01
+"""Share of failures above which a person should look for the cause."""
 PROBE_RECORDS: Final = 100
 
-SHORTEST: Final = 30.0
-"""Seconds before the first probe, and at least between two."""
+MIN_PROBE_SECONDS: Final = 30.0
+"""Time before the first probe, and the least time between two."""
 
-_PROBE: Final = Backoff(first_seconds=60.0, max_seconds=300.0)
+_PROBE_BACKOFF: Final = Backoff(first_seconds=60.0, max_seconds=300.0)
 
 T = TypeVar("T")
 
 
 class Phase(Enum):
-    """Which part of the way decided; each has an order of its own."""
+    """The part of the way that decides about a record; each has an order of its own."""
 
     READ = "read"
     INDEX = "index"
 
 
 @dataclass(slots=True)
-class FailureRate:
-    """The share of deaths among recent records; older ones count for half, again and again."""
-
-    seen: float = 0.0
-    died: float = 0.0
-    row: int = 0
-    cause: str = ""
-
-    def good(self, records: int) -> None:
-        """Count records that passed; none leaves the row of deaths as it is."""
-        if not records:
-            return
-        self.seen += records
-        self.row = 0
-        self._fade()
-
-    def bad(self, cause: str) -> None:
-        """Count one that died."""
-        self.seen += 1
-        self.died += 1
-        self.row = self.row + 1 if cause == self.cause else 1
-        self.cause = cause
-        self._fade()
-
-    @property
-    def value(self) -> float:
-        """Between 0 and 1; 0 as long as too few records were seen."""
-        return self.died / self.seen if self.seen >= MIN_RECORDS else 0.0
-
-    def _fade(self) -> None:
-        while self.seen >= 4 * MIN_RECORDS:
-            self.seen /= 2
-            self.died /= 2
-
-
-@dataclass(slots=True)
-class Breaker(Generic[T]):
-    """Outcomes in, open or closed out.
+class CircuitBreaker(Generic[T]):
+    """The circuit between failed records and dead letters; one thread owns it.
 
     Attributes:
-        accepted: fingerprints that are let through as letters and not counted.
-        cause: the fingerprint that tripped it; empty while it is closed.
+        accepted: fingerprints that always become letters and are not counted.
+        cause: the fingerprint that opened the circuit; empty while it is closed.
     """
 
     accepted: frozenset[str] = frozenset()
     cause: str = ""
-    _shares: dict[Phase, FailureRate] = field(
-        default_factory=lambda: {p: FailureRate() for p in Phase}
+    _rates: dict[Phase, FailureRate] = field(
+        default_factory=lambda: {phase: FailureRate() for phase in Phase}
     )
     _held: dict[Hashable, T] = field(default_factory=dict)
     _probing: set[Hashable] = field(default_factory=set)
@@ -98,73 +61,78 @@ class Breaker(Generic[T]):
 
     @property
     def open(self) -> bool:
-        """Tell whether deaths are held."""
+        """Tell whether failed records are held."""
         return bool(self.cause)
 
     @property
     def held(self) -> int:
-        """Records that wait for the deployment to be mended."""
+        """Records that wait until the deployment is fixed."""
         return len(self._held)
 
     @property
+    def probing(self) -> int:
+        """Records of the current probe without an outcome."""
+        return len(self._probing)
+
+    @property
     def share(self) -> float:
-        """Share of deaths over the whole way, between 0 and 1."""
+        """Share of failures over both phases, between 0 and 1."""
         alive = 1.0
-        for share in self._shares.values():
-            alive *= 1.0 - share.value
+        for rate in self._rates.values():
+            alive *= 1.0 - rate.value
         return 1.0 - alive
 
     def record_success(self, phase: Phase, records: int = 1) -> None:
-        """Count records that a phase let through."""
-        self._shares[phase].good(records)
+        """Count records that passed a phase."""
+        self._rates[phase].record_success(records)
 
     def record_failure(self, phase: Phase, cause: str, key: Hashable, item: T, now: float) -> bool:
-        """Count a death; True where it is held and must not become a letter.
+        """Count a failure; True where the record is held and must not become a letter.
 
         Args:
-            phase: which part of the way decided.
+            phase: the phase in which it failed.
             cause: the letter's fingerprint.
-            key: names the record, the same in each attempt.
-            item: given back by `due`.
+            key: identifies the record, the same in each attempt.
+            item: returned by `due`.
             now: monotonic seconds.
         """
         if cause in self.accepted:
-            self._tried(key, now, indexed=True)
+            self._end_attempt(key, now, indexed=True)
             return False
-        share = self._shares[phase]
-        share.bad(cause)
-        if not self.open and (share.row >= MIN_RECORDS or self.share > FLOOD):
+        rate = self._rates[phase]
+        rate.record_failure(cause)
+        if not self.open and (rate.in_a_row >= MIN_RECORDS or self.share > MAX_FAILED_SHARE):
             self.cause = cause
             self._probes = 0
-            self._next_probe = now + SHORTEST
+            self._next_probe = now + MIN_PROBE_SECONDS
         if not self.open:
             return False
         self._held[key] = item
-        self._tried(key, now, indexed=False)
+        self._end_attempt(key, now, indexed=False)
         return True
 
     def record_indexed(self, key: Hashable, now: float) -> None:
-        """Take note of a record that did not die."""
-        self._tried(key, now, indexed=True)
+        """Count a record whose document exists now as a success of the probe."""
+        self._end_attempt(key, now, indexed=True)
 
     def record_released(self, key: Hashable, now: float) -> None:
-        """Take note of a record that says nothing of the deployment: released, or expired."""
+        """Take a record out of the probe that tells nothing: it was released, or is expired."""
         if key in self._probing:
             self._probe_size -= 1
-            self._tried(key, now, indexed=False)
+            self._end_attempt(key, now, indexed=False)
 
-    def due(self, now: float, ours: Callable[[T], bool]) -> list[T]:
-        """Return what is to be tried again now: a few while open, everything once closed.
+    def due(self, now: float, is_ours: Callable[[T], bool]) -> list[T]:
+        """Return the items to try again now: a few while open, all of them once closed.
 
         Args:
             now: monotonic seconds.
-            ours: asked of an item; what is not ours any more is forgotten, and waits for nothing.
+            is_ours: tells whether an item still belongs to this worker; others are dropped.
         """
         waits = self.open and (self._probing or now < self._next_probe)
-        if self._held and not (waits and ours(next(iter(self._held.values())))):
-            self._held = {key: item for key, item in self._held.items() if ours(item)}
+        if self._held and not (waits and is_ours(next(iter(self._held.values())))):
+            self._held = {key: item for key, item in self._held.items() if is_ours(item)}
         if self.open and not self._held and not self._probing:
-            self.cause = ""  # nothing is left to try; the share stays, and one death trips again
+            self.cause = ""  # nothing is left to try; the share stays: one failure opens it again
         if not self._held or waits:
             return []
         number = PROBE_RECORDS if self.open else len(self._held)
@@ -174,16 +142,16 @@ class Breaker(Generic[T]):
             self._probe_size, self._indexed = len(keys), 0
         return [self._held.pop(key) for key in keys]
 
-    def _tried(self, key: Hashable, now: float, *, indexed: bool) -> None:
+    def _end_attempt(self, key: Hashable, now: float, *, indexed: bool) -> None:
         if key not in self._probing:
             return
         self._probing.discard(key)
         self._indexed += indexed
         if self._probing:
             return
-        if self._indexed > self._probe_size * FLOOD:
+        if self._indexed > self._probe_size * MAX_FAILED_SHARE:
             self.cause = ""
-            self._shares = {phase: FailureRate() for phase in Phase}
-        elif self._probe_size:  # else all of it is gone, and it has told nothing
+            self._rates = {phase: FailureRate() for phase in Phase}
+        elif self._probe_size:  # a probe whose records were all released tells nothing
             self._probes += 1
-            self._next_probe = now + _PROBE.delay(self._probes, at_least=SHORTEST)
+            self._next_probe = now + _PROBE_BACKOFF.delay(self._probes, at_least=MIN_PROBE_SECONDS)

@@ -1,7 +1,8 @@
-"""Records in, outcomes out: decode, batch, index, dead-letter. Shared by worker and replay.
+"""Owns the way of records to their outcome: decode, batch, index, or dead letter.
 
-One thread owns everything here; bulk threads only send a batch and hand back its answer.
-Every record ends in exactly one outcome, told by `settle`; until then it is in flight.
+The worker and the replay drive it. One thread calls every method and owns every field; bulk
+threads only send a batch and return its answer. Every record ends in exactly one outcome, which
+`settle` reports; until then it is in flight.
 """
 
 from __future__ import annotations
@@ -9,17 +10,24 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
 from llmlog_common.throttled_log import ThrottledLog
 from llmlog_consumer.dead_letters.writer import LetterWriter
-from llmlog_consumer.delivery.bulk_sender import BulkSender, Pause
-from llmlog_consumer.delivery.circuit_breaker import Phase
-from llmlog_consumer.delivery.rejects import Rejects
+from llmlog_consumer.delivery.bulk_sender import BulkSender, ConcurrencyLimit
+from llmlog_consumer.delivery.circuit_breaker import CircuitBreaker, Phase
+from llmlog_consumer.delivery.rejects import HeldRecord, Rejects
 from llmlog_consumer.delivery.results import BulkResults
 from llmlog_consumer.delivery.transform import Transform
+from llmlog_consumer.elasticsearch.batch import (
+    MAX_AGE_SECONDS,
+    MAX_BODY_BYTES,
+    MAX_OPERATIONS,
+    BatchBuilder,
+)
 from llmlog_consumer.elasticsearch.bulk import BulkClient
 from llmlog_consumer.elasticsearch.document import Documents
 from llmlog_consumer.outcomes import Outcome, Settle
@@ -28,16 +36,44 @@ from llmlog_schemas.registry import Registry
 
 if TYPE_CHECKING:
     from collections import Counter
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+    from concurrent.futures import Executor
 
     from llmlog_common.settings import Settings
     from llmlog_consumer.dead_letter_counts import Kind
     from llmlog_consumer.elasticsearch.connection import Elastic
+    from llmlog_consumer.kafka_record import KafkaRecord
     from llmlog_consumer.offset_tracker import Span
 
 log = structlog.get_logger("llmlog.delivery")
 
-_REGISTRY_AGAIN: Final = 1.0
+REGISTRY_RETRY_SECONDS: Final = 1.0
+"""Wait after the Schema Registry did not answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryLimits:
+    """Bounds of batches, and of requests under way.
+
+    Attributes:
+        batch_operations: operations of a batch.
+        batch_bytes: bytes of its body.
+        batch_age_seconds: time since its first record.
+        requests: requests under way at once.
+    """
+
+    batch_operations: int = MAX_OPERATIONS
+    batch_bytes: int = MAX_BODY_BYTES
+    batch_age_seconds: float = MAX_AGE_SECONDS
+    requests: int = 4
+
+    def new_builder(self) -> BatchBuilder:
+        """Return a builder of batches within these bounds."""
+        return BatchBuilder(self.batch_bytes, self.batch_operations, self.batch_age_seconds)
+
+    def new_concurrency(self) -> ConcurrencyLimit:
+        """Return a limit that finds how many requests the cluster takes, up to the bound."""
+        return ConcurrencyLimit(self.requests, min(2.0, self.requests))
 
 
 class Delivery:
@@ -46,10 +82,14 @@ class Delivery:
     Args:
         decoder: values to events.
         documents: events to documents.
-        indexer: sends batches.
+        client: sends batches.
         letters: writes dead letters.
-        settle: told every outcome.
-        accepted: fingerprints that the circuit_open breaker lets through.
+        settle: called with every outcome.
+        breaker: holds failed records where the deployment is at fault.
+        limits: bounds of batches and of requests.
+        concurrency: how many requests may be under way; by default `limits` says.
+        executor: runs the requests; by default threads.
+        clock: monotonic seconds.
     """
 
     def __init__(
@@ -57,43 +97,65 @@ class Delivery:
         *,
         decoder: Decoder,
         documents: Documents,
-        indexer: BulkClient,
+        client: BulkClient,
         letters: LetterWriter,
         settle: Settle,
-        accepted: frozenset[str] = frozenset(),
+        breaker: CircuitBreaker[HeldRecord] | None = None,
+        limits: DeliveryLimits | None = None,
+        concurrency: ConcurrencyLimit | None = None,
+        executor: Executor | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._transform = Transform(decoder, documents)
+        limits = limits or DeliveryLimits()
         self._settle = settle
-        self._rejects = Rejects(letters, settle, accepted)
-        self._sending = BulkSender(indexer, self._rejects.record_released)
-        self._builder = self._transform.gathered
-        self._results = BulkResults(self._sending, self._rejects, settle, decoder, self._builder)
-        self._incoming: deque[tuple[Span, Sequence[Any]]] = deque()
+        self._clock = clock
+        self._builder = limits.new_builder()
+        self._transform = Transform(decoder, documents, self._builder, clock)
+        self._rejects = Rejects(letters, settle, breaker or CircuitBreaker(), clock)
+        self._sender = BulkSender(
+            client,
+            self._rejects.record_released,
+            concurrency=concurrency or limits.new_concurrency(),
+            executor=executor,
+            clock=clock,
+        )
+        self._results = BulkResults(
+            self._sender, self._rejects, settle, decoder, self._builder, clock=clock
+        )
+        self._incoming: deque[tuple[Span, Sequence[KafkaRecord]]] = deque()
         self._decode_not_before = 0.0
-        self._throttled = ThrottledLog(log)
-        self._registry_away = ""
+        self._registry_error = ""
+        self._throttled = ThrottledLog(log, clock)
 
     @classmethod
     def from_settings(
-        cls, settings: Settings, elastic: Elastic, dlq_partitions: int, settle: Settle,
+        cls,
+        settings: Settings,
+        elastic: Elastic,
+        dlq_partitions: int,
+        settle: Settle,
+        *,
         accepted: frozenset[str] = frozenset(),
-    ) -> Delivery:  # fmt: skip
-        """Make one with all its parts.
+        limits: DeliveryLimits | None = None,
+    ) -> Delivery:
+        """Return a delivery with all its parts.
 
         Args:
             settings: as loaded.
-            elastic: the connection.
-            dlq_partitions: of the dead-letter topic.
-            settle: told every outcome.
-            accepted: fingerprints that the circuit_open breaker lets through.
+            elastic: the connection; the caller closes it.
+            dlq_partitions: partitions of the dead-letter topic.
+            settle: called with every outcome.
+            accepted: fingerprints that the circuit breaker lets through as letters.
+            limits: bounds of batches and of requests.
         """
         return cls(
             decoder=Decoder(Registry.from_settings(settings)),
             documents=Documents(settings.index, settings.max_event_age),
-            indexer=BulkClient(elastic, settings.index),
+            client=BulkClient(elastic, settings.index),
             letters=LetterWriter(settings, dlq_partitions),
             settle=settle,
-            accepted=accepted,
+            breaker=CircuitBreaker(accepted),
+            limits=limits,
         )
 
     @property
@@ -102,74 +164,77 @@ class Delivery:
         return self._results.counts
 
     @property
-    def hold(self) -> Pause | None:
-        """Why nothing but probes is sent; None while all is well."""
-        return self._sending.hold
+    def dead_letters(self) -> Counter[Kind]:
+        """Letters delivered, by fingerprint and stage."""
+        return self._rejects.dead_letters
+
+    @property
+    def pause_reason(self) -> str:
+        """Say why nothing but probes is sent, and what to do; empty while nothing is paused."""
+        return self._sender.pause_reason
 
     @property
     def circuit_open(self) -> str:
-        """Say why the breaker is open, and what to do; empty while it is closed."""
+        """Say why the circuit is open, and what to do; empty while it is closed."""
         return self._rejects.circuit_open
 
     @property
-    def deaths(self) -> Counter[Kind]:
-        """Letters delivered, by fingerprint and stage."""
-        return self._rejects.deaths
-
-    @property
     def unhealthy(self) -> str:
-        """Say what a person has to mend before records settle; empty while all is well."""
-        hold = self._sending.hold
+        """Say what a person has to fix before records settle; empty while all is well."""
         return (
-            (hold.why if hold else "")
+            self._sender.pause_reason
             or self._rejects.circuit_open
             or self._rejects.refusal
-            or self._registry_away
+            or self._registry_error
         )
 
     @property
-    def closed(self) -> bool:
-        """Tell whether nothing more should be taken in."""
-        return self._sending.hold is not None or bool(self._rejects.circuit_open)
+    def is_blocked(self) -> bool:
+        """Tell whether the caller should bring no more records: the deployment is wrong."""
+        return self._sender.paused or bool(self._rejects.circuit_open)
 
     @property
-    def stuck(self) -> bool:
-        """Tell whether nothing that is here can settle until somebody mends something."""
-        gathered = self._sending.hold is None and len(self._builder)
-        return self.closed and not (self._sending.waiting or gathered or self._rejects.pending)
+    def is_stuck(self) -> bool:
+        """Tell whether no record that is here can settle until a person fixes something."""
+        is_gathering = bool(len(self._builder)) and not self._sender.paused
+        return self.is_blocked and not (
+            self._sender.has_work or is_gathering or self._rejects.pending
+        )
 
-    def accept(self, span: Span, records: Sequence[Any]) -> None:
-        """Take records in; their span is registered already."""
+    def accept(self, span: Span, records: Sequence[KafkaRecord]) -> None:
+        """Take in records whose span is registered."""
         self._incoming.append((span, records))
         self._decode_incoming()
 
     def step(self, wait: float = 0.0) -> None:
-        """Take answers, send what may be sent; waits `wait` seconds at most for an answer."""
-        for answered in self._sending.answers(wait):
-            self._results.handle(answered)
-            self._sending.answered(answered.batch)
+        """Handle the answers that have arrived, then send what may be sent.
+
+        Args:
+            wait: seconds to wait for an answer at most.
+        """
+        for response in self._sender.answers(wait):
+            self._results.handle(response)
         self._rejects.poll()
         if self._incoming:
             self._decode_incoming()
         self._retry_held()
-        if self._builder.due(time.monotonic()):
-            self._sending.put(self._builder.take())
-        self._sending.send()
+        if self._builder.due(self._clock()):
+            self._sender.put(self._builder.take())
+        self._sender.send()
 
     def flush(self) -> None:
         """Send what is gathered without waiting for more."""
         if len(self._builder):
-            self._sending.put(self._builder.take())
-        self._sending.send()
+            self._sender.put(self._builder.take())
+        self._sender.send()
 
     def close(self) -> None:
-        """Let the bulk threads go; what they still send is not waited for."""
-        self._sending.close()
-
-    # Records to operations
+        """Stop the bulk threads without waiting for the requests that are under way."""
+        self._sender.close()
 
     def _decode_incoming(self) -> None:
-        if time.monotonic() < self._decode_not_before:
+        """Turn waiting records into operations, until the Schema Registry does not answer."""
+        if self._clock() < self._decode_not_before:
             return
         while self._incoming:
             span, records = self._incoming.popleft()
@@ -177,31 +242,29 @@ class Delivery:
                 for record in records:
                     self._rejects.record_released(span, record)
                 continue
-            taken = self._transform.take(span, records)
-            self._sending.put(*taken.full)
-            for record, size, cause in taken.dead:
+            result = self._transform.transform(span, records)
+            self._sender.put(*result.full)
+            for record, size, cause in result.rejected:
                 self._rejects.reject(Phase.READ, span, record, size, cause)
-            for record, size in taken.expired:
+            for record, size in result.expired:
                 self._settle(span, Outcome.EXPIRED, 1, size)
                 self._rejects.record_released(span, record)
-            self._rejects.record_success(Phase.READ, taken.number - len(taken.dead))
-            if taken.registry_error:
-                self._registry_away = f"Schema Registry: {taken.registry_error}"
-                self._incoming.appendleft((span, records[taken.number :]))
-                self._decode_not_before = time.monotonic() + _REGISTRY_AGAIN
-                self._throttled(
-                    logging.WARNING,
-                    "registry",
-                    "waiting for the Schema Registry",
-                    why=taken.registry_error,
-                )
+            self._rejects.record_success(Phase.READ, result.done - len(result.rejected))
+            if result.registry_error:
+                self._incoming.appendleft((span, records[result.done :]))
+                self._wait_for_registry(result.registry_error)
                 return
-        self._registry_away = ""
+        self._registry_error = ""
+
+    def _wait_for_registry(self, error: str) -> None:
+        self._registry_error = f"Schema Registry: {error}"
+        self._decode_not_before = self._clock() + REGISTRY_RETRY_SECONDS
+        self._throttled(logging.WARNING, "registry", "waiting for the Schema Registry", why=error)
 
     def _retry_held(self) -> None:
-        """Put what the breaker gives back on its way again."""
-        was_open, back = bool(self._rejects.circuit_open), self._rejects.due()
-        self._incoming.extend((span, [record]) for span, record in back)
+        """Take in again the records that the circuit breaker gives back."""
+        was_open, again = bool(self._rejects.circuit_open), self._rejects.due()
+        self._incoming.extend((span, [record]) for span, record in again)
         if was_open and self._incoming:
             self._decode_incoming()
             self.flush()

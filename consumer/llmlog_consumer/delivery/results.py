@@ -1,6 +1,7 @@
-"""What an answer of Elasticsearch does to the records of its request.
+"""Owns the consequences of an answer of Elasticsearch for the records of its request.
 
-Of each record: it is settled, buried, or on its way again. One thread owns everything here.
+Each record is settled, rejected, or sent again. What an answer means stands in
+`elasticsearch.error_rules`; this module carries the verdict out.
 """
 
 from __future__ import annotations
@@ -20,13 +21,13 @@ from llmlog_consumer.backoff import Backoff
 from llmlog_consumer.dead_letters.cause import Cause, Ending, Stage, es_cause
 from llmlog_consumer.dead_letters.reasons import redacted
 from llmlog_consumer.delivery.circuit_breaker import Phase
-from llmlog_consumer.delivery.transform import model_of, named
+from llmlog_consumer.delivery.transform import describe, model_of
 from llmlog_consumer.elasticsearch.document import TransformError, check
 from llmlog_consumer.elasticsearch.error_rules import CUT_OFF, Disposition, Verdict
 from llmlog_consumer.outcomes import Outcome, Settle
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from llmlog_consumer.delivery.bulk_sender import BulkSender
     from llmlog_consumer.delivery.rejects import Rejects
@@ -36,33 +37,40 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger("llmlog.delivery")
 
-MAX_REFUSALS: Final = 6
-"""Attempts that end in an answer which a retry rarely mends, before the next measure."""
-MAX_PUSH_BACKS: Final = 4
-"""Attempts that are pushed back before a request is halved: it may be too much for any node,
-which 9.x does not tell, as it counts a request piece by piece."""
-SMALL: Final = 64 * 1024
-"""Bytes of a request that is not halved for being pushed back."""
-MOST_FAILING: Final = 0.01
-FEW_FAILING: Final = 10
-"""More documents than both, failing with a 5xx of their own: the server's fault, not theirs."""
+MAX_REFUSED_ATTEMPTS: Final = 6
+"""Attempts with an answer that a retry rarely changes, before the next step is taken."""
+MAX_PUSHED_BACK_ATTEMPTS: Final = 4
+"""Attempts that are pushed back before a request is halved: it may be too large for any node.
+Elasticsearch 9 does not say so, because it counts a request piece by piece."""
+SMALL_BATCH_BYTES: Final = 64 * 1024
+"""Size up to which a request that is pushed back is not halved."""
+MAX_FAILING_SHARE: Final = 0.01
+MAX_FAILING_DOCUMENTS: Final = 10
+"""Where more documents than both fail with a 5xx of their own, the server is at fault."""
 
-_RETRY: Final = Backoff(first_seconds=0.25, max_seconds=30.0)
+_RETRY_BACKOFF: Final = Backoff(first_seconds=0.25, max_seconds=30.0)
 _TOO_LARGE: Final = 413
 _TOO_MANY: Final = 429
+
+_SETTLED_AS: Final[Mapping[Disposition, Outcome]] = {
+    Disposition.INDEXED: Outcome.INDEXED,
+    Disposition.DUPLICATE: Outcome.DUPLICATE,
+}
+"""The dispositions that settle a record, and as what."""
 
 _span_of = attrgetter("span")
 
 
 class BulkResults:
-    """What is done after each answer.
+    """The step after each answer. The thread that runs the delivery owns it.
 
     Args:
-        sending: takes what is to be sent again, and holds what waits for a person.
-        rejects: takes what cannot be indexed.
-        settle: told of each record whose document is there.
-        decoder: values to events, for a second look at what is refused.
-        builder: of batches, told what size the server takes.
+        sender: sends batches again, and holds those that wait for a person.
+        rejects: takes records that cannot be indexed.
+        settle: called for records whose document exists.
+        decoder: values to events, to find the fault of a refused document.
+        builder: learns what size of body the server takes.
+        clock: monotonic seconds.
 
     Attributes:
         counts: `retries` of requests; `unclassified` answers; documents that went to a
@@ -71,63 +79,43 @@ class BulkResults:
 
     def __init__(
         self,
-        sending: BulkSender,
+        sender: BulkSender,
         rejects: Rejects,
         settle: Settle,
         decoder: Decoder,
         builder: BatchBuilder,
+        *,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._sending = sending
+        self._sender = sender
         self._rejects = rejects
         self._settle = settle
         self._decoder = decoder
         self._builder = builder
-        self._throttled = ThrottledLog(log)
-        self._good = 0  # requests that were answered item by item
+        self._clock = clock
+        self._throttled = ThrottledLog(log, clock)
+        self._answered = 0  # requests that were answered item by item
+        self._next_steps = {
+            Disposition.RETRY: self._retry,
+            Disposition.BISECT: self._bisect,
+            Disposition.CONFIGURATION: self._hold,
+        }
         self.counts: Counter[str] = Counter()
 
-    def handle(self, answered: BulkResponse) -> None:
-        """Settle every item that is settled, then queue the remainder again."""
-        if answered.all_created:
-            self._all_created(answered.batch)
-            return
-        if answered.verdict is not None:
-            self._whole(answered.batch, answered.verdict, answered)
-            return
-        again: dict[Verdict, list[ItemResult]] = {}
-        passed = 0
-        for judged in answered.items:
-            disposition = judged.verdict.disposition
-            if disposition is Disposition.INDEXED or disposition is Disposition.DUPLICATE:
-                passed += 1
-                self._settle_indexed(judged.operation, disposition)
-            elif disposition is Disposition.PERMANENT:
-                self.counts["unclassified"] += judged.verdict.unclassified
-                self._rejects.record_success(Phase.INDEX, passed)
-                self._sending.failing.good(passed + 1)
-                passed = 0
-                self._refused(answered.batch, judged)
-            else:
-                self.counts["unclassified"] += judged.verdict.unclassified
-                again.setdefault(judged.verdict, []).append(judged)
-        self._rejects.record_success(Phase.INDEX, passed)
-        self._sending.failing.good(passed)
-        self._good += 1
-        self.counts["failure_store"] += answered.failure_store
-        pushed_back = any(verdict.pushed_back for verdict in again)
-        if pushed_back or sum(map(len, again.values())) < len(answered.items):
-            self._sending.record_pushback(pushed_back=pushed_back)
-        for verdict, of_verdict in again.items():
-            part = answered.batch.part([judged.operation for judged in of_verdict])
-            if verdict.bounded:
-                self._one_by_one(part, of_verdict)
-            else:
-                first = of_verdict[0]  # which speaks for all: the request's own status is good
-                of_items = replace(answered, status=first.status, detail=_said(first))
-                self._queue_again(part, verdict, _detail(first), of_items)
+    def handle(self, response: BulkResponse) -> None:
+        """Settle, reject or send again every record of an answered request."""
+        if response.all_created:
+            self._settle_all(response.batch)
+        elif response.verdict is not None:
+            self._handle_request(response.batch, response.verdict, response)
+        else:
+            self._handle_items(response)
+        self._sender.end_probe(response.batch)
 
-    def _all_created(self, batch: Batch) -> None:
-        """Settle a whole batch, span by span: the usual end."""
+    # Answers
+
+    def _settle_all(self, batch: Batch) -> None:
+        """Settle a whole batch, span by span: the usual case."""
         for span, of_span in groupby(batch.operations, _span_of):
             sizes = [operation.size for operation in of_span]
             self._settle(span, Outcome.INDEXED, len(sizes), sum(sizes))
@@ -135,124 +123,180 @@ class BulkResults:
             for op in batch.operations:
                 self._rejects.record_indexed(op.span, op.record)
         self._rejects.record_success(Phase.INDEX, len(batch.operations))
-        self._sending.failing.good(len(batch.operations))
-        self._good += 1
-        self._sending.record_pushback(pushed_back=False)
+        self._sender.failing.record_success(len(batch.operations))
+        self._answered += 1
+        self._sender.record_success()
 
-    def _whole(self, batch: Batch, verdict: Verdict, answered: BulkResponse) -> None:
-        """One verdict for a whole request."""
+    def _handle_items(self, response: BulkResponse) -> None:
+        """Carry out the verdict of each item."""
+        again: dict[Verdict, list[ItemResult]] = {}
+        passed = 0
+        for item in response.items:
+            disposition = item.verdict.disposition
+            if (outcome := _SETTLED_AS.get(disposition)) is not None:
+                passed += 1
+                self._settle_one(item.operation, outcome)
+                continue
+            self.counts["unclassified"] += item.verdict.unclassified
+            if disposition is Disposition.PERMANENT:
+                self._rejects.record_success(Phase.INDEX, passed)
+                self._sender.failing.record_success(passed + 1)
+                passed = 0
+                self._reject_item(response.batch, item)
+            else:
+                again.setdefault(item.verdict, []).append(item)
+        self._rejects.record_success(Phase.INDEX, passed)
+        self._sender.failing.record_success(passed)
+        self._answered += 1
+        self.counts["failure_store"] += response.failure_store
+        if any(verdict.pushed_back for verdict in again):
+            self._sender.record_pushback()
+        elif sum(map(len, again.values())) < len(response.items):
+            self._sender.record_success()
+        for verdict, items in again.items():
+            part = response.batch.part([item.operation for item in items])
+            if verdict.bounded:
+                self._retry_alone(part, items)
+            else:
+                first = items[0]  # its answer stands for all: the request's own status is 200
+                of_items = replace(response, status=first.status, detail=_message(first))
+                self._take_next_step(part, verdict, _public_message(first), of_items)
+
+    def _handle_request(self, batch: Batch, verdict: Verdict, response: BulkResponse) -> None:
+        """Carry out the one verdict of a whole request."""
         self.counts["unclassified"] += verdict.unclassified
-        if verdict.pushed_back:  # nothing else here says how much the cluster takes
-            self._sending.record_pushback(pushed_back=True)
-        if batch.good_before < 0:
-            batch.good_before = self._good
-        if verdict.bounded:
-            batch.refusals += 1
-            if batch.refusals >= MAX_REFUSALS:
-                batch.refusals = 0
-                if verdict is not CUT_OFF or len(batch.operations) > 1:
-                    verdict = replace(verdict, disposition=verdict.then)
-        if verdict.disposition is Disposition.BISECT and answered.status == _TOO_LARGE:
+        if verdict.pushed_back:  # no other answer here tells how much the cluster takes
+            self._sender.record_pushback()
+        batch.retry.record_whole_refusal(self._answered)
+        is_last = verdict.bounded and batch.retry.record_refusal(MAX_REFUSED_ATTEMPTS)
+        if is_last and (verdict is not CUT_OFF or len(batch.operations) > 1):
+            verdict = replace(verdict, disposition=verdict.then)
+        if verdict.disposition is Disposition.BISECT and response.status == _TOO_LARGE:
             self._builder.max_bytes = max(1, min(self._builder.max_bytes, batch.size // 2))
-        # Whoever answers in Elasticsearch's place may quote the request.
-        said = redacted(answered.detail) if answered.status else answered.detail
-        self._queue_again(batch, verdict, said, answered)
+        # A proxy in Elasticsearch's place may quote the request.
+        message = redacted(response.detail) if response.status else response.detail
+        self._take_next_step(batch, verdict, message, response)
 
-    def _queue_again(
-        self, batch: Batch, verdict: Verdict, said: str, answered: BulkResponse
+    # The next step of records that are not settled
+
+    def _take_next_step(
+        self, batch: Batch, verdict: Verdict, message: str, response: BulkResponse
     ) -> None:
-        said += f" ({verdict.advice})" if verdict.advice else ""
-        if verdict.disposition is Disposition.CONFIGURATION:
-            self._sending.hold_back(batch, said)
-        elif verdict.disposition is Disposition.BISECT and len(batch.operations) > 1:
-            self._sending.put(*batch.halves())
-        elif verdict.disposition is Disposition.BISECT:
-            self._unsendable(batch, said, answered)
+        message += f" ({verdict.advice})" if verdict.advice else ""
+        self._next_steps[verdict.disposition](batch, verdict, message, response)
+
+    def _hold(self, batch: Batch, _verdict: Verdict, message: str, _response: BulkResponse) -> None:
+        """Hold a batch until a person has fixed the deployment."""
+        self._sender.hold(batch, message)
+
+    def _bisect(
+        self, batch: Batch, _verdict: Verdict, message: str, response: BulkResponse
+    ) -> None:
+        """Send a batch in halves; reject the document that is alone in it."""
+        if len(batch.operations) > 1:
+            self._sender.put(*batch.halves())
         else:
-            self.counts["retries"] += 1
-            too_much = verdict.pushed_back and batch.size > SMALL and len(batch.operations) > 1
-            # What is to be halved soon begins its waits anew with each halving.
-            attempt = (batch.attempts - 1) % MAX_PUSH_BACKS + 1 if too_much else batch.attempts
-            delay = _RETRY.delay(attempt, at_least=answered.retry_after)
-            batch.not_before = time.monotonic() + delay
-            if self._sending.keep_probing(answered.batch, batch):
-                pass
-            elif too_much and attempt == MAX_PUSH_BACKS:
-                self._sending.put(*batch.halves())
-            else:
-                self._sending.put(batch)
-            self._throttled(logging.WARNING, "retry", "waiting for Elasticsearch", why=said)
+            self._reject_unsendable(batch, message, response)
 
-    def _one_by_one(self, part: Batch, failed: Sequence[ItemResult]) -> None:
-        """Try documents alone that fail in a way that may be their own fault, or the server's."""
-        for judged in failed:
-            if len(part.operations) > 1 or part.refusals == 0:
-                self._sending.failing.bad(judged.operation.index_name)
-        failing = self._sending.failing
-        if failing.died > FEW_FAILING and failing.died > MOST_FAILING * failing.seen:
-            share = f"{failing.died / failing.seen:.0%}"
-            why = f"{share} of documents fail in a way that is the server's: {_detail(failed[0])}"
-            self._sending.hold_back(part, f"{why} (see Elasticsearch's log)")
+    def _retry(self, batch: Batch, verdict: Verdict, message: str, response: BulkResponse) -> None:
+        """Send a batch again after a wait; in halves where it may be too large for any node."""
+        self.counts["retries"] += 1
+        may_halve = (
+            verdict.pushed_back and batch.size > SMALL_BATCH_BYTES and len(batch.operations) > 1
+        )
+        attempt = batch.retry.attempts
+        if may_halve:  # after each halving the waits start again from the shortest
+            attempt = (attempt - 1) % MAX_PUSHED_BACK_ATTEMPTS + 1
+        delay = _RETRY_BACKOFF.delay(attempt, at_least=response.retry_after)
+        batch.retry.wait_until(self._clock() + delay)
+        if self._sender.keep_probe(response.batch, batch):
+            pass
+        elif may_halve and attempt == MAX_PUSHED_BACK_ATTEMPTS:
+            self._sender.put(*batch.halves())
+        else:
+            self._sender.put(batch)
+        self._throttled(logging.WARNING, "retry", "waiting for Elasticsearch", why=message)
+
+    def _retry_alone(self, part: Batch, failed: Sequence[ItemResult]) -> None:
+        """Send documents alone whose failure may be their own fault, or the server's."""
+        failing = self._sender.failing
+        for item in failed:
+            if len(part.operations) > 1 or part.retry.refusals == 0:
+                failing.record_failure(item.operation.index_name)
+        if failing.exceeds(share=MAX_FAILING_SHARE, records=MAX_FAILING_DOCUMENTS):
+            share = f"{failing.failed / failing.seen:.0%}"
+            self._sender.hold(
+                part,
+                f"{share} of documents fail with an error of the server: "
+                f"{_public_message(failed[0])} (see Elasticsearch's log)",
+            )
             return
-        for judged in failed:
-            alone = part.part([judged.operation])
-            alone.refusals += 1
-            if alone.refusals < MAX_REFUSALS:
-                alone.not_before = time.monotonic() + _RETRY.delay(alone.refusals)
-                self._sending.put(alone)
+        for item in failed:
+            alone = part.part([item.operation])
+            if alone.retry.record_refusal(MAX_REFUSED_ATTEMPTS):
+                self._reject_item(alone, item, Ending.EXHAUSTED)
             else:
-                self._refused(alone, judged, Ending.EXHAUSTED)
+                delay = _RETRY_BACKOFF.delay(alone.retry.refusals)
+                alone.retry.wait_until(self._clock() + delay)
+                self._sender.put(alone)
 
-    def _settle_indexed(self, operation: Operation, disposition: Disposition) -> None:
-        outcome = Outcome.INDEXED if disposition is Disposition.INDEXED else Outcome.DUPLICATE
+    def _settle_one(self, operation: Operation, outcome: Outcome) -> None:
         self._settle(operation.span, outcome, 1, operation.size)
         self._rejects.record_indexed(operation.span, operation.record)
 
-    # Dead letters
+    # Rejects
 
-    def _refused(self, batch: Batch, judged: ItemResult, ending: Ending = Ending.PERMANENT) -> None:
-        """Bury a document that Elasticsearch refuses; blame our own part where it is at fault."""
-        operation, error = judged.operation, judged.error or {}
-        model, broken = self._second_look(operation)
-        if broken is not None:
-            cause = Cause(Stage.TRANSFORM, Ending.POISON, named(broken), model=model)
+    def _reject_item(
+        self, batch: Batch, item: ItemResult, ending: Ending = Ending.PERMANENT
+    ) -> None:
+        """Reject a document that Elasticsearch refuses; name our own part where it is at fault."""
+        operation, error = item.operation, item.error or {}
+        model, invalid = self._find_fault(operation)
+        if invalid is not None:
+            cause = Cause(Stage.TRANSFORM, Ending.POISON, describe(invalid), model=model)
         else:
             cause = Cause(
                 Stage.INDEX,
                 ending,
                 **es_cause(error),
-                es_status=judged.status,
+                es_status=item.status,
                 index=operation.index_name,
                 document_id=operation.document_id,
                 model=model,
-                attempts=batch.attempts,
+                attempts=batch.retry.attempts,
             )
-        self._rejects.reject(Phase.INDEX, operation.span, operation.record, operation.size, cause)
+        self._reject(operation, cause)
 
-    def _unsendable(self, batch: Batch, said: str, answered: BulkResponse) -> None:
-        """Bury the one document of a request that no server takes.
+    def _reject_unsendable(self, batch: Batch, message: str, response: BulkResponse) -> None:
+        """Reject the one document of a request that the server does not take.
 
-        But where no other request was taken meanwhile either, the server is at fault.
+        Where the server took no other request meanwhile either, it is at fault itself, and the
+        batch is held.
         """
-        (operation,), status = batch.operations, answered.status
-        too_large = status in (_TOO_LARGE, _TOO_MANY)
-        if not too_large and batch.good_before == self._good:
-            self._sending.hold_back(
-                batch, f"{said} (every request is refused: see what answers there)"
+        (operation,), status = batch.operations, response.status
+        is_too_large = status in (_TOO_LARGE, _TOO_MANY)
+        if not is_too_large and batch.retry.nothing_answered_since(self._answered):
+            self._sender.hold(
+                batch,
+                f"{message} (the server refuses every request: check what answers at this URL)",
             )
             return
         cause = Cause(
-            Stage.OVERSIZE if too_large else Stage.INDEX,
-            Ending.PERMANENT if too_large else Ending.EXHAUSTED,
-            reason=answered.detail or said or f"{batch.size} bytes are more than the server takes",
+            Stage.OVERSIZE if is_too_large else Stage.INDEX,
+            Ending.PERMANENT if is_too_large else Ending.EXHAUSTED,
+            reason=response.detail or message or f"the server does not take {batch.size} bytes",
             es_status=status,
             index=operation.index_name,
             document_id=operation.document_id,
-            attempts=batch.attempts,
+            attempts=batch.retry.attempts,
         )
+        self._reject(operation, cause)
+
+    def _reject(self, operation: Operation, cause: Cause) -> None:
         self._rejects.reject(Phase.INDEX, operation.span, operation.record, operation.size, cause)
 
-    def _second_look(self, operation: Operation) -> tuple[str, TransformError | None]:
+    def _find_fault(self, operation: Operation) -> tuple[str, TransformError | None]:
+        """Return the document's model, and the error that makes it no valid JSON."""
         value = operation.record.value()
         model = model_of(self._decoder, value)
         try:
@@ -262,10 +306,10 @@ class BulkResults:
         return model, None
 
 
-def _said(judged: ItemResult) -> str:
-    error = judged.error or {}
-    return f"{judged.status} {error.get('type')}: {error.get('reason')}"
+def _message(item: ItemResult) -> str:
+    error = item.error or {}
+    return f"{item.status} {error.get('type')}: {error.get('reason')}"
 
 
-def _detail(judged: ItemResult) -> str:
-    return redacted(_said(judged))[:300]
+def _public_message(item: ItemResult) -> str:
+    return redacted(_message(item))[:300]

@@ -126,8 +126,8 @@ class Indexing:
             time.sleep(min(wait, 1 / self._rate))
         if self._progress:
             self._progress(self.counts.total())
-        if self._delivery.hold is not None:
-            raise ElasticsearchError(f"{self._delivery.hold.why}: mend it and run this again")
+        if self._delivery.pause_reason:
+            raise ElasticsearchError(f"{self._delivery.pause_reason}: mend it and run this again")
         if self._delivery.circuit_open:
             raise CircuitOpenError(
                 "nearly everything dies again of one cause: see the lines above; what is not "

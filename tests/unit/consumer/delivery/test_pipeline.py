@@ -1,31 +1,18 @@
 """Records in, outcomes out: whatever Elasticsearch says, each record ends exactly once."""
 
 import types
-from collections import Counter
-from datetime import timedelta
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
-from llmlog_common import throttled_log as say
-from llmlog_consumer.delivery import bulk_sender as sending
-from llmlog_consumer.delivery import pipeline as module
-from llmlog_consumer.delivery import rejects
-from llmlog_consumer.delivery import results as answers
-from llmlog_consumer.delivery.pipeline import Delivery
-from llmlog_consumer.elasticsearch.bulk import BulkResponse, ItemResult
-from llmlog_consumer.elasticsearch.document import Documents
-from llmlog_consumer.elasticsearch.error_rules import (
-    BROKEN_ANSWER,
-    CUT_OFF,
-    Disposition,
-    judge_item,
-    judge_request,
-)
-from llmlog_consumer.offset_tracker import Span
+from llmlog_common.errors import Unreachable
+from llmlog_consumer.delivery.pipeline import DeliveryLimits
+from llmlog_consumer.elasticsearch.error_rules import Disposition
 from llmlog_consumer.outcomes import Outcome
 from llmlog_schemas.codec import Decoder
+from support.fakes_delivery import DeliveryRig, FakeRecord, always
 from support.payloads import encoded
 
 MAPPING = (400, {"type": "document_parsing_exception", "reason": "failed to parse field [a]"})
@@ -37,156 +24,9 @@ GOOD = (201, None)
 TWICE = (409, {"type": "version_conflict_engine_exception", "reason": "exists"})
 
 
-class Clock:
-    """Time that passes when a test says so."""
-
-    def __init__(self):
-        self.now = 1_000.0
-
-    def monotonic(self):
-        return self.now
-
-    @staticmethod
-    def time():
-        import time
-
-        return time.time()
-
-
-class Record:
-    """A Kafka message as far as delivery looks at one."""
-
-    def __init__(self, offset, value):
-        self._offset, self._value = offset, value
-
-    def value(self):
-        return self._value
-
-    def offset(self):
-        return self._offset
-
-    def partition(self):
-        return 0
-
-    def topic(self):
-        return "t"
-
-
-class Letters:
-    """Confirms each letter at the next poll."""
-
-    def __init__(self):
-        self.letters, self.open, self.refusal = [], [], ""
-
-    @property
-    def pending(self):
-        return len(self.open)
-
-    def write(self, letter):
-        self.letters.append(letter)
-        self.open.append(letter)
-
-    def poll(self):
-        for letter in self.open:
-            letter.on_delivered()
-        self.open = []
-
-
-class Server:
-    """Answers item by item from a script: the answers of each document's attempts, in order."""
-
-    def __init__(self, script, whole=()):
-        self.script, self.whole, self.requests, self.forgotten = script, list(whole), [], []
-        self.stored = Counter()
-
-    def send(self, batch):
-        self.requests.append([op.record.offset() for op in batch.operations])
-        if self.whole and (answer := self.whole.pop(0)) is not None:
-            status, error = answer
-            if status == 200:
-                return BulkResponse(batch, verdict=BROKEN_ANSWER, detail="cut short")
-            if status == 0:
-                return BulkResponse(batch, verdict=CUT_OFF, detail="closed")
-            return BulkResponse(
-                batch,
-                verdict=judge_request(status, error),
-                status=status,
-                detail=f"{status} {error.get('reason', '')}",
-            )
-        answered = BulkResponse(batch, status=200)
-        for op in batch.operations:
-            answers = self.script(op.record.offset())
-            status, error = answers.pop(0) if len(answers) > 1 else answers[0]
-            if status == 201:
-                self.stored[op.record.offset()] += 1
-            answered.items.append(ItemResult(op, judge_item(status, error), status, error))
-        if all(judged.status == 201 for judged in answered.items):
-            return BulkResponse(batch, all_created=True, status=200)
-        return answered
-
-    def forget(self, index):
-        self.forgotten.append(index)
-
-
-class Rig:
-    """A delivery with everything around it made of paper."""
-
-    def __init__(self, monkeypatch, script, values, whole=(), accepted=frozenset()):
-        self.clock = Clock()
-        for timed in (module, answers, rejects, say, sending):
-            monkeypatch.setattr(timed, "time", self.clock)
-        self.outcomes: dict[int, list[Outcome]] = {}
-        self.counts = Counter()
-        self.letters, self.server = Letters(), Server(script, whole)
-        self.delivery = Delivery(
-            decoder=Decoder(),
-            documents=Documents("logs", timedelta(days=400)),
-            indexer=self.server,
-            letters=self.letters,
-            settle=self._settle,
-            accepted=accepted,
-        )
-        self.values, self.bytes = values, 0
-        self.span = Span(0, 1, 0, len(values) - 1, 0, len(values), 0.0)
-
-    def _settle(self, span, outcome, records, size):
-        assert span is self.span
-        self.counts[outcome] += records
-        self.bytes += size
-
-    def take_all(self, step=0):
-        records = [Record(offset, value) for offset, value in enumerate(self.values)]
-        for start in range(0, len(records), step or len(records)):
-            self.delivery.accept(self.span, records[start : start + (step or len(records))])
-
-    def turn(self, seconds=400.0):
-        self.clock.now += seconds
-        self.delivery.step(wait=0.05 if self.delivery._sending.under_way else 0.0)
-
-    def until(self, condition, most=3000):
-        for _ in range(most):
-            if condition():
-                return
-            self.turn()
-        raise AssertionError(f"never: {self.counts}")
-
-    def until_settled(self):
-        self.until(lambda: sum(self.counts.values()) >= len(self.values))
-        for _ in range(3):
-            self.turn()
-        assert sum(self.counts.values()) == len(self.values)
-        assert self.bytes == sum(len(value or b"") for value in self.values)
-        self.delivery.close()
-
-
 @pytest.fixture(scope="module")
 def values():
     return [encoded(seed) for seed in range(60)]
-
-
-def always(*answers):
-    scripts = {}
-    return lambda offset: scripts.setdefault(offset, list(answers))
 
 
 @given(
@@ -201,61 +41,64 @@ def always(*answers):
         st.sampled_from([None, (503, {}), (413, {}), (401, {}), (500, {}), (200, {}), (400, {})]),
         max_size=8,
     ),
+    order=st.randoms(use_true_random=False),
 )
 @settings(max_examples=60, deadline=None)
-def test_each_record_ends_exactly_once_whatever_the_server_says(answers, whole):
-    with pytest.MonkeyPatch.context() as patch:
-        script = dict(enumerate([list(a) for a in answers]))
-        values = [encoded(seed) for seed in range(len(answers))]
-        rig = Rig(patch, script.__getitem__, values, whole)
-        rig.take_all()
-        rig.until_settled()
-        assert all(number == 1 for number in rig.server.stored.values())
-        dead = {letter.record.offset() for letter in rig.letters.letters}
-        for offset, given_answers in enumerate(answers):
-            if given_answers[-1] is GOOD and offset not in dead:
-                assert rig.server.stored[offset] == 1
-        assert rig.counts[Outcome.DEAD] == len(rig.letters.letters) == len(dead)
+def test_each_record_ends_exactly_once_whatever_the_server_answers(answers, whole, order):
+    script = dict(enumerate([list(a) for a in answers]))
+    values = [encoded(seed) for seed in range(len(answers))]
+    rig = DeliveryRig(script.__getitem__, values, whole, pick=order.randrange)
+    rig.accept_all()
+    rig.until_settled()
+    assert all(number == 1 for number in rig.elasticsearch.stored.values())
+    dead = {letter.record.offset() for letter in rig.letters.letters}
+    for offset, given_answers in enumerate(answers):
+        if given_answers[-1] is GOOD and offset not in dead:
+            assert rig.elasticsearch.stored[offset] == 1
+    assert rig.counts[Outcome.DEAD] == len(rig.letters.letters) == len(dead)
 
 
-def test_a_configuration_answer_holds_everything_and_makes_no_letter(monkeypatch, values):
-    rig = Rig(monkeypatch, always(CLOSED, CLOSED, CLOSED, GOOD), values)
-    rig.take_all()
-    rig.until(lambda: rig.delivery.hold)
+def test_a_wrong_deployment_holds_every_record_and_makes_no_letter(values):
+    rig = DeliveryRig(always(CLOSED, CLOSED, CLOSED, GOOD), values)
+    rig.accept_all()
+    rig.until(lambda: rig.delivery.pause_reason)
     assert "open the index" in rig.delivery.unhealthy
-    assert rig.delivery.closed
+    assert rig.delivery.is_blocked
     rig.until_settled()
     assert rig.counts[Outcome.INDEXED] == 60
     assert not rig.letters.letters
     assert rig.delivery.unhealthy == ""
-    assert rig.server.forgotten
+    assert rig.elasticsearch.forgotten
 
 
-def test_only_the_probe_is_sent_while_held(monkeypatch, values):
-    rig = Rig(monkeypatch, always(CLOSED), values)
-    rig.delivery._builder.max_operations = 10
-    rig.take_all()
-    rig.until(lambda: rig.delivery.hold and not rig.delivery._sending.under_way)
-    sent = len(rig.server.requests)
+def test_only_the_probe_is_sent_during_a_pause(values):
+    rig = DeliveryRig(always(CLOSED), values, limits=DeliveryLimits(batch_operations=10))
+    rig.accept_all()
+    rig.until(lambda: rig.delivery.pause_reason and not rig.executor.under_way)
+    sent = len(rig.elasticsearch.requests)
     rig.turn(0.0)
-    assert len(rig.server.requests) == sent, "not before its time"
+    assert len(rig.elasticsearch.requests) == sent
+    assert not rig.executor.under_way, "not before its time"
     rig.turn(60.0)
-    assert rig.delivery._sending.under_way <= 1
+    assert rig.executor.under_way == 1
+    rig.turn(0.0)
+    assert len(rig.elasticsearch.requests) == sent + 1
+    assert not rig.executor.under_way, "its refusal makes the next one wait"
     rig.delivery.close()
 
 
-def test_a_server_that_fails_many_documents_is_held_and_buries_none(monkeypatch, values):
-    rig = Rig(monkeypatch, always(BROKEN, BROKEN, GOOD), values)
-    rig.take_all()
-    rig.until(lambda: rig.delivery.hold)
+def test_a_server_that_fails_many_documents_pauses_and_makes_no_letter(values):
+    rig = DeliveryRig(always(BROKEN, BROKEN, GOOD), values)
+    rig.accept_all()
+    rig.until(lambda: rig.delivery.pause_reason)
     assert "Elasticsearch's log" in rig.delivery.unhealthy
     rig.until_settled()
     assert rig.counts[Outcome.INDEXED] == 60
 
 
-def test_one_document_that_always_fails_is_exhausted_alone(monkeypatch, values):
-    rig = Rig(monkeypatch, lambda offset: [BROKEN] if offset == 7 else [GOOD], values)
-    rig.take_all()
+def test_one_document_that_always_fails_is_rejected_alone(values):
+    rig = DeliveryRig(lambda offset: [BROKEN] if offset == 7 else [GOOD], values)
+    rig.accept_all()
     rig.until_settled()
     (letter,) = rig.letters.letters
     assert letter.record.offset() == 7
@@ -263,164 +106,165 @@ def test_one_document_that_always_fails_is_exhausted_alone(monkeypatch, values):
     assert rig.counts[Outcome.INDEXED] == 59
 
 
-def test_a_request_too_large_is_halved_and_the_ceiling_is_remembered(monkeypatch, values):
-    rig = Rig(monkeypatch, always(GOOD), values, whole=[(413, {}), None])
-    rig.take_all()
+def test_a_request_too_large_is_halved_and_later_ones_stay_below_its_size(values):
+    rig = DeliveryRig(always(GOOD), values * 2, whole=[(413, {})])
+    records = [FakeRecord(offset, value) for offset, value in enumerate(rig.values)]
+    rig.delivery.accept(rig.span, records[:60])
+    rig.until(lambda: rig.counts[Outcome.INDEXED] == 60)
+    assert [len(request) for request in rig.elasticsearch.requests] == [60, 30, 30]
+    rig.delivery.accept(rig.span, records[60:])
     rig.until_settled()
-    assert rig.counts[Outcome.INDEXED] == 60
-    assert len(rig.server.requests) == 3
-    assert rig.delivery._builder.max_bytes < 60 * 2000
+    too_large, _, _, *later = rig.elasticsearch.request_bytes
+    assert len(later) >= 2
+    assert max(later) <= too_large // 2
 
 
-def test_a_request_that_is_pushed_back_again_and_again_is_halved(monkeypatch, values):
-    rig = Rig(monkeypatch, always(GOOD), [encoded(n) for n in range(200)], whole=[BUSY] * 4)
-    rig.take_all()
+def test_a_request_that_is_pushed_back_again_and_again_is_halved(values):
+    rig = DeliveryRig(always(GOOD), [encoded(n) for n in range(200)], whole=[BUSY] * 4)
+    rig.accept_all()
     rig.until_settled()
-    assert [len(request) for request in rig.server.requests] == [200] * 4 + [100, 100]
+    assert [len(request) for request in rig.elasticsearch.requests] == [200] * 4 + [100, 100]
     assert rig.counts[Outcome.INDEXED] == 200
 
 
-def test_a_document_too_large_by_itself_is_a_letter(monkeypatch, values):
-    rig = Rig(monkeypatch, always(GOOD), values[:1], whole=[(413, {})])
-    rig.take_all()
+def test_a_document_too_large_by_itself_is_a_letter(values):
+    rig = DeliveryRig(always(GOOD), values[:1], whole=[(413, {})])
+    rig.accept_all()
     rig.until_settled()
     (letter,) = rig.letters.letters
     assert letter.cause.stage == "oversize"
 
 
-def test_answers_that_are_always_cut_short_are_a_configuration(monkeypatch, values):
-    rig = Rig(monkeypatch, always(GOOD), values, whole=[(200, {})] * 8)
-    rig.take_all()
-    rig.until(lambda: rig.delivery.hold)
+def test_answers_that_are_always_cut_short_pause_indexing(values):
+    rig = DeliveryRig(always(GOOD), values, whole=[(200, {})] * 8)
+    rig.accept_all()
+    rig.until(lambda: rig.delivery.pause_reason)
     assert "cuts its answers" in rig.delivery.unhealthy
     rig.until_settled()
     assert not rig.letters.letters
 
 
 @pytest.mark.parametrize("status", [413, 403])
-def test_what_answers_in_the_servers_place_is_not_quoted(monkeypatch, values, status):
-    """A firewall that shows what it stopped shows a prompt."""
-    said = {"reason": 'stopped: "the prompt"'}
-    rig = Rig(monkeypatch, always(GOOD), values[:1], whole=[(status, said)])
-    lines = []
-    for one in (rejects, sending):
-        monkeypatch.setattr(one.log, "error", lambda *a, **more: lines.append(more), raising=False)
-        monkeypatch.setattr(one.log, "log", lambda *a, **more: lines.append(more), raising=False)
-    rig.take_all()
-    rig.until(lambda: lines)
+def test_the_text_of_a_proxy_in_the_servers_place_is_not_quoted(values, status):
+    """A firewall that quotes the request it stopped quotes a prompt."""
+    error = {"reason": 'stopped: "the prompt"'}
+    rig = DeliveryRig(always(GOOD), values[:1], whole=[(status, error)])
+    rig.accept_all()
+    with capture_logs() as lines:
+        rig.until(lambda: lines)
     assert "the prompt" not in f"{lines} {rig.delivery.unhealthy}"
     assert "stopped" in str(lines)
     rig.until_settled()
 
 
 @pytest.mark.parametrize("answer", [(0, {}), (504, {}), (200, {}), (401, {})])
-def test_what_was_not_taken_does_not_have_more_sent_at_once(monkeypatch, values, answer):
-    rig = Rig(monkeypatch, always(GOOD), values, whole=[answer] * 5)
-    rig.take_all()
-    rig.until(lambda: len(rig.server.requests) == 5)
-    assert rig.delivery._sending._window.size == 2.0
+def test_concurrency_does_not_grow_by_requests_that_failed(values, answer):
+    rig = DeliveryRig(always(GOOD), values, whole=[answer] * 5)
+    rig.accept_all()
+    rig.until(lambda: len(rig.elasticsearch.requests) == 5)
+    assert rig.concurrency.size == 2.0
     rig.until_settled()
-    assert rig.delivery._sending._window.size > 2.0
+    assert rig.concurrency.size > 2.0
 
 
-def test_what_is_cut_off_again_and_again_is_sent_in_halves(monkeypatch, values):
-    rig = Rig(monkeypatch, always(GOOD), values, whole=[(0, {})] * 6)
-    rig.take_all()
+def test_a_request_that_is_cut_off_again_and_again_is_halved(values):
+    rig = DeliveryRig(always(GOOD), values, whole=[(0, {})] * 6)
+    rig.accept_all()
     rig.until_settled()
-    assert [len(request) for request in rig.server.requests] == [60] * 6 + [30, 30]
+    assert [len(request) for request in rig.elasticsearch.requests] == [60] * 6 + [30, 30]
     assert rig.counts == {Outcome.INDEXED: 60}
 
 
-def test_a_document_alone_that_is_cut_off_is_waited_for(monkeypatch, values):
-    rig = Rig(monkeypatch, always(GOOD), values[:1], whole=[(0, {})] * 50)
-    rig.take_all()
+def test_a_document_that_is_cut_off_alone_is_sent_until_it_succeeds(values):
+    rig = DeliveryRig(always(GOOD), values[:1], whole=[(0, {})] * 50)
+    rig.accept_all()
     rig.until_settled()
     assert rig.counts == {Outcome.INDEXED: 1}
     assert not rig.letters.letters
 
 
-def test_what_is_released_is_not_sent_again(monkeypatch, values):
-    rig = Rig(monkeypatch, always(AWAY), values)
-    rig.take_all()
+def test_released_records_are_not_sent_again(values):
+    rig = DeliveryRig(always(AWAY), values)
+    rig.accept_all()
     rig.until(lambda: rig.delivery.counts["retries"])
     rig.span.released = True
-    sent = len(rig.server.requests)
+    sent = len(rig.elasticsearch.requests)
     for _ in range(10):
         rig.turn()
-    assert len(rig.server.requests) <= sent + 1
+    assert len(rig.elasticsearch.requests) <= sent + 1
     rig.delivery.close()
 
 
-def test_a_flood_is_held_and_given_back(monkeypatch):
+def test_records_are_held_while_the_circuit_is_open_and_tried_again_later():
     values = [encoded(seed) for seed in range(1500)]
-    mended = types.SimpleNamespace(yes=False)
-    rig = Rig(monkeypatch, lambda _: [GOOD] if mended.yes else [MAPPING], values)
-    rig.take_all(step=500)
+    fixed = types.SimpleNamespace(yes=False)
+    rig = DeliveryRig(lambda _: [GOOD] if fixed.yes else [MAPPING], values)
+    rig.accept_all(step=500)
     rig.until(lambda: rig.delivery.circuit_open)
     for _ in range(20):
         rig.turn()
     letters = len(rig.letters.letters)
     assert letters < 1000
-    assert rig.delivery.closed
+    assert rig.delivery.is_blocked
     assert sum(rig.counts.values()) == letters
-    mended.yes = True
+    fixed.yes = True
     rig.until_settled()
     assert rig.counts[Outcome.INDEXED] == 1500 - letters
     assert rig.counts[Outcome.DEAD] == letters
 
 
-def test_every_disposition_is_dealt_with():
+def test_every_disposition_has_a_next_step():
     assert {d.value for d in Disposition} == {
         "indexed", "duplicate", "retry", "bisect", "permanent", "configuration",
     }  # fmt: skip
 
 
-def test_a_server_that_refuses_every_request_is_held_and_buries_none(monkeypatch, values):
+def test_a_server_that_refuses_every_request_pauses_and_makes_no_letter(values):
     """One event on a quiet day, and a load balancer that answers 500, or 400, for itself."""
     for status in (500, 302, 400):
-        rig = Rig(monkeypatch, always(GOOD), values[:1], whole=[(status, {})] * 9)
-        rig.take_all()
-        rig.until(lambda rig=rig: rig.delivery.hold)
+        rig = DeliveryRig(always(GOOD), values[:1], whole=[(status, {})] * 9)
+        rig.accept_all()
+        rig.until(lambda rig=rig: rig.delivery.pause_reason)
         rig.until_settled()
         assert rig.counts[Outcome.INDEXED] == 1
         assert not rig.letters.letters
 
 
-def test_a_request_refused_before_does_not_hide_failing_items(monkeypatch, values):
-    rig = Rig(monkeypatch, always(BROKEN, BROKEN, GOOD), values, whole=[(500, {})])
-    rig.take_all()
+def test_a_refused_request_does_not_hide_failing_items(values):
+    rig = DeliveryRig(always(BROKEN, BROKEN, GOOD), values, whole=[(500, {})])
+    rig.accept_all()
     rig.until_settled()
     assert rig.counts[Outcome.INDEXED] == 60
 
 
-def test_an_open_breaker_over_records_that_are_released_closes_at_once(monkeypatch):
+def test_an_open_circuit_closes_when_all_its_records_are_released():
     values = [encoded(seed) for seed in range(50)] * 40
-    rig = Rig(monkeypatch, always(MAPPING), values)
-    rig.take_all()
-    rig.until(lambda: rig.delivery._rejects._breaker.held > 900)
+    rig = DeliveryRig(always(MAPPING), values)
+    rig.accept_all()
+    rig.until(lambda: rig.breaker.held > 900)
     rig.span.released = True
     rig.turn(0.1)
-    assert not rig.delivery.closed
+    assert not rig.delivery.is_blocked
     rig.delivery.close()
 
 
 @pytest.mark.parametrize("end", ["released", "expired"])
-def test_a_probe_that_goes_elsewhere_does_not_wedge_the_breaker(monkeypatch, end):
+def test_a_probe_that_is_released_or_expired_does_not_keep_the_circuit_open(end):
     values = [encoded(seed) for seed in range(1100)]
     answers = types.SimpleNamespace(now=MAPPING)
-    rig = Rig(monkeypatch, lambda _: [answers.now], values)
-    rig.take_all()
-    rig.until(lambda: rig.delivery._rejects._breaker.held > 50)
+    rig = DeliveryRig(lambda _: [answers.now], values)
+    rig.accept_all()
+    rig.until(lambda: rig.breaker.held > 50)
     for _ in range(4):
         rig.turn(0.1)
     answers.now = AWAY
     if end == "expired":
-        rig.delivery._transform._documents._max_age_ms = 0.0
-    rig.until(lambda: rig.delivery._rejects._breaker._probing or end == "expired")
+        rig.documents.expired = True
+    rig.until(lambda: rig.breaker.probing or end == "expired")
     rig.span.released = end == "released"
     rig.turn()
     answers.now = GOOD
-    rig.until(lambda: not rig.delivery.closed)
+    rig.until(lambda: not rig.delivery.is_blocked)
     rig.delivery.close()
 
 
@@ -435,9 +279,9 @@ def test_a_probe_that_goes_elsewhere_does_not_wedge_the_breaker(monkeypatch, end
         {"type": "circuit_breaking_exception", "reason": "[request] x", "durability": "PERMANENT"},
     ],
 )
-def test_one_document_that_is_pushed_back_for_its_size_is_too_large(monkeypatch, values, error):
-    rig = Rig(monkeypatch, lambda o: [(429, error)] if o == 1 else [GOOD], values[:3])
-    rig.take_all()
+def test_one_document_that_is_pushed_back_for_its_size_is_rejected_as_too_large(values, error):
+    rig = DeliveryRig(lambda o: [(429, error)] if o == 1 else [GOOD], values[:3])
+    rig.accept_all()
     rig.until_settled()
     assert rig.counts == {Outcome.INDEXED: 2, Outcome.DEAD: 1}
     (letter,) = rig.letters.letters
@@ -446,11 +290,87 @@ def test_one_document_that_is_pushed_back_for_its_size_is_too_large(monkeypatch,
     assert error["reason"] in letter.cause.reason
 
 
-def test_a_request_of_which_no_item_is_taken_has_no_more_sent_at_once(monkeypatch, values):
-    rig = Rig(monkeypatch, always(*[AWAY] * 9, GOOD), values[:1])
-    rig.take_all()
+def test_concurrency_does_not_grow_by_a_request_without_a_settled_item(values):
+    rig = DeliveryRig(always(*[AWAY] * 9, GOOD), values[:1])
+    rig.accept_all()
     rig.delivery.flush()
-    before = rig.delivery._sending._window.size
-    rig.until(lambda: len(rig.server.requests) > 8)
-    assert rig.delivery._sending._window.size == before
+    before = rig.concurrency.size
+    rig.until(lambda: len(rig.elasticsearch.requests) > 8)
+    assert rig.concurrency.size == before
     rig.until_settled()
+
+
+# The end of rejected records
+
+
+def test_a_rejected_record_is_settled_when_its_letter_is_delivered_and_not_before(values):
+    rig = DeliveryRig(always(MAPPING), values[:3])
+    rig.letters.deliver = False
+    rig.accept_all()
+    rig.until(lambda: len(rig.letters.letters) == 3)
+    for _ in range(5):
+        rig.turn()
+    assert not rig.counts
+    assert not rig.delivery.dead_letters
+    rig.letters.deliver = True
+    rig.until_settled()
+    assert rig.counts == {Outcome.DEAD: 3}
+    assert sum(rig.delivery.dead_letters.values()) == 3
+
+
+def test_a_record_without_a_value_is_settled_when_its_letter_is_delivered_and_not_before():
+    rig = DeliveryRig(always(GOOD), [None])
+    rig.letters.deliver = False
+    rig.accept_all()
+    for _ in range(5):
+        rig.turn()
+    assert len(rig.letters.letters) == 1
+    assert not rig.counts
+    rig.letters.deliver = True
+    rig.until_settled()
+    assert rig.counts == {Outcome.DEAD: 1}
+
+
+def test_a_letter_on_its_way_keeps_a_blocked_delivery_from_being_stuck(values):
+    """A drain waits for letters, and ends where only a person can help."""
+    rig = DeliveryRig(
+        lambda offset: [MAPPING] if offset == 0 else [CLOSED], values[:2],
+    )  # fmt: skip
+    rig.letters.deliver = False
+    rig.accept_all()
+    rig.until(lambda: rig.delivery.pause_reason and rig.letters.pending)
+    assert rig.delivery.is_blocked
+    rig.executor.finish()
+    assert not rig.delivery.is_stuck
+    rig.letters.deliver = True
+    rig.delivery.step()
+    rig.until(lambda: rig.delivery.is_stuck, max_turns=50)
+    rig.delivery.close()
+
+
+# The Schema Registry
+
+
+class UnreachableOnce(Decoder):
+    """A decoder whose registry does not answer for the n-th value, the first time."""
+
+    def __init__(self, number):
+        super().__init__()
+        self.left = number
+
+    def head(self, value):
+        self.left -= 1
+        if self.left == 0:
+            raise Unreachable("registry: connection refused")
+        return super().head(value)
+
+
+@pytest.mark.parametrize("number", [1, 3, 5])
+def test_no_record_is_skipped_when_the_schema_registry_does_not_answer(values, number):
+    rig = DeliveryRig(always(GOOD), values[:5], decoder=UnreachableOnce(number))
+    rig.accept_all()
+    assert rig.delivery.unhealthy == "Schema Registry: registry: connection refused"
+    rig.until_settled()
+    assert rig.counts == {Outcome.INDEXED: 5}
+    assert sorted(rig.elasticsearch.stored) == [0, 1, 2, 3, 4]
+    assert rig.delivery.unhealthy == ""

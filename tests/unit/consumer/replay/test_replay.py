@@ -149,7 +149,7 @@ def test_a_plan_says_what_would_become_of_each():
 class Delivery:
     """Settles at once what it is given, unless it is held."""
 
-    hold = None
+    pause_reason = ""
     circuit_open = ""
 
     def __init__(self, settle):
@@ -157,7 +157,7 @@ class Delivery:
 
     def accept(self, span, records):
         self.spans.append((span, list(records)))
-        if not self.hold:
+        if not self.pause_reason:
             for record in records:
                 self.settle(span, Outcome.INDEXED, 1, len(record.value()))
 
@@ -192,7 +192,7 @@ def test_every_letter_is_settled_and_places_of_two_topics_are_kept_apart():
 
 def test_a_wrong_deployment_ends_it_with_the_reason():
     class Held(Delivery):
-        hold = type("Pause", (), {"why": "open the index"})
+        pause_reason = "open the index"
 
     runner, delivery = indexing(Held)
     with pytest.raises(ElasticsearchError, match="open the index"):

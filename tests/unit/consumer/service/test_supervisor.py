@@ -200,7 +200,7 @@ def test_counts_of_workers_that_died_stay_in_the_totals():
     def report(pipe, indexed, unhealthy=""):
         def action():
             rig.context.pipes[pipe].reports.append(
-                {"indexed": indexed, "in_flight": 5, "unhealthy": unhealthy, "deaths": {cause: 1}}
+                {"indexed": indexed, "in_flight": 5, "unhealthy": unhealthy, "dead_letters": {cause: 1}}
             )
 
         return action

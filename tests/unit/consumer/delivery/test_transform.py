@@ -1,0 +1,108 @@
+"""The hot path: what it costs a record, and which records make no operation."""
+
+import sys
+from datetime import timedelta
+
+from llmlog_common.errors import Unreachable
+from llmlog_consumer.dead_letters.cause import Stage
+from llmlog_consumer.delivery.transform import Transform
+from llmlog_consumer.elasticsearch.batch import BatchBuilder
+from llmlog_consumer.elasticsearch.document import Documents
+from llmlog_consumer.offset_tracker import Span
+from llmlog_schemas.codec import Decoder, Encoder
+from llmlog_schemas.convert import to_event
+from support.fakes_delivery import FakeClock, FakeRecord
+from support.payloads import encoded, payload
+
+MAX_CALLS = 8
+"""Calls of functions written in Python that a record may cost on the good path."""
+
+
+def transform_of(builder=None, decoder=None):
+    return Transform(
+        decoder or Decoder(),
+        Documents("logs", timedelta(days=400)),
+        builder if builder is not None else BatchBuilder(),
+        FakeClock(5.0),
+    )
+
+
+def span_of(number):
+    return Span(0, 1, 0, number - 1, 0, number, 0.0)
+
+
+class ClientRecord:
+    """A record whose methods are no Python functions, as those of the Kafka client."""
+
+    def __init__(self, value):
+        self.value = iter([value]).__next__  # may be called once
+
+
+def test_a_good_record_costs_no_more_than_eight_python_calls():
+    transform, calls = transform_of(), 0
+    values = [encoded(seed) for seed in range(300)]
+    transform.transform(span_of(100), [ClientRecord(value) for value in values[:100]])
+
+    def count(_frame, event, _argument):
+        nonlocal calls
+        calls += event == "call"
+
+    records = [ClientRecord(value) for value in values[100:]]
+    sys.setprofile(count)
+    try:
+        result = transform.transform(span_of(200), records)
+    finally:
+        sys.setprofile(None)
+    assert (result.done, result.rejected, result.expired) == (200, [], [])
+    # Besides: the run itself, and one look at each new four minutes of the events' time.
+    assert 200 * (MAX_CALLS - 3) < calls <= 200 * MAX_CALLS + 20
+
+
+def test_every_record_is_batched_rejected_or_expired():
+    builder = BatchBuilder()
+    old = Encoder().encode(to_event(payload(3, startTime=1_600_000_000.0)))
+    broken = encoded(4, document=b'{"a": 1}\n{"b"')
+    values = [encoded(1), b"garbage", None, broken, old, encoded(2)]
+    records = [FakeRecord(offset, value) for offset, value in enumerate(values)]
+    result = transform_of(builder).transform(span_of(6), records)
+    assert result.done == 6
+    assert [(record.offset(), cause.stage) for record, _, cause in result.rejected] == [
+        (1, Stage.DECODE),
+        (2, Stage.DECODE),
+        (3, Stage.TRANSFORM),
+    ]
+    assert [record.offset() for record, _ in result.expired] == [4]
+    assert [op.record.offset() for op in builder.take().operations] == [0, 5]
+    assert [size for _, size, _ in result.rejected] == [7, 0, len(broken)]
+
+
+def test_full_batches_are_returned_in_order():
+    builder = BatchBuilder(max_operations=2)
+    records = [FakeRecord(offset, encoded(offset)) for offset in range(5)]
+    result = transform_of(builder).transform(span_of(5), records)
+    offsets = [[op.record.offset() for op in batch.operations] for batch in result.full]
+    assert offsets == [[0, 1], [2, 3]]
+    assert len(builder) == 1
+
+
+def test_the_age_of_a_batch_counts_from_the_clock_that_was_passed():
+    builder = BatchBuilder(max_age_seconds=2.0)
+    transform_of(builder).transform(span_of(1), [FakeRecord(0, encoded(1))])
+    assert not builder.due(6.9)
+    assert builder.due(7.0)
+
+
+def test_it_stops_at_the_first_record_whose_schema_cannot_be_read():
+    class Registry(Decoder):
+        def head(self, value):
+            if value == b"later":
+                raise Unreachable("no answer")
+            return super().head(value)
+
+    builder = BatchBuilder()
+    values = [encoded(1), b"garbage", b"later", encoded(2)]
+    records = [FakeRecord(offset, value) for offset, value in enumerate(values)]
+    result = transform_of(builder, Registry()).transform(span_of(4), records)
+    assert (result.done, result.registry_error) == (2, "no answer")
+    assert len(result.rejected) == 1
+    assert len(builder) == 1
