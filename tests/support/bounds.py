@@ -1,4 +1,4 @@
-"""The command `pipeline` with other bounds than those that it is built with.
+"""The command `pipeline` with other bounds than its defaults.
 
     python bounds.py '{"operations": 1}' consume --workers 2
 
@@ -11,46 +11,40 @@ from __future__ import annotations
 import json
 import sys
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 from llmlog_consumer.cli.app import app
-from llmlog_consumer.delivery import bulk_sender as sending
-from llmlog_consumer.delivery import transform as hot_path
-from llmlog_consumer.delivery.concurrency import ConcurrencyLimit
-from llmlog_consumer.elasticsearch.batch import BatchBuilder
+from llmlog_consumer.delivery.pipeline import DeliveryLimits
 from llmlog_consumer.kafka import consumer as source
-from llmlog_consumer.worker import flow_control as intake
 from llmlog_consumer.worker import worker
+from llmlog_consumer.worker.limits import Limits
+from llmlog_consumer.worker.worker import Worker
 
-_DEFAULTS: Final = {
-    "operations": BatchBuilder().max_operations,
-    "body_bytes": BatchBuilder().max_bytes,
-    "age": BatchBuilder().max_age,
-    "bulks": ConcurrencyLimit().most,
-    "in_flight_bytes": intake.MAX_IN_FLIGHT,
-    "chunk": source.MAX_POLL_RECORDS,
-    "commit_records": worker.COMMIT_RECORDS,
+_DELIVERY: Final = {
+    "operations": "batch_operations",
+    "body_bytes": "batch_bytes",
+    "age": "batch_age_seconds",
+    "bulks": "requests",
 }
-"""Of a batch: operations, bytes, seconds. Bulks and bytes in flight, records taken at once, records
-settled before a commit."""
+_NAMES: Final = {*_DELIVERY, "in_flight_bytes", "chunk", "commit_records"}
+"""Of a batch: operations, bytes, seconds. Requests and bytes in flight, records consumed at once,
+records settled before a commit."""
 
 
 def apply(bounds: dict[str, float]) -> None:
     """Set the bounds for this process."""
-    assert set(bounds) <= set(_DEFAULTS), f"bounds that there are not: {bounds}"
-    of = _DEFAULTS | bounds
-    builder = partial(BatchBuilder, of["body_bytes"], of["operations"], of["age"])
-    window = partial(ConcurrencyLimit, of["bulks"], min(2.0, of["bulks"]))
-    for module, name, value in (
-        (hot_path, "BatchBuilder", builder),
-        (sending, "ConcurrencyLimit", window),
-        (intake, "MAX_IN_FLIGHT", of["in_flight_bytes"]),
-        (intake, "MAX_IN_FLIGHT_PARTITION", of["in_flight_bytes"]),
-        (source, "MAX_POLL_RECORDS", of["chunk"]),
-        (worker, "COMMIT_RECORDS", of["commit_records"]),
-    ):
-        assert hasattr(module, name), f"{module.__name__} has no {name} any more"
-        setattr(module, name, value)
+    assert set(bounds) <= _NAMES, f"unknown bounds: {sorted(set(bounds) - _NAMES)}"
+    of_delivery = {_DELIVERY[name]: value for name, value in bounds.items() if name in _DELIVERY}
+    of_worker: dict[str, Any] = {"delivery": DeliveryLimits(**of_delivery)}
+    if in_flight := bounds.get("in_flight_bytes"):
+        of_worker |= {"in_flight_bytes": in_flight, "partition_bytes": in_flight}
+    if records := bounds.get("commit_records"):
+        of_worker["commit_records"] = records
+    # The child process looks the class up when it starts, after this.
+    worker.Worker = partial(Worker, limits=Limits(**of_worker))  # type: ignore[misc]
+    if chunk := bounds.get("chunk"):
+        assert hasattr(source, "MAX_POLL_RECORDS"), f"{source.__name__} has another bound now"
+        source.MAX_POLL_RECORDS = chunk
 
 
 apply(json.loads(sys.argv[1]))

@@ -1,7 +1,7 @@
-"""How much a worker takes in: bounds of bytes in flight, a brake, and pauses after it. Pure.
+"""Owns how much a worker takes in: bounds of bytes in flight, and how intake stops. Pure.
 
-A pause throws away what the client has fetched, and takes half a second to end. So a worker that
-has enough altogether stops consuming for a while (it brakes), and pauses only after that.
+A paused partition loses the records that the client has fetched, and takes half a second to
+resume. So a worker that has enough altogether stops polling first, and pauses only after that.
 """
 
 from __future__ import annotations
@@ -12,23 +12,27 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-MAX_IN_FLIGHT: Final = 24 * 1024 * 1024
-MAX_IN_FLIGHT_PARTITION: Final = 12 * 1024 * 1024
-"""Bytes of values consumed and not settled at which intake ends, over all partitions and of one."""
+MAX_IN_FLIGHT_BYTES: Final = 24 * 1024 * 1024
+MAX_PARTITION_BYTES: Final = 12 * 1024 * 1024
+"""Bytes of values in flight at which intake ends: over all partitions, and of one."""
 
-BRAKE_SECONDS: Final = 2.0
-"""How long nothing is consumed at most: as long, no rebalance is answered."""
+MAX_STOP_SECONDS: Final = 2.0
+"""Time without polling at most: no rebalance is answered meanwhile."""
 
 
 @dataclass(slots=True)
 class FlowControl:
-    """Which partitions are to be paused, and whether to consume at all.
+    """The partitions to pause, and whether to poll at all. The worker's main thread owns it.
 
     Attributes:
-        paused: as of the last `decide`.
-        stop_polling: nothing is to be consumed now.
+        max_bytes: bound of the bytes in flight over all partitions.
+        max_partition_bytes: bound of the bytes in flight of one.
+        paused: the partitions to pause, as of the last `decide`.
+        stop_polling: no record may be consumed now.
     """
 
+    max_bytes: int = MAX_IN_FLIGHT_BYTES
+    max_partition_bytes: int = MAX_PARTITION_BYTES
     paused: set[int] = field(default_factory=set)
     stop_polling: bool = False
     _room_at: float = 0.0
@@ -37,9 +41,9 @@ class FlowControl:
         """Return the partitions to pause.
 
         Args:
-            in_flight: bytes of each assigned partition.
+            in_flight: bytes in flight of each assigned partition.
             now: monotonic seconds.
-            draining: nothing more is to be taken in, whatever room there is.
+            draining: no more records may be taken in, whatever room there is.
         """
         assigned = set(in_flight)
         if draining:
@@ -49,25 +53,25 @@ class FlowControl:
         everything = full == assigned and not full <= self.paused
         if not everything:
             self._room_at = now
-        self.stop_polling = everything and now - self._room_at < BRAKE_SECONDS
+        self.stop_polling = everything and now - self._room_at < MAX_STOP_SECONDS
         self.paused = full & self.paused if self.stop_polling else full
         return self.paused
 
     def _full(self, in_flight: Mapping[int, int], assigned: set[int]) -> set[int]:
-        """Return the partitions that have enough; paused ones go on somewhat below the bound.
+        """Return the partitions that have enough; paused ones resume somewhat below the bound.
 
-        One partition that is stuck holds half of the bound over all at most, however large the
-        records are by which it went past its own: the others go on.
+        One partition that is stuck counts for half of the bound over all at most, however large
+        the records are by which it passed its own: so the others go on.
         """
-        eased = bool(assigned) and self.paused >= assigned
+        all_paused = bool(assigned) and self.paused >= assigned
         counted = (
-            min(size, MAX_IN_FLIGHT_PARTITION) if partition in self.paused else size
+            min(size, self.max_partition_bytes) if partition in self.paused else size
             for partition, size in in_flight.items()
         )
-        if sum(counted) > (MAX_IN_FLIGHT * 3 // 4 if eased else MAX_IN_FLIGHT):
+        if sum(counted) > (self.max_bytes * 3 // 4 if all_paused else self.max_bytes):
             return assigned
         return {
             partition
             for partition, size in in_flight.items()
-            if size > MAX_IN_FLIGHT_PARTITION // (2 if partition in self.paused else 1)
+            if size > self.max_partition_bytes // (2 if partition in self.paused else 1)
         }

@@ -1,9 +1,9 @@
-"""The loop of one worker process, and the one owner of its order.
+"""Owns the loop of one worker process, and the order of its work.
 
     consume -> register the span -> decode, batch -> index, dead-letter -> settle -> commit
 
-A record's span is registered before anything is done with it; its offset is committed after
-it, and everything before it, is settled.
+A record's span is registered before anything is done with the record. Its offset is committed
+after it, and every record before it, is settled.
 """
 
 from __future__ import annotations
@@ -12,13 +12,11 @@ import socket
 import time
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
-import orjson
 import structlog
-from confluent_kafka import KafkaException
 
-from llmlog_common.errors import CircuitOpenError, PipelineError, Unreachable
+from llmlog_common.errors import CircuitOpenError
 from llmlog_consumer.delivery.pipeline import Delivery
 from llmlog_consumer.elasticsearch.connection import Elastic
 from llmlog_consumer.kafka.admin import KafkaAdmin
@@ -26,40 +24,33 @@ from llmlog_consumer.kafka.consumer import GroupConsumer
 from llmlog_consumer.kafka.gaps import AcceptedGaps
 from llmlog_consumer.offset_tracker import OffsetTracker
 from llmlog_consumer.outcomes import Outcome
+from llmlog_consumer.worker.end_of_task import EndOfTask
 from llmlog_consumer.worker.flow_control import FlowControl
+from llmlog_consumer.worker.gap_lookup import GapLookup
+from llmlog_consumer.worker.limits import Limits, Timing
+from llmlog_consumer.worker.notes import StatusNotes
+from llmlog_consumer.worker.unsettled_alarm import UnsettledAlarm
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from llmlog_common.settings import Settings
+    from llmlog_consumer.kafka.gaps import Gap
+    from llmlog_consumer.kafka_record import ConsumedRecord
     from llmlog_consumer.offset_tracker import Span
 
 log = structlog.get_logger("llmlog.worker")
 
-COMMIT_SECONDS: Final = 1.0
-COMMIT_RECORDS: Final = 10_000
-NOTE_SECONDS: Final = 3.0
-"""How often every partition is committed with a note on its worker's state."""
-GAP_SECONDS: Final = 5.0
-"""How often a partition that stands still is looked up among the accepted gaps."""
-BLOCKED_SECONDS: Final = 60.0
-REVOKE_SECONDS: Final = 15.0
-"""Shared by all revoked partitions: to finish open bulks, letters and the commit."""
 
-_POLL: Final = 0.1
-_BUSY_POLL: Final = 0.005
-_BRAKED_WAIT: Final = 0.02
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Task:
-    """What a worker is to do beyond its settings.
+    """What a worker has to do beyond its settings.
 
     Attributes:
-        dlq_partitions: of the dead-letter topic.
-        until: next offsets after the last record to settle, by partition; None to go on.
-        accepted: fingerprints that the circuit_open breaker lets through as letters.
-        drain_seconds: for the drain at the end.
+        dlq_partitions: partitions of the dead-letter topic.
+        until: next offset after the last record to settle, by partition; None to go on forever.
+        accepted: fingerprints that the circuit breaker lets through as letters.
+        drain_seconds: deadline of the drain at the end.
     """
 
     dlq_partitions: int
@@ -68,81 +59,129 @@ class Task:
     drain_seconds: float = 20.0
 
 
+def _accepted_gaps(settings: Settings) -> Mapping[int, Sequence[Gap]]:
+    return AcceptedGaps(KafkaAdmin(settings)).of_topic(settings.topic)
+
+
+@dataclass(frozen=True, slots=True)
+class Clients:
+    """The functions that create a worker's clients; a test passes its own."""
+
+    elastic: Callable[[Settings], Elastic] = Elastic
+    delivery: Callable[..., Delivery] = Delivery.from_settings
+    consumer: Callable[..., GroupConsumer] = GroupConsumer
+    accepted_gaps: Callable[[Settings], Mapping[int, Sequence[Gap]]] = _accepted_gaps
+
+
 class Worker:
-    """One group member.
+    """One member of the consumer group.
+
+    The main thread owns every field. Rebalance callbacks run in it too, inside `consume`. The one
+    exception is the last revoke: `close` runs it in a thread of the client, while the main thread
+    waits, for a bounded time. `_leaving` is set before that, so that the callback drains nothing.
 
     Args:
         settings: as loaded.
         task: what to do.
         stopping: asked on every turn; True ends the loop with a drain.
         number: of the worker.
+        clients: create the clients.
+        timing: intervals and deadlines.
+        limits: counts and bytes.
+        clock: monotonic seconds.
     """
 
     def __init__(
-        self, settings: Settings, task: Task, stopping: Callable[[], bool], number: int = 0
+        self,
+        settings: Settings,
+        task: Task,
+        stopping: Callable[[], bool],
+        number: int = 0,
+        *,
+        clients: Clients | None = None,
+        timing: Timing | None = None,
+        limits: Limits | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._settings = settings
+        clients = clients or Clients()
         self._task = task
-        self._name = f"{socket.gethostname()}/{number}"
         self._stopping = stopping
+        self._timing = timing = timing or Timing()
+        self._limits = limits = limits or Limits()
+        self._clock = clock
         self.counts: Counter[str] = Counter()
         self._tracker = OffsetTracker()
-        self._elastic = Elastic(settings)
-        self._delivery = Delivery.from_settings(
-            settings, self._elastic, task.dlq_partitions, self._settle, task.accepted
+        self._flow = FlowControl(limits.in_flight_bytes, limits.partition_bytes)
+        self._elastic = clients.elastic(settings)
+        self._delivery = clients.delivery(
+            settings,
+            self._elastic,
+            task.dlq_partitions,
+            self._settle,
+            accepted=task.accepted,
+            limits=limits.delivery,
         )
-        self._source = GroupConsumer(settings, self, number)
-        self._intake = FlowControl()
-        self._ending = False
-        self._last_commit = time.monotonic()
-        self._settled_since = 0
-        self._next_look = 0.0
-        self._next_note = 0.0
-        self._next_gap = 0.0
-        self._next_alarm = 0.0
-        self._noted = (time.monotonic(), 0)
+        self._consumer = clients.consumer(settings, self, number)
+        self._notes = StatusNotes(f"{socket.gethostname()}/{number}", timing.note_seconds, clock)
+        self._alarm = UnsettledAlarm(settings.topic, timing.unsettled_seconds)
+        self._gaps = GapLookup(
+            self._consumer,
+            self._tracker,
+            lambda: clients.accepted_gaps(settings),
+            timing.gap_seconds,
+        )
+        self._end = (
+            EndOfTask(task.until, self._consumer, self._tracker, timing.end_seconds)
+            if task.until is not None
+            else None
+        )
+        self._leaving = False  # set by the main thread; the thread of the last revoke reads it
+        self._last_commit = clock()
+        self._settled_since_commit = 0
 
     # The order
 
     def run(self) -> None:
-        """Work until told to stop, or until everything that was to be settled is.
+        """Work until told to stop, or until the end of the task is reached.
 
         Raises:
-            CircuitOpenError: the breaker is open, and nobody waits for it to close.
+            CircuitOpenError: the circuit is open, and the task ends before it may close.
         """
-        while not self._stopping() and not self._finished():
-            stop_polling = self._intake.stop_polling
-            records = () if stop_polling else self._source.consume(self._patience())
+        while not self._stopping() and not self._is_finished():
+            stop_polling = self._flow.stop_polling
+            records = [] if stop_polling else self._consumer.consume(self._poll_seconds())
             for span, of_span in self._register(records):
                 self._delivery.accept(span, of_span)
-            self._delivery.step(_BRAKED_WAIT if stop_polling else 0.0)
-            self._source.pause_only(self._gate())
+            self._delivery.step(self._timing.step_seconds if stop_polling else 0.0)
+            self._consumer.pause_only(self._partitions_to_pause())
             self._commit()
         circuit_open = self._delivery.circuit_open
-        self._end()
-        if circuit_open and self._task.until is not None:
+        self._leave()
+        if circuit_open and self._end is not None:
             raise CircuitOpenError(circuit_open)
 
-    def _register(self, records: Sequence[Any]) -> Iterable[tuple[Span, list[Any]]]:
-        by_partition: dict[int, list[Any]] = {}
+    def _register(
+        self, records: Sequence[ConsumedRecord]
+    ) -> Iterable[tuple[Span, list[ConsumedRecord]]]:
+        """Register a span for each partition's records; leave out records seen before."""
+        by_partition: dict[int, list[ConsumedRecord]] = {}
         for record in records:
             by_partition.setdefault(record.partition(), []).append(record)
-        for partition, whole in by_partition.items():
-            # What was fetched again after a pause is in flight already.
-            run = whole
+        for partition, fetched in by_partition.items():
+            # After a pause, records that are in flight already are fetched again.
+            run = fetched
             if run[0].offset() < (expected := self._tracker.expected(partition)):
-                run = [record for record in whole if record.offset() >= expected]
+                run = [record for record in fetched if record.offset() >= expected]
             if not run:
                 continue
-            size = sum(map(_size, run))
             span = self._tracker.register(
                 partition,
                 run[0].offset(),
                 run[-1].offset(),
-                epoch=_epoch(run[-1]),
+                epoch=_leader_epoch(run[-1]),
                 records=len(run),
-                size=size,
-                now=time.monotonic(),
+                size=sum(map(len, run)),
+                now=self._clock(),
             )
             if span is not None:
                 self.counts["consumed"] += len(run)
@@ -151,79 +190,85 @@ class Worker:
     def _settle(self, span: Span, outcome: Outcome, records: int, size: int) -> None:
         if self._tracker.settle(span, records, size):
             self.counts[outcome] += records
-            self._settled_since += records
+            self._settled_since_commit += records
         else:
             self.counts["late"] += records
 
     def _commit(self) -> None:
-        now = time.monotonic()
-        if now - self._last_commit < COMMIT_SECONDS and self._settled_since < COMMIT_RECORDS:
+        """Commit what is settled, where it is time."""
+        now = self._clock()
+        is_early = now - self._last_commit < self._timing.commit_seconds
+        if is_early and self._settled_since_commit < self._limits.commit_records:
             return
-        self._last_commit, self._settled_since = now, 0
+        self._last_commit, self._settled_since_commit = now, 0
         self._follow_positions()
-        noting = now >= self._next_note
-        commits = self._tracker.all_commits() if noting else self._tracker.commits()
-        self._source.commit(commits, self._notes(now) if noting else None)
-        self._tracker.committed(commits)
-        self._look_for_gaps(now)
-        self._alarm(now)
+        if self._notes.is_due(now):
+            commits = self._tracker.all_commits()
+            self._consumer.commit(commits, self._write_notes(now))
+        else:
+            commits = self._tracker.commits()
+            self._consumer.commit(commits)
+        self._tracker.record_commits(commits)
+        self._gaps.run(now)
+        self._alarm.check(self._tracker.oldest(), now, self.unhealthy)
 
-    def _end(self) -> None:
-        """Stop intake, drain, commit, leave; within the task's deadline."""
-        deadline = time.monotonic() + self._task.drain_seconds
-        self._ending = True
-        self._source.pause_only(set(self._tracker.assigned))
+    def _leave(self) -> None:
+        """Stop intake, drain, commit and leave the group, within the task's deadline."""
+        deadline = self._clock() + self._task.drain_seconds
+        self._leaving = True
+        self._consumer.pause_only(set(self._tracker.assigned))
         self._drain(deadline, self._tracker.assigned)
         self._follow_positions()
-        # All of them: what was handed over a moment ago may have been refused since.
+        # Every partition: the broker may have refused what was handed over a moment ago.
         commits = self._tracker.all_commits()
-        left = max(deadline - time.monotonic(), 2.0)
-        if self._source.commit_within(commits, left):
-            self._tracker.committed(commits)
-        self._source.close(max(deadline - time.monotonic(), 2.0))
+        if self._consumer.commit_within(commits, self._seconds_left(deadline)):
+            self._tracker.record_commits(commits)
+        self._consumer.close(self._seconds_left(deadline))
         for partition in self._tracker.assigned:
             self.counts["released"] += self._tracker.release(partition)
         self._delivery.close()
         self._elastic.close()
 
     def _drain(self, deadline: float, partitions: Sequence[int]) -> None:
-        """Hurry until these partitions are settled or time is up."""
+        """Work until these partitions are settled, or the deadline is over."""
         self._delivery.flush()
         while any(self._tracker.in_flight_records(p) for p in partitions):
-            if time.monotonic() >= deadline or self._delivery.stuck:
-                log.warning("drain ended unfinished", unsettled=self._tracker.unsettled)
+            if self._clock() >= deadline or self._delivery.is_stuck:
+                log.warning(
+                    "drain ended before everything was settled", unsettled=self._tracker.unsettled
+                )
                 return
-            self._delivery.step(wait=0.02)
+            self._delivery.step(wait=self._timing.step_seconds)
 
-    # Rebalances, called by the source from within `consume`
+    # Rebalances: `kafka.consumer.Listener`, called from within `consume` and `close`
 
     def on_assigned(self, offsets: Mapping[int, int]) -> Iterable[int]:
-        """Begin generations; see `source.Listener`."""
+        """Begin generations; see `Listener`."""
         for partition, offset in offsets.items():
             self._tracker.assign(partition, offset)
         log.info("assigned", partitions=sorted(offsets))
-        return self._gate()
+        return self._partitions_to_pause()
 
     def on_revoked(self, partitions: Sequence[int]) -> None:
-        """Settle, commit and end generations within one deadline; see `source.Listener`."""
-        if not self._ending:  # else that is done, as far as it can be, and nobody waits for more
-            deadline = time.monotonic() + REVOKE_SECONDS
+        """Settle, commit and end generations within one deadline; see `Listener`."""
+        if not self._leaving:  # else `_leave` has drained already, and waits for this thread
+            deadline = self._clock() + self._timing.revoke_seconds
             self._drain(deadline, [p for p in partitions if p in self._tracker.assigned])
         self._follow_positions()
         commits = [c for c in self._tracker.all_commits() if c.partition in set(partitions)]
         # Not waited for: inside this callback the client lets no other thread commit. The commit
         # leaves before the partitions do, and where it fails the next owner starts earlier.
-        self._source.commit(commits)
+        self._consumer.commit(commits)
         self.on_lost(partitions)
 
     def on_lost(self, partitions: Sequence[int]) -> None:
-        """End generations, commit nothing; see `source.Listener`."""
+        """End generations and commit nothing; see `Listener`."""
         for partition in partitions:
             self.counts["released"] += self._tracker.release(partition)
         log.info("released", partitions=sorted(partitions))
 
     def on_commit_failed(self, partitions: Sequence[int]) -> None:
-        """Hand these to the broker again; see `source.Listener`."""
+        """Hand these to the broker again; see `Listener`."""
         self._tracker.commit_failed(partitions)
 
     # State
@@ -231,13 +276,13 @@ class Worker:
     @property
     def unhealthy(self) -> str:
         """Say what keeps records from being settled; empty while all is well."""
-        if self._source.out_of_range:
-            numbers = ", ".join(map(str, sorted(self._source.out_of_range)))
+        if self._consumer.out_of_range:
+            numbers = ", ".join(map(str, sorted(self._consumer.out_of_range)))
             return (
-                f"the log has not what partition {numbers} was to read next: "
+                f"the log no longer has the next record of partition {numbers}: "
                 "see `pipeline offsets show`"
             )
-        return self._source.refusal or self._delivery.unhealthy
+        return self._consumer.refusal or self._delivery.unhealthy
 
     def report(self) -> dict[str, Any]:
         """Return the counts, what is in flight, and what is wrong."""
@@ -246,100 +291,45 @@ class Worker:
             **self._delivery.counts,
             "in_flight": self._tracker.unsettled,
             "unhealthy": self.unhealthy,
-            "deaths": self._delivery.deaths,
+            "dead_letters": self._delivery.dead_letters,
         }
 
-    def _gate(self) -> set[int]:
-        """Return the partitions to pause."""
-        in_flight = {p: self._tracker.in_flight(p) for p in self._tracker.assigned}
-        draining = self._ending or self._delivery.closed
-        return self._intake.decide(in_flight, time.monotonic(), draining=draining)
+    def _is_finished(self) -> bool:
+        """Tell whether the whole group has committed every record of the task."""
+        if self._end is None:
+            return False
+        if self._tracker.unsettled or not self._consumer.joined:
+            return bool(self._delivery.circuit_open)
+        if not self._end.is_due(self._clock()):
+            return False
+        self._follow_positions()
+        return self._end.is_reached()
 
-    def _patience(self) -> float:
-        return _BUSY_POLL if self._tracker.unsettled else _POLL
+    def _partitions_to_pause(self) -> set[int]:
+        in_flight = {p: self._tracker.in_flight(p) for p in self._tracker.assigned}
+        draining = self._leaving or self._delivery.is_blocked
+        return self._flow.decide(in_flight, self._clock(), draining=draining)
+
+    def _poll_seconds(self) -> float:
+        is_busy = self._tracker.unsettled
+        return self._timing.busy_poll_seconds if is_busy else self._timing.idle_poll_seconds
+
+    def _seconds_left(self, deadline: float) -> float:
+        return max(deadline - self._clock(), self._timing.leave_seconds)
 
     def _follow_positions(self) -> None:
+        """Move the watermark of idle partitions over offsets that hold no record."""
         idle = [p for p in self._tracker.assigned if not self._tracker.in_flight_records(p)]
         if idle:
-            for partition, position in self._source.positions(idle).items():
+            for partition, position in self._consumer.positions(idle).items():
                 self._tracker.advance(partition, position)
 
-    def _notes(self, now: float) -> dict[int, str]:
-        """Return what `pipeline status` reads beside each partition's offset."""
-        since, before = self._noted
-        done = sum(self.counts[outcome] for outcome in Outcome)
-        self._noted, self._next_note = (now, done), now + NOTE_SECONDS
-        note: dict[str, Any] = {
-            "at": int(time.time() * 1000),
-            "worker": self._name,
-            "rate": round((done - before) / max(now - since, 0.001), 1),
-        }
-        if why := self.unhealthy:
-            note["unhealthy"] = why[:400]
-        return {
-            p: orjson.dumps(note | {"in_flight": self._tracker.in_flight_records(p)}).decode()
-            for p in self._tracker.assigned
-        }
-
-    def _look_for_gaps(self, now: float) -> None:
-        """Move on over what somebody accepted as gone."""
-        if not self._source.out_of_range or now < self._next_gap:
-            return
-        self._next_gap = now + GAP_SECONDS
-        try:
-            gaps = AcceptedGaps(KafkaAdmin(self._settings)).of_topic(self._settings.topic)
-        except (PipelineError, Unreachable) as error:
-            log.warning("cannot look for accepted gaps", why=str(error))
-            return
-        for partition in list(self._source.out_of_range):
-            expected = self._tracker.expected(partition)
-            accepted = [gap for gap in gaps.get(partition, ()) if gap.first == expected]
-            if accepted and not self._tracker.in_flight_records(partition):
-                log.warning("gap accepted, moving on", partition=partition,
-                            was=expected, now=accepted[-1].next)  # fmt: skip
-                self._tracker.skip_gap(partition, accepted[-1].next)
-                self._source.skip_gap(partition, accepted[-1].next)
-
-    def _alarm(self, now: float) -> None:
-        """Name the record that has held its partition up for too long."""
-        oldest = self._tracker.oldest()
-        if oldest is None or now - oldest.since < BLOCKED_SECONDS or now < self._next_alarm:
-            return
-        self._next_alarm = now + BLOCKED_SECONDS
-        log.warning(
-            "unsettled for long",
-            record=f"{self._settings.topic}/{oldest.partition}/{oldest.first}",
-            seconds=round(now - oldest.since),
-            why=self.unhealthy or "Elasticsearch or the dead-letter topic takes nothing",
-        )
-
-    def _finished(self) -> bool:
-        """Tell whether the whole group has committed everything it was to settle."""
-        until = self._task.until
-        if until is None:
-            return False
-        if self._tracker.unsettled or not self._source.joined:
-            return bool(self._delivery.circuit_open)
-        now = time.monotonic()
-        if now < self._next_look:
-            return False
-        self._next_look = now + 0.5
-        mine = set(self._tracker.assigned)
-        self._follow_positions()
-        if any(self._tracker.watermark(p) < end for p, end in until.items() if p in mine):
-            return False
-        others = {p: end for p, end in until.items() if p not in mine}
-        try:
-            committed = self._source.committed(others, timeout=5.0) if others else {}
-        except KafkaException:
-            return False
-        return all(committed.get(p, -1) >= end for p, end in others.items())
+    def _write_notes(self, now: float) -> dict[int, str]:
+        settled = sum(self.counts[outcome] for outcome in Outcome)
+        in_flight = {p: self._tracker.in_flight_records(p) for p in self._tracker.assigned}
+        return self._notes.write(now, settled, in_flight, self.unhealthy)
 
 
-def _size(record: Any) -> int:
-    return len(record)
-
-
-def _epoch(record: Any) -> int:
+def _leader_epoch(record: ConsumedRecord) -> int:
     epoch = record.leader_epoch()
     return -1 if epoch is None else int(epoch)

@@ -31,7 +31,7 @@ STAGES = (
     (Delivery, "_decode_incoming", "decode, make documents, batch"),
     (BulkSender, "send", "hand requests over"),
     (BulkClient, "send", "post requests, read and match answers"),
-    (BulkResults, "take", "settle what was answered"),
+    (BulkResults, "handle", "settle what was answered"),
     (Worker, "_commit", "commit"),
 )
 ALONE = 20_000

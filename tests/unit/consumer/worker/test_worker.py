@@ -1,120 +1,404 @@
-"""The worker's order, with everything around it made of paper."""
+"""The worker's order: register, settle, commit; rebalances, the drain, and the end of a task."""
 
+import json
 import threading
-from collections import Counter
-from types import SimpleNamespace
 
 import pytest
+from structlog.testing import capture_logs
 
-from llmlog_common.settings import load
-from llmlog_consumer.worker import worker as module
-from llmlog_consumer.worker.worker import Task, Worker
+from llmlog_common.errors import CircuitOpenError, KafkaUnreachable
+from llmlog_consumer.kafka.gaps import Gap
+from llmlog_consumer.outcomes import Outcome
+from llmlog_consumer.worker.limits import Limits, Timing
+from llmlog_consumer.worker.worker import Task
+from support.fakes_delivery import FakeRecord, WorkerRig
 
-
-class Record:
-    """A Kafka message as far as the worker looks at one."""
-
-    def __len__(self):
-        return 100
-
-    def partition(self):
-        return 0
-
-    def offset(self):
-        return 7
-
-    def leader_epoch(self):
-        return None
+VALUE = b"x" * 100
 
 
-class Delivery:
-    """Holds whatever it is given for ever."""
-
-    unhealthy = circuit_open = ""
-    closed = stuck = False
-
-    def __init__(self):
-        self.counts, self.deaths = Counter(), Counter()
-        self.stepped_by = set()
-
-    def accept(self, span, records):
-        self.span = span
-
-    def step(self, wait=0.0):
-        self.stepped_by.add(threading.current_thread())
-
-    def flush(self):
-        self.step()
-
-    def close(self):
-        pass
+def records(*offsets, partition=0):
+    return [FakeRecord(offset, VALUE, partition) for offset in offsets]
 
 
-class GroupConsumer:
-    """One partition of one record; `close` revokes it from a thread of its own, as librdkafka."""
-
-    joined, refusal = True, ""
-
-    def __init__(self, listener):
-        self._listener = listener
-        self.out_of_range, self.commits, self.closed = set(), [], False
-        self.records = [Record()]
-
-    def consume(self, timeout):
-        if self.records:
-            self._listener.on_assigned({0: 7})
-        records, self.records = self.records, []
-        return records
-
-    def pause_only(self, paused):
-        pass
-
-    def positions(self, partitions):
-        return {}
-
-    def commit(self, commits, notes=None):
-        self.commits.append([commit.offset for commit in commits])
-
-    def commit_within(self, commits, timeout):
-        self.commits.append([commit.offset for commit in commits])
-        return True
-
-    def close(self, timeout):
-        thread = threading.Thread(target=self._listener.on_revoked, args=([0],), daemon=True)
-        thread.start()
-        thread.join(timeout)
-        self.closed = not thread.is_alive()
+def rig_of(*offsets, partitions=(0,), **options):
+    """Return a worker that is assigned partitions from offset 7 on, and gets these records."""
+    rig = WorkerRig(**options)
+    rig.consumer.assign = dict.fromkeys(partitions, 7)
+    if offsets:
+        rig.consumer.chunks = [records(*offsets)]
+    return rig
 
 
-@pytest.fixture
-def worker(monkeypatch):
-    delivery = Delivery()
-    monkeypatch.setattr(module, "Elastic", lambda _: SimpleNamespace(close=lambda: None))
-    monkeypatch.setattr(module.Delivery, "from_settings", lambda *_: delivery)
-    monkeypatch.setattr(module, "GroupConsumer", lambda _, listener, __: GroupConsumer(listener))
-    turns = iter([False])
-    return Worker(load(environ={}), Task(1, drain_seconds=0.1), stopping=lambda: next(turns, True))
+# Register
 
 
-def test_a_drain_that_ended_unfinished_is_not_begun_again_while_it_leaves(worker):
-    """The client revokes in its own thread, which has 15 s for it: nobody waits for that."""
-    worker.run()
-    assert worker._source.closed
-    assert worker._delivery.stepped_by == {threading.current_thread()}
-    assert worker._source.commits[-2:] == [[7], [7]], "at the end, and as the partition goes"
-    assert worker.counts["released"] == 1
+def test_records_seen_before_are_left_out_of_a_run_and_the_others_are_kept():
+    rig = rig_of(7, 8)
+    rig.consumer.chunks.append(records(7, 8, 9, 10))
+    seen = []
+
+    def on_turn(turn):
+        if turn == 2:
+            seen.extend(rig.delivery.accepted)
+            rig.delivery.settle_all()
+
+    rig.run(2, on_turn)
+    assert [[r.offset() for r in run] for _, run in seen] == [[7, 8], [9, 10]]
+    assert rig.worker.counts["consumed"] == rig.worker.counts[Outcome.INDEXED] == 4
+    assert rig.consumer.commits[-1] == {0: 11}
 
 
-def test_a_partition_that_goes_while_it_works_is_drained_first(worker, monkeypatch):
-    monkeypatch.setattr(module, "REVOKE_SECONDS", 0.1)
-    worker.on_assigned({0: 7})
-    assert worker._tracker.register(0, 7, 7, epoch=-1, records=1, size=100, now=0.0)
-    worker.on_revoked([0])
-    assert worker._delivery.stepped_by
-    assert worker.counts["released"] == 1
+def test_a_run_of_records_seen_before_alone_is_left_out():
+    rig = rig_of(7, 8)
+    rig.consumer.chunks.append(records(7, 8))
+    rig.delivery.settles = True
+    rig.run(2)
+    assert rig.worker.counts["consumed"] == 2
 
 
-def test_what_kafka_refuses_makes_it_unhealthy(worker):
-    assert worker.unhealthy == ""
-    worker._source.refusal = "Kafka: no"
-    assert worker.report()["unhealthy"] == "Kafka: no"
+def test_records_of_a_partition_that_is_not_assigned_are_left_out():
+    rig = rig_of()
+    rig.consumer.chunks = [records(7, partition=3)]
+    rig.run(1)
+    assert rig.delivery.accepted == []
+    assert rig.worker.counts["consumed"] == 0
+
+
+def test_a_span_is_registered_before_its_records_are_worked_on():
+    rig = rig_of(7)
+    report = {}
+
+    def accept(span, run):
+        report.update(rig.worker.report(), unsettled=span.unsettled)
+
+    rig.delivery.accept = accept
+    rig.run(1)
+    assert (report["in_flight"], report["unsettled"]) == (1, 1)
+
+
+# Settle and commit
+
+
+def test_an_answer_for_a_released_partition_is_late_and_not_an_outcome():
+    rig = rig_of(7, 8, 9)
+
+    def on_turn(turn):
+        if turn == 1:
+            rig.worker.on_lost([0])
+            rig.delivery.settle_all()
+
+    rig.run(2, on_turn)
+    assert rig.worker.counts["late"] == 3
+    assert rig.worker.counts[Outcome.INDEXED] == 0
+    assert rig.worker.counts["released"] == 3
+    assert not any(rig.consumer.commits)
+
+
+def test_a_commit_waits_for_its_time_or_for_enough_records():
+    rig = rig_of(
+        7, timing=Timing(note_seconds=900), limits=Limits(commit_records=3), turn_seconds=0.01
+    )
+    rig.delivery.settles = True
+    rig.consumer.chunks += [records(8), records(9), records(10)]
+    commits = []
+
+    def on_turn(turn):
+        commits.append(len(rig.consumer.commits))
+
+    rig.run(4, on_turn)
+    assert commits == [0, 0, 0, 1, 1]
+    assert rig.consumer.commits[0] == {0: 10}
+
+
+def test_a_refused_commit_is_handed_over_again():
+    rig = rig_of(7, timing=Timing(note_seconds=900), turn_seconds=1.0)
+    rig.delivery.settles = True
+    handed_over = []
+
+    def on_turn(turn):
+        handed_over.append(rig.consumer.commits[-1] if rig.consumer.commits else None)
+        if turn == 3:
+            rig.worker.on_commit_failed([0])
+
+    rig.run(5, on_turn)
+    assert handed_over == [None, {0: 8}, {}, {}, {0: 8}, {}]
+
+
+def test_a_note_beside_each_offset_tells_rate_and_what_is_wrong():
+    rig = rig_of(7, 8, 9, partitions=(0, 1), turn_seconds=1.0)
+    rig.delivery.unhealthy = "open the index"
+
+    def on_turn(turn):
+        rig.delivery.settles = turn == 1
+
+    rig.run(5, on_turn)
+    first, second = ({p: json.loads(n) for p, n in notes.items()} for notes in rig.consumer.notes)
+    assert first[0]["in_flight"] == 3
+    assert second[0]["in_flight"] == second[1]["in_flight"] == 0
+    assert (first[0]["rate"], second[0]["rate"]) == (0.0, 1.0)
+    assert second[0]["unhealthy"] == "open the index"
+    assert rig.consumer.commits[0] == {0: 7, 1: 7}, "with a note, every partition is committed"
+
+
+# The alarm
+
+
+def test_a_record_that_is_unsettled_for_long_is_named_in_an_alarm_again_and_again():
+    rig = rig_of(7, 8, turn_seconds=10.0)
+    with capture_logs() as lines:
+        rig.run(14)
+    alarms = [line for line in lines if line["event"] == "record unsettled for long"]
+    assert [line["record"] for line in alarms] == ["litellm-logs/0/7"] * 2
+    assert [line["seconds"] for line in alarms] == [60, 120]
+    assert alarms[0]["why"] == "Elasticsearch or the dead-letter topic does not take it"
+
+
+def test_records_that_are_settled_in_time_raise_no_alarm():
+    rig = rig_of(7, 8, turn_seconds=10.0)
+    rig.delivery.settles = True
+    with capture_logs() as lines:
+        rig.run(14)
+    assert "record unsettled for long" not in [line["event"] for line in lines]
+
+
+# Rebalances
+
+
+def test_a_drain_that_ended_unfinished_is_not_repeated_by_the_revoke_while_it_leaves():
+    """The client revokes in a thread of its own and has 15 s for it; nothing waits that long."""
+    rig = rig_of(7, task=Task(1, drain_seconds=0.1))
+    rig.run(1)
+    assert rig.consumer.closed
+    assert rig.delivery.stepped_by == {threading.current_thread()}
+    assert rig.consumer.commits[-2:] == [{0: 7}, {0: 7}], "at the end, and as the partition goes"
+    assert rig.worker.counts["released"] == 1
+
+
+def test_a_revoked_partition_is_drained_and_committed_before_it_goes():
+    rig = rig_of(7, 8)
+
+    def on_turn(turn):
+        if turn == 1:
+            rig.delivery.settles = True
+            rig.worker.on_revoked([0])
+            assert rig.consumer.commits[-1] == {0: 9}
+
+    rig.run(1, on_turn)
+    assert rig.delivery.flushed >= 1
+    assert rig.worker.counts[Outcome.INDEXED] == 2
+    assert rig.worker.counts["released"] == 0
+
+
+def test_the_drain_of_a_revoked_partition_ends_at_its_deadline():
+    rig = rig_of(7, timing=Timing(revoke_seconds=0.1), task=Task(1, drain_seconds=0.0))
+
+    def on_turn(turn):
+        if turn == 1:
+            began = rig.clock.now
+            rig.worker.on_revoked([0])
+            assert 0.1 <= rig.clock.now - began < 0.2
+
+    rig.run(1, on_turn)
+    assert rig.worker.counts["released"] == 1
+
+
+def test_a_revoke_commits_the_revoked_partitions_alone():
+    rig = rig_of(7, partitions=(0, 1))
+
+    def on_turn(turn):
+        if turn == 1:
+            rig.delivery.settle_all()
+            rig.worker.on_revoked([1])
+            assert rig.consumer.commits[-1] == {1: 7}
+
+    rig.run(1, on_turn)
+
+
+def test_lost_partitions_are_not_committed():
+    """They belong to another member already: a commit would move its offsets back."""
+    rig = rig_of(7, 8)
+
+    def on_turn(turn):
+        if turn == 1:
+            rig.delivery.settle_all()
+            before = list(rig.consumer.commits)
+            rig.worker.on_lost([0])
+            assert rig.consumer.commits == before
+
+    rig.run(1, on_turn)
+    assert not any(0 in commit for commit in rig.consumer.commits)
+
+
+def test_a_newly_assigned_partition_is_paused_while_the_deployment_is_wrong():
+    rig = rig_of()
+    rig.delivery.is_blocked = True
+    assert rig.worker.on_assigned({0: 7, 1: 7}) == {0, 1}
+
+
+# The drain at the end
+
+
+def test_a_worker_that_is_told_to_stop_settles_and_commits_what_it_has():
+    rig = rig_of(7, 8)
+
+    def on_turn(turn):
+        rig.delivery.settles = turn == 1  # the last call: it is told to stop
+
+    rig.run(1, on_turn)
+    assert rig.delivery.flushed == 1
+    assert rig.worker.counts[Outcome.INDEXED] == 2
+    assert rig.worker.counts["released"] == 0
+    assert {0: 9} in rig.consumer.commits
+    assert rig.delivery.closed
+    assert rig.consumer.closed
+
+
+def test_the_drain_at_the_end_stops_where_only_a_person_can_help():
+    rig = rig_of(7)
+    rig.delivery.is_stuck = True
+    began = rig.clock.now
+    rig.run(1)
+    assert rig.clock.now - began < 5.0
+    assert rig.worker.counts["released"] == 1
+
+
+def test_while_it_leaves_every_partition_is_paused():
+    rig = rig_of(7, partitions=(0, 1), task=Task(1, drain_seconds=0.0))
+    rig.run(1)
+    assert rig.consumer.paused == {0, 1}
+
+
+# The end of a task
+
+
+def until(ends):
+    return Task(1, until=ends, drain_seconds=0.1)
+
+
+def test_a_worker_ends_when_its_own_and_all_other_partitions_are_committed():
+    rig = rig_of(7, 8, task=until({0: 9, 1: 50}))
+    rig.delivery.settles = True
+
+    def on_turn(turn):
+        if turn == 10:
+            rig.consumer.group_offsets = {1: 49}
+        if turn == 20:
+            rig.consumer.group_offsets = {1: 50}
+
+    assert rig.run(50, on_turn) == 21, "it waits until the group's other members have committed"
+
+
+def test_a_worker_does_not_end_before_its_own_partitions_are_settled():
+    rig = rig_of(7, 8, task=until({0: 10}))
+    rig.delivery.settles = True
+
+    def on_turn(turn):
+        if turn == 20:
+            rig.consumer.chunks = [records(9)]
+
+    assert rig.run(50, on_turn) == 22
+
+
+def test_a_worker_does_not_end_while_a_record_is_unsettled():
+    rig = rig_of(7, 8, task=until({0: 7}))
+    assert rig.run(30) == 30
+
+
+def test_a_worker_does_not_end_before_it_has_joined_the_group():
+    rig = rig_of(task=until({}))
+    rig.consumer.joined = False
+    assert rig.run(30) == 30
+    assert rig_of(task=until({})).run(30) == 1
+
+
+def test_a_worker_with_an_end_stops_with_an_error_when_the_circuit_opens():
+    rig = rig_of(7, task=until({0: 8}))
+    rig.delivery.circuit_open = "nearly every record fails"
+    with pytest.raises(CircuitOpenError, match="nearly every record fails"):
+        rig.run(10)
+    assert rig.delivery.closed
+
+
+# Accepted gaps
+
+
+def test_a_partition_that_stands_still_moves_on_over_an_accepted_gap():
+    rig = rig_of(turn_seconds=1.0)
+    rig.gaps = {0: [Gap(3, 9, 0), Gap(7, 40, 0)], 1: [Gap(7, 99, 0)]}
+    rig.run(1, lambda turn: rig.consumer.out_of_range.update({0} if turn == 0 else ()))
+    assert rig.consumer.skipped == [(0, 40)]
+    assert rig.consumer.commits[-1] == {0: 40}
+
+
+def test_a_partition_that_stands_still_elsewhere_does_not_move():
+    rig = rig_of(turn_seconds=1.0)
+    rig.gaps = {0: [Gap(6, 40, 0), Gap(8, 40, 0)]}
+    rig.run(10, lambda turn: rig.consumer.out_of_range.update({0} if turn == 0 else ()))
+    assert rig.consumer.skipped == []
+
+
+def test_a_partition_with_unsettled_records_does_not_move_yet():
+    rig = rig_of(7, turn_seconds=1.0)
+    rig.gaps = {0: [Gap(8, 40, 0)]}
+    moved = []
+
+    def on_turn(turn):
+        rig.consumer.out_of_range.update({0} if turn == 0 else ())
+        moved.append(list(rig.consumer.skipped))
+        rig.delivery.settles = turn == 8
+
+    rig.run(20, on_turn)
+    assert moved[8] == []
+    assert rig.consumer.skipped == [(0, 40)]
+
+
+def test_kafka_that_does_not_answer_does_not_end_the_search_for_gaps():
+    rig = rig_of(turn_seconds=1.0)
+    answers = [KafkaUnreachable("no broker"), {0: [Gap(7, 40, 0)]}]
+
+    def find_gaps():
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    rig.find_gaps = find_gaps
+    rig.run(10, lambda turn: rig.consumer.out_of_range.update({0} if turn == 0 else ()))
+    assert rig.consumer.skipped == [(0, 40)]
+
+
+# Flow and state
+
+
+def test_a_worker_with_enough_in_flight_does_not_poll():
+    rig = rig_of(7, 8, limits=Limits(in_flight_bytes=150, partition_bytes=1000), turn_seconds=0.01)
+    rig.consumer.chunks += [records(9), records(10)]
+    left = []
+    rig.run(5, lambda turn: left.append(len(rig.consumer.chunks)))
+    assert left == [3, 2, 2, 2, 2, 2]
+    rig.delivery.settle_all()
+
+
+def test_a_refusal_of_kafka_makes_the_worker_unhealthy():
+    rig = rig_of()
+    assert rig.worker.unhealthy == ""
+    rig.consumer.refusal = "Kafka: no"
+    assert rig.worker.report()["unhealthy"] == "Kafka: no"
+
+
+def test_a_partition_that_stands_still_makes_the_worker_unhealthy():
+    rig = rig_of()
+    rig.consumer.out_of_range = {3, 1}
+    assert rig.worker.unhealthy == (
+        "the log no longer has the next record of partition 1, 3: see `pipeline offsets show`"
+    )
+
+
+def test_the_report_has_the_counts_of_worker_and_delivery():
+    rig = rig_of(7, 8)
+    rig.delivery.counts["retries"] = 4
+    rig.delivery.dead_letters["f", "index"] = 2
+    report = {}
+    rig.run(1, lambda turn: report.update(rig.worker.report()))
+    assert (report["consumed"], report["retries"], report["in_flight"]) == (2, 4, 2)
+    assert report["dead_letters"] == {("f", "index"): 2}
