@@ -101,6 +101,11 @@ class FakeElasticsearch:
         script: the answers to the attempts of one document, by offset; the last one stays.
         whole: the answers to the first requests as a whole; None for one that is answered item by
             item. Status 200 is an answer without all its items, 0 a connection that was cut off.
+
+    Attributes:
+        whole_by_offsets: the answer to each later request as a whole, from the offsets in it.
+        retry_after: seconds that each answer asks for.
+        failure_store: items of each answer that went to the failure store.
     """
 
     def __init__(
@@ -108,6 +113,9 @@ class FakeElasticsearch:
     ) -> None:
         self._script = script
         self._whole = list(whole)
+        self.whole_by_offsets: Callable[[list[int]], Answer | None] = lambda _: None
+        self.retry_after = 0.0
+        self.failure_store = 0
         self.requests: list[list[int]] = []
         self.request_bytes: list[int] = []
         self.forgotten: list[str] = []
@@ -116,7 +124,8 @@ class FakeElasticsearch:
     def send(self, batch: Any) -> BulkResponse:
         self.requests.append([op.record.offset() for op in batch.operations])
         self.request_bytes.append(len(batch.body()))
-        if self._whole and (answer := self._whole.pop(0)) is not None:
+        answer = self._whole.pop(0) if self._whole else self.whole_by_offsets(self.requests[-1])
+        if answer is not None:
             status, error = answer
             if status == 200:
                 return BulkResponse(batch, verdict=BROKEN_ANSWER, detail="cut short")
@@ -127,15 +136,16 @@ class FakeElasticsearch:
                 verdict=judge_request(status, error),
                 status=status,
                 detail=f"{status} {error.get('reason', '')}",
+                retry_after=self.retry_after,
             )
-        response = BulkResponse(batch, status=200)
+        response = BulkResponse(batch, status=200, failure_store=self.failure_store)
         for op in batch.operations:
             answers = self._script(op.record.offset())
             status, error = answers.pop(0) if len(answers) > 1 else answers[0]
             if status == 201:
                 self.stored[op.record.offset()] += 1
             response.items.append(ItemResult(op, judge_item(status, error), status, error))
-        if all(item.status == 201 for item in response.items):
+        if all(item.status == 201 for item in response.items) and not self.failure_store:
             return BulkResponse(batch, all_created=True, status=200)
         return response
 
@@ -330,6 +340,7 @@ class FakeConsumer:
         self.chunks: list[list[FakeRecord]] = []
         self.assign: dict[int, int] = {}
         self.group_offsets: dict[int, int] = {}
+        self.next_offsets: dict[int, int] = {}
         self.paused: set[int] = set()
         self.commits: list[dict[int, int]] = []
         self.notes: list[Mapping[int, str]] = []
@@ -346,7 +357,7 @@ class FakeConsumer:
         self.paused = set(paused)
 
     def positions(self, partitions: Iterable[int]) -> dict[int, int]:
-        return {}
+        return {p: self.next_offsets[p] for p in partitions if p in self.next_offsets}
 
     def committed(self, partitions: Iterable[int], timeout: float) -> dict[int, int]:
         return {p: self.group_offsets[p] for p in partitions if p in self.group_offsets}

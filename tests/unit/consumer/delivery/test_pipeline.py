@@ -348,6 +348,31 @@ def test_a_letter_on_its_way_keeps_a_blocked_delivery_from_being_stuck(values):
     rig.delivery.close()
 
 
+# Records that are not indexed
+
+
+def test_an_expired_record_is_settled_without_document_or_letter(values):
+    rig = DeliveryRig(always(GOOD), values[:3])
+    rig.documents.expired = True
+    rig.accept_all()
+    rig.until_settled()
+    assert rig.counts == {Outcome.EXPIRED: 3}
+    assert not rig.letters.letters
+    assert not rig.elasticsearch.requests
+
+
+def test_released_records_that_wait_for_the_registry_are_not_indexed(values):
+    rig = DeliveryRig(always(GOOD), values[:3], decoder=UnreachableOnce(1))
+    rig.accept_all()
+    rig.span.released = True
+    for _ in range(5):
+        rig.turn()
+    assert not rig.elasticsearch.requests
+    assert not rig.counts
+    assert rig.delivery.unhealthy == ""
+    rig.delivery.close()
+
+
 # The Schema Registry
 
 

@@ -140,6 +140,19 @@ def test_a_note_beside_each_offset_tells_rate_and_what_is_wrong():
     assert rig.consumer.commits[0] == {0: 7, 1: 7}, "with a note, every partition is committed"
 
 
+def test_offsets_that_hold_no_record_are_committed_once_nothing_is_in_flight():
+    rig = rig_of(7, timing=Timing(note_seconds=900), turn_seconds=1.0)
+    rig.consumer.next_offsets = {0: 12}
+
+    def on_turn(turn):
+        if turn == 2:
+            assert not any(rig.consumer.commits[1:]), "a record before them is in flight"
+            rig.delivery.settle_all()
+
+    rig.run(3, on_turn)
+    assert {0: 12} in rig.consumer.commits
+
+
 # The alarm
 
 
@@ -313,10 +326,22 @@ def test_a_worker_does_not_end_before_it_has_joined_the_group():
 
 def test_a_worker_with_an_end_stops_with_an_error_when_the_circuit_opens():
     rig = rig_of(7, task=until({0: 8}))
-    rig.delivery.circuit_open = "nearly every record fails"
+    turns = []
+
+    def on_turn(turn):
+        turns.append(turn)
+        rig.delivery.circuit_open = "nearly every record fails" if turn >= 2 else ""
+
     with pytest.raises(CircuitOpenError, match="nearly every record fails"):
-        rig.run(10)
+        rig.run(10, on_turn)
+    assert turns == [0, 1, 2]
     assert rig.delivery.closed
+
+
+def test_a_worker_without_an_end_goes_on_while_the_circuit_is_open():
+    rig = rig_of(7)
+    rig.delivery.circuit_open = "nearly every record fails"
+    assert rig.run(10) == 10
 
 
 # Accepted gaps
