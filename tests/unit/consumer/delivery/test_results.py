@@ -180,7 +180,7 @@ def test_what_is_left_of_a_probe_is_the_next_probe():
 def shares(script, count=1200):
     """Return the share of failures after records that were shuffled, and the circuit's state."""
     values = [encoded(seed % 50) for seed in range(count)]
-    rig = DeliveryRig(script, values)
+    rig = DeliveryRig(script, values, limits=DeliveryLimits(batch_operations=100))
     rig.accept_all(step=100)
     rig.until_settled()
     return rig.breaker.share, rig.breaker.open
