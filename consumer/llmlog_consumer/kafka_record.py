@@ -1,4 +1,4 @@
-"""The record of Kafka as the consumer sees it, whoever made it. Pure.
+"""Owns the protocol of a Kafka record. Pure.
 
 confluent-kafka's `Message` is one; a dead letter that is replayed is another. It stands above
 `kafka` and `elasticsearch`, because both carry records and neither imports the other.

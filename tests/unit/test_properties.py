@@ -165,7 +165,7 @@ def test_any_payload_travels_and_becomes_one_line_of_valid_json(payload):
 
 @settings(deadline=None)
 @given(payloads)
-def test_nothing_that_was_there_goes_without_a_trace(payload):
+def test_every_value_of_the_payload_leaves_a_trace(payload):
     payload = {key: value for key, value in payload.items() if key != "model_map_information"}
     event = to_event(payload, call_id="c", captured_at=NOW, search_text=False)
     found = strict(event["document"])
@@ -185,7 +185,7 @@ def test_nothing_that_was_there_goes_without_a_trace(payload):
 
 @settings(deadline=None)
 @given(payloads, st.integers(600, 2000))
-def test_a_cut_event_is_an_event(payload, bound):
+def test_a_truncated_event_is_an_event(payload, bound):
     whole = to_event(payload, call_id="c", captured_at=NOW)
     event = fit(whole, bound)
     found = strict(one_line(event["document"]))

@@ -167,7 +167,7 @@ class BulkSender:
             self._client.forget(index)
 
     def keep_probe(self, probe: Batch, remainder: Batch) -> bool:
-        """Hold what is left of a probe, to be sent again later; False where it was no probe."""
+        """Hold the remainder of a probe, to be sent again later; False where it was no probe."""
         return self._pause.keep_probe(probe, remainder, remainder.retry.not_before)
 
     def end_probe(self, batch: Batch) -> None:

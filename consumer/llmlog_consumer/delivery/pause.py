@@ -65,11 +65,11 @@ class Pause(Generic[T]):
         return begins
 
     def keep_probe(self, probe: T, remainder: T, not_before: float) -> bool:
-        """Hold what is left of a probe that has to be sent again; False where it was no probe.
+        """Hold the part of a probe that has to be sent again; False where it was no probe.
 
         Args:
             probe: the batch that was answered.
-            remainder: what is left of it.
+            remainder: its part that has no outcome.
             not_before: when it may be sent again.
         """
         if not self.is_probe(probe):

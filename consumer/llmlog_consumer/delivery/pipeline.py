@@ -223,7 +223,7 @@ class Delivery:
         self._sender.send()
 
     def flush(self) -> None:
-        """Send what is gathered without waiting for more."""
+        """Send the gathered operations without waiting for more."""
         if len(self._builder):
             self._sender.put(self._builder.take())
         self._sender.send()

@@ -195,7 +195,7 @@ class Worker:
             self.counts["late"] += records
 
     def _commit(self) -> None:
-        """Commit what is settled, where it is time."""
+        """Commit the watermarks, if it is time."""
         now = self._clock()
         is_early = now - self._last_commit < self._timing.commit_seconds
         if is_early and self._settled_since_commit < self._limits.commit_records:
@@ -285,7 +285,7 @@ class Worker:
         return self._consumer.refusal or self._delivery.unhealthy
 
     def report(self) -> dict[str, Any]:
-        """Return the counts, what is in flight, and what is wrong."""
+        """Return the counts, the records in flight, and the fault if there is one."""
         return {
             **self.counts,
             **self._delivery.counts,

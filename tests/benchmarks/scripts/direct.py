@@ -54,8 +54,12 @@ def post(address, waiting):
             body = waiting.get_nowait()
         except queue.Empty:
             return
-        connection.request("POST", "/_bulk?filter_path=errors,items.*.error", body,
-                           {"content-type": "application/x-ndjson"})  # fmt: skip
+        connection.request(
+            "POST",
+            "/_bulk?filter_path=errors,items.*.error",
+            body,
+            {"content-type": "application/x-ndjson"},
+        )
         answer = connection.getresponse().read()
         if json.loads(answer) != {"errors": False}:
             raise SystemExit(answer[:300])

@@ -15,7 +15,7 @@ def test_delays_double_up_to_the_maximum(attempt, bound):
     assert min(delays) < bound * 0.3
 
 
-def test_no_two_delays_are_alike():
+def test_delays_are_random():
     backoff = Backoff(first_seconds=1.0, max_seconds=60.0)
     assert len({backoff.delay(3) for _ in range(50)}) == 50
 
@@ -29,8 +29,14 @@ def test_a_delay_is_no_shorter_than_the_server_asks_for():
 def test_the_last_refusal_that_a_bound_allows_is_told_once():
     state = RetryState()
     assert [state.record_refusal(3) for _ in range(7)] == [
-        False, False, True, False, False, True, False,
-    ]  # fmt: skip
+        False,
+        False,
+        True,
+        False,
+        False,
+        True,
+        False,
+    ]
 
 
 def test_a_batch_remembers_the_first_refusal_as_a_whole():

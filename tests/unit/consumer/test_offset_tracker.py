@@ -29,7 +29,7 @@ def register(tracker, first, last, records=None, partition=0, epoch=3, now=0.0):
     )
 
 
-def test_nothing_is_committed_of_what_was_only_consumed():
+def test_records_that_were_only_consumed_are_not_committed():
     tracker = assigned()
     register(tracker, 10, 14)
     assert tracker.watermark(0) == 10
@@ -78,7 +78,7 @@ def test_the_epoch_is_that_of_the_last_settled_span():
     assert tracker.commits() == [Commit(0, 12, 5)]
 
 
-def test_what_was_handed_to_the_broker_is_not_handed_again():
+def test_a_commit_that_was_handed_to_the_broker_is_not_due_again():
     tracker = assigned()
     tracker.settle(register(tracker, 10, 10), 1, 100)
     commits = tracker.commits()
@@ -120,7 +120,7 @@ def test_a_late_answer_of_an_earlier_generation_changes_nothing():
     assert tracker.watermark(0) == 15
 
 
-def test_what_is_settled_before_a_release_is_not_released():
+def test_records_settled_before_a_release_are_not_released():
     tracker = assigned()
     tracker.settle(register(tracker, 10, 14), 3, 300)
     assert tracker.release(0) == 2
@@ -278,9 +278,14 @@ class TrackerMachine(RuleBasedStateMachine):
         if not offsets:
             return multiple()
         span = self.tracker.register(
-            partition, offsets[0], offsets[-1],
-            epoch=0, records=len(offsets), size=10 * len(offsets), now=self.clock,
-        )  # fmt: skip
+            partition,
+            offsets[0],
+            offsets[-1],
+            epoch=0,
+            records=len(offsets),
+            size=10 * len(offsets),
+            now=self.clock,
+        )
         assert (span is not None) == log.assigned
         if span is None:
             return multiple()
@@ -368,7 +373,7 @@ TrackerMachine.TestCase.settings = settings(deadline=None, max_examples=100, sta
 TestAnyOrderOfAnswersAndRebalances = TrackerMachine.TestCase
 
 
-def test_what_the_broker_refused_is_handed_over_again():
+def test_a_commit_that_the_broker_refused_is_due_again():
     tracker = OffsetTracker()
     tracker.assign(0, 5)
     span = tracker.register(0, 5, 9, epoch=1, records=5, size=10, now=0.0)

@@ -215,8 +215,13 @@ def test_records_are_held_while_the_circuit_is_open_and_tried_again_later():
 
 def test_every_disposition_has_a_next_step():
     assert {d.value for d in Disposition} == {
-        "indexed", "duplicate", "retry", "bisect", "permanent", "configuration",
-    }  # fmt: skip
+        "indexed",
+        "duplicate",
+        "retry",
+        "bisect",
+        "permanent",
+        "configuration",
+    }
 
 
 def test_a_server_that_refuses_every_request_pauses_and_makes_no_letter(values):
@@ -334,8 +339,9 @@ def test_a_record_without_a_value_is_settled_when_its_letter_is_delivered_and_no
 def test_a_letter_on_its_way_keeps_a_blocked_delivery_from_being_stuck(values):
     """A drain waits for letters, and ends where only a person can help."""
     rig = DeliveryRig(
-        lambda offset: [MAPPING] if offset == 0 else [CLOSED], values[:2],
-    )  # fmt: skip
+        lambda offset: [MAPPING] if offset == 0 else [CLOSED],
+        values[:2],
+    )
     rig.letters.deliver = False
     rig.accept_all()
     rig.until(lambda: rig.delivery.pause_reason and rig.letters.pending)

@@ -69,7 +69,7 @@ def test_every_item_is_judged():
     assert answered.items[1].error == error
 
 
-def test_where_every_document_was_created_nothing_more_is_said():
+def test_a_response_where_every_document_was_created_has_no_items():
     answered = answer_of({"errors": False, "items": [created("a"), created("b")]})
     assert (answered.all_created, answered.verdict, answered.items) == (True, None, [])
 
@@ -83,7 +83,7 @@ def test_where_every_document_was_created_nothing_more_is_said():
         created("b", error={"type": "odd"}),
     ],
 )
-def test_whatever_is_not_plainly_created_is_looked_at_item_by_item(second):
+def test_any_other_response_is_read_item_by_item(second):
     answered = answer_of({"errors": False, "items": [created("a"), second]})
     assert not answered.all_created
     assert len(answered.items) == 2
@@ -136,13 +136,13 @@ def test_an_answer_that_does_not_answer_every_item_is_broken_as_a_whole(body):
     "items",
     [
         [created("a"), created("b"), created("c")],
-        [created("a"), created("somebody's")],
+        [created("a"), created("another")],
         [created("b"), created("a")],
         [created("a"), {"create": {"status": 201}}],
         [created("a"), {"delete": {"_id": "other", "status": 200}}],
     ],
 )
-def test_an_item_that_was_not_sent_is_an_alarm(items):
+def test_an_item_that_was_not_sent_raises_an_error(items):
     with pytest.raises(UnexpectedItemsError):
         answer_of({"items": items})
 
@@ -156,7 +156,7 @@ def test_a_refused_request_has_one_verdict_for_all():
     assert answered.detail == "429 es_rejected_execution_exception: full"
 
 
-def test_a_server_that_is_away_is_waited_for():
+def test_a_server_that_does_not_answer_is_tried_again_without_bound():
     server = Server(bulk=[ElasticsearchUnreachable("refused")])
     answered = BulkClient(server, "logs").send(batch_of("a"))
     assert answered.verdict.disposition is Disposition.RETRY
@@ -167,7 +167,7 @@ def test_a_server_that_is_away_is_waited_for():
 # The first use of an index
 
 
-def test_an_index_is_looked_at_once():
+def test_an_index_is_checked_once():
     server = Server(bulk=[Answer(200, {"items": [created("a")]})])
     indexer = BulkClient(server, "logs")
     indexer.send(batch_of("a"))
@@ -182,15 +182,18 @@ def test_an_index_is_looked_at_once():
     "created_now",
     [Answer(200, {}), Answer(400, {"error": {"type": "resource_already_exists_exception"}})],
 )
-def test_a_missing_index_is_made_whoever_is_first(created_now):
+def test_a_missing_index_is_created_whichever_worker_is_first(created_now):
     answered = answer_of(
-        {"items": [created("a")]}, "a",
-        mapping=[NOT_THERE, OURS], template=[Answer(200, {})], create=[created_now],
-    )  # fmt: skip
+        {"items": [created("a")]},
+        "a",
+        mapping=[NOT_THERE, OURS],
+        template=[Answer(200, {})],
+        create=[created_now],
+    )
     assert answered.verdict is None
 
 
-def test_without_the_template_no_index_is_made():
+def test_without_the_template_no_index_is_created():
     server = Server(mapping=[NOT_THERE], template=[Answer(404, {})])
     answered = BulkClient(server, "logs").send(batch_of("a"))
     assert answered.verdict.disposition is Disposition.CONFIGURATION
@@ -208,14 +211,14 @@ def test_without_the_template_no_index_is_made():
         {},
     ],
 )
-def test_an_index_that_is_not_ours_is_never_written_to(body):
+def test_an_index_without_our_mapping_is_never_written_to(body):
     server = Server(mapping=[Answer(200, body)])
     answered = BulkClient(server, "logs").send(batch_of("a"))
     assert answered.verdict.disposition is Disposition.CONFIGURATION
     assert "bulk" not in server.asked
 
 
-def test_the_version_of_a_mapping():
+def test_the_version_of_our_mapping_is_read():
     assert llmlog_version(OURS.body) == 1
 
 

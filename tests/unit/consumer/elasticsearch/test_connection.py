@@ -30,7 +30,7 @@ def elastic_at(url, **more):
 
 @contextmanager
 def answering(status, kind, body, mapping=None):
-    """A server that answers each request so; where there is one, with a mapping what is a GET."""
+    """Serve this answer to each request; to a GET the mapping, where there is one."""
 
     def serve():
         while True:
@@ -48,13 +48,16 @@ def answering(status, kind, body, mapping=None):
                 name, _, value = line.partition(b":")
                 length = int(value) if name.lower() == b"content-length" else length
             stream.read(length)
-            said = (status, kind, body)
+            answer = (status, kind, body)
             if mapping is not None and request.startswith(b"GET"):
-                said = ("200 OK", "application/json", mapping)
-            head = [f"HTTP/1.1 {said[0]}", "x-elastic-product: Elasticsearch",
-                    f"content-length: {len(said[2])}"]  # fmt: skip
-            head += [f"content-type: {said[1]}"] if said[1] else []
-            stream.write("\r\n".join([*head, "", ""]).encode() + said[2])
+                answer = ("200 OK", "application/json", mapping)
+            head = [
+                f"HTTP/1.1 {answer[0]}",
+                "x-elastic-product: Elasticsearch",
+                f"content-length: {len(answer[2])}",
+            ]
+            head += [f"content-type: {answer[1]}"] if answer[1] else []
+            stream.write("\r\n".join([*head, "", ""]).encode() + answer[2])
             stream.flush()
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -74,12 +77,14 @@ def answering(status, kind, body, mapping=None):
     [
         (f"http://me:{SECRET}@127.0.0.1:1", "http://127.0.0.1:1"),
         (f"http://{SECRET}@127.0.0.1:1/path", "http://127.0.0.1:1/path"),
-        (f"http://me:{SECRET}@127.0.0.1:1,http://me:{SECRET}@[::1]:1",
-         "http://127.0.0.1:1,http://[::1]:1"),
+        (
+            f"http://me:{SECRET}@127.0.0.1:1,http://me:{SECRET}@[::1]:1",
+            "http://127.0.0.1:1,http://[::1]:1",
+        ),
         (f"http://me:{SECRET}%40@127.0.0.1:1", "http://127.0.0.1:1"),
         ("http://127.0.0.1:1", "http://127.0.0.1:1"),
     ],
-)  # fmt: skip
+)
 def test_credentials_in_the_url_are_in_no_message(url, where):
     elastic = elastic_at(url)
     assert elastic.where == where
@@ -91,7 +96,7 @@ def test_credentials_in_the_url_are_in_no_message(url, where):
 
 
 @pytest.mark.parametrize("url", [f"http://me:{SECRET}@host:x", f"http://me:{SECRET}@host"])
-def test_a_url_that_is_none_is_refused_without_its_credentials(url):
+def test_an_invalid_url_is_refused_without_quoting_its_credentials(url):
     with pytest.raises(ConfigurationError, match="LLMLOG_ELASTICSEARCH_") as caught:
         elastic_at(url)
     assert SECRET not in str(caught.value)
@@ -107,7 +112,7 @@ def test_certificates_that_cannot_be_read_are_refused_at_once(tmp_path, content)
     assert f"CA_CERTS {file}" in str(caught.value)
 
 
-def test_a_connection_that_is_closed_in_the_middle_is_told_from_none():
+def test_a_connection_that_is_cut_off_is_told_from_one_that_is_refused():
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def hang_up():
@@ -127,7 +132,7 @@ def test_a_connection_that_is_closed_in_the_middle_is_told_from_none():
     elastic.close()
 
 
-def test_a_request_that_is_not_answered_keeps_nothing_of_its_body():
+def test_a_request_without_an_answer_does_not_keep_its_body_in_memory():
     """The collector hardly ever looks: what stood in a cycle would be megabytes an attempt."""
     elastic, body = elastic_at("http://127.0.0.1:1"), b"x" * 1000
     gc.collect()
@@ -182,7 +187,7 @@ def test_a_good_answer_that_is_no_json_object_is_a_broken_one(body):
 
 
 @pytest.mark.parametrize("body", BROKEN)
-def test_nobody_is_handed_a_body_that_is_no_json_object(body):
+def test_a_body_that_is_no_json_object_is_never_returned(body):
     with answering("200 OK", "application/json", body) as elastic:
         with pytest.raises(ElasticsearchError, match="200 without a JSON object") as caught:
             elastic.demand("GET", "/")

@@ -97,7 +97,7 @@ def test_the_index_is_of_the_id_alone():
     assert DOCUMENTS.make(event, START_MS)[0] == "litellm-logs-2026.01.01"
 
 
-def test_the_document_is_sent_as_the_gateway_made_it():
+def test_the_document_is_sent_as_the_gateway_wrote_it():
     event = event_of({"messages": [1.10, "é"], "stream": True, "total_tokens": 0})
     assert DOCUMENTS.make(event, START_MS)[2] == event["document"]
 
@@ -109,12 +109,12 @@ def test_the_document_is_sent_as_the_gateway_made_it():
         b"{}", b"{ }", b'{ "a":1}', b'{\t"a" : 1 }', b'{"a":1}}',
     ],
 )  # fmt: skip
-def test_what_is_on_one_line_is_not_written_anew(document):
+def test_a_document_on_one_line_is_not_rewritten(document):
     assert one_line(document) == document
 
 
 @pytest.mark.parametrize("document", [b"{\n}", b"\r\n{}\n"])
-def test_an_empty_document_may_span_lines_too(document):
+def test_an_empty_document_may_span_lines(document):
     assert made(document) == {}
 
 
@@ -139,19 +139,19 @@ INJECTION = b'{}\n{"delete":{"_index":"litellm-logs-2026.01.01","_id":"x"}}\n{}'
     ],
     ids=lambda document: repr(document[:12]),
 )
-def test_a_newline_in_what_is_no_json_is_refused(document):
+def test_a_newline_in_a_document_that_is_no_json_is_refused(document):
     with pytest.raises(TransformError, match=r"^document is no (valid )?JSON"):
         one_line(document)
 
 
 @pytest.mark.parametrize("newline", [b"\n", b"\r", b"\r\n", b"\n\n"])
-def test_json_over_several_lines_is_written_as_one(newline):
+def test_json_over_several_lines_is_rewritten_as_one_line(newline):
     document = newline + b'{"a":' + newline + b'[1,"\\n"]}' + newline
     assert made(document)["a"] == [1, "\n"]
 
 
 @pytest.mark.parametrize("number", [b"1e999", b"1" * 5000, b"0.10000000000000000001", b"-0.0"])
-def test_numbers_over_several_lines_stay_as_they_are_written(number):
+def test_numbers_in_a_document_over_several_lines_stay_as_written(number):
     assert b'"a": ' + number + b"}" in one_line(b'{"a":\n' + number + b"}")
 
 
@@ -176,7 +176,7 @@ def test_every_document_is_one_line_of_a_bulk_body(document):
         assert b"\r" not in line
 
 
-def test_what_elasticsearch_could_not_parse_is_looked_at_again():
+def test_a_document_that_elasticsearch_could_not_parse_is_checked():
     check(b'{"a":1,"b":[1]}')
     with pytest.raises(TransformError, match="document is no valid JSON"):
         check(b'{"a":1')
@@ -202,13 +202,13 @@ TOO_EARLY, TOO_LATE = 1_577_836_799_999, 4_102_444_800_000
 
 
 @pytest.mark.parametrize("time_ms", [0, TOO_EARLY, TOO_LATE, 2**48 - 1])
-def test_a_wild_clock_is_refused(time_ms):
+def test_a_time_outside_the_bounds_of_the_clock_is_refused(time_ms):
     with pytest.raises(TransformError, match="outside 2020 to 2100"):
         Documents("a", timedelta(days=100_000)).make(at(time_ms), time_ms)
 
 
 @pytest.mark.parametrize("time_ms", [TOO_EARLY + 1, TOO_LATE - 1])
-def test_the_bounds_of_the_clock_belong_to_it(time_ms):
+def test_the_bounds_of_the_clock_are_valid_times(time_ms):
     assert Documents("a", timedelta(days=1)).make(at(time_ms), time_ms)
 
 
@@ -218,7 +218,7 @@ def test_a_start_more_than_a_day_ahead_is_refused():
         DOCUMENTS.make(at(START_MS), START_MS - DAY_MS - 1)
 
 
-def test_what_is_older_than_the_limit_is_expired():
+def test_an_event_older_than_the_limit_is_expired():
     assert DOCUMENTS.make(at(START_MS), START_MS + 400 * DAY_MS)
     with pytest.raises(ExpiredError):
         DOCUMENTS.make(at(START_MS), START_MS + 400 * DAY_MS + 1)

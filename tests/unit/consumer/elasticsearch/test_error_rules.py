@@ -111,7 +111,7 @@ def error_of(error_type, reason, **more):
 
 
 @pytest.mark.parametrize(("status", "error_type", "reason", "disposition"), ITEMS)
-def test_items(status, error_type, reason, disposition):
+def test_each_item_rule_decides_its_answer(status, error_type, reason, disposition):
     verdict = judge_item(status, error_of(error_type, reason))
     assert verdict.disposition is disposition
     assert not verdict.unclassified
@@ -135,7 +135,7 @@ def test_other_server_errors_of_an_item_are_tried_a_bounded_number_of_times(stat
 
 
 @pytest.mark.parametrize("status", [502, 503, 504])
-def test_a_node_that_is_away_is_waited_for_without_bound(status):
+def test_a_node_that_is_away_is_tried_again_without_bound(status):
     verdict = judge_item(status, error_of("exception", "what"))
     assert verdict.disposition is RETRY
     assert not verdict.bounded
@@ -148,7 +148,7 @@ def test_an_unknown_refusal_is_permanent_and_counted(status):
     assert verdict.unclassified
 
 
-def test_an_illegal_argument_that_no_row_speaks_of_is_permanent_and_counted():
+def test_an_illegal_argument_that_no_row_matches_is_permanent_and_counted():
     verdict = judge_item(400, error_of("illegal_argument_exception", "something else"))
     assert verdict.disposition is PERMANENT
     assert verdict.unclassified
@@ -182,7 +182,7 @@ SPOKEN = [row for row in ITEMS if row[2] and row[3] in (CONFIGURATION, RETRY, BI
 
 @pytest.mark.parametrize("error_type", ["document_parsing_exception", "mapper_parsing_exception"])
 @pytest.mark.parametrize("prompt", [row[2] for row in SPOKEN])
-def test_a_prompt_that_quotes_a_configuration_error_stops_nothing(error_type, prompt):
+def test_a_prompt_that_quotes_a_configuration_error_pauses_nothing(error_type, prompt):
     for reason in (
         prompt,
         f"failed to parse field [x] of type [long] in document with id 'a'. Preview of field's "
@@ -202,7 +202,7 @@ def test_an_illegal_argument_is_judged_by_the_start_of_its_reason(prompt):
     assert verdict.disposition is PERMANENT
 
 
-def test_the_words_of_one_type_mean_nothing_in_another():
+def test_a_reason_counts_for_its_own_type_only():
     for error_type in ("validation_exception", "action_request_validation_exception"):
         reason = "no write index is defined for alias [litellm-logs]"
         assert judge_item(400, error_of(error_type, reason)).disposition is PERMANENT
@@ -255,14 +255,14 @@ def test_the_limit_itself_is_not_above_the_limit(judge):
         ({}, RETRY),
     ],
 )
-def test_circuit_breakers(judge, more, disposition):
+def test_a_circuit_breaker_that_waiting_cannot_close_bisects(judge, more, disposition):
     reason = "[request] Data too large, data for [<http_request>] would be larger than the limit"
     verdict = judge(429, error_of("circuit_breaking_exception", reason, **more))
     assert verdict.disposition is disposition
     assert verdict.pushed_back is (disposition is RETRY)
 
 
-def test_the_parent_breaker_speaks_of_everybodys_bytes():
+def test_the_parent_breaker_counts_the_bytes_of_all_requests():
     """Its wants are above the limit whenever the node is busy, however small our request is."""
     error = error_of(
         "circuit_breaking_exception",
@@ -304,7 +304,9 @@ REQUESTS = [
 @pytest.mark.parametrize(
     ("status", "error_type", "disposition", "bounded", "pushed_back"), REQUESTS
 )
-def test_requests(status, error_type, disposition, bounded, pushed_back):
+def test_each_request_rule_decides_its_answer(
+    status, error_type, disposition, bounded, pushed_back
+):
     verdict = judge_request(status, error_of(error_type, "reason"))
     assert verdict.disposition is disposition
     assert verdict.bounded is bounded
@@ -313,7 +315,7 @@ def test_requests(status, error_type, disposition, bounded, pushed_back):
 
 
 @pytest.mark.parametrize("status", [302, 418, 600])
-def test_a_status_of_a_request_that_no_row_speaks_of_is_counted(status):
+def test_a_status_of_a_request_that_no_row_matches_is_counted(status):
     verdict = judge_request(status, None)
     assert verdict.unclassified
     assert verdict.bounded
@@ -339,7 +341,7 @@ def test_a_whole_request_can_be_above_the_limit_itself(status, reason, dispositi
     assert judge_request(status, error).disposition is disposition
 
 
-def test_an_answer_without_its_items_is_asked_for_again_then_a_configuration():
+def test_an_answer_without_its_items_is_retried_and_then_pauses():
     assert BROKEN_ANSWER.disposition is RETRY
     assert BROKEN_ANSWER.bounded
     assert BROKEN_ANSWER.then is CONFIGURATION
@@ -351,7 +353,7 @@ def test_a_bounded_retry_of_a_document_ends_as_a_dead_letter():
     assert judge_item(600, None).then is PERMANENT
 
 
-def test_a_refused_request_never_buries_a_document():
+def test_a_refused_request_never_rejects_a_document():
     """Only an answer about one document may end as a letter; halving finds that document."""
     for status in range(100, 600):
         if not 200 <= status < 300:
@@ -367,6 +369,6 @@ def test_every_configuration_error_says_what_to_do():
             assert judge_request(status, error_of(error_type, "")).advice
 
 
-def test_numbers_that_are_none_do_not_count():
+def test_limits_that_are_no_numbers_do_not_count():
     error = {"type": "circuit_breaking_exception", "reason": "[request] x", "bytes_wanted": "many"}
     assert judge_request(429, error).disposition is Disposition.RETRY
