@@ -89,7 +89,7 @@ def consume(
         if until_end:
             raise PipelineError(_STOPPED)
         return
-    supervisor = Supervisor(work, (settings, task), workers, final=frozenset({_CIRCUIT_OPEN_EXIT_CODE}))
+    supervisor = Supervisor(work, (settings, task), workers, final=frozenset({_CIRCUIT_OPEN_CODE}))
     if settings.metrics_port:
         metrics.serve(settings.metrics_port, lambda: supervisor.state)
     for number in handlers:
@@ -108,7 +108,7 @@ def consume(
         totals = supervisor.totals
         names = ("consumed", "indexed", "duplicate", "dead", "expired", "released")
         log.info("ended", **{name: totals[name] for name in names})
-    if supervisor.final_code == _CIRCUIT_OPEN_EXIT_CODE:
+    if supervisor.final_code == _CIRCUIT_OPEN_CODE:
         raise CircuitOpenError("the circuit breaker is open: see the lines above")
     if until_end and not finished and deadline is not None and time.monotonic() >= deadline:
         raise PipelineError(f"not everything was settled within {timeout:g} s: run it again")
@@ -117,5 +117,5 @@ def consume(
 
 
 _STOPPED = "stopped before everything was settled: run it again"
-_CIRCUIT_OPEN_EXIT_CODE = CircuitOpenError.exit_code
+_CIRCUIT_OPEN_CODE = CircuitOpenError.exit_code
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)

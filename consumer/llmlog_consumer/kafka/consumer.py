@@ -11,7 +11,7 @@ import logging
 import time
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 import structlog
 from confluent_kafka import Consumer, KafkaException, TopicPartition
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from confluent_kafka import KafkaError, Message
 
     from llmlog_common.settings import Settings
+    from llmlog_consumer.kafka_record import ConsumedRecord
     from llmlog_consumer.offset_tracker import Commit
 
 log = structlog.get_logger("llmlog.source")
@@ -138,7 +139,7 @@ class GroupConsumer:
         """
         return str(self._refusal)
 
-    def consume(self, timeout: float) -> list[Message]:
+    def consume(self, timeout: float) -> list[ConsumedRecord]:
         """Return the next records, and run the callbacks.
 
         Args:
@@ -155,7 +156,7 @@ class GroupConsumer:
             messages = [message for message in messages if not self._handle_error(message)]
         if messages:
             self._refusal.clear()
-        return messages
+        return cast("list[ConsumedRecord]", messages)
 
     def pause_only(self, paused: set[int]) -> None:
         """Pause exactly these partitions; the client drops the records it has prefetched of them.

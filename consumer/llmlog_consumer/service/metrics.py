@@ -70,7 +70,7 @@ class ConsumerCollector(Collector):
             "Dead letters by cause: `pipeline dlq list --fingerprint …` shows them.",
             labels=["fingerprint", "stage"],
         )
-        for (fingerprint, stage), number in state.deaths.items():
+        for (fingerprint, stage), number in state.dead_letters.items():
             letters.add_metric([fingerprint, stage], number)
         yield letters
         for name, text in COUNTERS.items():

@@ -35,7 +35,7 @@ log = structlog.get_logger("llmlog.supervisor")
 MAX_CRASHES: Final = 5
 """Crashes of one worker in a row that end the supervisor."""
 
-MAX_DEATH_KINDS: Final = 1000
+MAX_KINDS: Final = 1000
 """Kinds of dead letters that have a count of their own."""
 
 
@@ -62,7 +62,7 @@ class State:
 
     Attributes:
         counts: over all workers, including the ones that ended.
-        deaths: dead letters by fingerprint and stage, likewise.
+        dead_letters: counts by fingerprint and stage, likewise.
         in_flight: records that are consumed and not settled.
         workers: number of running workers.
         unhealthy: number of workers that need an operator.
@@ -70,7 +70,7 @@ class State:
     """
 
     counts: Counter[str] = field(default_factory=Counter)
-    deaths: Counter[Kind] = field(default_factory=Counter)
+    dead_letters: Counter[Kind] = field(default_factory=Counter)
     in_flight: int = 0
     workers: int = 0
     unhealthy: int = 0
@@ -146,7 +146,7 @@ class Supervisor:
         self._clock = clock
         self._slots = [_Slot(number) for number in range(workers)]
         self._counts_of_ended: Counter[str] = Counter()
-        self._deaths_of_ended: Counter[Kind] = Counter()
+        self._dead_letters_of_ended: Counter[Kind] = Counter()
         self._restarts = 0
         # Written by `on_signal` too, which interrupts the main thread that reads it.
         self._signals = 0
@@ -271,7 +271,7 @@ class Supervisor:
         self._receive_reports(slot)
         code = slot.process.exitcode
         self._counts_of_ended += _counts(slot.report)
-        add_counts(self._deaths_of_ended, slot.report.get("dead_letters", {}), MAX_DEATH_KINDS)
+        add_counts(self._dead_letters_of_ended, slot.report.get("dead_letters", {}), MAX_KINDS)
         slot.report = {}
         slot.process = None
         if code in self._final:
@@ -305,12 +305,12 @@ class Supervisor:
 
     def _state(self) -> State:
         reports = [slot.report for slot in self._slots]
-        deaths = self._deaths_of_ended.copy()
+        dead_letters = self._dead_letters_of_ended.copy()
         for report in reports:
-            add_counts(deaths, report.get("dead_letters", {}), MAX_DEATH_KINDS)
+            add_counts(dead_letters, report.get("dead_letters", {}), MAX_KINDS)
         return State(
             counts=self.totals,
-            deaths=deaths,
+            dead_letters=dead_letters,
             in_flight=sum(report.get("in_flight", 0) for report in reports),
             workers=sum(slot.process is not None for slot in self._slots),
             unhealthy=sum(bool(report.get("unhealthy")) for report in reports),

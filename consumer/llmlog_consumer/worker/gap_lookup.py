@@ -11,8 +11,8 @@ from llmlog_common.errors import PipelineError, Unreachable
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from llmlog_consumer.kafka.gaps import Gap
     from llmlog_consumer.kafka.consumer import GroupConsumer
+    from llmlog_consumer.kafka.gaps import Gap
     from llmlog_consumer.offset_tracker import OffsetTracker
 
 log = structlog.get_logger("llmlog.worker")

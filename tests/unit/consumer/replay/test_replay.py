@@ -9,7 +9,7 @@ from datetime import timedelta
 
 import pytest
 
-from llmlog_common.errors import ConfigurationError, CircuitOpenError, ElasticsearchError
+from llmlog_common.errors import CircuitOpenError, ConfigurationError, ElasticsearchError
 from llmlog_common.settings import load
 from llmlog_consumer.dead_letters import source_record as original
 from llmlog_consumer.dead_letters.cause import PREFIX, Cause, Ending, Stage, headers_of

@@ -15,7 +15,7 @@ def test_every_count_is_on_the_page_under_its_name():
     counts = Counter({str(outcome): number for number, outcome in enumerate(Outcome, start=1)})
     counts |= {"consumed": 70, "released": 2, "retries": 3, "failure_store": 4, "unclassified": 5}
     state = State(
-        counts=counts, deaths=Counter({("2f6c1b9d04aa", "index"): 6}),
+        counts=counts, dead_letters=Counter({("2f6c1b9d04aa", "index"): 6}),
         in_flight=7, workers=2, unhealthy=1, restarts=8,
     )  # fmt: skip
     registry = CollectorRegistry()

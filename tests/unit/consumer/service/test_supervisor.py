@@ -9,7 +9,7 @@ from llmlog_consumer.backoff import Backoff
 from llmlog_consumer.service.child_process import run_child
 from llmlog_consumer.service.supervisor import (
     MAX_CRASHES,
-    MAX_DEATH_KINDS,
+    MAX_KINDS,
     Supervisor,
     Timing,
 )
@@ -200,7 +200,12 @@ def test_counts_of_workers_that_died_stay_in_the_totals():
     def report(pipe, indexed, unhealthy=""):
         def action():
             rig.context.pipes[pipe].reports.append(
-                {"indexed": indexed, "in_flight": 5, "unhealthy": unhealthy, "dead_letters": {cause: 1}}
+                {
+                    "indexed": indexed,
+                    "in_flight": 5,
+                    "unhealthy": unhealthy,
+                    "dead_letters": {cause: 1},
+                }
             )
 
         return action
@@ -215,7 +220,7 @@ def test_counts_of_workers_that_died_stay_in_the_totals():
     rig.at(10, rig.supervisor.on_signal)
     rig.supervisor.run()
     assert rig.supervisor.totals["indexed"] == 41
-    assert rig.supervisor.state.deaths[cause] == 3
+    assert rig.supervisor.state.dead_letters[cause] == 3
     (running,) = states
     assert (running.workers, running.in_flight, running.unhealthy) == (2, 10, 1)
     assert "in_flight" not in rig.supervisor.totals
@@ -223,8 +228,8 @@ def test_counts_of_workers_that_died_stay_in_the_totals():
 
 def test_kinds_of_deaths_are_bounded():
     rig = Rig(workers=1)
-    deaths = {(f"{number:012x}", "index"): 1 for number in range(MAX_DEATH_KINDS + 10)}
-    rig.at(1, lambda: rig.context.pipes[0].reports.append({"deaths": deaths}))
+    dead_letters = {(f"{number:012x}", "index"): 1 for number in range(MAX_KINDS + 10)}
+    rig.at(1, lambda: rig.context.pipes[0].reports.append({"dead_letters": dead_letters}))
     rig.at(2, rig.supervisor.on_signal)
     rig.supervisor.run()
-    assert rig.supervisor.state.deaths["other", "other"] == 10
+    assert rig.supervisor.state.dead_letters["other", "other"] == 10
