@@ -281,7 +281,7 @@ def held_and_rebalanced(run: Run) -> None:
     """A hold is no reason to keep partitions from others, nor to lose what is held."""
     (index,) = run.pipeline.get(f"/{run.pipeline.index}-*/_settings")
     run.elastic("POST", f"/{index}/_close")
-    run.wait_for_line("held: the deployment is wrong")
+    run.wait_for_line("indexing paused: the deployment is wrong")
     other = run.consume(workers=1)
     run.wait(lambda: "assigned" in run.pipeline.stderr_of(other))
     other.send_signal(signal.SIGTERM)

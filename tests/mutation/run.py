@@ -34,6 +34,8 @@ MODULES = (
     "elasticsearch/error_rules",
     "worker/flow_control",
     "delivery/circuit_breaker",
+    "delivery/failure_rate",
+    "delivery/pause",
     "delivery/results",
     "delivery/rejects",
     "delivery/bulk_sender",

@@ -112,7 +112,7 @@ class Rejects:
             log.error(
                 "circuit breaker opened: records are held",
                 why=self.circuit_open,
-                said=redacted(cause.said)[:300],
+                error=redacted(cause.said)[:300],
             )
         if is_held:
             return
