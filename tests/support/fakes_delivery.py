@@ -1,19 +1,16 @@
-"""Fakes around the delivery and the worker: a clock, records, letters, requests, a group member.
+"""Fakes around the delivery: a clock, records, letters, requests.
 
 Nothing here sleeps, starts a thread or opens a connection, unless its docstring says so.
 """
 
 from __future__ import annotations
 
-import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor, Future
 from datetime import timedelta
-from types import SimpleNamespace
 from typing import Any
 
-from llmlog_common.settings import load
 from llmlog_consumer.delivery.bulk_sender import ConcurrencyLimit
 from llmlog_consumer.delivery.circuit_breaker import CircuitBreaker
 from llmlog_consumer.delivery.pipeline import Delivery, DeliveryLimits
@@ -25,10 +22,8 @@ from llmlog_consumer.elasticsearch.error_rules import (
     judge_item,
     judge_request,
 )
-from llmlog_consumer.offset_tracker import Commit, Span
+from llmlog_consumer.offset_tracker import Span
 from llmlog_consumer.outcomes import Outcome
-from llmlog_consumer.worker.limits import Limits, Timing
-from llmlog_consumer.worker.worker import Clients, Task, Worker
 from llmlog_schemas.codec import Decoder
 
 Answer = tuple[int, Any]
@@ -276,176 +271,3 @@ class DeliveryRig:
         assert sum(self.counts.values()) == len(self.values)
         assert self.bytes == sum(len(value or b"") for value in self.values)
         self.delivery.close()
-
-
-class FakeDelivery:
-    """A delivery that settles what it has when `step` is called, once `settles` is set.
-
-    Args:
-        settle: called with the outcomes.
-        clock: moved on by the waits of `step`.
-    """
-
-    unhealthy = circuit_open = ""
-    is_blocked = is_stuck = False
-
-    def __init__(self, settle: Any, clock: FakeClock) -> None:
-        self._settle = settle
-        self._clock = clock
-        self.settles = False
-        self.counts: Counter[str] = Counter()
-        self.dead_letters: Counter[Any] = Counter()
-        self.accepted: list[tuple[Span, list[Any]]] = []
-        self.flushed = 0
-        self.closed = False
-        self.stepped_by: set[threading.Thread] = set()
-
-    def accept(self, span: Span, records: Iterable[Any]) -> None:
-        self.accepted.append((span, list(records)))
-
-    def step(self, wait: float = 0.0) -> None:
-        self.stepped_by.add(threading.current_thread())
-        self._clock.now += wait
-        if self.settles:
-            self.settle_all()
-
-    def settle_all(self, outcome: Outcome = Outcome.INDEXED) -> None:
-        """Settle every accepted record."""
-        accepted, self.accepted = self.accepted, []
-        for span, records in accepted:
-            self._settle(span, outcome, len(records), sum(map(len, records)))
-
-    def flush(self) -> None:
-        self.flushed += 1
-
-    def close(self) -> None:
-        self.closed = True
-
-
-class FakeConsumer:
-    """A group member whose partitions and records a test sets.
-
-    `close` revokes from a thread of its own, as librdkafka does.
-
-    Args:
-        listener: the worker.
-    """
-
-    refusal = ""
-
-    def __init__(self, listener: Any) -> None:
-        self._listener = listener
-        self.joined = True
-        self.out_of_range: set[int] = set()
-        self.chunks: list[list[FakeRecord]] = []
-        self.assign: dict[int, int] = {}
-        self.group_offsets: dict[int, int] = {}
-        self.next_offsets: dict[int, int] = {}
-        self.paused: set[int] = set()
-        self.commits: list[dict[int, int]] = []
-        self.notes: list[Mapping[int, str]] = []
-        self.skipped: list[tuple[int, int]] = []
-        self.closed = False
-
-    def consume(self, timeout: float) -> list[FakeRecord]:
-        if self.assign:
-            assign, self.assign = self.assign, {}
-            self._listener.on_assigned(assign)
-        return self.chunks.pop(0) if self.chunks else []
-
-    def pause_only(self, paused: set[int]) -> None:
-        self.paused = set(paused)
-
-    def positions(self, partitions: Iterable[int]) -> dict[int, int]:
-        return {p: self.next_offsets[p] for p in partitions if p in self.next_offsets}
-
-    def committed(self, partitions: Iterable[int], timeout: float) -> dict[int, int]:
-        return {p: self.group_offsets[p] for p in partitions if p in self.group_offsets}
-
-    def skip_gap(self, partition: int, offset: int) -> None:
-        self.out_of_range.discard(partition)
-        self.skipped.append((partition, offset))
-
-    def commit(self, commits: Sequence[Commit], notes: Mapping[int, str] | None = None) -> None:
-        self.commits.append({commit.partition: commit.offset for commit in commits})
-        if notes is not None:
-            self.notes.append(notes)
-
-    def commit_within(self, commits: Sequence[Commit], timeout: float) -> bool:
-        self.commit(commits)
-        return True
-
-    def close(self, timeout: float) -> None:
-        thread = threading.Thread(target=self._listener.on_revoked, args=([0],), daemon=True)
-        thread.start()
-        thread.join(timeout)
-        self.closed = not thread.is_alive()
-
-
-class WorkerRig:
-    """A worker with fakes around it, whose loop a test turns by `run`.
-
-    Args:
-        task: of the worker.
-        timing: of the worker; by default no wait is longer than a turn.
-        turn_seconds: what passes on each turn of the loop.
-    """
-
-    def __init__(
-        self,
-        task: Task | None = None,
-        *,
-        timing: Timing | None = None,
-        limits: Limits | None = None,
-        turn_seconds: float = 0.5,
-    ) -> None:
-        self.clock = FakeClock()
-        self.gaps: dict[int, list[Any]] = {}
-        self.find_gaps: Callable[[], Mapping[int, list[Any]]] = lambda: self.gaps
-        self.delivery: Any = None
-        self.consumer: Any = None
-        self.on_turn: Callable[[int], None] = lambda _: None
-        self._turns = self._max_turns = 0
-        self._turn_seconds = turn_seconds
-
-        def new_delivery(_settings: Any, _elastic: Any, _dlq: int, settle: Any, **_: Any) -> Any:
-            self.delivery = FakeDelivery(settle, self.clock)
-            return self.delivery
-
-        def new_consumer(_settings: Any, listener: Any, _number: int) -> Any:
-            self.consumer = FakeConsumer(listener)
-            return self.consumer
-
-        self.worker = Worker(
-            load(environ={}),
-            task or Task(1),
-            self._stopping,
-            clients=Clients(
-                elastic=lambda _: SimpleNamespace(close=lambda: None),  # type: ignore[arg-type,return-value]
-                delivery=new_delivery,
-                consumer=new_consumer,
-                accepted_gaps=lambda _: self.find_gaps(),
-            ),
-            timing=timing,
-            limits=limits,
-            clock=self.clock,
-        )
-
-    def run(self, turns: int, on_turn: Callable[[int], None] = lambda _: None) -> int:
-        """Run the worker's loop so many turns at most, then let it leave; return the turns.
-
-        Args:
-            turns: at most.
-            on_turn: called before each turn with its number (0, 1, …), and before it leaves.
-        """
-        self._turns, self._max_turns, self.on_turn = 0, turns, on_turn
-        self.worker.run()
-        return self._turns
-
-    def _stopping(self) -> bool:
-        self.clock.now += self._turn_seconds
-        self.on_turn(self._turns)
-        if self._turns >= self._max_turns:
-            return True
-        self._turns += 1
-        return False
