@@ -279,7 +279,9 @@ def test_what_was_read_before_the_disk_went_away_is_handed_out(journal, monkeypa
     assert bodies(drained(journal)) == [b"b", b"c"]
 
 
-def test_nobody_who_writes_waits_for_what_a_dead_process_has_left(journal, tmp_path, monkeypatch):
+def test_a_write_does_not_wait_for_the_files_of_a_dead_process_to_be_read(
+    journal, tmp_path, monkeypatch
+):
     append(journal, b"old", taken=False)
     journal.release()
     following, found = journal_in(tmp_path), Segment.found
@@ -394,7 +396,7 @@ def test_a_disk_that_takes_nothing_back_costs_no_event(journal, monkeypatch):
     assert journal.unsent == 0
 
 
-def test_nobody_else_may_read_it(tmp_path):
+def test_no_other_user_may_read_the_journal(tmp_path):
     folder = tmp_path / "spool" / "topic"
     journal = journal_in(folder)
     append(journal, b"a prompt", taken=False)
@@ -523,7 +525,7 @@ class Processes(RuleBasedStateMachine):
         last.adopt()
         taken = drained(last)
         left = {body for _, body in taken}
-        assert self.open <= left, "an event that nobody acknowledged has disappeared"
+        assert self.open <= left, "an event that was not acknowledged has disappeared"
         assert left <= self.open | self.acknowledged
         for ref, _ in taken:
             last.settle(ref)

@@ -31,7 +31,7 @@ def copied(given):
 
 def event_of(given):
     captured = CapturedPayload(copied(given), "", 1_800_000_000.0)
-    return Decoder().decode(EventBuilder(load(environ={}), Stats())(captured).value)
+    return Decoder().decode(EventBuilder(load(environ={}), Stats()).build(captured).value)
 
 
 @pytest.mark.parametrize(
