@@ -37,7 +37,7 @@ def version(request: pytest.FixtureRequest) -> str:
 
 @dataclass
 class Scripts:
-    """The scripts of one LiteLLM version, running; whoever asks for one waits for its end."""
+    """The scripts of one LiteLLM version, running; to ask for one is to wait for its end."""
 
     pipeline: Pipeline
     running: dict[str, Future[subprocess.CompletedProcess[str]]]
@@ -96,7 +96,7 @@ def consumed(scripts: Scripts) -> Scripts:
 
 
 def expected(payload: dict[str, Any]) -> dict[str, Any]:
-    """Return the document that a recorded payload has to become, by rules written anew here."""
+    """Return the document that a recorded payload has to become, by rules of this test's own."""
     document: dict[str, Any] = {}
     for name, value in payload.items():
         if name == "model_map_information":
@@ -130,7 +130,7 @@ def send_requests(proxy: Proxy) -> Counter[tuple[str, int]]:
     for model in ("chat", "chat-large", "tools", *FAILING, "no-such-model"):
         chat(model)
     post("/v1/embeddings", {"model": "embeddings", "input": ["where", "do logs go"]})
-    chat("chat", {"headers": {"Authorization": "Bearer sk-of-somebody-else"}})
+    chat("chat", {"headers": {"Authorization": "Bearer sk-of-another-user"}})
     assert "data: [DONE]" in chat("chat", stream=True, stream_options={"include_usage": True})
     chat("chat", user="eve", metadata={"tags": ["night"], "deep": {"a": [1, {"b": None}]}})
     return answers
@@ -241,7 +241,7 @@ def test_hostile_payloads_never_reach_the_caller(consumed: Scripts) -> None:
     assert stats["dropped_no_payload"] == 4 * said["without_payload"]
     assert stats["dropped_unreadable"] == 4 * said["unreadable"], consumed.lines("hostile")
     assert stats["delivered"] == stats["accepted"] - stats["dropped_unreadable"]
-    assert stats["cut"] == 4, "what is larger than a record goes without its largest part"
+    assert stats["truncated"] == 4, "an event larger than a record loses its largest part"
     hostile = [
         document
         for document in consumed.pipeline.documents().values()
