@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException
@@ -152,6 +153,41 @@ class FakeKafkaProducer:
         self.cluster.rebuilds += 1
         self.waiting = []
         self.broken = False
+
+
+class FakeProducer:
+    """In the place of confluent-kafka's `Producer`.
+
+    Attributes:
+        config: as it was created.
+        topics: number of partitions by topic, as a lookup finds them.
+        asked: the topic of each lookup; None for all topics.
+        produced: the arguments of each `produce`.
+        refusal: raised by `produce`.
+    """
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        self.config = config
+        self.topics: dict[str, int] = {}
+        self.asked: list[str | None] = []
+        self.produced: list[dict[str, Any]] = []
+        self.refusal: Exception | None = None
+
+    def list_topics(self, topic: str | None, timeout: float) -> Any:
+        self.asked.append(topic)
+        topics = {
+            name: SimpleNamespace(partitions=dict.fromkeys(range(number)))
+            for name, number in self.topics.items()
+        }
+        return SimpleNamespace(topics=topics)
+
+    def produce(self, topic: str, **arguments: Any) -> None:
+        if self.refusal is not None:
+            raise self.refusal
+        self.produced.append(arguments)
+
+    def purge(self) -> None:
+        """Forget everything, without a report."""
 
 
 class RecordedWakeup(Wakeup):

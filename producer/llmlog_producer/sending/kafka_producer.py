@@ -37,6 +37,7 @@ class KafkaProducer:
         settings: as loaded.
         on_report: called within `poll` with each event and its error, or None.
         on_error: called within `poll` with the client's own errors.
+        create: creates a client of a class, with its configuration.
 
     Attributes:
         broken: there was a fatal error: nothing is sent any more until `rebuild`. The sending
@@ -52,11 +53,14 @@ class KafkaProducer:
         settings: Settings,
         on_report: Callable[[EncodedEvent, KafkaError | None], None],
         on_error: Callable[[KafkaError], None],
+        *,
+        create: Callable[..., Any] = new_client,
     ) -> None:
         self._settings = settings
         self._topic = settings.topic
         self._on_report = on_report
         self._on_error = on_error
+        self._create = create
         self._config = {**producer_config(settings), "error_cb": self._on_client_error}
         self.broken = False
         self.down = False
@@ -78,7 +82,7 @@ class KafkaProducer:
         return self._partitioner.partition_count
 
     def _new_producer(self) -> Any:
-        return new_client(Producer, self._config)
+        return self._create(Producer, self._config)
 
     def topic_exists(self, timeout: float, *, known: bool) -> bool:
         """Look the topic up, and count its partitions.
@@ -101,7 +105,7 @@ class KafkaProducer:
         """Return the topic's bound of a record; None where the broker does not tell it."""
         resource = ConfigResource(ConfigResource.Type.TOPIC, self._topic)
         try:
-            admin = new_client(AdminClient, admin_config(self._settings))
+            admin = self._create(AdminClient, admin_config(self._settings))
             future = admin.describe_configs([resource], request_timeout=timeout)[resource]
             return int(future.result(timeout + 1.0)["max.message.bytes"].value)
         except Exception:  # noqa: BLE001 - not allowed, too old, too slow: a refusal will tell

@@ -15,7 +15,6 @@ from llmlog_producer import metrics
 from llmlog_producer.__main__ import main
 from llmlog_producer.check import check, check_gateway
 from llmlog_producer.counters import COUNTERS, Stats
-from llmlog_producer.sending.kafka_producer import KafkaProducer
 from llmlog_producer.testing import document_of, recorder
 from support.payloads import payload
 
@@ -96,23 +95,6 @@ def test_check_without_kafka_names_it_and_prints_no_secret(monkeypatch, capsys, 
     assert re.search(rf"(?m)^WRONG  kafka: 127.0.0.1:{closed}: .*is it running", said.out)
     assert "2 wrong: see above what to do" in said.err
     assert "hunter2" not in said.out + said.err
-
-
-@pytest.mark.parametrize(
-    ("given", "topic_bytes", "capped"),
-    [
-        (None, 1_048_588, 1_000_000),
-        (None, 20_000, 19_488),
-        ("0x80000", 20_000, 19_488),
-        ("5000", 20_000, 5000),
-        ("2000000", 1_048_588, 1_048_076),
-    ],
-)
-def test_no_batch_is_larger_than_the_topic_takes(given, topic_bytes, capped):
-    environ = {} if given is None else {"LLMLOG_KAFKA_PRODUCER_BATCH_SIZE": given}
-    client = KafkaProducer(load(environ=environ), print, print)
-    client.limit_batches(topic_bytes)
-    assert client.batch_bytes == capped
 
 
 def test_check_names_a_wrong_kafka_property(monkeypatch, capsys, tmp_path):

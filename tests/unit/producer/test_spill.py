@@ -67,7 +67,7 @@ def test_an_overdue_event_in_flight_takes_along_those_that_soon_will_be(make):
     assert [event.ref is not None for event in in_flight] == [True, True, True, False]
 
 
-def test_in_a_hurry_or_with_a_nearly_full_queue_every_payload_is_due(make):
+def test_every_payload_is_due_when_it_is_urgent_or_the_queue_is_nearly_full(make):
     assert make().is_due(aged(0.1), urgent=True)
     queue = EventQueue(max_events=8)
     for _ in range(3):
