@@ -66,7 +66,7 @@ class Redactor:
         self._log = ThrottledLog(GatewayLogger())
         self._function = _import_function(settings.redact_function)
         modes = _modes_by_field(settings)
-        self._actions = {field: _action(field, mode) for field, mode in modes.items()}
+        self._actions = {name: _ACTIONS[mode] for name, mode in modes.items()}
         self._fields = [(name, name.split(".")) for name in settings.redact_fields]
         self._keys = frozenset(name.lower() for name in settings.redact_keys)
         self._secrets = settings.redact_secrets
@@ -197,25 +197,27 @@ _ACTIONS: Final[dict[RedactMode, Callable[[str, Any], Any]]] = {
 _MODES: Final = tuple(_ACTIONS)
 
 
-def _action(field: str, mode: RedactMode) -> Callable[[str, Any], Any]:
-    try:
-        return _ACTIONS[mode]
-    except KeyError:
-        raise ConfigurationError(
-            f"the redaction mode of {field} is {mode!r}: it must be one of {', '.join(_MODES)}"
-        ) from None
-
-
 def _modes_by_field(settings: Settings) -> dict[str, RedactMode]:
-    """Return the fields that have a mode other than keep."""
-    strictest = max(settings.redact_messages, settings.redact_response, key=_MODES.index)
-    modes: dict[str, RedactMode] = {
+    """Return the fields that have a mode other than keep.
+
+    Raises:
+        ConfigurationError: a mode is unknown.
+    """
+    modes: dict[str, RedactMode | None] = {
         "messages": settings.redact_messages,
         "response": settings.redact_response,
-        "error_str": settings.redact_error_str or strictest,
-        "error_information": settings.redact_error_information or strictest,
+        "error_str": settings.redact_error_str,
+        "error_information": settings.redact_error_information,
     }
-    return {name: mode for name, mode in modes.items() if mode != "keep"}
+    for name, mode in modes.items():
+        if mode is not None and mode not in _ACTIONS:
+            known = ", ".join(_MODES)
+            raise ConfigurationError(
+                f"the redaction mode of {name} is {mode!r}: it must be one of {known}"
+            )
+    strictest = max(settings.redact_messages, settings.redact_response, key=_MODES.index)
+    filled = {name: mode or strictest for name, mode in modes.items()}
+    return {name: mode for name, mode in filled.items() if mode != "keep"}
 
 
 def _summary(settings: Settings, modes: dict[str, RedactMode]) -> str:

@@ -229,6 +229,27 @@ def test_close_waits_for_the_journal_alone_where_kafka_is_away(start, cluster, c
     wait_until(lambda: cluster.call_ids() == ["a"], 5)
 
 
+@pytest.mark.parametrize("background", [True, False])
+def test_at_the_end_of_its_time_leave_has_all_events_written_at_once(start, cluster, background):
+    cluster.has_topic = False
+    gateway = start(timing=LONG_WAITS, background=background)
+    gateway.offer("a", "b")
+    assert gateway.publisher.leave(0.1) == 0
+    assert gateway.in_journal == 2
+
+
+def test_a_closed_publisher_leaves_its_events_to_the_next_one(start, cluster, tmp_path):
+    cluster.up = False
+    start().offer("a")
+    first = start()
+    first.offer("b")
+    assert first.publisher.close(0.1) == 1
+    cluster.up = True
+    following = start()
+    wait_until(lambda: "b" in cluster.call_ids(), 5)
+    assert following.counter("recovered") == 1, "the closed one has let go of its files"
+
+
 def test_close_without_a_journal_says_how_many_events_are_lost(start, cluster, caplog):
     cluster.has_topic = False
     gateway = start("off")

@@ -442,3 +442,48 @@ def test_a_users_function_that_raises_costs_the_content_and_not_the_event(functi
 def test_a_function_that_is_none_is_a_wrong_setting(path):
     with pytest.raises(ConfigurationError, match="LLMLOG_REDACT_FUNCTION"):
         build({}, redact_function=path)
+
+
+@pytest.mark.parametrize(
+    ("mode", "error_information", "messages"),
+    [
+        ("keep", {"error_message": "why"}, [{"role": "user", "content": "what"}]),
+        ("mask", {"error_message": REDACTED}, [{"role": "user", "content": REDACTED}]),
+        ("drop", {}, REDACTED),
+    ],
+)
+def test_each_mode_does_to_a_field_what_its_name_says(mode, error_information, messages):
+    given_ = {
+        "error_information": {"error_message": "why"},
+        "messages": [{"role": "user", "content": "what"}],
+        "model": "m",
+    }
+    modes = {"LLMLOG_REDACT_MESSAGES": mode, "LLMLOG_REDACT_ERROR_INFORMATION": mode}
+    redacted = Redactor(load(environ=modes)).redact(given_)
+    assert redacted["error_information"] == error_information
+    assert redacted["messages"] == messages
+    assert redacted["model"] == "m"
+    assert ("llmlog_redacted" in redacted) == (mode != "keep")
+
+
+@pytest.mark.parametrize(
+    ("messages", "response", "error"),
+    [
+        ("keep", "keep", "why"),
+        ("keep", "mask", REDACTED),
+        ("drop", "mask", {}),
+        ("mask", "drop", {}),
+    ],
+)
+def test_errors_have_the_stricter_mode_of_messages_and_response(messages, response, error):
+    modes = {"LLMLOG_REDACT_MESSAGES": messages, "LLMLOG_REDACT_RESPONSE": response}
+    redactor = Redactor(load(environ=modes))
+    redacted = redactor.redact({"error_information": "why", "error_str": "why"})
+    assert redacted["error_information"] == error
+    assert redacted["error_str"] == ("why" if error == "why" else REDACTED)
+
+
+def test_an_unknown_mode_is_refused_and_masks_nothing():
+    unknown = load(environ={}).model_copy(update={"redact_response": "hash"})
+    with pytest.raises(ConfigurationError, match="'hash'.*keep, mask, drop"):
+        Redactor(unknown)
