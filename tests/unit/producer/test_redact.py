@@ -68,13 +68,13 @@ def test_every_form_is_hidden_and_the_text_around_it_stays(form):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_names_of_secrets(name):
+def test_names_that_hold_a_secret_are_found(name):
     assert is_secret_name(name)
     assert may_hold_secret(dumps({name: "x"}))
 
 
 @pytest.mark.parametrize("name", HARMLESS)
-def test_names_of_other_things(name):
+def test_names_that_hold_no_secret_are_kept(name):
     assert not is_secret_name(name)
 
 
@@ -197,7 +197,7 @@ cased = st.builds(
 built = st.lists(st.tuples(cased, st.sampled_from(JOINS)).map("".join), max_size=8).map("".join)
 
 
-def test_the_fast_search_is_not_taken_in_by_what_only_looks_like_a_flag():
+def test_the_fast_search_finds_secrets_that_look_like_a_flag():
     for hidden in ("token='false',", "token: false}f00d", '"token":"false"', '"token":false}f00d'):
         assert hide_secrets(hidden) != hidden
         for holder in (hidden, {hidden: 1}, {"x": json.dumps({"a": hidden})}):
@@ -247,7 +247,7 @@ def test_the_fast_search_lets_usual_payloads_pass():
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("more", [50, 100_000])
-def test_a_cut_leaves_no_half_of_a_secret(form, more):
+def test_a_truncated_text_ends_with_no_half_of_a_secret(form, more):
     before, after = "word " * 4000, " and more" * more
     for at in range(1, len(form)):
         given = {"response": f"{before}{form}{after}"}
@@ -255,7 +255,7 @@ def test_a_cut_leaves_no_half_of_a_secret(form, more):
         assert not any(PLANTED[n : n + 8] in kept for n in range(len(PLANTED) - 8))
 
 
-def test_a_cut_keeps_all_up_to_it():
+def test_a_truncated_text_keeps_all_up_to_its_bound():
     given = {"response": "a word, " * 4000}
     kept = build(given, max_field_bytes="20000")[1]["response"]
     assert kept.startswith(("a word, " * 4000)[:20_000] + "<cut: 20000 of 32000 characters")
@@ -267,7 +267,7 @@ class Named(Enum):
 
 @pytest.mark.parametrize("place", ["metadata", "response", "other"])
 @pytest.mark.parametrize("name", [Named.KEY, "api\0_key", "\0token", "password\0"])
-def test_a_name_is_known_as_it_is_written(place, name):
+def test_a_secret_name_is_found_in_the_form_that_the_document_has(place, name):
     written, _ = build({place: {name: "hunter 2"}})
     assert "hunter 2" not in written
 
@@ -315,7 +315,7 @@ def test_secrets_can_be_kept():
 
 @pytest.mark.parametrize("seed", [1, 10], ids=["success", "failure"])
 @pytest.mark.parametrize("mode", ["mask", "drop"])
-def test_messages_and_what_repeats_them(seed, mode):
+def test_redacted_messages_are_redacted_in_errors_too(seed, mode):
     content = [{"role": "user", "content": [{"type": "text", "text": PLANTED}]}]
     given_ = payload(
         seed, messages=content, response={"choices": [{"message": {"content": PLANTED}}]},
@@ -358,7 +358,7 @@ def test_errors_can_be_kept_while_messages_are_not():
         ("metadata.a.c.d", {"a": {"b": "1", "c": "2"}, "l": [{"b": "3"}], "x.y": "4"}),
     ],
 )
-def test_named_fields(path, expected):
+def test_fields_are_redacted_by_their_paths(path, expected):
     metadata = {"a": {"b": "1", "c": "2"}, "l": [{"b": "3"}], "x.y": "4"}
     _, document = build(payload(1, metadata=metadata), redact_fields=f"{path}, none.at.all")
     assert document["metadata"] == expected
@@ -388,14 +388,14 @@ def test_a_star_stands_for_a_part_of_a_dotted_key_too(path, hidden):
 
 
 @pytest.mark.parametrize("name", ["x-employee", "authorization"])
-def test_nothing_stays_of_what_stands_under_a_hidden_key(name):
+def test_the_whole_value_under_a_hidden_key_is_redacted(name):
     held = {"type": PLANTED, "role": PLANTED, PLANTED: [{"object": PLANTED}]}
     written, document = build(payload(1, metadata={name: held}), redact_keys="x-employee")
     assert PLANTED not in written
     assert document["metadata"] == {name: REDACTED}
 
 
-def test_named_keys_anywhere_in_any_case():
+def test_keys_are_redacted_anywhere_in_any_case():
     metadata = {"headers": {"X-Employee": PLANTED}, "deep": [{"x-employee": [PLANTED]}]}
     written, document = build(payload(1, metadata=metadata), redact_keys="x-employee")
     assert PLANTED not in written
@@ -415,13 +415,22 @@ def function(monkeypatch):
     return name_it
 
 
-def test_a_users_function_decides_what_is_kept(function):
+def test_the_event_is_what_a_users_function_returns(function):
     def without_names(given_):
         given_["end_user"] = "anonymous"
         return given_
 
     _, document = build(payload(1, end_user="eve"), redact_function=function(without_names))
     assert document["end_user"] == "anonymous"
+
+
+def test_a_secret_that_a_users_function_adds_is_hidden(function):
+    def with_secret(given_):
+        return given_ | {"end_user": f"sk-{PLANTED}"}
+
+    written, document = build(payload(1), redact_function=function(with_secret))
+    assert PLANTED not in written
+    assert document["end_user"] == REDACTED
 
 
 def test_a_users_function_that_raises_costs_the_content_and_not_the_event(function, caplog):
@@ -439,7 +448,7 @@ def test_a_users_function_that_raises_costs_the_content_and_not_the_event(functi
 
 
 @pytest.mark.parametrize("path", ["none.such", "json.none", "json.decoder", "x", "json"])
-def test_a_function_that_is_none_is_a_wrong_setting(path):
+def test_a_path_that_names_no_function_is_a_wrong_setting(path):
     with pytest.raises(ConfigurationError, match="LLMLOG_REDACT_FUNCTION"):
         build({}, redact_function=path)
 
@@ -485,5 +494,5 @@ def test_errors_have_the_stricter_mode_of_messages_and_response(messages, respon
 
 def test_an_unknown_mode_is_refused_and_masks_nothing():
     unknown = load(environ={}).model_copy(update={"redact_response": "hash"})
-    with pytest.raises(ConfigurationError, match="'hash'.*keep, mask, drop"):
+    with pytest.raises(ConfigurationError, match=r"'hash'.*keep, mask, drop"):
         Redactor(unknown)

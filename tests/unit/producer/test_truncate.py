@@ -1,4 +1,4 @@
-"""What is large and says nothing goes; what is written stays."""
+"""Large binary content becomes a marker; texts that a person wrote stay."""
 
 import base64
 import hashlib
@@ -76,7 +76,7 @@ def test_a_vector_becomes_a_marker():
     assert second["embedding"] == VECTOR[:16]
 
 
-def test_what_objects_hold_is_found():
+def test_blobs_within_objects_are_found():
     given, number = truncate(
         [Message(content=[{"input_audio": {"data": BLOB}}], kept=1), BLOB.encode()]
     )
@@ -94,12 +94,12 @@ def test_what_objects_hold_is_found():
         ["1.5"] * 500, "Grüße" * 500, f"look: {BLOB}", [0.5] * 100 + ["x"] * 100, {"a": None},
     ],
 )  # fmt: skip
-def test_what_is_written_stays(value):
+def test_texts_and_short_lists_stay(value):
     given, number = truncate(json.loads(json.dumps(value)))
     assert (given, number) == ({"response": value}, 0)
 
 
-def test_an_object_where_a_word_belongs_stays_one():
+def test_an_object_in_a_field_of_a_plain_type_stays_one():
     given = {"litellm_call_id": Message(), "model": Message()}
     before = dict(given)
     assert Truncator(load(environ={})).truncate(given) == 0
@@ -111,7 +111,14 @@ def test_binary_can_be_kept():
     assert truncate(list(value), keep_binary="true") == ({"response": value}, 0)
 
 
-def test_of_an_endless_text_the_beginning_is_kept():
+def test_a_text_up_to_the_bound_stays_whole():
+    given, number = truncate(["w " * 1000, "w " * 1000 + "x"], max_field_bytes="2000")
+    assert given["response"][0] == "w " * 1000
+    assert given["response"][1].startswith("w " * 1000 + "<cut: 2000 of 2001 characters")
+    assert number == 1
+
+
+def test_a_text_past_the_bound_keeps_its_beginning():
     text = "word " * 1000
     given, _ = truncate([text, "short"], max_field_bytes="2000")
     long, short = given["response"]
@@ -119,7 +126,7 @@ def test_of_an_endless_text_the_beginning_is_kept():
     assert short == "short"
 
 
-def test_only_the_first_places_are_named():
+def test_only_the_first_places_are_listed():
     given, number = truncate([BLOB] * 60)
     assert number == 60
     assert given["llmlog_cut"]["places"] == 60
