@@ -50,7 +50,7 @@ class Scripts:
         """Return the log lines of ours that a script wrote."""
         return [line for line in self.ended(name).stderr.splitlines() if "llmlog" in line]
 
-    def said(self, name: str) -> dict[str, Any]:
+    def output(self, name: str) -> dict[str, Any]:
         """Return what a script printed at its end."""
         return json.loads(self.ended(name).stdout.splitlines()[-1])
 
@@ -209,37 +209,37 @@ def test_scripts_that_end_at_once_are_one_document_for_each_call(consumed: Scrip
 
 
 def test_the_callback_loads_nothing_of_the_consumer(scripts: Scripts) -> None:
-    assert scripts.said("sync") == {"loaded": []}
+    assert scripts.output("sync") == {"loaded": []}
 
 
 def test_wrong_settings_are_one_line_and_the_calls_go_on(scripts: Scripts) -> None:
     (line,) = scripts.lines("wrong settings")
     assert line.startswith("ERROR ")
     assert "LLMLOG_BOGUS" in line
-    said = scripts.said("wrong settings")
-    assert said["answers"] == ["hi", "hi"]
-    assert said["stats"]["dropped_disabled"] == 2
-    assert said["stats"]["accepted"] == 0
+    output = scripts.output("wrong settings")
+    assert output["answers"] == ["hi", "hi"]
+    assert output["stats"]["dropped_disabled"] == 2
+    assert output["stats"]["accepted"] == 0
 
 
 def test_no_kafka_and_no_journal_cost_the_events_and_say_so(scripts: Scripts) -> None:
-    said = scripts.said("no Kafka")
-    assert said["answers"] == ["hi", "hi"]
-    assert said["stats"]["accepted"] == said["stats"]["pending"] == 2
-    assert said["stats"]["delivered"] == 0
+    output = scripts.output("no Kafka")
+    assert output["answers"] == ["hi", "hi"]
+    assert output["stats"]["accepted"] == output["stats"]["pending"] == 2
+    assert output["stats"]["delivered"] == 0
     lost = scripts.lines("no Kafka")[-1]
     assert lost.startswith("ERROR ")
     assert lost.endswith(" 2 events unsent")
 
 
 def test_hostile_payloads_never_reach_the_caller(consumed: Scripts) -> None:
-    said = consumed.said("hostile")
-    assert said["raised"] == []
-    stats = said["stats"]
+    output = consumed.output("hostile")
+    assert output["raised"] == []
+    stats = output["stats"]
     assert stats["pending"] == 0
-    assert stats["dropped_no_payload"] + stats["accepted"] == said["called"]
-    assert stats["dropped_no_payload"] == 4 * said["without_payload"]
-    assert stats["dropped_unreadable"] == 4 * said["unreadable"], consumed.lines("hostile")
+    assert stats["dropped_no_payload"] + stats["accepted"] == output["called"]
+    assert stats["dropped_no_payload"] == 4 * output["without_payload"]
+    assert stats["dropped_unreadable"] == 4 * output["unreadable"], consumed.lines("hostile")
     assert stats["delivered"] == stats["accepted"] - stats["dropped_unreadable"]
     assert stats["truncated"] == 4, "an event larger than a record loses its largest part"
     hostile = [
@@ -247,7 +247,7 @@ def test_hostile_payloads_never_reach_the_caller(consumed: Scripts) -> None:
         for document in consumed.pipeline.documents().values()
         if document.get("model_group") == "hostile"
     ]
-    assert len(hostile) == said["distinct"]
+    assert len(hostile) == output["distinct"]
     result = judge(
         consumed.pipeline.environment["LLMLOG_KAFKA_BOOTSTRAP_SERVERS"],
         consumed.pipeline.elasticsearch,

@@ -222,14 +222,14 @@ def test_a_sigterm_while_the_process_that_converts_hangs_loses_nothing(
     process = calls(no_kafka, tmp_path)
     assert process.stdout
     for _ in process.stdout:
-        if said := re.search(r"converted by process (\d+)", (tmp_path / "stderr").read_text()):
+        if output := re.search(r"converted by process (\d+)", (tmp_path / "stderr").read_text()):
             break
-    assert said is not None
-    os.kill(int(said[1]), signal.SIGSTOP)
+    assert output is not None
+    os.kill(int(output[1]), signal.SIGSTOP)
     accepted = end_after(process, 0, signal.SIGTERM)
     assert accepted > 100
     with suppress(ProcessLookupError):
-        os.kill(int(said[1]), signal.SIGCONT)
+        os.kill(int(output[1]), signal.SIGCONT)
     sent = journal(environment, "send")
     assert sent.returncode == 0, sent.stderr
     assert len(set(contents(environment))) >= accepted
@@ -255,9 +255,9 @@ def test_what_a_script_could_not_send_the_next_one_sends(
     first = calls(no_kafka | {"STOP_AFTER": "3"}, tmp_path)
     first.communicate(timeout=60)
     assert first.returncode == 0
-    said = (tmp_path / "stderr").read_text()
-    assert "3 events are not sent yet: they are kept in" in said
-    assert "Traceback" not in said
+    output = (tmp_path / "stderr").read_text()
+    assert "3 events are not sent yet: they are kept in" in output
+    assert "Traceback" not in output
 
     refused = journal(no_kafka, "send", "--timeout", "1")
     assert refused.returncode == 3
@@ -302,9 +302,9 @@ def test_check_finds_everything_in_order(environment: dict[str, str]) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert {line.split()[0] for line in done.stdout.splitlines()} == {"ok"}
     topic = environment["LLMLOG_TOPIC"]
-    for said in (f"may write to {topic}", f"{topic}: 3 partitions, max.message.bytes 1048588",
+    for expected in (f"may write to {topic}", f"{topic}: 3 partitions, max.message.bytes 1048588",
                  "names the handler", f"LiteLLM {NEWEST}"):  # fmt: skip
-        assert said in done.stdout
+        assert expected in done.stdout
 
 
 def test_a_broker_that_is_stopped_and_started_gets_everything(

@@ -255,16 +255,16 @@ def test_a_million_events_without_kafka_take_no_more_memory_than_is_set(
         env=offline(environment), text=True, capture_output=True, timeout=900, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
-    said = json.loads(done.stdout.splitlines()[-1])
-    sizes, spool = said["sizes"], tmp_path / "spool"
+    output = json.loads(done.stdout.splitlines()[-1])
+    sizes, spool = output["sizes"], tmp_path / "spool"
     on_disk = sum(file.stat().st_size for file in spool.rglob("*") if file.is_file())
     print(
-        f"\n{journal}: {EVENTS} events; {said['accepted']} kept, {said['dropped_queue_full']} "
+        f"\n{journal}: {EVENTS} events; {output['accepted']} kept, {output['dropped_queue_full']} "
         f"dropped; memory {sizes[10]:.0f} MB after a tenth, {max(sizes):.0f} at most; "
         f"{on_disk / 1e6:.0f} MB on disk"
     )
-    assert said["accepted"] + said["dropped_queue_full"] == EVENTS
-    assert said["dropped_queue_full"] > 0, "the bound was reached"
+    assert output["accepted"] + output["dropped_queue_full"] == EVENTS
+    assert output["dropped_queue_full"] > 0, "the bound was reached"
     assert on_disk <= bound
     assert max(sizes) < 600
     assert max(sizes[50:]) < 1.1 * max(sizes[:50]), "flat once the bound is reached"

@@ -235,13 +235,13 @@ def test_one_that_cannot_start_is_said_and_done_without(
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
     converter = make()
 
-    def said() -> list[str]:
+    def warnings() -> list[str]:
         assert converter.convert(captured(1), [], LIMIT) == []
         return [r.message for r in caplog.records if r.levelno == logging.WARNING]
 
-    wait_until(said, 30, "it is said")
+    wait_until(warnings, 30, "it is logged")
     assert not children(), "no zombie either"
-    assert why in said()[0]
+    assert why in warnings()[0]
 
 
 @pytest.mark.parametrize("executable", [None, "", "/usr/bin/uwsgi", "frozen"])

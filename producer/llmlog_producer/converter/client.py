@@ -195,7 +195,7 @@ class ConversionProcess:
 
     Attributes:
         pid: its id.
-        ready: it has said that it is.
+        ready: it takes payloads.
     """
 
     def __init__(self, is_urgent: Callable[[], bool] = bool) -> None:
@@ -243,7 +243,7 @@ class ConversionProcess:
         Raises:
             AnotherVersionError: it runs another version than this process.
             EOFError: it has ended.
-            TimeoutError: it has not said so in time.
+            TimeoutError: it is not ready in time.
         """
         poll = select.poll()
         poll.register(self._end, select.POLLIN)

@@ -14,14 +14,15 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import KafkaException
 
 from llmlog_common.throttled_log import error_name
 from llmlog_producer.converter.client import Converter
 from llmlog_producer.events.build import CapturedPayload, EncodedEvent, EventBuilder
 from llmlog_producer.sending.kafka_producer import KafkaProducer
+from llmlog_producer.sending.refusals import Remedy, remedy_for
 from llmlog_producer.sending.spill import Spill
 from llmlog_producer.sending.timing import LIMITS, TIMING
 from llmlog_producer.sending.topic_lookup import TopicLookup
@@ -29,6 +30,8 @@ from llmlog_producer.sending.window import SendWindow
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from confluent_kafka import KafkaError
 
     from llmlog_common.settings import Settings
     from llmlog_common.throttled_log import ThrottledLog
@@ -38,10 +41,6 @@ if TYPE_CHECKING:
     from llmlog_producer.sending.shutdown import Handover
     from llmlog_producer.sending.timing import Limits, Timing
     from llmlog_producer.sending.wakeup import Wakeup
-
-_INVALID: Final = frozenset((KafkaError.INVALID_RECORD, KafkaError.INVALID_TIMESTAMP))
-"""Answers about the record itself; all others are about the cluster, and are waited out."""
-_TOO_LARGE: Final = frozenset((KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE))
 
 
 class Sender:
@@ -339,31 +338,25 @@ class Sender:
         self._delivered += 1
 
     def _on_refusal(self, event: EncodedEvent, error: KafkaError, *, alone: bool) -> None:
-        if error.code() in _TOO_LARGE:
-            if not event.body:  # the journal has it
-                self._window.send_alone(self._clock())
-                self._spill.keep(event)
-                return
-            if not alone:  # a batch is refused for the size of all its events
-                self._window.send_alone(self._clock())
-                self._again.append(event)
-                return
-            smaller = self._builder.shrink(event)
-            if smaller is not None:
-                self._spill.replace(event, smaller)
-                self._again.append(smaller)
-                return
-        if error.code() in _INVALID or error.code() in _TOO_LARGE:
-            self._give_up(event, error.str())
-            return
-        # The cluster's trouble, not the event's: try one event after a while.
+        remedy = remedy_for(error.code(), has_body=bool(event.body), alone=alone)
         now = self._clock()
-        self._window.send_alone(now)
-        self._window.pause(now + self._timing.refusal_pause_seconds)
-        self._send_again(event)
-        self._log(
-            logging.ERROR, f"delivery {error.code()}", f"Kafka takes no events: {error.str()}"
-        )
+        if remedy is Remedy.SHRINK and (smaller := self._builder.shrink(event)) is not None:
+            self._spill.replace(event, smaller)
+            self._again.append(smaller)
+        elif remedy in {Remedy.SHRINK, Remedy.GIVE_UP}:
+            self._give_up(event, error.str())
+        elif remedy is Remedy.READ_AGAIN:
+            self._window.send_alone(now)
+            self._spill.keep(event)
+        elif remedy is Remedy.SEND_ALONE:
+            self._window.send_alone(now)
+            self._again.append(event)
+        elif remedy is Remedy.WAIT:
+            self._window.send_alone(now)
+            self._window.pause(now + self._timing.refusal_pause_seconds)
+            self._send_again(event)
+            why = f"Kafka takes no events: {error.str()}"
+            self._log(logging.ERROR, f"delivery {error.code()}", why)
 
     def _give_up(self, event: EncodedEvent, why: str) -> None:
         self._spill.settle(event)

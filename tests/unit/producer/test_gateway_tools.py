@@ -34,20 +34,20 @@ def findings(tmp_path):
 
 
 def test_check_says_what_the_settings_mean(findings, tmp_path):
-    said = findings(topic="t", redact_messages="drop")
-    assert said["settings"].message == "topic t at localhost:9092"
-    assert "messages (drop)" in said["redaction"].message
-    assert said["journal"].message == f"spill in {tmp_path}/spool/t, 0 events in it"
+    by_name = findings(topic="t", redact_messages="drop")
+    assert by_name["settings"].message == "topic t at localhost:9092"
+    assert "messages (drop)" in by_name["redaction"].message
+    assert by_name["journal"].message == f"spill in {tmp_path}/spool/t, 0 events in it"
     assert not list((tmp_path / "spool/t").iterdir())
-    assert said["handler"].exit_code == 2, "there is no LiteLLM in this environment"
+    assert by_name["handler"].exit_code == 2, "there is no LiteLLM in this environment"
 
 
 def test_check_finds_what_is_wrong(findings, tmp_path):
     (tmp_path / "file").touch()
-    said = findings(journal_dir=str(tmp_path / "file"), redact_function="no.such")
-    assert "LLMLOG_JOURNAL_DIR" in said["journal"].message
-    assert "LLMLOG_REDACT_FUNCTION" in said["redaction"].message
-    assert said["journal"].exit_code == said["redaction"].exit_code == 2
+    by_name = findings(journal_dir=str(tmp_path / "file"), redact_function="no.such")
+    assert "LLMLOG_JOURNAL_DIR" in by_name["journal"].message
+    assert "LLMLOG_REDACT_FUNCTION" in by_name["redaction"].message
+    assert by_name["journal"].exit_code == by_name["redaction"].exit_code == 2
 
 
 NAMED = 'litellm_settings:\n  callbacks: ["llmlog_producer.callback.handler"]\n'
@@ -81,8 +81,8 @@ def test_check_sees_a_file_that_would_be_loaded_instead(findings, tmp_path):
     (tmp_path / "llmlog_producer").mkdir()
     (tmp_path / "llmlog_producer/callback.py").touch()
     settings = load(environ={"LLMLOG_JOURNAL": "off"})
-    said = [f.message for f in check(settings, tmp_path / "config.yaml") if f.exit_code == 2]
-    assert any("remove it" in line for line in said)
+    messages = [f.message for f in check(settings, tmp_path / "config.yaml") if f.exit_code == 2]
+    assert any("remove it" in line for line in messages)
 
 
 def test_check_without_kafka_names_it_and_prints_no_secret(monkeypatch, capsys, tmp_path):
@@ -91,10 +91,10 @@ def test_check_without_kafka_names_it_and_prints_no_secret(monkeypatch, capsys, 
         value = {"K": f"127.0.0.1:{closed}", "J": str(tmp_path)}[name[0]]
         monkeypatch.setenv(f"LLMLOG_{name}", "hunter2" if "PASSWORD" in name else value)
     assert main(["check"], kafka_seconds=0.5) == 2, "LiteLLM is missing too, and was found first"
-    said = capsys.readouterr()
-    assert re.search(rf"(?m)^WRONG  kafka: 127.0.0.1:{closed}: .*is it running", said.out)
-    assert "2 wrong: see above what to do" in said.err
-    assert "hunter2" not in said.out + said.err
+    output = capsys.readouterr()
+    assert re.search(rf"(?m)^WRONG  kafka: 127.0.0.1:{closed}: .*is it running", output.out)
+    assert "2 wrong: see above what to do" in output.err
+    assert "hunter2" not in output.out + output.err
 
 
 def test_check_names_a_wrong_kafka_property(monkeypatch, capsys, tmp_path):
