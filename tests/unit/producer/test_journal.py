@@ -157,13 +157,15 @@ def test_locks_of_the_dead_without_a_file_are_cleaned_up(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("cut", [1, 3, 12, 15])
-def test_a_torn_end_is_cut_off_and_counted(journal, tmp_path, cut):
+@pytest.mark.parametrize("missing_bytes", [1, 3, 12, 15])
+def test_a_file_that_ends_within_an_event_is_counted_and_the_rest_is_sent(
+    journal, tmp_path, missing_bytes
+):
     append(journal, b"whole", taken=False)
-    append(journal, b"torn", taken=False)
+    append(journal, b"unfinished", taken=False)
     journal.release()
     (name,) = files(tmp_path)
-    os.truncate(tmp_path / name, (tmp_path / name).stat().st_size - cut)
+    os.truncate(tmp_path / name, (tmp_path / name).stat().st_size - missing_bytes)
     following = journal_in(tmp_path)
     assert following.adopt() == Recovered(1, 1, 0)
     ((ref, body),) = drained(following)
@@ -499,7 +501,7 @@ class Processes(RuleBasedStateMachine):
         self.journals[which] = journal_in(self.folder, segment_bytes=120)
 
     def _tear(self, segment: Segment, size: int):
-        """Cut the file that was being written: what is past the cut is lost, and nothing else."""
+        """Truncate the file that was being written: only events past its new end are lost."""
         with segment.path.open("rb") as file:
             whole = [item for item in frames(file) if isinstance(item, Frame)]
         os.truncate(segment.path, size)
