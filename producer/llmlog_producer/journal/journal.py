@@ -178,7 +178,7 @@ class Journal:
             if segment is self._active:
                 # Emptied at once: what stays in a file, the next process sends again.
                 with suppress(OSError):
-                    self._active = segment.emptied()
+                    self._active = segment.truncate()
                     self._held -= segment.size
                     self._segments[self._segments.index(segment)] = self._active
             else:

@@ -258,8 +258,8 @@ class Segment:
             self._states[number] = _State.SETTLED
             self.waiting -= 1
 
-    def emptied(self) -> Segment:
-        """Empty the file; return what writes it from now on, and knows none of the old frames.
+    def truncate(self) -> Segment:
+        """Truncate the file to nothing; return a new segment that writes it and has no frames.
 
         Raises:
             OSError: the disk refuses.
