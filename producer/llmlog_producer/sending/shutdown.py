@@ -46,7 +46,9 @@ class Handover:
     `Publisher.leave` uses steps 2 and 3 too, by `request`, without a signal.
 
     `save` takes no lock: the code that it has interrupted may hold that lock, and would never
-    release it. So the fields are plain numbers and flags, each written in one instruction:
+    release it. So the fields are plain numbers and flags. Each store is one instruction, but
+    `request` reads before it stores: two requests at one moment may count as one, and the step
+    that serves one serves both.
 
     | field | written by | read by |
     |---|---|---|
