@@ -1,4 +1,4 @@
-"""LiteLLM's adapter: `handler`, to be named in `callbacks`. The only importer of litellm.
+"""Owns LiteLLM's adapter: `handler`, to be named in `callbacks`. The only importer of litellm.
 
     litellm_settings:
       callbacks: ["llmlog_producer.callback.handler"]
@@ -26,54 +26,59 @@ from llmlog_common.settings import Settings, load
 from llmlog_common.throttled_log import GatewayLogger, ThrottledLog, error_name
 from llmlog_producer.counters import Stats
 from llmlog_producer.events.build import CapturedPayload
-from llmlog_producer.events.snapshot import left_out, snapshot
+from llmlog_producer.events.snapshot import excluded_keys, snapshot
 from llmlog_producer.metrics import expose
 from llmlog_producer.sending.publisher import Publisher
 from llmlog_producer.sending.shutdown import run_before_sigterm
 
 EXIT_FLUSH_SECONDS: Final = 10.0
-"""How long an interpreter that ends waits for what is unsent."""
+"""The longest wait of an interpreter that ends, for its events to be sent."""
 
 SIGTERM_SECONDS: Final = 2.0
-"""How long a process that a SIGTERM ends at once waits for its journal."""
+"""The longest wait of a process that a SIGTERM ends at once, for its journal to be written."""
 
 
 class LLMLogHandler(CustomLogger):  # type: ignore[misc]  # litellm ships no types
-    """Every call that LiteLLM reports becomes one event on the Kafka topic.
+    """A LiteLLM callback: every call that LiteLLM reports becomes one event on the Kafka topic.
 
-    Works in `litellm.callbacks`, and in `success_callback` and `failure_callback` together.
-    Settings come from the environment (`LLMLOG_…`) and `pipeline.toml`; wrong ones are one
-    ERROR line, and the handler counts and drops from then on.
+    It works in `litellm.callbacks`, and in `success_callback` and `failure_callback` together.
+    Settings come from the environment (`LLMLOG_…`) and `pipeline.toml`. Wrong settings are one
+    ERROR line; from then on the handler drops events and counts them.
+
+    Hooks on all threads, the exit handler and the signal handler read the fields. `_publisher` and
+    `_closing` are written with `_lock` held, which the signal handler never takes;
+    `_exit_deadline` is written by the exit handler.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self._publisher: Publisher | None = None
-        self._ending: Publisher | None = None  # while it is closed
-        self._without: frozenset[str] = frozenset()
-        self._exposed = False
-        self._begin()
+        self._closing: Publisher | None = None  # while `close` waits for it
+        self._excluded_keys: frozenset[str] = frozenset()
+        self._has_metrics = False
+        self._begin_process()
         self._settings = self._load()
         atexit.register(self._at_exit)
-        os.register_at_fork(after_in_child=self._begin)
+        os.register_at_fork(after_in_child=self._begin_process)
         if self._settings is not None and self._settings.journal != "off":
             run_before_sigterm(self._on_sigterm)
-        # In a proxy's worker: connect now, so that a SIGTERM soon after the first request, which
-        # runs no exit handler there, does not meet an event that waits for a connection.
+        # In a proxy's worker connect now: a SIGTERM runs no exit handler there, and soon after the
+        # first request it must not find an event that waits for the connection.
         if _in_event_loop():
             self._connect_early()
 
-    def _begin(self) -> None:
-        """Set up what belongs to one process; runs again in a forked child."""
+    def _begin_process(self) -> None:
+        """Set up the fields that belong to one process; runs again in a forked child."""
         self._stats = Stats()
         self._log = ThrottledLog(GatewayLogger())
         self._lock = threading.Lock()
-        self._ends_by: float | None = None
-        # A parent's client has no threads here: it can neither be used nor be taken down.
-        self._inherited = [one for one in (self._publisher, self._ending) if one is not None]
+        self._exit_deadline: float | None = None  # monotonic seconds
+        # The parent's Kafka client has no threads here, so it can be neither used nor destroyed: it
+        # is kept for as long as this process lives.
+        self._inherited = [one for one in (self._publisher, self._closing) if one is not None]
         for one in self._inherited:
             one.abandon()
-        self._publisher = self._ending = None
+        self._publisher = self._closing = None
 
     def log_success_event(
         self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any
@@ -100,10 +105,10 @@ class LLMLogHandler(CustomLogger):  # type: ignore[misc]  # litellm ships no typ
         self._capture(kwargs)
 
     def flush(self, timeout: float) -> int:
-        """Wait for delivery of everything taken, for `timeout` seconds at most.
+        """Wait for the delivery of all events, for `timeout` seconds at most.
 
         Returns:
-            Events still unsent.
+            Events that are not sent yet.
         """
         publisher = self._publisher
         return publisher.flush(timeout) if publisher else 0
@@ -112,15 +117,15 @@ class LLMLogHandler(CustomLogger):  # type: ignore[misc]  # litellm ships no typ
         """Flush and end the background thread; a later event starts it again.
 
         Returns:
-            Events left unsent; those in the journal are sent by the next process.
+            Events that are not sent; those in the journal are sent by the next process.
         """
         with self._lock:
-            self._ending = publisher = self._publisher
+            self._closing = publisher = self._publisher
             self._publisher = None
         try:
             return publisher.close(timeout) if publisher else 0
         finally:
-            self._ending = None
+            self._closing = None
 
     def stats(self) -> dict[str, int]:
         """Return the counters of this process: accepted, delivered, dropped and so on."""
@@ -132,12 +137,12 @@ class LLMLogHandler(CustomLogger):  # type: ignore[misc]  # litellm ships no typ
         except ConfigurationError as error:
             self._log(logging.ERROR, "settings", f"disabled, events are dropped: {error}")
             return None
-        self._without = left_out(settings)
+        self._excluded_keys = excluded_keys(settings)
         return settings
 
     def _connect_early(self) -> None:
         try:
-            self._running()
+            self._get_publisher()
         except Exception as error:  # noqa: BLE001 - the first event tries again
             self._log(
                 logging.ERROR, f"start {type(error)}", f"not connected yet: {error_name(error)}"
@@ -151,45 +156,45 @@ class LLMLogHandler(CustomLogger):  # type: ignore[misc]  # litellm ships no typ
                 self._log(
                     logging.WARNING,
                     f"payload {type(payload)}",
-                    f"a hook came with {type(payload).__name__} in the payload's place: dropped",
+                    f"a hook got {type(payload).__name__} in place of a payload: dropped",
                 )
                 return
-            publisher = self._running()
+            publisher = self._get_publisher()
             if publisher is None:
                 self._stats.add("dropped_disabled")
                 return
             call_id = kwargs.get("litellm_call_id")
             publisher.offer(
                 CapturedPayload(
-                    snapshot(payload, without=self._without),
+                    snapshot(payload, without=self._excluded_keys),
                     call_id if isinstance(call_id, str) else "",
                     time.time(),
                 )
             )
-            if self._ends_by is not None:
-                left = max(0.0, self._ends_by - time.monotonic())
+            if self._exit_deadline is not None:
+                left = max(0.0, self._exit_deadline - time.monotonic())
                 if lost := publisher.leave(left):
                     self._log(logging.ERROR, "unsent", f"ended with {lost} events unsent")
-        except Exception as error:  # noqa: BLE001 - nothing may reach the gateway
+        except Exception as error:  # noqa: BLE001 - no error may reach the gateway
             self._stats.add("dropped_unreadable")
             self._stats.add("accepted")
             self._log(logging.ERROR, f"hook {type(error)}", f"payload dropped: {error_name(error)}")
 
-    def _running(self) -> Publisher | None:
-        """Return this process's publisher, made at its first use."""
+    def _get_publisher(self) -> Publisher | None:
+        """Return this process's publisher, new at its first use; None where settings are wrong."""
         if self._publisher is not None or self._settings is None:
             return self._publisher
         with self._lock:
             if self._publisher is None:
-                background = self._ends_by is None
+                background = self._exit_deadline is None
                 try:
                     self._publisher = Publisher(self._settings, self._stats, background=background)
                 except ConfigurationError as error:
                     self._log(logging.ERROR, "settings", f"disabled, events are dropped: {error}")
                     self._settings = None
                     return None
-                if self._settings.gateway_metrics and not self._exposed:
-                    self._exposed = True
+                if self._settings.gateway_metrics and not self._has_metrics:
+                    self._has_metrics = True
                     expose(self.stats)
                 if background and multiprocessing.parent_process() is not None:
                     # Children of multiprocessing end without atexit before Python 3.13.
@@ -197,25 +202,26 @@ class LLMLogHandler(CustomLogger):  # type: ignore[misc]  # litellm ships no typ
             return self._publisher
 
     def _on_sigterm(self, *, last: bool) -> bool:
-        """Have everything in the journal; wait for it where the process ends right after.
+        """Hand all events over to the journal; wait if the process ends right afterwards.
 
         Returns:
-            False where this very thread has yet to write it: the signal comes again then.
+            False if the code that the signal has interrupted has to write them: the signal comes
+            again then.
         """
         seconds = SIGTERM_SECONDS if last else 0.0
-        there = [one for one in (self._ending, self._publisher) if one is not None]
-        saved = [publisher.journal_first(seconds) for publisher in there]
+        publishers = [one for one in (self._closing, self._publisher) if one is not None]
+        saved = [publisher.journal_first(seconds) for publisher in publishers]
         return all(saved)
 
     def _at_exit(self) -> None:
-        """Flush; from here on every hook sends by itself.
+        """Flush; from here on every hook sends its event itself.
 
-        LiteLLM's own exit handler runs after this one, and calls the hooks for what an
-        `asyncio.run` has left in its queue.
+        LiteLLM's own exit handler runs after this one, and calls the hooks for the calls that an
+        `asyncio.run` has left in LiteLLM's queue.
         """
-        if self._ends_by is None:
-            self._ends_by = time.monotonic() + EXIT_FLUSH_SECONDS
-        self.close(max(0.0, self._ends_by - time.monotonic()))
+        if self._exit_deadline is None:
+            self._exit_deadline = time.monotonic() + EXIT_FLUSH_SECONDS
+        self.close(max(0.0, self._exit_deadline - time.monotonic()))
 
 
 def _in_event_loop() -> bool:

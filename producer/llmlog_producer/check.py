@@ -1,4 +1,4 @@
-"""Looks at everything that the gateway's side needs, and says what to do where it is not there."""
+"""Owns the check of everything that the gateway needs, with advice where it is missing."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from confluent_kafka.admin import AclOperation, AdminClient  # type: ignore[attr
 
 from llmlog_common.errors import ConfigurationError, KafkaError, Unreachable
 from llmlog_common.kafka_clients import QUIET, admin_config
-from llmlog_producer.converter.client import START_SECONDS, ConversionProcess, wanted
+from llmlog_producer.converter.client import START_SECONDS, ConversionProcess, is_wanted
 from llmlog_producer.events.redact import Redactor
 from llmlog_producer.journal.inspect import inspect
 from llmlog_producer.journal.journal import Journal, folder_of
@@ -25,79 +25,95 @@ if TYPE_CHECKING:
     from llmlog_common.settings import Settings
 
 REGISTERED_AS: Final = "llmlog_producer.callback.handler"
-_LISTS: Final = ("callbacks", "success_callback", "failure_callback")
-_PATIENCE: Final = 5.0
+_CALLBACK_LISTS: Final = ("callbacks", "success_callback", "failure_callback")
+KAFKA_SECONDS: Final = 5.0
 
 
 class Finding(NamedTuple):
-    """One line: what was looked at, what was found, and the exit code where it is wrong."""
+    """One line of the check.
+
+    Attributes:
+        what: the thing that was checked.
+        message: its state, and what to do where it is wrong.
+        exit_code: 0 where it is in order.
+    """
 
     what: str
-    said: str
+    message: str
     exit_code: int = 0
 
 
-def check(settings: Settings, litellm_config: Path | None) -> Iterator[Finding]:
+def check(
+    settings: Settings, litellm_config: Path | None, kafka_seconds: float = KAFKA_SECONDS
+) -> Iterator[Finding]:
     """Yield one finding after the other; the slow ones come last.
 
     Args:
         settings: as loaded.
-        litellm_config: the proxy's `config.yaml`, to see whether the handler is named there.
+        litellm_config: the proxy's `config.yaml`, which has to name the handler.
+        kafka_seconds: the longest wait for each answer of Kafka.
     """
+    yield from check_gateway(settings, litellm_config)
+    yield from _check_kafka(settings, kafka_seconds)
+
+
+def check_gateway(settings: Settings, litellm_config: Path | None) -> Iterator[Finding]:
+    """Yield the findings about this machine; Kafka is not asked."""
     yield Finding("settings", f"topic {settings.topic} at {settings.kafka_bootstrap_servers}")
-    yield _redaction(settings)
-    yield _conversion(settings)
-    yield _spool(settings)
-    yield _handler()
+    yield _check_redaction(settings)
+    yield _check_conversion(settings)
+    yield _check_journal(settings)
+    yield _check_handler()
     if litellm_config is not None:
-        yield from _named(litellm_config)
-    yield from _kafka(settings)
+        yield from _check_registration(litellm_config)
 
 
-def _wrong(what: str, said: str) -> Finding:
-    return Finding(what, said, ConfigurationError.exit_code)
+def _wrong(what: str, message: str) -> Finding:
+    return Finding(what, message, ConfigurationError.exit_code)
 
 
-def _redaction(settings: Settings) -> Finding:
+def _check_redaction(settings: Settings) -> Finding:
     try:
         return Finding("redaction", Redactor(settings).summary)
     except ConfigurationError as error:
         return _wrong("redaction", str(error))
 
 
-def _conversion(settings: Settings) -> Finding:
-    if not wanted(settings):
-        return Finding("conversion", "by a thread of the gateway's own")
+def _check_conversion(settings: Settings) -> Finding:
+    if not is_wanted(settings):
+        return Finding("conversion", "in a thread of the gateway")
     try:
         process = ConversionProcess()
         try:
             process.start(settings)
-            if not process.says_ready(START_SECONDS):
+            if not process.poll_ready(START_SECONDS):
                 raise TimeoutError
         finally:
             process.end()
-    except Exception as error:  # noqa: BLE001 - somebody else's machine
+    except Exception as error:  # noqa: BLE001 - the machine may refuse in any way
         return _wrong(
             "conversion",
             f"no process can be started beside the gateway ({type(error).__name__}): "
-            "set LLMLOG_GATEWAY_CONVERTER=thread, or let it",
+            "allow it, or set LLMLOG_GATEWAY_CONVERTER=thread",
         )
     return Finding("conversion", "a process beside the gateway answers")
 
 
-def _spool(settings: Settings) -> Finding:
+def _check_journal(settings: Settings) -> Finding:
     if settings.journal == "off":
-        return Finding("journal", "off: what Kafka has not acknowledged dies with the process")
+        return Finding(
+            "journal", "off: events that Kafka has not acknowledged are lost if the process ends"
+        )
     try:
         folder = folder_of(settings)
         Journal(folder, settings.journal_max_bytes).release()
         events = sum(owner.events for owner in inspect(folder))
     except (OSError, RuntimeError) as error:
         return _wrong("journal", f"{error}: set LLMLOG_JOURNAL_DIR to a folder that can be written")
-    return Finding("journal", f"{settings.journal} in {folder}, {events} events lie there")
+    return Finding("journal", f"{settings.journal} in {folder}, {events} events in it")
 
 
-def _handler() -> Finding:
+def _check_handler() -> Finding:
     try:
         version = metadata.version("litellm")
     except metadata.PackageNotFoundError:
@@ -109,7 +125,7 @@ def _handler() -> Finding:
     return Finding("handler", f"{REGISTERED_AS} from {module.__file__}, LiteLLM {version}")
 
 
-def _named(config: Path) -> Iterator[Finding]:
+def _check_registration(config: Path) -> Iterator[Finding]:
     shadow = config.parent / "llmlog_producer" / "callback.py"
     if shadow.exists():
         yield _wrong("registration", f"{shadow} is loaded in the package's place: remove it")
@@ -118,12 +134,12 @@ def _named(config: Path) -> Iterator[Finding]:
     except ImportError:
         yield _wrong("registration", f"cannot read {config}: run this with the proxy's Python")
         return
-    except Exception as error:  # noqa: BLE001 - a file, and a parser of somebody else's
+    except Exception as error:  # noqa: BLE001 - any file, and a foreign parser
         yield _wrong("registration", f"cannot read {config}: {type(error).__name__}: {error}")
         return
-    named = _listed(read)
-    both = all(REGISTERED_AS in named.get(name, ()) for name in _LISTS[1:])
-    if both or REGISTERED_AS in named.get(_LISTS[0], ()):
+    callbacks = _callback_lists(read)
+    both = all(REGISTERED_AS in callbacks.get(name, ()) for name in _CALLBACK_LISTS[1:])
+    if both or REGISTERED_AS in callbacks.get(_CALLBACK_LISTS[0], ()):
         yield Finding("registration", f"{config} names the handler")
         return
     yield _wrong(
@@ -132,18 +148,18 @@ def _named(config: Path) -> Iterator[Finding]:
     )
 
 
-def _listed(config: Any) -> dict[str, list[Any]]:
+def _callback_lists(config: Any) -> dict[str, list[Any]]:
     """Return LiteLLM's lists of callbacks, whatever shape the file has."""
     section = config.get("litellm_settings") if isinstance(config, dict) else None
     if not isinstance(section, dict):
         return {}
-    lists = {name: section[name] for name in _LISTS if section.get(name)}
+    lists = {name: section[name] for name in _CALLBACK_LISTS if section.get(name)}
     return {name: one if isinstance(one, list) else [one] for name, one in lists.items()}
 
 
-def _kafka(settings: Settings) -> Iterator[Finding]:
-    heard: list[str] = []
-    config = {**admin_config(settings), "error_cb": lambda error: heard.append(error.str())}
+def _check_kafka(settings: Settings, seconds: float) -> Iterator[Finding]:
+    client_errors: list[str] = []
+    config = {**admin_config(settings), "error_cb": lambda error: client_errors.append(error.str())}
     exit_code = KafkaError.exit_code
     try:
         client = KafkaProducer(settings, _ignore, _ignore)
@@ -151,37 +167,37 @@ def _kafka(settings: Settings) -> Iterator[Finding]:
         yield _wrong("kafka", str(error))
         return
     try:
-        topics = Producer(config, logger=QUIET).list_topics(timeout=_PATIENCE).topics
+        topics = Producer(config, logger=QUIET).list_topics(timeout=seconds).topics
     except KafkaException as error:
-        # The cause (authentication, TLS) comes by the callback; the exception is a time-out.
-        why = "; ".join(dict.fromkeys(heard)) or error.args[0].str()
+        # The client calls back with the cause (authentication, TLS); the exception is a time-out.
+        why = "; ".join(dict.fromkeys(client_errors)) or error.args[0].str()
         advice = "is it running, and are LLMLOG_KAFKA_… right?"
         yield Finding("kafka", f"{settings.kafka_bootstrap_servers}: {why}: {advice}", exit_code)
         return
     yield Finding("kafka", f"{settings.kafka_bootstrap_servers} answers")
     if settings.topic not in topics:
-        yield Finding("topic", f"{settings.topic} is not there: run `pipeline setup`", exit_code)
+        yield Finding("topic", f"{settings.topic} does not exist: run `pipeline setup`", exit_code)
         return
-    yield _writable(settings)
-    bound = client.max_message_bytes(_PATIENCE)
-    known = f"max.message.bytes {bound}" if bound else "max.message.bytes may not be read"
+    yield _check_permission(settings, seconds)
+    bound = client.max_message_bytes(seconds)
+    limit = f"max.message.bytes {bound}" if bound else "max.message.bytes may not be read"
     number = len(topics[settings.topic].partitions)
-    yield Finding("topic", f"{settings.topic}: {number} partitions, {known}")
+    yield Finding("topic", f"{settings.topic}: {number} partitions, {limit}")
     if settings.schema_registry_url:
-        yield _registry(settings)
+        yield _check_registry(settings)
 
 
-def _writable(settings: Settings) -> Finding:
+def _check_permission(settings: Settings, seconds: float) -> Finding:
     try:
         admin = AdminClient(admin_config(settings), logger=QUIET)
-        asked = admin.describe_topics(
+        futures = admin.describe_topics(
             TopicCollection([settings.topic]),
             include_authorized_operations=True,
-            request_timeout=_PATIENCE,
+            request_timeout=seconds,
         )
-        allowed = asked[settings.topic].result(_PATIENCE + 1).authorized_operations
-    except Exception as error:  # noqa: BLE001 - an old broker does not tell
-        return Finding("permission", f"not told by the broker: {type(error).__name__}")
+        allowed = futures[settings.topic].result(seconds + 1).authorized_operations
+    except Exception as error:  # noqa: BLE001 - an old broker does not tell it
+        return Finding("permission", f"the broker does not tell it: {type(error).__name__}")
     if allowed is not None and AclOperation.WRITE not in allowed:
         return Finding(
             "permission",
@@ -191,7 +207,7 @@ def _writable(settings: Settings) -> Finding:
     return Finding("permission", f"may write to {settings.topic}")
 
 
-def _registry(settings: Settings) -> Finding:
+def _check_registry(settings: Settings) -> Finding:
     try:
         registry = Registry.from_settings(settings)
         number = registry.register(settings.topic) if registry else None
@@ -201,4 +217,4 @@ def _registry(settings: Settings) -> Finding:
 
 
 def _ignore(*_: Any) -> None:
-    """Take no notice."""
+    """Ignore reports and errors: nothing is sent."""

@@ -1,4 +1,4 @@
-"""Counters of one handler: what came in, what became of it."""
+"""Owns the counters of one handler: accepted events, and their outcomes."""
 
 from __future__ import annotations
 
@@ -6,46 +6,58 @@ import threading
 from typing import Final
 
 COUNTERS: Final = {
-    "accepted": "Payloads that the hook took.",
-    "recovered": "Events taken over from the journal of a dead process.",
+    "accepted": "Payloads that the hook accepted.",
+    "recovered": "Events recovered from the journal of a dead process.",
     "delivered": "Events that every in-sync replica acknowledged.",
-    "failed": "Events that Kafka refuses whatever is done, or that the journal lost.",
-    "cut": "Events of which a large part was replaced by a marker.",
+    "failed": "Events that Kafka refused for good, or that the journal lost.",
+    "truncated": "Events in which a large part was replaced by a marker.",
     "journaled": "Events that were written to the journal.",
-    "journal_torn": "Files of dead processes whose last, unfinished event was cut off.",
+    "journal_truncated_files": "Files of dead processes that ended within an event.",
     "journal_damaged": "Places in the journal, or events, that cannot be read.",
-    "dropped_no_payload": "Hooks called with None or no dict in the payload's place.",
+    "dropped_no_payload": "Calls of a hook without a payload.",
     "dropped_unreadable": "Payloads that could not be converted.",
-    "dropped_queue_full": "Payloads that came while memory and journal had no room.",
-    "dropped_disabled": "Payloads that came while wrong settings had the handler disabled.",
-    "producer_rebuilt": "Fatal errors of the Kafka client, each answered by a new one.",
+    "dropped_queue_full": "Payloads dropped because memory and journal were full.",
+    "dropped_disabled": "Payloads dropped because wrong settings had disabled the handler.",
+    "producer_rebuilt": "Fatal errors of the Kafka client; each was replaced by a new one.",
 }
 """Every counter and what it counts; also the help texts of the metrics."""
 
-_CAME: Final = ("accepted", "recovered")
-_WENT: Final = ("delivered", "failed", "dropped_unreadable")
+_ENTERED: Final = ("accepted", "recovered")
+_SETTLED: Final = ("delivered", "failed", "dropped_unreadable")
 
 
 class Stats:
-    """Numbers since the process began.
+    """Numbers since the process began; all methods may be called from any thread.
 
     accepted + recovered = delivered + failed + dropped_unreadable + pending, at all times.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._values = dict.fromkeys(COUNTERS, 0)
+        self._values = dict.fromkeys(COUNTERS, 0)  # written with `_lock` held, read without
+        self._settled = threading.Condition()
 
     def add(self, counter: str, number: int = 1) -> None:
-        """Add to one of `COUNTERS`; hooks and delivery reports call it from several threads."""
-        # Nothing is called with the lock held: a signal may be handled within a call, and its
-        # handler waits for a thread that counts.
+        """Add to one of `COUNTERS`."""
+        # A signal handler may run within any call, and it waits for a thread that counts: so no
+        # call is made while the lock is held.
         with self._lock:
             self._values[counter] += number
 
+    def settle(self, counter: str, number: int = 1) -> None:
+        """Add to a counter of settled events, and notify the threads that wait for it."""
+        self.add(counter, number)
+        with self._settled:
+            self._settled.notify_all()
+
+    def wait_settled(self, seconds: float) -> None:
+        """Wait until events are settled, for so many seconds at most."""
+        with self._settled:
+            self._settled.wait(seconds)
+
     @property
     def pending(self) -> int:
-        """Events taken and not yet settled."""
+        """Events that were accepted or recovered and are not settled yet."""
         return _pending(self._values.copy())
 
     def snapshot(self) -> dict[str, int]:
@@ -55,4 +67,4 @@ class Stats:
 
 
 def _pending(values: dict[str, int]) -> int:
-    return sum(values[name] for name in _CAME) - sum(values[name] for name in _WENT)
+    return sum(values[name] for name in _ENTERED) - sum(values[name] for name in _SETTLED)

@@ -1,4 +1,4 @@
-"""Shows the counters to Prometheus, in the gateway's own registry, where its client is present."""
+"""Owns the Prometheus metrics: the counters, in the gateway's own registry."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def expose(stats: Callable[[], dict[str, int]]) -> bool:
 
 
 class _Collector:
-    """What prometheus-client calls a custom collector."""
+    """A custom collector of prometheus-client."""
 
     def __init__(self, stats: Callable[[], dict[str, int]], core: Any) -> None:
         self._stats = stats
@@ -44,5 +44,5 @@ class _Collector:
         for name, text in COUNTERS.items():
             yield self._core.CounterMetricFamily(f"{PREFIX}{name}", text, value=values[name])
         yield self._core.GaugeMetricFamily(
-            f"{PREFIX}pending", "Events taken and not yet settled.", value=values["pending"]
+            f"{PREFIX}pending", "Events that are not settled yet.", value=values["pending"]
         )

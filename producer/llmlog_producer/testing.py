@@ -1,4 +1,4 @@
-"""For users' tests: what would be sent, without Kafka.
+"""Owns what users' tests need: the documents that would be sent, without Kafka.
 
     document_of(payload, redact_fields="metadata.email")    the document of one payload
     recorder(redact_messages="mask")                        a LiteLLM callback that keeps documents
@@ -18,12 +18,12 @@ import orjson
 from llmlog_common.settings import PREFIX, Settings, load
 from llmlog_producer.counters import Stats
 from llmlog_producer.events.build import CapturedPayload, EventBuilder
-from llmlog_producer.events.snapshot import left_out, snapshot
+from llmlog_producer.events.snapshot import excluded_keys, snapshot
 from llmlog_schemas.codec import Decoder
 
 
 def document_of(payload: dict[str, Any], **settings: object) -> dict[str, Any]:
-    """Return what Elasticsearch would hold of a logging payload: redacted, cut, converted.
+    """Return the document of a payload as Elasticsearch would hold it: redacted, truncated.
 
     Raises:
         ConfigurationError: a setting is wrong.
@@ -44,10 +44,11 @@ def recorder(**settings: object) -> Any:
 
 
 class _Recorder:
-    """The four hooks that the handler has.
+    """A callback with the handler's four hooks, which keeps documents.
 
     Attributes:
-        documents: one for each call that LiteLLM reported, in the order of its reports.
+        documents: one for each call that LiteLLM reported, in the order of its reports. Written
+            with `_more` held, by LiteLLM's threads.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -58,10 +59,10 @@ class _Recorder:
         self.documents: list[dict[str, Any]] = []
 
     def wait_for(self, number: int, timeout: float = 10.0) -> list[dict[str, Any]]:
-        """Wait until there are so many documents: LiteLLM reports from threads of its own.
+        """Wait until there are so many documents; LiteLLM reports calls on threads of its own.
 
         Raises:
-            TimeoutError: there are not, within `timeout` seconds.
+            TimeoutError: there are fewer after `timeout` seconds.
         """
         with self._more:
             if not self._more.wait_for(lambda: len(self.documents) >= number, timeout):
@@ -91,23 +92,25 @@ class _Recorder:
         call_id = kwargs.get("litellm_call_id")
         document = _document(payload, call_id if isinstance(call_id, str) else "", self._settings)
         with self._more:
-            if document["event_id"] not in self._seen:  # a doubly fired hook is one event
+            if document["event_id"] not in self._seen:  # LiteLLM may call two hooks for one call
                 self._seen.add(document["event_id"])
                 self.documents.append(document)
             self._more.notify_all()
 
 
 def _settings(given: dict[str, object]) -> Settings:
-    def spelt(value: object) -> str:
+    def to_text(value: object) -> str:
         if isinstance(value, (list, tuple)):
             return ",".join(str(item) for item in value)
         return str(value).lower() if isinstance(value, bool) else str(value)
 
-    return load(environ={f"{PREFIX}{name.upper()}": spelt(value) for name, value in given.items()})
+    return load(
+        environ={f"{PREFIX}{name.upper()}": to_text(value) for name, value in given.items()}
+    )
 
 
 def _document(payload: dict[str, Any], call_id: str, settings: Settings) -> dict[str, Any]:
-    copy = snapshot(payload, without=left_out(settings))
-    item = EventBuilder(settings, Stats())(CapturedPayload(copy, call_id, time.time()))
-    event = Decoder().decode(item.value)
+    copy = snapshot(payload, without=excluded_keys(settings))
+    captured = CapturedPayload(copy, call_id, time.time())
+    event = Decoder().decode(EventBuilder(settings, Stats()).build(captured).value)
     return {"event_id": event["event_id"], **orjson.loads(event["document"])}

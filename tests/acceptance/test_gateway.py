@@ -37,7 +37,7 @@ def version(request: pytest.FixtureRequest) -> str:
 
 @dataclass
 class Scripts:
-    """The scripts of one LiteLLM version, running; whoever asks for one waits for its end."""
+    """The scripts of one LiteLLM version, running; to ask for one is to wait for its end."""
 
     pipeline: Pipeline
     running: dict[str, Future[subprocess.CompletedProcess[str]]]
@@ -50,7 +50,7 @@ class Scripts:
         """Return the log lines of ours that a script wrote."""
         return [line for line in self.ended(name).stderr.splitlines() if "llmlog" in line]
 
-    def said(self, name: str) -> dict[str, Any]:
+    def output(self, name: str) -> dict[str, Any]:
         """Return what a script printed at its end."""
         return json.loads(self.ended(name).stdout.splitlines()[-1])
 
@@ -96,7 +96,7 @@ def consumed(scripts: Scripts) -> Scripts:
 
 
 def expected(payload: dict[str, Any]) -> dict[str, Any]:
-    """Return the document that a recorded payload has to become, by rules written anew here."""
+    """Return the document that a recorded payload has to become, by rules of this test's own."""
     document: dict[str, Any] = {}
     for name, value in payload.items():
         if name == "model_map_information":
@@ -130,7 +130,7 @@ def send_requests(proxy: Proxy) -> Counter[tuple[str, int]]:
     for model in ("chat", "chat-large", "tools", *FAILING, "no-such-model"):
         chat(model)
     post("/v1/embeddings", {"model": "embeddings", "input": ["where", "do logs go"]})
-    chat("chat", {"headers": {"Authorization": "Bearer sk-of-somebody-else"}})
+    chat("chat", {"headers": {"Authorization": "Bearer sk-of-another-user"}})
     assert "data: [DONE]" in chat("chat", stream=True, stream_options={"include_usage": True})
     chat("chat", user="eve", metadata={"tags": ["night"], "deep": {"a": [1, {"b": None}]}})
     return answers
@@ -209,45 +209,45 @@ def test_scripts_that_end_at_once_are_one_document_for_each_call(consumed: Scrip
 
 
 def test_the_callback_loads_nothing_of_the_consumer(scripts: Scripts) -> None:
-    assert scripts.said("sync") == {"loaded": []}
+    assert scripts.output("sync") == {"loaded": []}
 
 
 def test_wrong_settings_are_one_line_and_the_calls_go_on(scripts: Scripts) -> None:
     (line,) = scripts.lines("wrong settings")
     assert line.startswith("ERROR ")
     assert "LLMLOG_BOGUS" in line
-    said = scripts.said("wrong settings")
-    assert said["answers"] == ["hi", "hi"]
-    assert said["stats"]["dropped_disabled"] == 2
-    assert said["stats"]["accepted"] == 0
+    output = scripts.output("wrong settings")
+    assert output["answers"] == ["hi", "hi"]
+    assert output["stats"]["dropped_disabled"] == 2
+    assert output["stats"]["accepted"] == 0
 
 
 def test_no_kafka_and_no_journal_cost_the_events_and_say_so(scripts: Scripts) -> None:
-    said = scripts.said("no Kafka")
-    assert said["answers"] == ["hi", "hi"]
-    assert said["stats"]["accepted"] == said["stats"]["pending"] == 2
-    assert said["stats"]["delivered"] == 0
+    output = scripts.output("no Kafka")
+    assert output["answers"] == ["hi", "hi"]
+    assert output["stats"]["accepted"] == output["stats"]["pending"] == 2
+    assert output["stats"]["delivered"] == 0
     lost = scripts.lines("no Kafka")[-1]
     assert lost.startswith("ERROR ")
     assert lost.endswith(" 2 events unsent")
 
 
 def test_hostile_payloads_never_reach_the_caller(consumed: Scripts) -> None:
-    said = consumed.said("hostile")
-    assert said["raised"] == []
-    stats = said["stats"]
+    output = consumed.output("hostile")
+    assert output["raised"] == []
+    stats = output["stats"]
     assert stats["pending"] == 0
-    assert stats["dropped_no_payload"] + stats["accepted"] == said["called"]
-    assert stats["dropped_no_payload"] == 4 * said["without_payload"]
-    assert stats["dropped_unreadable"] == 4 * said["unreadable"], consumed.lines("hostile")
+    assert stats["dropped_no_payload"] + stats["accepted"] == output["called"]
+    assert stats["dropped_no_payload"] == 4 * output["without_payload"]
+    assert stats["dropped_unreadable"] == 4 * output["unreadable"], consumed.lines("hostile")
     assert stats["delivered"] == stats["accepted"] - stats["dropped_unreadable"]
-    assert stats["cut"] == 4, "what is larger than a record goes without its largest part"
+    assert stats["truncated"] == 4, "an event larger than a record loses its largest part"
     hostile = [
         document
         for document in consumed.pipeline.documents().values()
         if document.get("model_group") == "hostile"
     ]
-    assert len(hostile) == said["distinct"]
+    assert len(hostile) == output["distinct"]
     result = judge(
         consumed.pipeline.environment["LLMLOG_KAFKA_BOOTSTRAP_SERVERS"],
         consumed.pipeline.elasticsearch,

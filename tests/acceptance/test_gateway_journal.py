@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import random
 import re
@@ -12,6 +11,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +27,9 @@ from llmlog_producer.converter import client as converter
 from llmlog_producer.counters import Stats
 from llmlog_producer.events.build import CapturedPayload
 from llmlog_producer.events.snapshot import snapshot
-from llmlog_producer.sending import topic_lookup as topic
+from llmlog_producer.sending.kafka_producer import KafkaProducer
 from llmlog_producer.sending.publisher import Publisher
+from llmlog_producer.sending.timing import TIMING
 from llmlog_schemas.codec import Decoder
 from support.judge import read_all
 from support.payloads import payload
@@ -127,15 +128,25 @@ def environment(kafka: KafkaServer, tmp_path: Path) -> dict[str, str]:
 
 @pytest.fixture
 def no_kafka(environment: dict[str, str]) -> dict[str, str]:
-    """The same with a port on which nobody listens."""
+    """The same with a port on which no server listens."""
     (closed,) = free_ports(1)
     return environment | {"LLMLOG_KAFKA_BOOTSTRAP_SERVERS": f"127.0.0.1:{closed}"}
 
 
-def publisher_of(environment: dict[str, str], stats: Stats | None = None) -> Publisher:
-    """Make a publisher in this very process."""
+def start_publisher(
+    environment: dict[str, str], stats: Stats | None = None, **options: Any
+) -> Publisher:
+    """Start a publisher in this very process."""
     ours = {name: value for name, value in environment.items() if name.startswith("LLMLOG_")}
-    return Publisher(load(environ=ours), stats or Stats())
+    return Publisher(load(environ=ours), stats or Stats(), **options)
+
+
+class Clients(list[KafkaProducer]):
+    """The Kafka clients that publishers have made; `new` is passed to them as `new_client`."""
+
+    def new(self, *arguments: Any) -> KafkaProducer:
+        self.append(KafkaProducer(*arguments))
+        return self[-1]
 
 
 def records(environment: dict[str, str]) -> list[Any]:
@@ -168,7 +179,7 @@ def calls(environment: dict[str, str], folder: Path) -> subprocess.Popen[str]:
         )  # fmt: skip
 
 
-def accepted_before(process: subprocess.Popen[str], number: int, end: signal.Signals) -> int:
+def end_after(process: subprocess.Popen[str], number: int, end: signal.Signals) -> int:
     """Let it take so many events, end it by a signal, return how many it had taken at least."""
     assert process.stdout
     accepted = 0
@@ -186,7 +197,7 @@ def test_kill_9_loses_nothing_that_the_hook_accepted(
     environment: dict[str, str], tmp_path: Path
 ) -> None:
     process = calls(environment | {"LLMLOG_JOURNAL": "always"}, tmp_path)
-    accepted = accepted_before(process, 50, signal.SIGKILL)
+    accepted = end_after(process, 50, signal.SIGKILL)
     assert accepted >= 50
     sent = journal(environment, "send")
     assert sent.returncode == 0, sent.stderr
@@ -199,7 +210,7 @@ def test_kill_9_loses_nothing_that_the_hook_accepted(
 def test_a_sigterm_while_kafka_is_away_loses_nothing(
     environment: dict[str, str], no_kafka: dict[str, str], tmp_path: Path
 ) -> None:
-    accepted = accepted_before(calls(no_kafka, tmp_path), 20, signal.SIGTERM)
+    accepted = end_after(calls(no_kafka, tmp_path), 20, signal.SIGTERM)
     sent = journal(environment, "send")
     assert sent.returncode == 0, sent.stderr
     assert len(set(contents(environment))) >= accepted
@@ -211,14 +222,14 @@ def test_a_sigterm_while_the_process_that_converts_hangs_loses_nothing(
     process = calls(no_kafka, tmp_path)
     assert process.stdout
     for _ in process.stdout:
-        if said := re.search(r"converted by process (\d+)", (tmp_path / "stderr").read_text()):
+        if output := re.search(r"converted by process (\d+)", (tmp_path / "stderr").read_text()):
             break
-    assert said is not None
-    os.kill(int(said[1]), signal.SIGSTOP)
-    accepted = accepted_before(process, 0, signal.SIGTERM)
+    assert output is not None
+    os.kill(int(output[1]), signal.SIGSTOP)
+    accepted = end_after(process, 0, signal.SIGTERM)
     assert accepted > 100
     with suppress(ProcessLookupError):
-        os.kill(int(said[1]), signal.SIGCONT)
+        os.kill(int(output[1]), signal.SIGCONT)
     sent = journal(environment, "send")
     assert sent.returncode == 0, sent.stderr
     assert len(set(contents(environment))) >= accepted
@@ -244,9 +255,9 @@ def test_what_a_script_could_not_send_the_next_one_sends(
     first = calls(no_kafka | {"STOP_AFTER": "3"}, tmp_path)
     first.communicate(timeout=60)
     assert first.returncode == 0
-    said = (tmp_path / "stderr").read_text()
-    assert "3 events are not sent yet: they are kept in" in said
-    assert "Traceback" not in said
+    output = (tmp_path / "stderr").read_text()
+    assert "3 events are not sent yet: they are kept in" in output
+    assert "Traceback" not in output
 
     refused = journal(no_kafka, "send", "--timeout", "1")
     assert refused.returncode == 3
@@ -291,16 +302,16 @@ def test_check_finds_everything_in_order(environment: dict[str, str]) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert {line.split()[0] for line in done.stdout.splitlines()} == {"ok"}
     topic = environment["LLMLOG_TOPIC"]
-    for said in (f"may write to {topic}", f"{topic}: 3 partitions, max.message.bytes 1048588",
+    for expected in (f"may write to {topic}", f"{topic}: 3 partitions, max.message.bytes 1048588",
                  "names the handler", f"LiteLLM {NEWEST}"):  # fmt: skip
-        assert said in done.stdout
+        assert expected in done.stdout
 
 
 def test_a_broker_that_is_stopped_and_started_gets_everything(
     kafka: KafkaServer, environment: dict[str, str]
 ) -> None:
     stats = Stats()
-    publisher = publisher_of(environment, stats)
+    publisher = start_publisher(environment, stats)
 
     def offer(*numbers: int) -> None:
         for number in numbers:
@@ -319,14 +330,14 @@ def test_a_broker_that_is_stopped_and_started_gets_everything(
     assert publisher.flush(60) == 0
     kafka.stop()
     offer(*range(300, 400))
-    publisher._sender.hurry()
+    publisher.flush(0.01)  # wakes the thread: it hands them to the Kafka client
     assert publisher.close(30) == 100
     kafka.start()
-    publisher = publisher_of(environment)
+    publisher = start_publisher(environment)
     assert publisher.recover(60) == 0
     assert publisher.close(5) == 0
     assert sorted(contents(environment)) == sorted(f"call {number}" for number in range(400))
-    assert len(records(environment)) == 400, "none is sent by the one that was closed too"
+    assert len(records(environment)) == 400, "the closed publisher has sent none of them too"
 
 
 def test_a_topic_that_takes_no_large_batches_gets_small_ones(
@@ -337,31 +348,37 @@ def test_a_topic_that_takes_no_large_batches_gets_small_ones(
     admin.create_topics([NewTopic("small", 1, config=bound)])["small"].result(30)
     environment |= {"LLMLOG_TOPIC": "small"}
     stats = Stats()
-    publisher = publisher_of(environment, stats)
+    clients = Clients()
+    publisher = start_publisher(environment, stats, new_client=clients.new)
     for number in range(300):
         words = random.Random(number).randbytes(3000).hex()  # which cannot be packed
         given = payload(1, messages=[{"content": words}], litellm_call_id=f"id {number}")
         assert publisher.offer(CapturedPayload(given, "", time.time()))
     assert publisher.flush(60) == 0
-    assert publisher._sender._client._config["batch.size"] < 20_000
+    assert 0 < (clients[0].batch_bytes or 0) < 20_000
     assert publisher.close(5) == 0
     counted = stats.snapshot()
-    assert (counted["delivered"], counted["cut"], counted["failed"]) == (300, 0, 0)
+    assert (counted["delivered"], counted["truncated"], counted["failed"]) == (300, 0, 0)
     assert len(records(environment)) == 300
 
 
-def test_a_burst_fills_a_partition_and_more_or_fewer_of_them_are_taken_note_of(
-    kafka: KafkaServer, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+def test_a_burst_goes_to_one_partition_and_a_change_of_their_number_is_noticed(
+    kafka: KafkaServer, environment: dict[str, str]
 ) -> None:
-    monkeypatch.setattr(topic, "_REFRESH", 0.2)
     admin = AdminClient({"bootstrap.servers": kafka.bootstrap_servers})
     admin.create_topics([NewTopic("grows", 2)])["grows"].result(30)
     environment |= {"LLMLOG_TOPIC": "grows"}
-    publisher = publisher_of(environment)
+    clients = Clients()
+
+    def start(topic_refresh_seconds: float) -> Publisher:
+        timing = replace(TIMING, topic_refresh_seconds=topic_refresh_seconds)
+        return start_publisher(environment, timing=timing, new_client=clients.new)
+
+    publisher = start(0.2)
     sent: list[str] = []
 
     def send_burst() -> set[int]:
-        """Send 20 events; return the partitions that have some since the topic was made."""
+        """Send 20 events; return the partitions that have events since the topic was created."""
         for _ in range(20):
             sent.append(f"id {len(sent)}")
             given = payload(1, litellm_call_id=sent[-1])
@@ -369,31 +386,32 @@ def test_a_burst_fills_a_partition_and_more_or_fewer_of_them_are_taken_note_of(
         assert publisher.flush(60) == 0
         return {record.partition() for record in records(environment)}
 
-    wait_until(lambda: publisher._sender._client._partitions.count == 2, 30, "it is found")
+    wait_until(lambda: clients[0].partition_count == 2, 30, "it is found")
     assert len(send_burst()) == 1
     admin.create_partitions([NewPartitions("grows", 6)])["grows"].result(30)
-    wait_until(lambda: publisher._sender._client._partitions.count == 6, 30, "more are seen")
+    wait_until(lambda: clients[0].partition_count == 6, 30, "more are seen")
     wait_until(lambda: len(send_burst()) == 6, 60, "each has its turn")
     assert len(records(environment)) == len(sent)
 
-    monkeypatch.setattr(topic, "_REFRESH", 1000.0)
-    by_then = time.monotonic() + 500
-    looks = publisher._sender._topic
-    wait_until(lambda: by_then < looks._next_look < math.inf, 30, "it does not look any more")
+    # One that does not look the topic up again learns of fewer partitions by a refusal.
+    publisher.close(5)
+    publisher = start(1000.0)
+    wait_until(lambda: clients[1].partition_count == 6, 30, "it is found")
+    send_burst()
     sent.clear()
     admin.delete_topics(["grows"])["grows"].result(30)
     wait_until(lambda: "grows" not in admin.list_topics(timeout=10).topics, 30, "it is gone")
     admin.create_topics([NewTopic("grows", 1)])["grows"].result(30)
     for _ in range(6):
         send_burst()
-    assert publisher._sender._client._partitions.count < 2, "what it knew is not held on to"
+    assert clients[1].partition_count < 2, "the former number is not used any more"
     publisher.close(5)
     assert len(records(environment)) == len(sent)
 
 
 def test_a_partitioner_of_the_users_own_decides_by_the_key(environment: dict[str, str]) -> None:
     environment |= {"LLMLOG_KAFKA_PRODUCER_PARTITIONER": "murmur2_random"}
-    publisher = publisher_of(environment)
+    publisher = start_publisher(environment)
     for number in range(60):
         given = payload(1, litellm_call_id=f"id {number}")
         assert publisher.offer(CapturedPayload(given, "", time.time()))
@@ -406,27 +424,27 @@ def test_a_partitioner_of_the_users_own_decides_by_the_key(environment: dict[str
 def test_processes_that_die_while_they_convert_lose_and_double_nothing(
     environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, how: signal.Signals
 ) -> None:
-    monkeypatch.setattr(converter, "_WORTH", 1)
-    monkeypatch.setattr(converter, "_PATIENCE", 0.3)
-    monkeypatch.setattr(converter, "_AGAIN_SECONDS", 0.0)
-    publisher = publisher_of(environment)
+    monkeypatch.setattr(converter, "_START_AFTER_PAYLOADS", 1)
+    monkeypatch.setattr(converter, "_TIMEOUT_SECONDS", 0.3)
+    monkeypatch.setattr(converter, "_RETRY_SECONDS", 0.0)
+    publisher = start_publisher(environment)
     offered: list[str] = []
     ended: list[int] = []
 
-    def some_offered_and_one_ended() -> bool:
+    def offer_some_and_end_one() -> bool:
         for _ in range(100):
             offered.append(f"call {len(offered)}")
             given = payload(1, messages=[{"content": offered[-1]}], litellm_call_id=offered[-1])
             copy = snapshot(given, without=frozenset())
             assert publisher.offer(CapturedPayload(copy, "", time.time()))
-        pid = publisher._sender._convert.pid
-        publisher._sender.hurry()
+        pid = publisher.converter_pid
+        publisher.flush(0.01)  # wakes the thread
         if pid is not None and pid not in ended:
             os.kill(pid, how)
             ended.append(pid)
         return len(ended) == 4
 
-    wait_until(some_offered_and_one_ended, 120, "four have been ended")
+    wait_until(offer_some_and_end_one, 120, "four have been ended")
     assert publisher.flush(60) == 0
     assert publisher.close(5) == 0
     assert not any(psutil.pid_exists(pid) for pid in ended)

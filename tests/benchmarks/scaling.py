@@ -20,7 +20,7 @@ from benchmarks.bench import Bench
 from benchmarks.figures import Figures, rounds
 
 _FEWEST, _MOST = 800_000, 12_800_000
-"""Records of the topic: it is made anew with twice as many until two workers need long enough."""
+"""Records of the topic: it is recreated with twice as many until two workers need long enough."""
 _SETTLING = 1.0
 _SHORTEST = 2.0
 """Seconds of work of all workers at once, at least: less is no measurement."""

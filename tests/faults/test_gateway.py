@@ -30,11 +30,11 @@ pytestmark = [pytest.mark.gateway, pytest.mark.timeout(900)]
 
 NEWEST = VERSIONS[-1]
 CLIENTS = 4
-PAUSE = 0.03
-"""Seconds between two requests of a client."""
-AWAY = float(os.environ.get("FAULT_SECONDS") or 120)
-MOST = 2.0
-"""Seconds that no request may take: a hundred times what it does take."""
+PAUSE_SECONDS = 0.03
+"""Between two requests of a client."""
+AWAY_SECONDS = float(os.environ.get("FAULT_SECONDS") or 120)
+MAX_REQUEST_SECONDS = 2.0
+"""A hundred times what a request takes."""
 EVENTS = int(os.environ.get("FAULT_EVENTS") or 1_000_000)
 
 
@@ -100,7 +100,7 @@ class Traffic:
         body = json.dumps({"model": "chat", "messages": [{"role": "user", "content": "hi"}]})
         connection = http.client.HTTPConnection(self._url.host, self._url.port, timeout=60)
         with closing(connection):
-            while not self._over.wait(PAUSE):
+            while not self._over.wait(PAUSE_SECONDS):
                 began = time.perf_counter()
                 try:
                     connection.request("POST", "/v1/chat/completions", body, self._headers)
@@ -122,7 +122,7 @@ def on_topic(environment: dict[str, str]) -> set[str]:
 
 
 def recorded(proxy: Proxy) -> set[str]:
-    """Return the call ids that a callback behind ours was given; a torn last line is none."""
+    """Return the call ids of a callback behind ours, without an unfinished last line."""
     lines = proxy.recorded_file.read_text().splitlines(keepends=True)
     return {json.loads(line)["litellm_call_id"] for line in lines if line.endswith("\n")}
 
@@ -137,15 +137,15 @@ def test_kafka_is_away_for_two_minutes_under_load(
         wait_until(lambda: len(traffic.taken) > 200, 60, "requests are answered")
         before = len(traffic.taken)  # the first of them wait for what is loaded at first use
         kafka.stop()
-        until = time.monotonic() + AWAY
-        wait_until(lambda: time.monotonic() > until, AWAY + 10)
+        until = time.monotonic() + AWAY_SECONDS
+        wait_until(lambda: time.monotonic() > until, AWAY_SECONDS + 10)
         kafka.start()
         after = len(traffic.taken) + 200
         wait_until(lambda: len(traffic.taken) > after, 60, "requests are answered")
         traffic.stop()
         assert not traffic.failed
         longest = max(traffic.taken[before:])
-        assert longest < MOST
+        assert longest < MAX_REQUEST_SECONDS
         made = len(traffic.taken)
         wait_until(lambda: len(recorded(proxy)) == made, 30, "every call is reported")
         wait_until(lambda: recorded(proxy) <= on_topic(environment), 120, "all are on the topic")
@@ -179,7 +179,7 @@ def test_the_process_beside_a_proxy_dies_and_hangs_under_load(
         traffic.stop()
         assert not traffic.failed
         made, longest = len(traffic.taken), max(traffic.taken[200:])
-        assert longest < MOST
+        assert longest < MAX_REQUEST_SECONDS
         wait_until(lambda: len(recorded(proxy)) == made, 30, "every call is reported")
         wait_until(lambda: recorded(proxy) <= on_topic(environment), 60, "all are on the topic")
         assert proxy.log().count("no process converts payloads") == 2
@@ -255,16 +255,16 @@ def test_a_million_events_without_kafka_take_no_more_memory_than_is_set(
         env=offline(environment), text=True, capture_output=True, timeout=900, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
-    said = json.loads(done.stdout.splitlines()[-1])
-    sizes, spool = said["sizes"], tmp_path / "spool"
+    output = json.loads(done.stdout.splitlines()[-1])
+    sizes, spool = output["sizes"], tmp_path / "spool"
     on_disk = sum(file.stat().st_size for file in spool.rglob("*") if file.is_file())
     print(
-        f"\n{journal}: {EVENTS} events; {said['accepted']} kept, {said['dropped_queue_full']} "
+        f"\n{journal}: {EVENTS} events; {output['accepted']} kept, {output['dropped_queue_full']} "
         f"dropped; memory {sizes[10]:.0f} MB after a tenth, {max(sizes):.0f} at most; "
         f"{on_disk / 1e6:.0f} MB on disk"
     )
-    assert said["accepted"] + said["dropped_queue_full"] == EVENTS
-    assert said["dropped_queue_full"] > 0, "the bound was reached"
+    assert output["accepted"] + output["dropped_queue_full"] == EVENTS
+    assert output["dropped_queue_full"] > 0, "the bound was reached"
     assert on_disk <= bound
     assert max(sizes) < 600
     assert max(sizes[50:]) < 1.1 * max(sizes[:50]), "flat once the bound is reached"
@@ -310,7 +310,7 @@ def requests() -> Iterator[tuple[dict[str, Any], dict[str, str]]]:
         chat(f"fails with {s(20)}") | {"model": "server-error"},
         chat(f"too long {s(21)}") | {"model": "context-too-long"},
         chat(f"filtered {s(22)}") | {"model": "filtered"},
-        chat(f"nobody answers {s(23)}") | {"model": "unreachable"},
+        chat(f"no answer {s(23)}") | {"model": "unreachable"},
         chat(f"falls back {s(24)}") | {"model": "chat-with-fallback"},
         chat(f"streams {s(25)}", stream=True),
         {"model": "embeddings", "input": [f"embed {s(26)}", s(27)]},

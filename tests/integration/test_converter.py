@@ -40,9 +40,9 @@ def captured(number: int, **more: Any) -> CapturedPayload:
 
 
 def in_place(one: CapturedPayload, limit: int = LIMIT) -> bytes:
-    prepare = EventBuilder(load(environ={}), Stats())
-    prepare.limit = limit
-    return prepare(one).body
+    builder = EventBuilder(load(environ={}), Stats())
+    builder.limit = limit
+    return builder.build(one).body
 
 
 def bodies(items: list[EncodedEvent | None]) -> list[bytes | None]:
@@ -57,8 +57,8 @@ def children() -> Children:
 
 
 @pytest.fixture
-def hurry() -> threading.Event:
-    """Set where nobody may be waited for."""
+def urgent() -> threading.Event:
+    """Set when the events are needed at once."""
     return threading.Event()
 
 
@@ -69,15 +69,15 @@ def stats() -> Stats:
 
 @pytest.fixture
 def make(
-    stats: Stats, monkeypatch: pytest.MonkeyPatch, children: Children, hurry: threading.Event
+    stats: Stats, monkeypatch: pytest.MonkeyPatch, children: Children, urgent: threading.Event
 ) -> Iterator[Callable[..., Converter]]:
     """Make converters that start a process for the first payload already; end them."""
-    monkeypatch.setattr(module, "_WORTH", 1)
+    monkeypatch.setattr(module, "_START_AFTER_PAYLOADS", 1)
     made: list[Converter] = []
 
     def make_one(**environ: str) -> Converter:
         made.append(
-            Converter(load(environ=environ), stats, ThrottledLog(GatewayLogger()), hurry.is_set)
+            Converter(load(environ=environ), stats, ThrottledLog(GatewayLogger()), urgent.is_set)
         )
         return made[-1]
 
@@ -87,9 +87,9 @@ def make(
     assert not children(), "nothing is left behind"
 
 
-def started(converter: Converter) -> int:
+def start_process(converter: Converter) -> int:
     """Return the id of a converter's process once it answers."""
-    wait_until(lambda: converter(captured(0), [], LIMIT), 30, "the process answers")
+    wait_until(lambda: converter.convert(captured(0), [], LIMIT), 30, "the process answers")
     assert converter.pid is not None
     return converter.pid
 
@@ -99,7 +99,7 @@ def one() -> Iterator[ConversionProcess]:
     """A process for many payloads."""
     process = ConversionProcess()
     process.start(load(environ={}))
-    assert process.says_ready(30)
+    assert process.poll_ready(30)
     yield process
     process.end()
 
@@ -118,7 +118,7 @@ def test_it_makes_what_the_gateway_would_make(
 ) -> None:
     copies = [snapshot({"id": "i", **some}, without=frozenset()) for some in dicts]
     payloads = [CapturedPayload(copy, "call", 1.5) for copy in copies if isinstance(copy, bytes)]
-    made, _ = one.converted(payloads, LIMIT)
+    made, _ = one.convert(payloads, LIMIT)
     assert made == [in_place(some) for some in payloads]
 
 
@@ -126,31 +126,31 @@ def test_secrets_are_gone_from_what_it_makes(one: ConversionProcess) -> None:
     given = captured(1, messages=[{"role": "user", "content": f"my key is {SECRET}"}])
     assert isinstance(given.payload, bytes)
     assert SECRET.encode() in given.payload
-    (made,), _ = one.converted([given], LIMIT)
+    (made,), _ = one.convert([given], LIMIT)
     assert made is not None
     assert SECRET.encode() not in made
 
 
-def test_what_it_cuts_is_counted_by_the_gateway(
+def test_events_that_the_process_truncates_are_counted_by_the_gateway(
     make: Callable[..., Converter], stats: Stats
 ) -> None:
     converter = make()
-    started(converter)
+    start_process(converter)
     large = captured(1, messages="words and more " * 5000)
-    made = converter(large, [captured(2), large], 20_000)
+    made = converter.convert(large, [captured(2), large], 20_000)
     expected = [in_place(some, 20_000) for some in (large, captured(2), large)]
     assert bodies(made) == expected
     assert max(map(len, expected)) < 21_000
-    assert stats.snapshot()["cut"] == 2
+    assert stats.snapshot()["truncated"] == 2
 
 
 def test_a_few_payloads_start_no_process(
     children: Children, make: Callable[..., Converter]
 ) -> None:
     converter = make()
-    assert converter(captured(1), [], LIMIT) == []
+    assert converter.convert(captured(1), [], LIMIT) == []
     assert not children()
-    assert converter(captured(2), [], LIMIT) == []
+    assert converter.convert(captured(2), [], LIMIT) == []
     assert len(children()) == 1
 
 
@@ -162,7 +162,7 @@ def test_no_process_is_started(
     children: Children, make: Callable[..., Converter], environ: dict[str, str]
 ) -> None:
     converter = make(**environ)
-    assert [converter(captured(number), [], LIMIT) for number in range(200)] == [[]] * 200
+    assert [converter.convert(captured(number), [], LIMIT) for number in range(200)] == [[]] * 200
     assert not children()
 
 
@@ -170,25 +170,25 @@ def test_only_the_first_payloads_that_are_json_are_handed_over(
     make: Callable[..., Converter],
 ) -> None:
     converter = make()
-    started(converter)
+    start_process(converter)
     objects = CapturedPayload({"id": object()}, "", 1.0)
     item = EncodedEvent(b"made already")
-    assert converter(objects, [captured(1)], LIMIT) == []
-    assert len(converter(captured(1), [captured(2), objects, captured(3)], LIMIT)) == 2
-    assert len(converter(captured(1), [item, captured(3)], LIMIT)) == 1
+    assert converter.convert(objects, [captured(1)], LIMIT) == []
+    assert len(converter.convert(captured(1), [captured(2), objects, captured(3)], LIMIT)) == 2
+    assert len(converter.convert(captured(1), [item, captured(3)], LIMIT)) == 1
     large = [captured(number, messages="m" * 400_000) for number in range(4)]
-    assert len(converter(large[0], large[1:], LIMIT)) == 2
-    assert len(converter(captured(1, messages="m" * 3_000_000), large, 1 << 23)) == 1
+    assert len(converter.convert(large[0], large[1:], LIMIT)) == 2
+    assert len(converter.convert(captured(1, messages="m" * 3_000_000), large, 1 << 23)) == 1
 
 
 def test_a_payload_that_cannot_be_read_is_left_to_the_gateway(
     make: Callable[..., Converter],
 ) -> None:
     converter = make()
-    started(converter)
+    start_process(converter)
     unreadable = CapturedPayload(b"[]", "", 1.0)
     good = captured(1)
-    assert bodies(converter(good, [unreadable, good], LIMIT)) == [
+    assert bodies(converter.convert(good, [unreadable, good], LIMIT)) == [
         in_place(good), None, in_place(good),
     ]  # fmt: skip
 
@@ -201,24 +201,24 @@ def test_one_that_dies_or_hangs_is_replaced_after_a_while(
     caplog: pytest.LogCaptureFixture,
     how: signal.Signals,
 ) -> None:
-    monkeypatch.setattr(module, "_PATIENCE", 0.2)
+    monkeypatch.setattr(module, "_TIMEOUT_SECONDS", 0.2)
     converter = make()
-    pid = started(converter)
+    pid = start_process(converter)
     os.kill(pid, how)
-    # More than the sockets hold: nobody reads, and what is sent has to stop too.
+    # More than the sockets hold: the stopped process reads nothing, so the sending blocks too.
     large = captured(1, messages="m" * 900_000)
-    assert converter(large, [], LIMIT) == []
+    assert converter.convert(large, [], LIMIT) == []
     assert converter.pid is None
     assert not psutil.pid_exists(pid), "it is gone, and no zombie"
-    monkeypatch.setattr(module, "_PATIENCE", 10)
-    assert converter(captured(1), [], LIMIT) == []
+    monkeypatch.setattr(module, "_TIMEOUT_SECONDS", 10)
+    assert converter.convert(captured(1), [], LIMIT) == []
     assert not children(), "not at once"
     (line,) = [r.message for r in caplog.records if r.levelno == logging.WARNING]
     assert ("ended with -9" if how == signal.SIGKILL else "TimeoutError") in line
     assert "LLMLOG_GATEWAY_CONVERTER=thread" in line
-    monkeypatch.setattr(module, "_AGAIN_SECONDS", 0.0)
+    monkeypatch.setattr(module, "_RETRY_SECONDS", 0.0)
     converter._not_before = 0.0
-    assert started(converter) != pid
+    assert start_process(converter) != pid
 
 
 @pytest.mark.parametrize(("program", "why"), [("/bin/false", "ended with 1"), ("/none", "Error")])
@@ -235,13 +235,13 @@ def test_one_that_cannot_start_is_said_and_done_without(
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
     converter = make()
 
-    def said() -> list[str]:
-        assert converter(captured(1), [], LIMIT) == []
+    def warnings() -> list[str]:
+        assert converter.convert(captured(1), [], LIMIT) == []
         return [r.message for r in caplog.records if r.levelno == logging.WARNING]
 
-    wait_until(said, 30, "it is said")
+    wait_until(warnings, 30, "it is logged")
     assert not children(), "no zombie either"
-    assert why in said()[0]
+    assert why in warnings()[0]
 
 
 @pytest.mark.parametrize("executable", [None, "", "/usr/bin/uwsgi", "frozen"])
@@ -256,7 +256,7 @@ def test_what_is_no_interpreter_is_not_started_again(
     else:
         monkeypatch.setattr(sys, "executable", executable)
     converter = make()
-    assert [converter(captured(number), [], LIMIT) for number in range(5)] == [[]] * 5
+    assert [converter.convert(captured(number), [], LIMIT) for number in range(5)] == [[]] * 5
     assert not children()
 
 
@@ -267,7 +267,7 @@ def test_modules_are_found_where_the_gateway_found_them(
     for name in ("llmlog_producer", "orjson", "signal"):
         (tmp_path / f"{name}.py").write_text("raise SystemExit(3)")
     monkeypatch.chdir(tmp_path)
-    started(make())
+    start_process(make())
 
 
 def test_another_version_converts_nothing(
@@ -278,28 +278,28 @@ def test_another_version_converts_nothing(
     """As after an upgrade of the package that this process has imported."""
     monkeypatch.setattr(module, "IDENTITY", ("0.0.9", "a former schema's"))
     converter = make()
-    wait_until(lambda: converter(captured(1), [], LIMIT) or caplog.records, 30)
+    wait_until(lambda: converter.convert(captured(1), [], LIMIT) or caplog.records, 30)
     assert converter.pid is None
     assert "AnotherVersionError" in caplog.text
 
 
 @pytest.mark.parametrize("size", [10, 900_000])
-def test_nobody_waits_for_it_in_a_hurry(
+def test_events_that_are_needed_at_once_do_not_wait_for_the_process(
     make: Callable[..., Converter],
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
-    hurry: threading.Event,
+    urgent: threading.Event,
     size: int,
 ) -> None:
     """Neither while it is to read nor while it is to answer."""
-    monkeypatch.setattr(module, "_PATIENCE", 60)
+    monkeypatch.setattr(module, "_TIMEOUT_SECONDS", 60)
     converter = make()
-    os.kill(started(converter), signal.SIGSTOP)
-    threading.Timer(0.2, hurry.set).start()
+    os.kill(start_process(converter), signal.SIGSTOP)
+    threading.Timer(0.2, urgent.set).start()
     began = time.monotonic()
-    assert converter(captured(1, messages="m" * size), [], LIMIT) == []
+    assert converter.convert(captured(1, messages="m" * size), [], LIMIT) == []
     assert time.monotonic() - began < 20
-    assert converter(captured(2), [], LIMIT) == []
+    assert converter.convert(captured(2), [], LIMIT) == []
     assert not caplog.records, "that is no reason to complain"
 
 
@@ -309,10 +309,10 @@ def test_one_that_falls_behind_is_given_up(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     converter = make()
-    started(converter)
-    monkeypatch.setattr(module, "_BEHIND", 0.05)
-    monkeypatch.setattr(module, "_USUAL", -0.02)  # each batch takes longer than is usual
-    wait_until(lambda: converter(captured(1), [], LIMIT) == [], 30, "it is given up")
+    start_process(converter)
+    monkeypatch.setattr(module, "_MAX_BEHIND_SECONDS", 0.05)
+    monkeypatch.setattr(module, "_USUAL_SECONDS", -0.02)  # each batch takes longer than is usual
+    wait_until(lambda: converter.convert(captured(1), [], LIMIT) == [], 30, "it is given up")
     assert converter.pid is None
     assert "TimeoutError" in caplog.text
 
@@ -321,9 +321,9 @@ def test_one_that_may_not_be_killed_is_never_asked_again(
     make: Callable[..., Converter], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A late answer would be taken for that to the next question."""
-    monkeypatch.setattr(module, "_PATIENCE", 0.2)
+    monkeypatch.setattr(module, "_TIMEOUT_SECONDS", 0.2)
     converter = make()
-    pid = started(converter)
+    pid = start_process(converter)
     popen = converter._process._popen
 
     def refused(_popen: Any) -> None:
@@ -332,9 +332,9 @@ def test_one_that_may_not_be_killed_is_never_asked_again(
     with monkeypatch.context() as patch:
         patch.setattr(subprocess.Popen, "kill", refused)
         os.kill(pid, signal.SIGSTOP)
-        assert converter(captured(1), [], LIMIT) == []
+        assert converter.convert(captured(1), [], LIMIT) == []
         os.kill(pid, signal.SIGCONT)
-        assert converter(captured(2), [], LIMIT) == []
+        assert converter.convert(captured(2), [], LIMIT) == []
     assert converter.pid is None
     popen.wait(30)
 
@@ -342,7 +342,7 @@ def test_one_that_may_not_be_killed_is_never_asked_again(
 def test_the_default_of_sockets_is_none_of_its_business(make: Callable[..., Converter]) -> None:
     socket.setdefaulttimeout(10)
     try:
-        started(make())
+        start_process(make())
     finally:
         socket.setdefaulttimeout(None)
 
@@ -363,19 +363,19 @@ def test_one_that_never_says_that_it_is_ready_is_given_up(
     monkeypatch.setattr(sys, "executable", str(sleeper))
     monkeypatch.setattr(module, "START_SECONDS", 0.1)
     converter = make()
-    converter(captured(1), [], LIMIT)
-    converter(captured(1), [], LIMIT)
+    converter.convert(captured(1), [], LIMIT)
+    converter.convert(captured(1), [], LIMIT)
     (child,) = children()
-    wait_until(lambda: converter(captured(1), [], LIMIT) or not child.is_running(), 10)
+    wait_until(lambda: converter.convert(captured(1), [], LIMIT) or not child.is_running(), 10)
     assert converter.pid is None
 
 
 def test_what_ends_a_group_of_processes_does_not_end_it(make: Callable[..., Converter]) -> None:
     converter = make()
-    pid = started(converter)
+    pid = start_process(converter)
     for number in (signal.SIGTERM, signal.SIGINT):
         os.kill(pid, number)
-    assert len(converter(captured(1), [captured(2)], LIMIT)) == 2
+    assert len(converter.convert(captured(1), [captured(2)], LIMIT)) == 2
     assert converter.pid == pid
     assert os.getsid(pid) == pid
 
@@ -387,7 +387,7 @@ from llmlog_common.settings import load
 
 process = ConversionProcess()
 process.start(load(environ={}))
-assert process.says_ready(30)
+assert process.poll_ready(30)
 forked = 0
 if sys.argv[1] == "forks":
     forked = os.fork()
@@ -444,14 +444,14 @@ forking = threading.Thread(target=fork)
 subprocess._fork_exec = fork_exec
 process = ConversionProcess()
 process.start(load(environ={}))
-print(process.says_ready(30), flush=True)
+print(process.poll_ready(30), flush=True)
 forking.join()
 os.kill(forked[0], signal.SIGKILL)
 process.end()
 """
 
 
-def test_a_fork_while_it_starts_keeps_nobody_waiting() -> None:
+def test_a_fork_while_the_process_starts_does_not_block_the_start() -> None:
     done = subprocess.run(
         [sys.executable, "-c", _FORKS_MEANWHILE],
         stdout=subprocess.PIPE, text=True, env=base_environment({}), timeout=50, check=True,
@@ -461,9 +461,9 @@ def test_a_fork_while_it_starts_keeps_nobody_waiting() -> None:
 
 def test_it_ends_at_once_when_it_is_closed(make: Callable[..., Converter]) -> None:
     converter = make()
-    pid = started(converter)
+    pid = start_process(converter)
     began = time.monotonic()
     converter.close()
     assert not psutil.pid_exists(pid)
     assert time.monotonic() - began < 10
-    assert converter(captured(1), [], LIMIT) == []
+    assert converter.convert(captured(1), [], LIMIT) == []

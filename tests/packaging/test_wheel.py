@@ -105,11 +105,11 @@ def test_it_registers_beside_litellm_without_the_consumers_libraries(
 ) -> None:
     done = _run(gateway, tmp_path, "-c", REGISTER)
     assert done.returncode == 0, done.stderr
-    said = json.loads(done.stdout)
-    assert Path(said["from"]).is_relative_to(gateway[1])
-    assert said["registered"] is True
-    assert said["importable"] == []
-    assert set(said["stats"].values()) == {0}
+    output = json.loads(done.stdout)
+    assert Path(output["from"]).is_relative_to(gateway[1])
+    assert output["registered"] is True
+    assert output["importable"] == []
+    assert set(output["stats"].values()) == {0}
 
 
 def test_the_command_says_what_to_install(gateway: tuple[Path, Path], tmp_path: Path) -> None:

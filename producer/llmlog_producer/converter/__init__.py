@@ -1,1 +1,1 @@
-"""The process beside the gateway that makes events of payloads."""
+"""The process beside the gateway that converts payloads to events."""

@@ -1,33 +1,29 @@
-"""What the process beside a gateway runs: payloads in, events out, until its gateway ends.
+"""Owns the main loop of the process beside a gateway: payloads in, events out.
 
     python -P -m llmlog_producer.converter.process DESCRIPTOR
 
-The descriptor is one end of a pair of sockets; `converter` has the other, and starts this.
+The descriptor is one end of a pair of sockets; `client` has the other, and starts this process. It
+ends with its gateway.
 """
 
 from __future__ import annotations
 
 import os
-import pickle
 import resource
 import signal
 import socket
-import struct
 import sys
 from contextlib import suppress
 from importlib import metadata
-from typing import TYPE_CHECKING, Any, Final
+from typing import Final
 
+from llmlog_producer.converter.channel import Channel
 from llmlog_producer.counters import Stats
 from llmlog_producer.events.build import CapturedPayload, EventBuilder
 from llmlog_schemas.codec import current_fingerprint
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-_LENGTH: Final = struct.Struct("!Q")
 _NICE: Final = 5
-"""A request that wants the core goes first."""
+"""Lower than the gateway's priority: a request that needs the core goes first."""
 
 
 def _identity() -> tuple[str, str]:
@@ -39,87 +35,35 @@ def _identity() -> tuple[str, str]:
 
 
 IDENTITY: Final = _identity()
-"""Of what was imported: the package on the disk may be replaced under a gateway that runs."""
-
-
-class Channel:
-    """Objects over a socket, one message after the other; between two processes of one user.
-
-    Args:
-        end: one of a pair.
-        wait_on: called when the socket's own time-out has passed; raises where that is enough.
-    """
-
-    def __init__(self, end: socket.socket, wait_on: Callable[[], None] | None = None) -> None:
-        self._socket = end
-        self._wait_on = wait_on
-
-    def send(self, message: object) -> None:
-        """Send an object that can be pickled.
-
-        Raises:
-            OSError: nobody is there; TimeoutError where nobody reads.
-        """
-        data = pickle.dumps(message, protocol=5)
-        view = memoryview(_LENGTH.pack(len(data)) + data)  # one call: each lets the interpreter go
-        while view:
-            view = view[self._patiently(self._socket.send, view) :]
-
-    def receive(self) -> Any:
-        """Return the next object.
-
-        Raises:
-            EOFError: the other side has ended.
-            OSError: TimeoutError where it says nothing.
-        """
-        (size,) = _LENGTH.unpack(self._exactly(_LENGTH.size))
-        return pickle.loads(self._exactly(size))  # noqa: S301 - from our own child or parent
-
-    def _exactly(self, size: int) -> bytearray:
-        buffer = bytearray(size)
-        view = memoryview(buffer)
-        while view:
-            got = self._patiently(self._socket.recv_into, view)
-            if not got:
-                raise EOFError
-            view = view[got:]
-        return buffer
-
-    def _patiently(self, act: Callable[[memoryview], int], view: memoryview) -> int:
-        while True:
-            try:
-                return act(view)
-            except TimeoutError:
-                if self._wait_on is None:
-                    raise
-                self._wait_on()
+"""Version and schema of the imported package: an upgrade may replace the files of a gateway that
+runs."""
 
 
 def main(descriptor: int) -> None:
     """Convert what comes until the other side closes."""
-    # A terminal or an init system tells all processes; the gateway may still need this one.
+    # A terminal or an init system signals all processes; the gateway may still need this one.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     os.nice(_NICE)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # what is in memory is not redacted yet
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # payloads in memory are not redacted yet
     end = socket.socket(fileno=descriptor)
-    end.settimeout(None)  # whatever the gateway's default is
+    end.settimeout(None)  # the default time-out may be another
     channel = Channel(end)
     with suppress(EOFError, OSError):
         stats = Stats()
-        prepare = EventBuilder(channel.receive(), stats)
+        builder = EventBuilder(channel.receive(), stats)
         channel.send(IDENTITY)
         while True:
-            prepare.limit, payloads = channel.receive()
-            before = stats.snapshot()["cut"]
-            bodies = [_body(prepare, CapturedPayload(*payload)) for payload in payloads]
-            channel.send((bodies, stats.snapshot()["cut"] - before))
+            builder.limit, payloads = channel.receive()
+            before = stats.snapshot()["truncated"]
+            bodies = [_build(builder, CapturedPayload(*payload)) for payload in payloads]
+            channel.send((bodies, stats.snapshot()["truncated"] - before))
 
 
-def _body(prepare: EventBuilder, captured: CapturedPayload) -> bytes | None:
-    """Return the event; None of a payload that cannot be read: the gateway tries, and says so."""
+def _build(builder: EventBuilder, captured: CapturedPayload) -> bytes | None:
+    """Return an event's body; None of a payload that cannot be read: the gateway reports that."""
     with suppress(Exception):
-        return prepare(captured).body
+        return builder.build(captured).body
     return None
 
 

@@ -1,4 +1,4 @@
-"""Turns a captured payload into the value that is journaled and produced."""
+"""Owns the way from a captured payload to the bytes that are journaled and produced."""
 
 from __future__ import annotations
 
@@ -22,12 +22,19 @@ if TYPE_CHECKING:
     from llmlog_schemas.event import LLMEvent
 
 
-_OVERHEAD: Final = 512
-"""Bytes of a record batch around a value of one event."""
+_BATCH_OVERHEAD_BYTES: Final = 512
+"""What a record batch adds to the value of one event."""
 
 
 class CapturedPayload:
-    """One payload as the hook left it; `at` is in epoch seconds."""
+    """The copy of one payload that a hook has made.
+
+    Attributes:
+        payload: its JSON, or a dict where JSON would change it.
+        call_id: LiteLLM's id of the call; may be empty.
+        at: when the hook was called, in epoch seconds.
+        size: bytes of the payload; of a dict an estimate.
+    """
 
     __slots__ = ("at", "call_id", "payload", "size")
 
@@ -41,10 +48,13 @@ class CapturedPayload:
 class EncodedEvent:
     """One event on its way to Kafka.
 
+    After the hook has handed it over, the sending thread alone reads and writes it.
+
     Attributes:
         body: event id and value in single-object encoding; empty where only the journal has it.
-        ref: where it lies in the journal.
-        sent: when it was handed to the Kafka client, by the monotonic clock.
+        ref: its place in the journal; None while it has none.
+        sent: when it was handed to the Kafka client, in monotonic seconds.
+        size: bytes of the body as it was built.
     """
 
     __slots__ = ("body", "ref", "sent", "size")
@@ -67,69 +77,73 @@ class EncodedEvent:
 
 
 class EventBuilder:
-    """Payloads to items; whatever must not leave the gateway is gone from them.
+    """Builds events from payloads: truncated, redacted, encoded.
+
+    Hooks and the sending thread call `build`, at the same time too.
 
     Attributes:
-        limit: bytes of the largest value; lowered once it is known what the topic takes.
-        redacts: in a few words, what is redacted.
+        limit: bytes of the largest value. The thread of the topic's lookup lowers it once, all
+            others read it.
+        redaction: what is redacted, in a few words.
     """
 
     def __init__(self, settings: Settings, stats: Stats) -> None:
         self._settings = settings
         self._stats = stats
-        # The journal outlives the settings: it holds the framing that needs no registry.
+        # The journal outlives the settings: its events are in the encoding that needs no registry.
         self._encoder = Encoder()
-        self._redact = Redactor(settings)
-        self._cut = Truncator(settings, self._redact.text)
-        self.redacts = self._redact.summary
+        self._redactor = Redactor(settings)
+        self._truncator = Truncator(settings, self._redactor.clean_text)
+        self.redaction = self._redactor.summary
         self.limit = min(settings.max_event_bytes, MAX_RECORD_BYTES)
 
-    def __call__(self, captured: CapturedPayload) -> EncodedEvent:
-        """Return the event, ready to be written.
+    def build(self, captured: CapturedPayload) -> EncodedEvent:
+        """Return the event of a payload, ready to be written.
 
         Raises:
-            Exception: a payload that cannot be read; foreign objects raise what they like.
+            Exception: the payload cannot be read. Objects in it may raise any error.
         """
-        event, cut = self._event(captured)
+        event, truncated_places = self._make_event(captured)
         value = self._encoder.encode(event)
         if len(value) > self.limit:
             around = len(value) - len(event["document"])
             value = self._encoder.encode(fit(event, self.limit - around))
-            cut += 1
-        if cut:
-            self._stats.add("cut")
+            truncated_places += 1
+        if truncated_places:
+            self._stats.add("truncated")
         return EncodedEvent(event["event_id"].encode() + value)
 
     def lower_limit(self, topic_bytes: int) -> None:
-        """Take the topic's `max.message.bytes` into account."""
-        self.limit = max(_OVERHEAD, min(self.limit, topic_bytes - _OVERHEAD))
+        """Lower the limit to what a topic with these `max.message.bytes` takes."""
+        most = min(self.limit, topic_bytes - _BATCH_OVERHEAD_BYTES)
+        self.limit = max(_BATCH_OVERHEAD_BYTES, most)
 
-    def smaller(self, item: EncodedEvent) -> EncodedEvent | None:
-        """Return the event at half its size, or None where nothing is left to cut."""
-        event = Decoder().decode(item.value)
-        value = self._encoder.encode(fit(event, len(item.value) // 2))
-        if len(value) >= len(item.value):
+    def shrink(self, event: EncodedEvent) -> EncodedEvent | None:
+        """Return the event at half its size, or None where nothing is left to truncate."""
+        decoded = Decoder().decode(event.value)
+        value = self._encoder.encode(fit(decoded, len(event.value) // 2))
+        if len(value) >= len(event.value):
             return None
-        self._stats.add("cut")
-        return EncodedEvent(item.key + value)
+        self._stats.add("truncated")
+        return EncodedEvent(event.key + value)
 
-    def _event(self, captured: CapturedPayload) -> tuple[LLMEvent, int]:
-        """Return the event, and in how many places it was cut."""
+    def _make_event(self, captured: CapturedPayload) -> tuple[LLMEvent, int]:
+        """Return the event, and in how many places it was truncated."""
         given = captured.payload
         json = given if isinstance(given, bytes) else None
         payload = given if isinstance(given, dict) else orjson.loads(given)
         call = (payload.get("litellm_call_id"), captured.call_id)
-        cut = self._cut(payload)
-        redacted = self._redact(payload)
-        if json is not None and not cut and not self._redact.adds:
-            # The text is there already, and holds everything that the event will.
-            if self._redact.suspects(json):
-                redacted = self._redact.scrub(redacted)
+        truncated_places = self._truncator.truncate(payload)
+        redacted = self._redactor.redact(payload)
+        if json is not None and not truncated_places and not self._redactor.may_add:
+            # The payload's own JSON holds everything that the event will: search that.
+            if self._redactor.may_hold_secret(json):
+                redacted = self._redactor.scrub(redacted)
             return self._convert(captured, redacted, call), 0
         event = self._convert(captured, redacted, call)
-        if self._redact.suspects(event["document"]):
-            event = self._convert(captured, self._redact.scrub(redacted), call)
-        return event, cut
+        if self._redactor.may_hold_secret(event["document"]):
+            event = self._convert(captured, self._redactor.scrub(redacted), call)
+        return event, truncated_places
 
     def _convert(
         self, captured: CapturedPayload, redacted: dict[Any, Any], call: tuple[Any, ...]
@@ -137,7 +151,7 @@ class EventBuilder:
         def convert(payload: Any) -> LLMEvent:
             return to_event(
                 payload,
-                call_id=self._redact.text(captured.call_id),
+                call_id=self._redactor.clean_text(captured.call_id),
                 call=call,
                 captured_at=captured.at,
                 search_text=self._settings.search_text,
@@ -148,5 +162,5 @@ class EventBuilder:
             return convert(redacted)
         except PayloadError:
             raise
-        except Exception:  # noqa: BLE001 - an object in it misbehaved: read it the careful way
+        except Exception:  # noqa: BLE001 - an object in it raised: read it the careful way
             return convert(plain(redacted))

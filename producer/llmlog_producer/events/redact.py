@@ -1,8 +1,8 @@
-"""Takes out of a payload what must not leave the gateway, before anything is written anywhere.
+"""Owns redaction: it removes from a payload what must not leave the gateway.
 
-In this order: the user's function, fields with a mode, named fields, named keys; then secrets,
-where the event that came of it looks as if it held any (to walk every payload would cost more than
-everything else). It works on the hook's copy of the payload and may change it.
+Nothing is written anywhere before it has run. The order: the user's function, fields with a mode,
+named fields, named keys; then secrets, if the event's JSON may hold any (to walk every payload
+would cost more than all other steps). It works on the hook's copy of the payload and may change it.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 from llmlog_common.errors import ConfigurationError
-from llmlog_common.throttled_log import GatewayLogger, ThrottledLog
-from llmlog_producer.events.secrets import REDACTED, may_hold, names_secret, without_secrets
+from llmlog_common.throttled_log import GatewayLogger, ThrottledLog, error_name
+from llmlog_producer.events.secrets import REDACTED, hide_secrets, is_secret_name, may_hold_secret
 from llmlog_schemas.fields import TYPED
 from llmlog_schemas.json_form import plain
 
@@ -27,164 +27,211 @@ if TYPE_CHECKING:
     from llmlog_common.settings import RedactMode, Settings
 
 NOTE: Final = "llmlog_redacted"
-"""Key, in the event's `extra`, of the list of what was redacted by name."""
+"""Key, in the event's `extra`, of the list of fields that were redacted by name."""
 
-_SAFE: Final = frozenset(
+_METADATA_FIELDS: Final = frozenset(
     (*TYPED, "id", "model_group", "custom_llm_provider", "stream", "cache_hit",
      "completionStartTime", "saved_cache_cost")
 )  # fmt: skip
-"""What is kept of a payload whose redaction failed: nothing that a person wrote."""
+"""The fields that are kept of a payload whose redaction failed: none has a person's words."""
 
-_HARMLESS: Final = (bool, int, float, type(None), dt.date, dt.time, dt.timedelta, Decimal, UUID)
+_HARMLESS_TYPES: Final = (
+    bool,
+    int,
+    float,
+    type(None),
+    dt.date,
+    dt.time,
+    dt.timedelta,
+    Decimal,
+    UUID,
+)
 _MAX_DEPTH: Final = 60
-_ORDER: Final[tuple[RedactMode, ...]] = ("keep", "mask", "drop")
 
 
 class Redactor:
     """Redacts payloads as the settings say.
 
+    Its methods may be called from several threads at the same time.
+
     Attributes:
-        adds: the user's function may put something into a payload that was not there.
-        summary: in a few words, what is redacted.
+        may_add: a user's function is set: it may put new content into a payload.
+        summary: what is redacted, in a few words.
 
     Raises:
-        ConfigurationError: the user's function cannot be imported.
+        ConfigurationError: the user's function cannot be imported, or a mode is unknown.
     """
 
     def __init__(self, settings: Settings) -> None:
         self._log = ThrottledLog(GatewayLogger())
-        self._function = _imported(settings.redact_function)
-        self._modes = _modes(settings)
+        self._function = _import_function(settings.redact_function)
+        modes = _modes_by_field(settings)
+        self._actions = {name: _ACTIONS[mode] for name, mode in modes.items()}
         self._fields = [(name, name.split(".")) for name in settings.redact_fields]
         self._keys = frozenset(name.lower() for name in settings.redact_keys)
         self._secrets = settings.redact_secrets
-        self.adds = self._function is not None
-        self.summary = _summary(settings, self._modes)
+        self.may_add = self._function is not None
+        self.summary = _summary(settings, modes)
 
-    def __call__(self, payload: dict[Any, Any]) -> dict[Any, Any]:
-        """Return what may leave. Never raises: where redaction fails, the content is dropped."""
+    def redact(self, payload: dict[Any, Any]) -> dict[Any, Any]:
+        """Return the payload that may leave the gateway; secrets are left to `scrub`.
+
+        Never raises: if redaction fails, the content is dropped.
+        """
         try:
-            return self._redacted(payload)
+            return self._apply(payload)
         except Exception as error:  # noqa: BLE001 - a user's function, foreign objects
-            return self._failed(payload, error)
+            return self._drop_content(payload, error)
 
-    def _failed(self, payload: dict[Any, Any], error: Exception) -> dict[Any, Any]:
-        # Not the error's own text: it may quote the payload.
-        kind = type(error).__name__
+    def _drop_content(self, payload: dict[Any, Any], error: Exception) -> dict[Any, Any]:
+        kind = error_name(error)
         self._log(logging.ERROR, f"redaction {kind}", f"redaction failed, content dropped: {kind}")
-        return {**_safe(payload), NOTE: ["everything: redaction failed"]}
+        kept = {name: value for name, value in payload.items() if name in _METADATA_FIELDS}
+        return {**kept, NOTE: ["everything: redaction failed"]}
 
-    def suspects(self, json: bytes) -> bool:
-        """Tell whether there may be a secret in a JSON text: rare, and then `scrub` finds it."""
-        return self._secrets and may_hold(json)
+    def may_hold_secret(self, json: bytes) -> bool:
+        """Tell whether a JSON text may hold a secret, which is rare: then `scrub` finds it."""
+        return self._secrets and may_hold_secret(json)
 
     def scrub(self, payload: dict[Any, Any]) -> dict[Any, Any]:
         """Return the payload without secrets. Never raises."""
         try:
-            return self._scrubbed_dict(payload, 0)
-        except Exception as error:  # noqa: BLE001 - foreign objects raise what they like
-            return self._failed(payload, error)
+            return self._scrub_dict(payload, 0)
+        except Exception as error:  # noqa: BLE001 - foreign objects may raise any error
+            return self._drop_content(payload, error)
 
-    def text(self, value: str) -> str:
-        """Return a text of the gateway's own without secrets."""
-        return without_secrets(value) if self._secrets else value
+    def clean_text(self, value: str) -> str:
+        """Return a text without secrets."""
+        return hide_secrets(value) if self._secrets else value
 
-    def _redacted(self, payload: dict[Any, Any]) -> dict[Any, Any]:
+    def _apply(self, payload: dict[Any, Any]) -> dict[Any, Any]:
         if self._function is not None:
             returned = self._function(payload)
             if not isinstance(returned, dict):
                 raise TypeError("the redaction function returned no dict")
             payload = returned
-        noted = []
-        for name, mode in self._modes.items():
+        names = []
+        for name, act in self._actions.items():
             if payload.get(name) is not None:
-                noted.append(name)
-                if mode == "drop":
-                    payload[name] = {} if name == "error_information" else REDACTED
-                else:
-                    payload[name] = _masked(plain(payload[name]))
+                payload[name] = act(name, payload[name])
+                names.append(name)
         for name, path in self._fields:
-            if _mask_path(payload, path):
-                noted.append(name)
+            if _redact_path(payload, path):
+                names.append(name)
         if self._keys:
-            payload = self._scrubbed_dict(payload, 0)
-        return {**payload, NOTE: noted} if noted else payload
+            payload = self._scrub_dict(payload, 0)
+        return {**payload, NOTE: names} if names else payload
 
-    def _scrubbed(self, value: Any, depth: int) -> Any:
+    def _scrub_value(self, value: Any, depth: int) -> Any:
         """Rebuild a value without secrets; keys are texts like any other."""
         if isinstance(value, str) and not isinstance(value, Enum):
-            return self.text(value)
-        if isinstance(value, _HARMLESS) and not isinstance(value, Enum):
+            return self.clean_text(value)
+        if isinstance(value, _HARMLESS_TYPES) and not isinstance(value, Enum):
             return value
         if type(value) not in {dict, list, tuple} or depth > _MAX_DEPTH:
             value = plain(value)
             if isinstance(value, str):
-                return self.text(value)
+                return self.clean_text(value)
         if isinstance(value, dict):
-            return self._scrubbed_dict(value, depth)
+            return self._scrub_dict(value, depth)
         if isinstance(value, (list, tuple)):
-            return [self._scrubbed(item, depth + 1) for item in value]
+            return [self._scrub_value(item, depth + 1) for item in value]
         return value
 
-    def _scrubbed_dict(self, value: dict[Any, Any], depth: int) -> dict[Any, Any]:
+    def _scrub_dict(self, value: dict[Any, Any], depth: int) -> dict[Any, Any]:
         return {
-            self._scrubbed_key(key): (
-                REDACTED if self._hides(key, item, value) else self._scrubbed(item, depth + 1)
+            self._scrub_key(key): (
+                REDACTED
+                if self._is_hidden(key, item, value)
+                else self._scrub_value(item, depth + 1)
             )
-            for key, item in ((_as_written(key), item) for key, item in value.items())
+            for key, item in ((_document_key(key), item) for key, item in value.items())
         }
 
-    def _scrubbed_key(self, key: Any) -> Any:
+    def _scrub_key(self, key: Any) -> Any:
         if isinstance(key, str) and not isinstance(key, Enum):
-            return self.text(key)
-        if isinstance(key, _HARMLESS):
+            return self.clean_text(key)
+        if isinstance(key, _HARMLESS_TYPES):
             return key
-        return self._scrubbed(next(iter(plain({key: None}))), 0)
+        return self._scrub_value(next(iter(plain({key: None}))), 0)
 
-    def _hides(self, key: Any, item: Any, among: dict[Any, Any]) -> bool:
+    def _is_hidden(self, key: Any, item: Any, container: dict[Any, Any]) -> bool:
+        """Tell whether the whole value under a key is redacted, because of the key's name."""
         if not isinstance(key, str) or item is None:
             return False
         if key.lower() in self._keys:
             return True
-        if not self._secrets or isinstance(item, bool) or not names_secret(key):
+        if not self._secrets or isinstance(item, bool) or not is_secret_name(key):
             return False
-        # A token of a model's vocabulary, with its probability; or a number of tokens.
-        return not (key == "token" and "logprob" in among) and not (
+        # Not a secret: a token of a model's vocabulary, with its probability; a number of tokens.
+        return not (key == "token" and "logprob" in container) and not (
             isinstance(item, (int, float)) and key.lower().endswith("token")
         )
 
 
-def _as_written(key: Any) -> Any:
-    """Return what will stand in the document for a key: without NUL, and of an enumeration."""
+def _document_key(key: Any) -> Any:
+    """Return a key as the document will have it: the value of an enumeration, without NUL."""
     if isinstance(key, Enum):
         key = next(iter(plain({key: None})))
     return key.replace("\0", "") if isinstance(key, str) and "\0" in key else key
 
 
-def _modes(settings: Settings) -> dict[str, RedactMode]:
-    """Return the fields that have a mode other than keep."""
-    strictest = max(settings.redact_messages, settings.redact_response, key=_ORDER.index)
-    modes: dict[str, RedactMode] = {
+def _keep_field(_name: str, value: Any) -> Any:
+    return value
+
+
+def _mask_field(_name: str, value: Any) -> Any:
+    return _mask(plain(value))
+
+
+def _drop_field(name: str, _value: Any) -> Any:
+    return {} if name == "error_information" else REDACTED
+
+
+_ACTIONS: Final[dict[RedactMode, Callable[[str, Any], Any]]] = {
+    "keep": _keep_field,
+    "mask": _mask_field,
+    "drop": _drop_field,
+}
+"""What each mode does to a field, by the field's name and value. The strictest mode is last."""
+_MODES: Final = tuple(_ACTIONS)
+
+
+def _modes_by_field(settings: Settings) -> dict[str, RedactMode]:
+    """Return the fields that have a mode other than keep.
+
+    Raises:
+        ConfigurationError: a mode is unknown.
+    """
+    modes: dict[str, RedactMode | None] = {
         "messages": settings.redact_messages,
         "response": settings.redact_response,
-        "error_str": settings.redact_error_str or strictest,
-        "error_information": settings.redact_error_information or strictest,
+        "error_str": settings.redact_error_str,
+        "error_information": settings.redact_error_information,
     }
-    return {name: mode for name, mode in modes.items() if mode != "keep"}
+    for name, mode in modes.items():
+        if mode is not None and mode not in _ACTIONS:
+            known = ", ".join(_MODES)
+            raise ConfigurationError(
+                f"the redaction mode of {name} is {mode!r}: it must be one of {known}"
+            )
+    strictest = max(settings.redact_messages, settings.redact_response, key=_MODES.index)
+    filled = {name: mode or strictest for name, mode in modes.items()}
+    return {name: mode for name, mode in filled.items() if mode != "keep"}
 
 
 def _summary(settings: Settings, modes: dict[str, RedactMode]) -> str:
     """Say in a few words what is redacted."""
-    said = [f"{name} ({mode})" for name, mode in modes.items()]
-    said += [*settings.redact_fields, *settings.redact_keys]
+    parts = [f"{name} ({mode})" for name, mode in modes.items()]
+    parts += [*settings.redact_fields, *settings.redact_keys]
     if settings.redact_secrets:
-        said.append("what looks like a secret")
+        parts.append("secrets, by name and form")
     if settings.redact_function:
-        said.append(f"what {settings.redact_function} takes out")
-    return ", ".join(said) or "nothing"
+        parts.append(f"the function {settings.redact_function}")
+    return ", ".join(parts) or "nothing"
 
 
-def _imported(path: str | None) -> Callable[[dict[Any, Any]], Any] | None:
+def _import_function(path: str | None) -> Callable[[dict[Any, Any]], Any] | None:
     if not path:
         return None
     module, _, name = path.replace(":", ".").rpartition(".")
@@ -199,30 +246,30 @@ def _imported(path: str | None) -> Callable[[dict[Any, Any]], Any] | None:
     return function  # type: ignore[no-any-return]
 
 
-def _masked(value: Any) -> Any:
+_SHAPE_KEYS: Final = frozenset(("role", "type", "object", "finish_reason"))
+
+
+def _mask(value: Any) -> Any:
     """Replace every value and keep the shape: the keys, the roles, the types of content."""
     if isinstance(value, dict):
         return {
-            key: item if key in _SHAPE and isinstance(item, str) else _masked(item)
+            key: item if key in _SHAPE_KEYS and isinstance(item, str) else _mask(item)
             for key, item in value.items()
         }
     if isinstance(value, list):
-        return [_masked(item) for item in value]
+        return [_mask(item) for item in value]
     return value if value is None or isinstance(value, bool) else REDACTED
 
 
-_SHAPE: Final = frozenset(("role", "type", "object", "finish_reason"))
-
-
-def _mask_path(value: Any, path: list[str]) -> bool:
-    """Mask what lies at a dotted path; tell whether there was anything."""
+def _redact_path(value: Any, path: list[str]) -> bool:
+    """Redact the values at a dotted path; tell whether there were any."""
     first, rest = path[0], path[1:]
     found = False
     if isinstance(value, dict):
-        keys = [key for key in value if _named(str(key), first)]
-        # A key may hold dots itself: try the longer names too.
+        keys = [key for key in value if _matches(str(key), first)]
+        # A key may have dots in it: try the longer names too.
         if rest:
-            found = _mask_path(value, [f"{first}.{rest[0]}", *rest[1:]])
+            found = _redact_path(value, [f"{first}.{rest[0]}", *rest[1:]])
     elif isinstance(value, list):
         keys = [at for at in range(len(value)) if first in {"*", str(at)}]
     else:
@@ -231,22 +278,18 @@ def _mask_path(value: Any, path: list[str]) -> bool:
         if rest:
             if not isinstance(value[key], (dict, list)):
                 value[key] = plain(value[key])
-            found |= _mask_path(value[key], rest)
+            found |= _redact_path(value[key], rest)
         elif value[key] is not None:
             value[key] = REDACTED
             found = True
     return found
 
 
-def _named(key: str, name: str) -> bool:
-    """Tell whether a name means a key: `*` any key, and beside dots any part between dots."""
+def _matches(key: str, name: str) -> bool:
+    """Tell whether a name matches a key; `*` matches any key, or any part of a dotted one."""
     if "*" not in name or name == "*":
         return name in {"*", key}
     parts, wanted = key.split("."), name.split(".")
     return len(parts) == len(wanted) and all(
         one in {"*", part} for one, part in zip(wanted, parts, strict=True)
     )
-
-
-def _safe(payload: dict[Any, Any]) -> dict[Any, Any]:
-    return {name: value for name, value in payload.items() if name in _SAFE}

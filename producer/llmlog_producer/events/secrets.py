@@ -1,4 +1,4 @@
-"""Knows what a secret looks like: names that hold one, and texts that are one. Pure."""
+"""Owns the forms of a secret: names of keys that hold one, and texts that are one. Pure."""
 
 from __future__ import annotations
 
@@ -82,9 +82,9 @@ _SCHEME: Final = re.compile(
 )
 
 
-# For `may_hold`, over the JSON of a whole payload: broader than the above, and each bound to one
-# byte that is rare in prose, from which it looks back: a search for one byte costs a tenth of one
-# for a word. Two bytes before the anchor are looked at first.
+# For `may_hold_secret`, over the JSON of a whole payload: broader than the forms above. Each starts
+# at one byte that is rare in prose and looks back from there: a search for one byte costs a tenth
+# of one for a word. The two bytes before the anchor are compared first.
 _FORMS_IN_JSON: Final = tuple(
     re.compile(form)
     for form in (
@@ -111,8 +111,9 @@ _SCHEMES_IN_JSON: Final = tuple(
 )
 # Names are looked for in the text without case, quotes, blanks and what joins words; `=` stands
 # there for all that may follow a name: a colon, the beginning of `%3D` or of an escape.
-_FOLD: Final = bytes.maketrans(string.ascii_uppercase.encode() + b":%\\",
-                               string.ascii_lowercase.encode() + b"===")  # fmt: skip
+_FOLD: Final = bytes.maketrans(
+    string.ascii_uppercase.encode() + b":%\\", string.ascii_lowercase.encode() + b"==="
+)
 _JOINS: Final = b"_-. \"'"
 _NAMES: Final = (
     *(f"{of}key" for of in ("api", "subscription", "access", "private", "secret", "account",
@@ -124,7 +125,7 @@ _NAMES: Final = (
 
 
 def _names_before_equals() -> re.Pattern[bytes]:
-    """Return what finds an `=` behind a name: by the name's last letters, then by all of it."""
+    """Return the pattern of an `=` behind a name: by the name's last letters, then by all of it."""
     ends = "|".join(sorted({name[-3:] for name in _NAMES}))
     rest = "|".join(f"(?<={name}{more}=)" for name in _NAMES for more in ("", "value", "header"))
     return re.compile(f"=(?<=(?:{ends}|lue|der)=)(?:{rest})".encode())
@@ -132,23 +133,24 @@ def _names_before_equals() -> re.Pattern[bytes]:
 
 _NAMES_IN_JSON: Final = _names_before_equals()
 _FLAGS_IN_JSON: Final = re.compile(rb"\":(?<!\\\":)(?:false|true|null)(?=[,}])")
-"""What is no secret whatever the key before it is called. Within a text a quote stands behind a
-backslash; to look for that last is ten times as fast."""
+"""Values that are no secret under any key. In a text within the JSON the quote has a backslash
+before it; the pattern looks for that last, which is ten times as fast."""
 
 
 _NUL: Final = rb"\u0000"
 
 
-def may_hold(json: bytes) -> bool:
-    """Tell whether there may be anything in a JSON text that the other functions would hide.
+def may_hold_secret(json: bytes) -> bool:
+    """Tell whether a JSON text may hold anything that `hide_secrets` or `is_secret_name` finds.
 
-    Asked of every payload, where they are not: it has to be quick, and must not overlook anything.
+    It runs over every payload, and they do not: it has to be quick, and may find too much, but
+    never too little.
     """
-    # Of keys that Elasticsearch searches, NUL is left out.
-    return _may_hold(json) or (_NUL in json and _may_hold(json.replace(_NUL, b"")))
+    # Keys lose their NUL characters before they are indexed: search the text without them too.
+    return _search(json) or (_NUL in json and _search(json.replace(_NUL, b"")))
 
 
-def _may_hold(json: bytes) -> bool:
+def _search(json: bytes) -> bool:
     if any(form.search(json) for form in _FORMS_IN_JSON):
         return True
     if b"@" in json and _URL_IN_JSON.search(json):
@@ -160,8 +162,8 @@ def _may_hold(json: bytes) -> bool:
     )
 
 
-def names_secret(name: str) -> bool:
-    """Tell whether what stands under this key or header is a secret."""
+def is_secret_name(name: str) -> bool:
+    """Tell whether the value under a key or header of this name is a secret."""
     return _ends_as_secret(name[-64:])
 
 
@@ -170,8 +172,8 @@ def _ends_as_secret(name: str) -> bool:
     return _NAME.search(_HUMP.sub("_", name)) is not None
 
 
-def without_secrets(text: str) -> str:
-    """Return the text with everything that looks like a secret replaced."""
+def hide_secrets(text: str) -> str:
+    """Return the text with everything that looks like a secret replaced by `REDACTED`."""
     if len(text) < 8:  # noqa: PLR2004 - no form is shorter
         return text
     for hint, form in _FORMS:
@@ -181,11 +183,11 @@ def without_secrets(text: str) -> str:
     if "bearer" in folded or "basic" in folded:
         text = _SCHEME.sub(rf"\1\2{REDACTED}", text)
     if ("=" in text or ":" in text or "%3" in text) and any(h in folded for h in _PAIR_HINTS):
-        text = _PAIR.sub(_hidden, text)
+        text = _PAIR.sub(_hide_value, text)
     return text
 
 
-def _hidden(match: re.Match[str]) -> str:
+def _hide_value(match: re.Match[str]) -> str:
     name, quote = match["name"], match["quote"]
     if quote is not None:
         return f"{name}{quote}{REDACTED}{quote}"

@@ -1,9 +1,9 @@
-"""A copy of a payload that later changes cannot reach. Pure; runs in the request's own thread.
+"""Owns the copy of a payload that later changes cannot reach. Pure.
 
-The copy is the payload's JSON: written in one go by compiled code, it takes a tenth of the time of
-copying dicts and lists one by one, and leaves the garbage collector nothing to look through. What
-JSON would change (objects, numbers that are not finite) is copied as it is: containers one by one,
-strings shared, and objects by reference, to be read in the background.
+It runs in the request's own thread. The copy is the payload's JSON: compiled code writes it in a
+tenth of the time of copying dicts and lists one by one, and the garbage collector has nothing to
+look through. A payload that JSON would change (objects, numbers that are not finite) is copied as
+dicts and lists: strings are shared, objects are kept by reference and read in the background.
 """
 
 from __future__ import annotations
@@ -21,55 +21,55 @@ from llmlog_schemas.json_form import TO_ITSELF
 if TYPE_CHECKING:
     from llmlog_common.settings import Settings
 
-# Whatever is neither dict, list, tuple, str, int, float, bool or None itself is for the other way.
-_EXACT: Final = (
+# A value that is not exactly a dict, list, tuple, str, int, float, bool or None makes orjson raise.
+_EXACT_TYPES: Final = (
     orjson.OPT_PASSTHROUGH_DATACLASS
     | orjson.OPT_PASSTHROUGH_DATETIME
     | orjson.OPT_PASSTHROUGH_SUBCLASS
 )
 _LEAVES: Final = frozenset((str, int, float, bool, type(None)))
 _MAX_DEPTH: Final = 60
-_MOST_PARTS: Final = 200
+_MAX_PARTS: Final = 200
 _SIZED: Final = (str, bytes, bytearray)
 
 
 def snapshot(payload: dict[Any, Any], *, without: frozenset[str]) -> bytes | dict[Any, Any]:
-    """Copy a payload, leaving out the named top-level keys.
+    """Copy a payload, without the named top-level keys.
 
     Returns:
-        Its JSON; or where that would not be all of it, a dict.
+        Its JSON; a dict where JSON would change it.
     """
     kept = dict(payload)
     for name in without:
         kept.pop(name, None)
     for value in kept.values():
-        if type(value) is float and value - value:  # NaN, as of every number that is not finite
+        if type(value) is float and value - value:  # NaN: the number is not finite
             return _copy_dict(kept, 1, {id(payload)})
     try:
-        return orjson.dumps(kept, option=_EXACT)
-    except Exception:  # noqa: BLE001 - whatever orjson has against it
+        return orjson.dumps(kept, option=_EXACT_TYPES)
+    except Exception:  # noqa: BLE001 - objects in it may raise any error
         return _copy_dict(kept, 1, {id(payload)})
 
 
-def left_out(settings: Settings) -> frozenset[str]:
-    """Return the keys that are not wanted of any payload."""
+def excluded_keys(settings: Settings) -> frozenset[str]:
+    """Return the top-level keys that the settings exclude from every payload."""
     return frozenset(() if settings.model_map_information else ("model_map_information",))
 
 
 def size_of(payload: bytes | dict[Any, Any]) -> int:
-    """Return a copied payload's bytes; of a dict an estimate, by the texts and bytes in it.
+    """Return the bytes of a copied payload; of a dict an estimate, by the texts and bytes in it.
 
-    Never raises. What was copied is looked through, and of the objects in it the first parts.
+    Never raises. Counts all dicts and lists that were copied, and the first parts of objects.
     """
     if isinstance(payload, bytes):
         return len(payload)
-    size, objects = _size_of_copied(payload)
+    size, objects = _measure_copy(payload)
     parts, seen = deque(objects), set()
-    for _ in range(_MOST_PARTS):
+    for _ in range(_MAX_PARTS):
         if not parts:
             break
         value: Any = parts.popleft()
-        kind = type(value)  # not by isinstance, nor by its own `len`: that may run what it likes
+        kind = type(value)  # `isinstance` and the object's own `len` would run foreign code
         if sized := next((base for base in _SIZED if issubclass(kind, base)), None):
             size += sized.__len__(value)
         elif kind not in _LEAVES and id(value) not in seen:
@@ -78,8 +78,8 @@ def size_of(payload: bytes | dict[Any, Any]) -> int:
     return size
 
 
-def _size_of_copied(payload: dict[Any, Any]) -> tuple[int, list[Any]]:
-    """Return the size of what was copied, and the objects in it."""
+def _measure_copy(payload: dict[Any, Any]) -> tuple[int, list[Any]]:
+    """Return the size of the copied dicts and lists, and the objects in them."""
     size, objects, seen = 4096, [], set()
     parts: list[Any] = [payload]
     while parts:
@@ -103,36 +103,36 @@ def _size_of_copied(payload: dict[Any, Any]) -> tuple[int, list[Any]]:
 
 
 def _parts(value: Any) -> list[Any]:
-    """Return the first parts of a container or an object."""
+    """Return the first parts of a container or an object; none where it does not show them."""
     try:
         if issubclass(type(value), (list, tuple)):
-            return list(value[:_MOST_PARTS])
+            return list(value[:_MAX_PARTS])
         held = value if issubclass(type(value), dict) else vars(value)
-        return list(islice(held.values(), _MOST_PARTS))
-    except Exception:  # noqa: BLE001 - an object that has nothing, or does not show it
+        return list(islice(held.values(), _MAX_PARTS))
+    except Exception:  # noqa: BLE001 - foreign code
         return []
 
 
 def _copy(value: Any, depth: int, above: set[int]) -> Any:
-    """Copy a dict or list; `above` are those that it lies in: two ways back make 2^60 copies."""
+    """Copy a value; `above` holds the ids of its containers: a cycle would be copied 2^60 times."""
     kind = type(value)
     if depth > _MAX_DEPTH:
         return value
     if kind is not dict and kind is not list:
-        return _object(value, depth, above)
+        return _copy_object(value, depth, above)
     if id(value) in above:
         return TO_ITSELF
     above.add(id(value))
-    copied = _copy_dict(value, depth, above) if kind is dict else _copy_list(value, depth, above)
+    copy = _copy_dict(value, depth, above) if kind is dict else _copy_list(value, depth, above)
     above.discard(id(value))
-    return copied
+    return copy
 
 
 def _copy_dict(value: dict[Any, Any], depth: int, above: set[int]) -> dict[Any, Any]:
     return {
         key: item if type(item) in _LEAVES else _copy(item, depth + 1, above)
-        # At once: another thread may be adding to it. `list(value.items())` is not: each pair that
-        # it allocates may start the garbage collector, and that may run somebody's code.
+        # `copy` is atomic, and another thread may be adding to the dict. `list(value.items())` is
+        # not atomic: it allocates pairs, so the garbage collector may run, and foreign code in it.
         for key, item in value.copy().items()
     }
 
@@ -141,8 +141,8 @@ def _copy_list(value: list[Any], depth: int, above: set[int]) -> list[Any]:
     return [item if type(item) in _LEAVES else _copy(item, depth + 1, above) for item in value]
 
 
-def _object(value: Any, depth: int, above: set[int]) -> Any:
-    """Read what JSON reads too: the two payloads of one call may be copied in different ways."""
+def _copy_object(value: Any, depth: int, above: set[int]) -> Any:
+    """Turn an object into what JSON makes of it: both copies of one call give the same event."""
     if isinstance(value, Enum):
         return _copy(value.value, depth + 1, above)
     return str(value) if isinstance(value, UUID) else value

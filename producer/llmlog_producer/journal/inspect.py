@@ -1,4 +1,4 @@
-"""Tells what lies in a spool folder, without taking anything over."""
+"""Owns the view of a spool folder from outside: it takes nothing over."""
 
 from __future__ import annotations
 
@@ -16,12 +16,16 @@ if TYPE_CHECKING:
 
 @dataclass
 class Owner:
-    """What one process has in the folder.
+    """The files of one process in the folder.
 
     Attributes:
-        alive: it runs, and sends these events by itself.
+        owner: the process's name in the folder.
+        alive: it runs, and sends these events itself.
+        files: their number.
+        bytes: size of their events.
+        events: number of their events.
         oldest_ms: start of the oldest event, epoch milliseconds; None where there is none.
-        torn: files that end within an event.
+        truncated: files that end within an event.
         damaged: places that are no events.
     """
 
@@ -31,7 +35,7 @@ class Owner:
     bytes: int = 0
     events: int = 0
     oldest_ms: int | None = None
-    torn: int = 0
+    truncated: int = 0
     damaged: int = 0
 
     def read(self, path: Path) -> None:
@@ -40,7 +44,7 @@ class Owner:
         with path.open("rb") as file:
             for item in frames(file):
                 if not isinstance(item, Frame):
-                    self.torn += item.torn
+                    self.truncated += item.torn
                     self.damaged += not item.torn
                     continue
                 self.events += 1
@@ -52,7 +56,7 @@ class Owner:
 
 
 def inspect(folder: Path) -> list[Owner]:
-    """Read the folder; one that is not there holds nothing.
+    """Return the owners of the files in a folder; none where there is no folder.
 
     Raises:
         OSError: it may not be read.
@@ -66,7 +70,7 @@ def inspect(folder: Path) -> list[Owner]:
             owners[name] = Owner(name, alive=_is_locked(folder / f"{name}.lock"))
         try:
             owners[name].read(path)
-        except FileNotFoundError:  # settled while we looked
+        except FileNotFoundError:  # settled meanwhile
             continue
     return list(owners.values())
 

@@ -3,8 +3,8 @@
     <folder>/<owner>.lock          held by flock(2) while the owner lives
     <folder>/<owner>.<n>.journal   its segments; one is deleted when all its events are settled
 
-Several processes share a folder. The kernel drops a dead process's lock, and whoever gets it
-next owns the segments.
+Several processes share a folder. The kernel drops a dead process's lock, and the process that
+gets it next owns the segments.
 """
 
 from __future__ import annotations
@@ -42,10 +42,16 @@ class Ref(NamedTuple):
 
 
 class Recovered(NamedTuple):
-    """What `adopt` found: events to send, ends cut off, places that cannot be read."""
+    """The result of `adopt`.
+
+    Attributes:
+        events: events to be sent.
+        truncated: files that ended within an event.
+        damaged: places that cannot be read.
+    """
 
     events: int
-    torn: int
+    truncated: int
     damaged: int
 
 
@@ -104,7 +110,7 @@ class Journal:
 
     @property
     def unsent(self) -> int:
-        """Events that nobody has taken."""
+        """Events that are not on their way to Kafka."""
         with self._lock:
             return sum(segment.unsent for segment in self._segments)
 
@@ -172,7 +178,7 @@ class Journal:
             if segment is self._active:
                 # Emptied at once: what stays in a file, the next process sends again.
                 with suppress(OSError):
-                    self._active = segment.emptied()
+                    self._active = segment.truncate()
                     self._held -= segment.size
                     self._segments[self._segments.index(segment)] = self._active
             else:
@@ -190,7 +196,7 @@ class Journal:
                 else:
                     elsewhere += self._bytes_of(owner, ".journal")
             self._elsewhere = elsewhere
-        # Nobody who writes waits until a gigabyte of a dead process is read.
+        # Without the lock: hooks do not wait until a gigabyte of a dead process is read.
         read = {owner: self._read(owner) for owner in gained}
         with self._lock:
             found = [one for owner in gained if owner in self._locks for one in read[owner]]
@@ -259,7 +265,8 @@ class Journal:
         if self._active is not None and (
             self._active.deleted or not os.fstat(self._locks[self._name]).st_nlink
         ):
-            # Somebody tidies up. Without the lock's file, others would take this one's over.
+            # The files were deleted from outside. Without its lock's file, a segment would be taken
+            # over by another process.
             self._seal()
             self._name = ""
         if self._active is None:

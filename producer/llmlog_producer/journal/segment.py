@@ -107,7 +107,7 @@ class Segment:
         owner: the process's name in the folder; its lock guards the file.
         size: bytes of the file.
         waiting: frames that are not settled.
-        unsent: frames that nobody has taken.
+        unsent: frames that are not on their way to Kafka.
         torn: 1 where the file ended within a frame.
         damaged: places in the file that are no frames.
     """
@@ -164,7 +164,7 @@ class Segment:
 
     @property
     def deleted(self) -> bool:
-        """Somebody has deleted the file that is written: nobody would ever read it."""
+        """Whether the file that is written was deleted: no process would ever read it."""
         return not os.fstat(self._fd).st_nlink
 
     @staticmethod
@@ -177,7 +177,7 @@ class Segment:
 
         Raises:
             OSError: none is written. The file is as it was before; where that cannot be had it is
-                sealed, and nobody reads what stands at its end.
+                sealed, and the bytes at its end are never read.
         """
         written = b"".join(
             part
@@ -258,8 +258,8 @@ class Segment:
             self._states[number] = _State.SETTLED
             self.waiting -= 1
 
-    def emptied(self) -> Segment:
-        """Empty the file; return what writes it from now on, and knows none of the old frames.
+    def truncate(self) -> Segment:
+        """Truncate the file to nothing; return a new segment that writes it and has no frames.
 
         Raises:
             OSError: the disk refuses.

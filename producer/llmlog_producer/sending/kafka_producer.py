@@ -1,4 +1,4 @@
-"""Owns the Kafka client of the gateway: made anew after fatal errors, one callback an event."""
+"""Owns the Kafka client of the gateway, which is replaced after a fatal error."""
 
 from __future__ import annotations
 
@@ -22,21 +22,27 @@ if TYPE_CHECKING:
     from llmlog_producer.events.build import EncodedEvent
 
 
-_BATCH_BYTES: Final = 1_000_000
+_DEFAULT_BATCH_BYTES: Final = 1_000_000
 """librdkafka's default of `batch.size`."""
-_BATCH_OVERHEAD: Final = 512
+_BATCH_OVERHEAD_BYTES: Final = 512
 
 
 class KafkaProducer:
-    """A librdkafka producer; used by one thread, except that another may look for the topic.
+    """A librdkafka producer with one delivery report for each event.
+
+    The sending thread calls it. The thread of the topic's lookup calls `topic_exists`,
+    `max_message_bytes`, `limit_batches` and `mark_up`; `limit_batches` before anything is sent.
 
     Args:
         settings: as loaded.
-        on_report: told the outcome of each event, from within `poll`.
+        on_report: called within `poll` with each event and its error, or None.
+        on_error: called within `poll` with the client's own errors.
+        create: creates a client of a class, with its configuration.
 
     Attributes:
-        broken: a fatal error: nothing goes any more until `rebuild`.
-        down: no broker answers.
+        broken: there was a fatal error: nothing is sent any more until `rebuild`. The sending
+            thread alone uses it.
+        down: no broker answers. The sending thread and the topic's lookup write it, all read it.
 
     Raises:
         ConfigurationError: librdkafka does not know a property, or not its value.
@@ -47,109 +53,125 @@ class KafkaProducer:
         settings: Settings,
         on_report: Callable[[EncodedEvent, KafkaError | None], None],
         on_error: Callable[[KafkaError], None],
+        *,
+        create: Callable[..., Any] = new_client,
     ) -> None:
         self._settings = settings
         self._topic = settings.topic
         self._on_report = on_report
         self._on_error = on_error
-        self._config = {**producer_config(settings), "error_cb": self._error}
+        self._create = create
+        self._config = {**producer_config(settings), "error_cb": self._on_client_error}
         self.broken = False
         self.down = False
-        self._generation = 0
-        self._partitions = BurstPartitioner()
-        self._producer = self._new()
+        self._generation = 0  # reports of an earlier one are ignored
+        self._partitioner = BurstPartitioner()
+        self._producer = self._new_producer()
 
-    def _new(self) -> Any:
-        return new_client(Producer, self._config)
+    @property
+    def batch_bytes(self) -> int | None:
+        """The bound of a batch; None for a user's own value that Python cannot read."""
+        try:
+            return int(str(self._config.get("batch.size", _DEFAULT_BATCH_BYTES)), 0)  # `0x80000`
+        except ValueError:
+            return None
+
+    @property
+    def partition_count(self) -> int:
+        """Partitions of the topic; 0 while unknown, or while the key decides."""
+        return self._partitioner.partition_count
+
+    def _new_producer(self) -> Any:
+        return self._create(Producer, self._config)
 
     def topic_exists(self, timeout: float, *, known: bool) -> bool:
-        """Look the topic up, and take note of how many partitions it has.
+        """Look the topic up, and count its partitions.
 
         Args:
             timeout: seconds.
-            known: it was found before, and is asked for by its name. Until then that could create
-                it; but all topics of a large cluster would be too much every few minutes.
+            known: it was found before: ask for it by its name. A first request by name could create
+                the topic; later on a large cluster's list of all topics would cost too much.
 
         Raises:
             KafkaException: no broker answers.
         """
         topics = self._producer.list_topics(self._topic if known else None, timeout).topics
-        found = topics.get(self._topic)
-        if "partitioner" not in self._config:  # a user has decided
-            self._partitions.count = len(found.partitions) if found else 0
-        return found is not None
+        topic = topics.get(self._topic)
+        if "partitioner" not in self._config:  # otherwise the user's partitioner decides
+            self._partitioner.partition_count = len(topic.partitions) if topic else 0
+        return topic is not None
 
     def max_message_bytes(self, timeout: float) -> int | None:
-        """Ask for the topic's bound; None where we may not know it."""
+        """Return the topic's bound of a record; None where the broker does not tell it."""
         resource = ConfigResource(ConfigResource.Type.TOPIC, self._topic)
         try:
-            admin = new_client(AdminClient, admin_config(self._settings))
-            answer = admin.describe_configs([resource], request_timeout=timeout)[resource]
-            return int(answer.result(timeout + 1.0)["max.message.bytes"].value)
-        except Exception:  # noqa: BLE001 - not allowed, too old, too slow: a refusal tells it too
+            admin = self._create(AdminClient, admin_config(self._settings))
+            future = admin.describe_configs([resource], request_timeout=timeout)[resource]
+            return int(future.result(timeout + 1.0)["max.message.bytes"].value)
+        except Exception:  # noqa: BLE001 - not allowed, too old, too slow: a refusal will tell
             return None
 
     def limit_batches(self, topic_bytes: int) -> None:
-        """Have no batch larger than the topic takes: all events of one are refused together.
+        """Lower the bound of a batch to what the topic takes: a batch is refused as a whole.
 
-        Called before anything is sent.
+        To be called before anything is sent: the client is replaced.
         """
-        most = max(1, topic_bytes - _BATCH_OVERHEAD)
-        try:
-            now = int(str(self._config.get("batch.size", _BATCH_BYTES)), 0)  # `0x80000` too
-        except ValueError:  # librdkafka reads more than Python does
-            now = most + 1
-        if most < now:
+        most = max(1, topic_bytes - _BATCH_OVERHEAD_BYTES)
+        current = self.batch_bytes
+        if current is None or most < current:
             self._config["batch.size"] = most
             self.rebuild()
 
-    def produce(self, item: EncodedEvent, value: bytes) -> None:
-        """Hand one event over.
+    def mark_up(self) -> None:
+        """Take note that brokers answer."""
+        self.down = False
+
+    def produce(self, event: EncodedEvent, value: bytes) -> None:
+        """Hand one event to the client.
 
         Raises:
             BufferError: the client's own queue is full.
-            KafkaException: it will not take this event.
+            KafkaException: the client does not take this event.
         """
-        report = functools.partial(self._report, item, self._generation)
-        partition = self._partitions.take(len(value), time.monotonic())
+        report = functools.partial(self._report, event, self._generation)
+        partition = self._partitioner.next_partition(len(value), time.monotonic())
         try:
             self._producer.produce(
-                self._topic, value=value, key=item.key, partition=partition, on_delivery=report
+                self._topic, value=value, key=event.key, partition=partition, on_delivery=report
             )
-        except KafkaException as refused:
-            if refused.args[0].code() == KafkaError._UNKNOWN_PARTITION:  # noqa: SLF001 - public
-                self._partitions.count = 0  # a topic made anew has fewer
+        except KafkaException as refusal:
+            if refusal.args[0].code() == KafkaError._UNKNOWN_PARTITION:  # noqa: SLF001 - public
+                self._partitioner.partition_count = 0  # the topic was recreated with fewer
             raise
 
     def poll(self, timeout: float) -> None:
-        """Serve reports and errors; wait for the first of them for `timeout` seconds."""
+        """Call back reports and errors; wait for the first of them for `timeout` seconds."""
         self._producer.poll(timeout)
 
     def purge(self) -> None:
-        """Forget what was handed over and is not sent yet; it will not be reported."""
+        """Forget the events that are not acknowledged; they are not reported any more."""
         self._generation += 1
         self._producer.purge()
 
     def rebuild(self) -> None:
-        """Replace the client after a fatal error; what it had will not be reported."""
-        new = self._new()
+        """Replace the client after a fatal error; events of the old one are not reported."""
+        new = self._new_producer()
         self.purge()
         self._producer = new
         self.broken = False
 
     def _report(
-        self, item: EncodedEvent, generation: int, error: KafkaError | None, message: Any
+        self, event: EncodedEvent, generation: int, error: KafkaError | None, _message: object
     ) -> None:
-        del message
         if generation != self._generation:
             return
         if error is None:
             self.down = False
         elif error.fatal():
             self.broken = True
-        self._on_report(item, error)
+        self._on_report(event, error)
 
-    def _error(self, error: KafkaError) -> None:
+    def _on_client_error(self, error: KafkaError) -> None:
         if error.code() == KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001 - their public name
             self.down = True
         if error.fatal():

@@ -1,23 +1,25 @@
-"""What a hook hands its payload to, and what a process that ends waits for.
+"""Owns the hooks' side of sending: they offer events, wait for them, and close.
 
-The hook appends to the intake and returns; a background thread sends (`sender`). Kafka being down,
-slow or full never shows in a request.
+A hook appends to the queue and returns; the sending thread does the rest (`sender`). A request
+never notices that Kafka is down, slow or full.
 """
 
 from __future__ import annotations
 
 import logging
 import math
-import os
-import signal
 import threading
 import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from llmlog_common.throttled_log import GatewayLogger, ThrottledLog, error_name
 from llmlog_producer.journal.journal import Journal, folder_of
+from llmlog_producer.sending.kafka_producer import KafkaProducer
 from llmlog_producer.sending.queue import EventQueue
 from llmlog_producer.sending.sender import Sender
+from llmlog_producer.sending.shutdown import Handover
+from llmlog_producer.sending.timing import LIMITS, TIMING
+from llmlog_producer.sending.wakeup import Wakeup
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,40 +27,72 @@ if TYPE_CHECKING:
     from llmlog_common.settings import Settings
     from llmlog_producer.counters import Stats
     from llmlog_producer.events.build import CapturedPayload, EncodedEvent
-
-_GLANCE: Final = 0.005
-"""Seconds after which a signal's handler looks again."""
-_LOOK: Final = 0.05
-"""Seconds after which a waiting `flush` looks again, told or not."""
-_START_AGAIN: Final = 1.0
+    from llmlog_producer.sending.timing import Limits, Timing
 
 
 class Publisher:
-    """Sends captured payloads to the topic; made once in each process.
+    """Sends captured payloads to the topic; one for each process.
+
+    It owns the queue and the sending thread; `Sender` owns the events that have left the queue. The
+    thread alone takes `Sender`'s steps. What else passes between hooks and that thread are the
+    queue, `Wakeup`, and `Handover`; neither side writes the other's fields.
+
+    `_thread` and `_start_at` are written by the hook that holds `_starting`, and read by all.
 
     Args:
         settings: as loaded.
         stats: counted into.
-        background: False: no thread; `flush` does its work, in an interpreter that ends.
+        background: False: there is no thread, and `flush` does its work, in an interpreter that
+            ends.
+        timing: of sending.
+        limits: of sending.
+        queue: of the events that hooks accept.
+        new_client: makes the Kafka client.
 
     Raises:
         ConfigurationError: a librdkafka property is wrong.
     """
 
-    def __init__(self, settings: Settings, stats: Stats, *, background: bool = True) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        stats: Stats,
+        *,
+        background: bool = True,
+        timing: Timing = TIMING,
+        limits: Limits = LIMITS,
+        queue: EventQueue | None = None,
+        new_client: Callable[..., KafkaProducer] = KafkaProducer,
+    ) -> None:
         self._settings = settings
         self._stats = stats
+        self._timing = timing
         self._log = ThrottledLog(GatewayLogger())
-        self._intake = EventQueue()
-        self._journal = self._opened()
-        self._inline = settings.journal == "always" and self._journal is not None
-        self._sender = Sender(settings, stats, self._log, self._intake, self._journal)
+        self._queue = EventQueue() if queue is None else queue
+        self._journal = self._open_journal()
+        self._wakeup = Wakeup()
+        self._handover = Handover(
+            self._wakeup,
+            hooks_write=settings.journal == "always" and self._journal is not None,
+            is_enough=self._is_nothing_to_wait_for,
+            has_thread=lambda: self._thread is not None and not self._closing.is_set(),
+            timing=timing,
+        )
+        self._sender = Sender(
+            settings,
+            stats,
+            self._log,
+            self._queue,
+            self._journal,
+            wakeup=self._wakeup,
+            handover=self._handover,
+            timing=timing,
+            limits=limits,
+            new_client=new_client,
+        )
         self._closing = threading.Event()
-        self._working = threading.Lock()
-        self._worker = 0  # the thread that holds it
-        self._again_by = 0.0  # a SIGTERM is to come again, at this time at the latest
         self._thread: threading.Thread | None = None
-        self._start_at = 0.0 if background else math.inf
+        self._start_at = 0.0 if background else math.inf  # monotonic seconds
         self._starting = threading.Lock()
         if background:
             self._start_thread()
@@ -66,52 +100,62 @@ class Publisher:
 
     @property
     def summary(self) -> str:
-        """Say in one line where events go and what is redacted."""
+        """One line: where events go, and what is redacted."""
         settings, journal = self._settings, self._journal
-        spool = f"{settings.journal} in {journal.folder}" if journal else "off"
+        place = f"{settings.journal} in {journal.folder}" if journal else "off"
         return (
             f"events go to topic {settings.topic} at {settings.kafka_bootstrap_servers}; "
-            f"journal: {spool}; redacted: {self._sender.redacts}"
+            f"journal: {place}; redacted: {self._sender.redaction}"
         )
+
+    @property
+    def journal(self) -> Journal | None:
+        """The journal; None where it is off, or its folder cannot be written."""
+        return self._journal
+
+    @property
+    def converter_pid(self) -> int | None:
+        """The process that converts payloads; None while a thread converts."""
+        return self._sender.converter_pid
 
     # What the hook calls.
 
     def offer(self, captured: CapturedPayload) -> bool:
-        """Take one payload; False, counted, where there is no room. Never waits for Kafka."""
-        room = self._intake.has_room(captured.size)
-        inline = self._inline or (self._thread is None and self._unattended)
-        if inline or (not room and self._journal_has_room(captured.size)):
-            return self._offer_inline(captured, room=room)
-        if not room:
-            return self._dropped()
-        return self._take(captured)
+        """Accept one payload; False, counted, where there is no room. Never waits for Kafka."""
+        has_room = self._queue.has_room(captured.size)
+        hook_writes = self._handover.hooks_write or (self._thread is None and self._lacks_thread)
+        if hook_writes or (not has_room and self._journal_has_room(captured.size)):
+            return self._offer_to_journal(captured, has_room=has_room)
+        if not has_room:
+            return self._drop()
+        return self._accept(captured)
 
     @property
-    def _unattended(self) -> bool:
-        """A thread is wanted and cannot be started: at a SIGTERM nobody would write the journal."""
+    def _lacks_thread(self) -> bool:
+        """Whether the thread cannot be started: at a SIGTERM nothing would write the journal."""
         return self._journal is not None and self._start_at < math.inf
 
-    def _offer_inline(self, captured: CapturedPayload, *, room: bool) -> bool:
+    def _offer_to_journal(self, captured: CapturedPayload, *, has_room: bool) -> bool:
         """Write the event to the journal before the hook returns."""
-        item = self._sender.prepared(captured, counted=False)
-        if item is None:
+        event = self._sender.build(captured, accepted=False)
+        if event is None:
             return False
-        if self._sender.write(item, taken=room):
-            if room:
-                return self._take(item)
+        if self._sender.write(event, taken=has_room):
+            if has_room:
+                return self._accept(event)
             self._stats.add("accepted")
             return True
-        return self._take(item) if room else self._dropped()
+        return self._accept(event) if has_room else self._drop()
 
-    def _take(self, entry: CapturedPayload | EncodedEvent) -> bool:
+    def _accept(self, entry: CapturedPayload | EncodedEvent) -> bool:
         self._stats.add("accepted")
-        if self._intake.put(entry):
-            self._sender.wake()
+        if self._queue.put(entry):
+            self._wakeup.wake()
         if self._thread is None and time.monotonic() >= self._start_at:
             self._start_thread()
         return True
 
-    def _dropped(self) -> bool:
+    def _drop(self) -> bool:
         self._stats.add("dropped_queue_full")
         why = f"; journal: {self._journal.problem}" if self._journal else ""
         self._log(
@@ -135,7 +179,7 @@ class Publisher:
         """Wait until every event is settled, for `timeout` seconds at most.
 
         Returns:
-            Events still unsettled.
+            Events that are not settled.
         """
         self._wait(timeout, lambda: not self._stats.pending)
         return self._stats.pending
@@ -144,27 +188,27 @@ class Publisher:
         """Send what dead processes have left, for `timeout` seconds at most.
 
         Returns:
-            Events still unsettled.
+            Events that are not settled.
         """
         self._wait(timeout, lambda: self._sender.has_adopted and not self._stats.pending)
         return self._stats.pending
 
     def leave(self, timeout: float) -> int:
-        """Wait until nothing is lost if the process ends: all is settled, or in the journal.
+        """Wait until all events are settled or in the journal, so that the process may end.
 
-        Kafka is waited for while it answers; where it does not, the journal is enough.
+        It waits for Kafka while that answers; otherwise the journal is enough.
 
         Returns:
             Events that only memory holds.
         """
         deadline = time.monotonic() + timeout
 
-        def safe() -> bool:
-            return not self._stats.pending or (self._sender.unreachable and not self.unsafe)
+        def is_safe() -> bool:
+            return not self._stats.pending or (self._sender.is_unreachable and not self.unsafe)
 
-        self._wait(timeout, safe)
+        self._wait(timeout, is_safe)
         if self.unsafe and self._journal:
-            self._sender.asked += 1
+            self._handover.request()
             self._wait(max(1.0, deadline - time.monotonic()), lambda: not self.unsafe)
         if self._thread is None and self._journal and not self._stats.pending:
             self._journal.release()
@@ -174,7 +218,7 @@ class Publisher:
         """Leave, then end the thread.
 
         Returns:
-            Events not delivered; the log says how many of them are in the journal.
+            Events that are not delivered; the log says how many of them are in the journal.
         """
         lost = self.leave(timeout)
         unsent = self._stats.pending
@@ -186,84 +230,67 @@ class Publisher:
                 "kept",
                 f"{unsent} events are not sent yet: they are kept in {self._journal.folder}",
             )
-        self._closing.set()
-        self._sender.wake()
-        if self._thread is not None:
-            self._thread.join(2.0)
+        self.stop(2.0)
         if self._journal:
             self._journal.release()
         return unsent
 
-    def journal_first(self, timeout: float) -> bool:
-        """Have everything in the journal from now on; for a signal handler: takes no lock.
+    def stop(self, timeout: float) -> None:
+        """End the thread after its present step, and flush nothing.
 
         Args:
-            timeout: seconds to wait until what is in memory is written, and on the topic where
+            timeout: seconds to wait for its end.
+        """
+        self._closing.set()
+        self._wakeup.wake()
+        if self._thread is not None:
+            self._thread.join(timeout)
+
+    def journal_first(self, timeout: float) -> bool:
+        """Have everything in the journal from now on; for a signal handler (`Handover`).
+
+        Args:
+            timeout: seconds to wait until the events in memory are written, and on the topic where
                 Kafka answers.
 
         Returns:
-            False where the handler has interrupted the very thread that writes it. That stops once
-            it is done, or after `timeout`, and sends this process a SIGTERM.
+            False if the handler has interrupted the sending thread itself: the SIGTERM comes again.
         """
-        if self._journal is None:
-            return True
-        sender = self._sender
-        self._inline = True
-        sender.asked += 1
-        asked = sender.asked
-        sender.wake()
-        if not timeout:
-            return True
-        deadline = time.monotonic() + timeout
-        if self._worker == threading.get_ident():
-            self._again_by = self._again_by or deadline
-            return False
-        while self._at_work and time.monotonic() < deadline:
-            # Kafka is as quick as the journal while it answers, and then nothing is left behind.
-            if sender.saved >= asked and (sender.unreachable or not self._stats.pending):
-                break
-            sender.wake()
-            time.sleep(_GLANCE)
-        return True
-
-    @property
-    def _at_work(self) -> bool:
-        """Somebody sends and writes, or is about to."""
-        return self._worker != 0 or not (self._thread is None or self._closing.is_set())
+        return self._journal is None or self._handover.save(timeout)
 
     def abandon(self) -> None:
-        """Close this process's copies of what is open, in a forked child."""
+        """Close this process's copies of open files, in a forked child."""
         self._sender.abandon()
         if self._journal:
             self._journal.abandon()
 
-    def _wait(self, timeout: float, done: Callable[[], bool]) -> None:
+    def _is_nothing_to_wait_for(self) -> bool:
+        """Tell whether Kafka has all events, or does not answer."""
+        return self._sender.is_unreachable or not self._stats.pending
+
+    def _wait(self, timeout: float, is_done: Callable[[], bool]) -> None:
         deadline = time.monotonic() + timeout
         if self._thread is None:
-            self._work(deadline, done)
+            self._send(deadline, is_done, background=False)
             return
-        settled = self._sender.settled
-        while not done() and (left := deadline - time.monotonic()) > 0:
-            self._sender.wake()
-            with settled:  # no longer: a signal's handler waits for the thread that notifies
-                settled.wait(min(left, _LOOK))
+        while not is_done() and (left := deadline - time.monotonic()) > 0:
+            self._wakeup.wake()
+            self._stats.wait_settled(min(left, self._timing.flush_poll_seconds))
 
-    # The background thread.
+    # The sending thread.
 
     def _start_thread(self) -> None:
-        if not self._starting.acquire(blocking=False):  # another hook is at it
+        if not self._starting.acquire(blocking=False):  # another hook is starting it
             return
         try:
             if self._thread is not None:
                 return
-            self._start_at = time.monotonic() + _START_AGAIN
-            self._sender.background = True
-            # Set before it runs: it asks whether there is one.
+            self._start_at = time.monotonic() + self._timing.thread_retry_seconds
+            # Set before it runs: `_wait` asks whether there is one.
             self._thread = threading.Thread(target=self._run, name="llmlog-publisher", daemon=True)
             self._thread.start()
         except RuntimeError as error:
             self._thread = None
-            self._sender.background = False
             if "shutdown" not in str(error):  # since Python 3.12 an ending interpreter starts none
                 kept = "the hook writes the journal" if self._journal else "events stay in memory"
                 self._log(logging.ERROR, "thread", f"no thread can be started, {kept}: {error}")
@@ -271,42 +298,29 @@ class Publisher:
             self._starting.release()
 
     def _run(self) -> None:
-        self._work(math.inf, self._closing.is_set)
+        self._send(math.inf, self._closing.is_set, background=True)
         self._sender.end()
 
-    def _work(self, deadline: float, done: Callable[[], bool]) -> None:
-        """Send until `done`, or until the deadline."""
-        try:
-            with self._working:
-                self._worker = threading.get_ident()
-                try:
-                    while (
-                        not (done() or self._interrupted)
-                        and (left := deadline - time.monotonic()) > 0
-                    ):
-                        self._step(left)
-                finally:
-                    self._worker = 0
-        finally:
-            if self._again_by:
-                self._again_by = 0.0
-                os.kill(os.getpid(), signal.SIGTERM)
+    def _send(self, deadline: float, is_done: Callable[[], bool], *, background: bool) -> None:
+        """Take steps until `is_done`, or until the deadline, or until a SIGTERM comes again."""
 
-    @property
-    def _interrupted(self) -> bool:
-        """A SIGTERM is to come again now."""
-        return bool(self._again_by) and (
-            self._sender.all_saved or time.monotonic() > self._again_by
-        )
+        def take_steps() -> None:
+            while (
+                not (is_done() or self._handover.must_stop)
+                and (left := deadline - time.monotonic()) > 0
+            ):
+                self._step(left, background=background)
 
-    def _step(self, left: float) -> None:
+        self._handover.run_as_sender(take_steps)
+
+    def _step(self, seconds_left: float, *, background: bool) -> None:
         try:
-            self._sender.step(left)
-        except Exception as error:  # noqa: BLE001 - nothing may end the thread
+            self._sender.step(seconds_left, background=background)
+        except Exception as error:  # noqa: BLE001 - no error may end the thread
             self._log(logging.ERROR, f"thread {type(error)}", f"bug: {error_name(error)}")
-            self._closing.wait(_LOOK)
+            self._closing.wait(self._timing.flush_poll_seconds)
 
-    def _opened(self) -> Journal | None:
+    def _open_journal(self) -> Journal | None:
         if self._settings.journal == "off":
             return None
         try:

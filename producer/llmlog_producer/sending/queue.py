@@ -1,4 +1,4 @@
-"""The queue between hooks and the background thread: bounded by number and by bytes."""
+"""Owns the queue between hooks and the sending thread: bounded by number and by bytes."""
 
 from __future__ import annotations
 
@@ -12,55 +12,74 @@ if TYPE_CHECKING:
 MAX_QUEUED_EVENTS: Final = 20_000
 MAX_QUEUED_BYTES: Final = 128 * 1024 * 1024
 WAKE_BYTES: Final = 1024 * 1024
-"""Bytes that end the thread's nap. With much more to be freed, the C library gives memory back to
-the system, and a hook that copies a large payload waits for new pages: half a millisecond."""
+"""New bytes that end the sending thread's idle wait. If much more is freed at once, the C library
+gives memory back to the system, and a hook that copies a large payload waits for new pages."""
 
 
 class EventQueue:
-    """What hooks have taken and the thread has not.
+    """The events that hooks have accepted and the sending thread has not taken yet.
 
-    Hooks wake the thread once in `WAKE_BYTES` alone: each time costs a system call.
+    Hooks of all threads append, the sending thread takes. A hook wakes that thread only once in
+    `wake_bytes`: each time costs a system call.
+
+    Args:
+        max_events: bound of the number of entries.
+        max_bytes: bound of their size.
+        wake_bytes: new bytes after which `put` asks for the thread to be woken.
+        entries: the container of the entries; for tests.
     """
 
-    def __init__(self) -> None:
-        self._entries: deque[CapturedPayload | EncodedEvent] = deque()
-        self._bytes = self._new = 0
+    def __init__(
+        self,
+        *,
+        max_events: int = MAX_QUEUED_EVENTS,
+        max_bytes: int = MAX_QUEUED_BYTES,
+        wake_bytes: int = WAKE_BYTES,
+        entries: deque[CapturedPayload | EncodedEvent] | None = None,
+    ) -> None:
+        self._max_events = max_events
+        self._max_bytes = max_bytes
+        self._wake_bytes = wake_bytes
+        # Hooks append at one end, the sending thread removes at the other: atomic without a lock.
+        self._entries = deque() if entries is None else entries
+        # Hooks and the sending thread change both with `_lock` held; all read them without it.
+        self._bytes = self._new_bytes = 0
         self._lock = threading.Lock()
 
     @property
     def nearly_full(self) -> bool:
-        """A quarter of a bound is reached."""
-        return len(self._entries) > MAX_QUEUED_EVENTS // 4 or self._bytes > MAX_QUEUED_BYTES // 4
+        """Whether a quarter of a bound is reached."""
+        return len(self._entries) > self._max_events // 4 or self._bytes > self._max_bytes // 4
 
     def has_room(self, size: int) -> bool:
         """Tell whether the bounds leave room for an entry of so many bytes."""
-        return len(self._entries) < MAX_QUEUED_EVENTS and self._bytes + size <= MAX_QUEUED_BYTES
+        return len(self._entries) < self._max_events and self._bytes + size <= self._max_bytes
 
     def put(self, entry: CapturedPayload | EncodedEvent) -> bool:
         """Append an entry; the caller has asked for room.
 
         Returns:
-            True once there is much that is new.
+            True if the sending thread is to be woken.
         """
-        # A signal is handled within a call, and its handler waits for the thread that takes: no
-        # call is made with the lock held.
+        # A signal handler may run within any call, and it waits for the sending thread, which needs
+        # the lock: so nothing is called while it is held.
         size = entry.size
         with self._lock:
             self._bytes += size
-            self._new += size
-            much = self._new >= WAKE_BYTES
-            if much:
-                self._new = 0
+            self._new_bytes += size
+            wake = self._new_bytes >= self._wake_bytes
+            if wake:
+                self._new_bytes = 0
         self._entries.append(entry)
-        return much
+        return wake
 
-    def take(self, number: int) -> list[CapturedPayload | EncodedEvent]:
-        """Remove the oldest entries, so many at most."""
+    def take(self, max_events: int) -> list[CapturedPayload | EncodedEvent]:
+        """Remove and return the oldest entries, so many at most."""
         entries = self._entries
         if not entries:
             return []
         with self._lock:
-            taken = [entries.popleft() for _ in range(min(number, len(entries)))]
+            taken = [entries.popleft() for _ in range(min(max_events, len(entries)))]
             self._bytes -= sum(entry.size for entry in taken)
-            self._new = 0
+            self._new_bytes = 0
         return taken

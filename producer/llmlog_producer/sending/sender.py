@@ -1,66 +1,75 @@
-"""Owns an event's way from the intake to Kafka: order, delivery reports, what was refused.
+"""Owns an event's way from the queue to Kafka: order, delivery reports, refused events.
 
-    intake ── prepared ──> in flight ── acknowledged ──> settled
-                 │             │ for a second without an answer: written to the journal
-                 └─────────────┴──> journal ──> in flight, once Kafka takes events again
+    queue ── built ──> in flight ── acknowledged ──> settled
+               │            │ unanswered for a second: written to the journal
+               └────────────┴──> journal ──> in flight, once Kafka takes events again
 
-One thread takes steps, and naps between them. Waking up is what costs a gateway that is busy: it
-has to hand the interpreter over, and the first event after that costs several times what the next
-ones do. So events are sent in bursts, and what goes to the journal too (`spill`).
+One thread takes steps, and waits between them. To wake up is what costs a busy gateway most: the
+interpreter has to be handed over, and the first event after that costs several times what the next
+ones do. So events are sent in bursts, and go to the journal in bursts too (`spill`).
 """
 
 from __future__ import annotations
 
 import logging
-import math
-import threading
 import time
 from collections import deque
-from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import KafkaException
 
 from llmlog_common.throttled_log import error_name
 from llmlog_producer.converter.client import Converter
 from llmlog_producer.events.build import CapturedPayload, EncodedEvent, EventBuilder
 from llmlog_producer.sending.kafka_producer import KafkaProducer
+from llmlog_producer.sending.refusals import Remedy, remedy_for
 from llmlog_producer.sending.spill import Spill
+from llmlog_producer.sending.timing import LIMITS, TIMING
 from llmlog_producer.sending.topic_lookup import TopicLookup
+from llmlog_producer.sending.window import SendWindow
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from confluent_kafka import KafkaError
+
     from llmlog_common.settings import Settings
     from llmlog_common.throttled_log import ThrottledLog
     from llmlog_producer.counters import Stats
     from llmlog_producer.journal.journal import Journal
     from llmlog_producer.sending.queue import EventQueue
-
-_POLL: Final = 0.05
-_NAP: Final = 0.9
-"""Seconds that an event waits at most. By then what was sent before is overdue, or acknowledged."""
-_SLICE: Final = 0.002
-"""Seconds of work after which the interpreter is left to others, if they want it."""
-_TEND: Final = 0.25
-_HOLD: Final = 2.0
-_WINDOW: Final = 10_000
-_HELPING: Final = 32
-_BACKLOG_EVENTS: Final = 500
-
-_HOPELESS: Final = frozenset((KafkaError.INVALID_RECORD, KafkaError.INVALID_TIMESTAMP))
-"""Answers about the record itself; all others are about the cluster, and are waited out."""
-_TOO_LARGE: Final = frozenset((KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE))
+    from llmlog_producer.sending.shutdown import Handover
+    from llmlog_producer.sending.timing import Limits, Timing
+    from llmlog_producer.sending.wakeup import Wakeup
 
 
 class Sender:
-    """Takes from the intake and sends.
+    """Takes events from the queue and sends them, step by step.
+
+    The sending thread calls `step` and `end`, and owns all fields. From other threads:
+
+    - hooks that write the journal themselves call `build` and `write`;
+    - threads that wait for their events read `is_unreachable` and `has_adopted`, which tell what
+      was true a moment ago.
+
+    Args:
+        settings: as loaded.
+        stats: counted into.
+        log: told about lost events and refusals.
+        queue: where events come from.
+        journal: None where there is none.
+        wakeup: ends the wait between two steps.
+        handover: tells when everything is to be in the journal first, and is told when it is.
+        timing: of sending.
+        limits: of sending.
+        new_client: makes the Kafka client.
+        clock: monotonic seconds.
 
     Attributes:
-        asked: how often everything was to be in the journal first; raised by a signal handler,
-            at any line.
-        saved: the last of these that is done. Plain numbers: the handler may take no lock.
-        settled: notified when events were settled.
-        background: a thread of ours takes the steps, and may start others.
-        redacts: in a few words, what is redacted.
+        redaction: what is redacted, in a few words.
+
+    Raises:
+        ConfigurationError: a librdkafka property is wrong.
     """
 
     def __init__(
@@ -68,290 +77,291 @@ class Sender:
         settings: Settings,
         stats: Stats,
         log: ThrottledLog,
-        intake: EventQueue,
+        queue: EventQueue,
         journal: Journal | None,
+        *,
+        wakeup: Wakeup,
+        handover: Handover,
+        timing: Timing = TIMING,
+        limits: Limits = LIMITS,
+        new_client: Callable[..., KafkaProducer] = KafkaProducer,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._stats = stats
         self._log = log
-        self._prepare = EventBuilder(settings, stats)
-        self._convert = Converter(settings, stats, log, lambda: self.urgent)
-        self._intake = intake
-        self._spill = Spill(journal, stats, log, intake)
-        self._client = KafkaProducer(settings, self._on_report, self._on_error)
-        self._topic = TopicLookup(settings, log, self._prepare, self._client)
-        self.redacts = self._prepare.redacts
-        self.asked = self.saved = 0
-        self.settled = threading.Condition()
-        self.background = False
-        # Out of the intake and not handed on; `_again` comes first.
+        self._queue = queue
+        self._wakeup = wakeup
+        self._handover = handover
+        self._timing = timing
+        self._limits = limits
+        self._clock = clock
+        self._builder = EventBuilder(settings, stats)
+        self._converter = Converter(settings, stats, log, lambda: handover.is_requested)
+        self._spill = Spill(journal, stats, log, queue, timing=timing, limits=limits)
+        self._client = new_client(settings, self._on_report, self._on_error)
+        self._topic = TopicLookup(settings, log, self._builder, self._client, timing=timing)
+        self.redaction = self._builder.redaction
+        # Out of the queue and not handed on; `_again` comes first.
         self._taken: deque[CapturedPayload | EncodedEvent] = deque()
         self._again: deque[EncodedEvent] = deque()
-        # In the order of sending; `_late` are those that the journal has taken as overdue.
+        # In the order of sending. An overdue event that the journal has written moves to `_late`.
         self._in_flight: dict[EncodedEvent, None] = {}
         self._late: dict[EncodedEvent, None] = {}
-        self._delivered = 0
-        # While it is 1 each is sent alone: those sent since then have a batch of their own.
-        self._window = _WINDOW
-        self._alone_since = math.inf
-        self._hold_until = 0.0
-        self._next_tending = 0.0
-        # Held while there is nothing to wake for.
-        self._rest = threading.Lock()
-        self._rest.acquire()
+        self._window = SendWindow(limits.in_flight_events)
+        self._delivered = 0  # acknowledged and not counted yet
+        self._next_housekeeping = 0.0
+
+    # What other threads call.
 
     @property
     def has_adopted(self) -> bool:
-        """What dead processes have left was looked for."""
+        """Whether the journals of dead processes were searched for."""
         return self._spill.has_adopted
 
     @property
-    def urgent(self) -> bool:
-        """Everything is to be in the journal first, from when it was first asked for."""
-        return self.asked > 0
+    def is_unreachable(self) -> bool:
+        """Whether Kafka does not answer, as far as is known."""
+        return self._topic.encoder is None or self._client.down or bool(self._late)
 
     @property
-    def all_saved(self) -> bool:
-        """Whatever was asked for is done."""
-        return self.saved == self.asked
+    def converter_pid(self) -> int | None:
+        """The process that converts; None while the sending thread converts."""
+        return self._converter.pid
 
-    @property
-    def unreachable(self) -> bool:
-        """Kafka does not answer, as far as one can know."""
-        return self._topic.framing is None or self._client.down or bool(self._late)
-
-    def step(self, left: float) -> None:
-        """Do what there is to do now, or nap; for `left` seconds at most, about."""
-        self._poll(0)
-        if time.monotonic() >= self._next_tending:
-            self._tend(left)
-        asked = self.asked
-        urgent = asked > 0
-        if urgent:
-            self._spill.write(self._in_flight, taken=True)
-        began = time.monotonic()
-        flowing = self._flowing(began)
-        if flowing and not self._again:
-            self._send_backlog()
-        waits = over = False
-        while not (waits or over) and (entry := self._next()) is not None:
-            flowing = flowing and len(self._in_flight) < self._window
-            waits = not self._hand_on(entry, flowing=flowing)
-            over = time.monotonic() - began > _SLICE
-        not_kept = self._spill.write_kept()
-        self._again.extend(not_kept)
-        waits = waits or bool(not_kept)
-        if waits and (self._in_flight or urgent):
-            self._poll(min(_POLL, left))
-        elif waits or not over:
-            if urgent:
-                self.saved = asked
-            if self.all_saved:
-                self._rest.acquire(timeout=min(self._idle_wait(flowing=flowing), left))
-
-    def wake(self) -> None:
-        """End a nap. For any thread, and for signal handlers: it waits for nothing."""
-        with suppress(RuntimeError):  # somebody else has
-            self._rest.release()
-
-    def prepared(self, captured: CapturedPayload, *, counted: bool = True) -> EncodedEvent | None:
-        """Return the event of a payload; None, counted, of one that cannot be read.
+    def build(self, captured: CapturedPayload, *, accepted: bool = True) -> EncodedEvent | None:
+        """Return the event of a payload; None, counted, if it cannot be read.
 
         Args:
             captured: the payload.
-            counted: it counts as accepted already.
+            accepted: it is counted as accepted already.
         """
         try:
-            return self._prepare(captured)
+            return self._builder.build(captured)
         except Exception as error:  # noqa: BLE001 - a payload must never end the thread
-            if not counted:
+            if not accepted:
                 self._stats.add("accepted")
-            self._settle("dropped_unreadable")
+            self._stats.settle("dropped_unreadable")
             self._log(
                 logging.ERROR, f"unreadable {type(error)}", f"payload dropped: {error_name(error)}"
             )
             return None
 
-    def write(self, item: EncodedEvent, *, taken: bool) -> bool:
-        """Write an event to the journal; False where it takes none.
+    def write(self, event: EncodedEvent, *, taken: bool) -> bool:
+        """Write an event to the journal; False if it takes none.
 
         Args:
-            item: the event.
+            event: the event.
             taken: it is on its way to Kafka; otherwise the journal hands it out later.
         """
-        return self._spill.write([item], taken=taken)
+        return self._spill.write([event], taken=taken)
+
+    # What the sending thread calls.
+
+    def step(self, seconds_left: float, *, background: bool) -> None:
+        """Do all that can be done now, then wait until there may be more to do.
+
+        Args:
+            seconds_left: it returns after about so many seconds at most.
+            background: the publisher's own thread calls. It may wait long, and may start helpers: a
+                process that converts, a thread that looks up the topic.
+        """
+        self._poll(0)
+        if self._clock() >= self._next_housekeeping:
+            self._keep_house(seconds_left, background=background)
+        requested = self._handover.requested
+        urgent = requested > 0
+        if urgent:
+            self._spill.write(self._in_flight, taken=True)
+        began = self._clock()
+        is_open = self._is_open(began)
+        if is_open and not self._again:
+            self._send_backlog()
+        has_to_wait = out_of_time = False
+        while not (has_to_wait or out_of_time) and (entry := self._next_entry()) is not None:
+            is_open = is_open and len(self._in_flight) < self._window.size
+            has_to_wait = not self._hand_on(entry, is_open=is_open, background=background)
+            out_of_time = self._clock() - began > self._timing.max_busy_seconds
+        not_written = self._spill.write_kept()
+        self._again.extend(not_written)
+        has_to_wait = has_to_wait or bool(not_written)
+        if has_to_wait and (self._in_flight or urgent):
+            self._poll(min(self._timing.poll_seconds, seconds_left))
+        elif has_to_wait or not out_of_time:
+            if urgent:
+                self._handover.confirm(requested)
+            if self._handover.is_confirmed:
+                seconds = self._idle_seconds(is_open=is_open, background=background)
+                self._wakeup.idle_wait(min(seconds, seconds_left))
 
     def end(self) -> None:
-        """End what runs beside the thread; by the thread itself."""
-        self._convert.close()
-        if all(item.ref is not None for item in self._in_flight):
-            self._client.purge()  # the journal has them: whoever takes that over would double them
+        """End the helpers; the events in flight are left to the journal if it has all of them."""
+        self._converter.close()
+        if all(event.ref is not None for event in self._in_flight):
+            self._client.purge()  # the process that takes the journal over would send them too
 
     def abandon(self) -> None:
-        """Close this process's copies of what is open, in a forked child."""
-        self._convert.abandon()
+        """Close this process's copies of open files, in a forked child."""
+        self._converter.abandon()
 
-    def _idle_wait(self, *, flowing: bool) -> float:
+    def _idle_seconds(self, *, is_open: bool, background: bool) -> float:
         """Return the seconds after which there may be something to do."""
-        if not self.background or (flowing and self._spill.has_backlog):
-            return _POLL
-        overdue_in = self._spill.overdue_in(self._in_flight, time.monotonic())
-        return max(_TEND, min(_NAP, overdue_in))
+        timing = self._timing
+        if not background or (is_open and self._spill.has_backlog):
+            return timing.poll_seconds
+        overdue_in = self._spill.overdue_in(self._in_flight, self._clock())
+        return max(timing.housekeeping_seconds, min(timing.max_idle_seconds, overdue_in))
 
-    def _next(self) -> CapturedPayload | EncodedEvent | None:
+    def _next_entry(self) -> CapturedPayload | EncodedEvent | None:
         if self._again:
             return self._again.popleft()
         if not self._taken:
-            self._taken.extend(self._intake.take(_HELPING))
+            self._taken.extend(self._queue.take(self._limits.taken_events))
         return self._taken.popleft() if self._taken else None
 
-    def _flowing(self, now: float) -> bool:
-        """Tell whether Kafka takes events, as far as one can know."""
+    def _is_open(self, now: float) -> bool:
+        """Tell whether Kafka takes events, as far as is known."""
         return (
-            self._topic.framing is not None
-            and not (self._spill.possible and self._late)
-            and len(self._in_flight) < self._window
-            and now >= self._hold_until
+            self._topic.encoder is not None
+            and not (self._spill.has_journal and self._late)
+            and self._window.is_open(len(self._in_flight), now)
         )
 
-    def _hand_on(self, entry: CapturedPayload | EncodedEvent, *, flowing: bool) -> bool:
-        """Hand an entry to Kafka or to the journal; False where it has to wait."""
-        if not flowing and not self._spill.is_due(entry, urgent=self.urgent):
+    def _hand_on(
+        self, entry: CapturedPayload | EncodedEvent, *, is_open: bool, background: bool
+    ) -> bool:
+        """Hand an entry to Kafka or to the journal; False if it has to wait."""
+        urgent = self._handover.is_requested
+        if not is_open and not self._spill.is_due(entry, urgent=urgent):
             self._taken.appendleft(entry)
             return False
-        item = entry if isinstance(entry, EncodedEvent) else self._converted(entry)
-        if item is None:
+        event = (
+            entry
+            if isinstance(entry, EncodedEvent)
+            else self._convert(entry, background=background)
+        )
+        if event is None:
             return True
-        if self.urgent and item.ref is None:
-            self.write(item, taken=True)
-        if (flowing and self._produce(item)) or self._spill.keep(item):
+        # Asked again: a signal may have come while the payload was converted.
+        if self._handover.is_requested and event.ref is None:
+            self.write(event, taken=True)
+        if (is_open and self._produce(event)) or self._spill.keep(event):
             return True
-        self._taken.appendleft(item)
+        self._taken.appendleft(event)
         return False
 
-    def _converted(self, captured: CapturedPayload) -> EncodedEvent | None:
-        """Return a payload's event; those of the next ones may be made with it."""
-        behind = self._taken
-        made = self._convert(captured, behind, self._prepare.limit) if self.background else []
-        for place, item in enumerate(made[1:]):
-            if item is not None:
-                behind[place] = item
-        return (made[0] if made else None) or self.prepared(captured)
+    def _convert(self, captured: CapturedPayload, *, background: bool) -> EncodedEvent | None:
+        """Return a payload's event; the next payloads may be converted together with it."""
+        following = self._taken
+        events = (
+            self._converter.convert(captured, following, self._builder.limit) if background else []
+        )
+        for place, event in enumerate(events[1:]):
+            if event is not None:
+                following[place] = event
+        return (events[0] if events else None) or self.build(captured)
 
-    def _produce(self, item: EncodedEvent) -> bool:
-        if self._topic.framing is None:
+    def _produce(self, event: EncodedEvent) -> bool:
+        """Hand an event to the Kafka client; False if it takes none now."""
+        if self._topic.encoder is None:
             return False
         try:
-            value = self._topic.framing.reframed(item.value)
-            self._client.produce(item, value)
+            value = self._topic.encoder.reframed(event.value)
+            self._client.produce(event, value)
         except BufferError:
             return False
-        except KafkaException as error:
-            self._refused(item, error.args[0], alone=True)
+        except KafkaException as refusal:
+            self._on_refusal(event, refusal.args[0], alone=True)
         except Exception as error:  # noqa: BLE001 - bytes from an old journal
-            self._give_up(item, f"not an event: {error_name(error)}")
+            self._give_up(event, f"not an event: {error_name(error)}")
         else:
-            item.sent = time.monotonic()
-            self._in_flight[item] = None
+            event.sent = self._clock()
+            self._in_flight[event] = None
         return True
 
     def _send_backlog(self) -> None:
-        """Send the journal's oldest events, in small helpings: new ones do not wait for them."""
-        for item in self._spill.backlog(min(_BACKLOG_EVENTS, self._window) - len(self._in_flight)):
-            if not self._flowing(time.monotonic()) or not self._produce(item):
-                self._spill.keep(item)
+        """Send the journal's oldest events, a few at a time: new events do not wait for them."""
+        most = min(self._limits.backlog_events, self._window.size)
+        for event in self._spill.read_backlog(most - len(self._in_flight)):
+            if not self._is_open(self._clock()) or not self._produce(event):
+                self._spill.keep(event)
 
     # What is done once in a while.
 
-    def _tend(self, left: float) -> None:
-        now = time.monotonic()
-        self._next_tending = now + _TEND
+    def _keep_house(self, seconds_left: float, *, background: bool) -> None:
+        now = self._clock()
+        self._next_housekeeping = now + self._timing.housekeeping_seconds
         self._spill.adopt(now)
-        for item in self._spill.overdue(self._in_flight, now):
-            if item.sent < self._alone_since:  # of one sent alone there may be something to cut
-                item.body = b""
-            del self._in_flight[item]
-            self._late[item] = None
+        for event in self._spill.write_overdue(self._in_flight, now):
+            if not self._window.was_alone(event.sent):  # an event sent alone may be truncated yet
+                event.body = b""
+            del self._in_flight[event]
+            self._late[event] = None
         if self._client.broken:
             self._rebuild()
-        if self.background or self.all_saved:  # it may take a while
-            self._topic.look(now, left, aside=self.background)
+        # Without a thread of its own a lookup may take a second, and the journal comes first.
+        if background or self._handover.is_confirmed:
+            self._topic.refresh(now, seconds_left, in_thread=background)
 
     def _rebuild(self) -> None:
-        """Answer a fatal error: a new client, and what was not acknowledged is sent again."""
+        """Answer a fatal error: a new client sends again the events that were not acknowledged."""
         self._client.rebuild()
         again = [*self._late, *self._in_flight]
         self._late.clear()
         self._in_flight.clear()
         self._stats.add("producer_rebuilt")
-        for item in again:
-            self._send_again(item)
+        for event in again:
+            self._send_again(event)
 
-    def _send_again(self, item: EncodedEvent) -> None:
-        if not self._spill.keep(item):
-            self._again.append(item)
+    def _send_again(self, event: EncodedEvent) -> None:
+        if not self._spill.keep(event):
+            self._again.append(event)
 
     # What Kafka answers.
 
-    def _poll(self, timeout: float) -> None:
-        """Serve reports; what was delivered is counted once for all of them."""
+    def _poll(self, seconds: float) -> None:
+        """Serve delivery reports; the delivered events are counted once for all reports."""
         try:
-            self._client.poll(timeout)
+            self._client.poll(seconds)
         finally:
             if self._delivered:
                 number, self._delivered = self._delivered, 0
-                self._settle("delivered", number)
+                self._stats.settle("delivered", number)
 
-    def _on_report(self, item: EncodedEvent, error: KafkaError | None) -> None:
-        self._in_flight.pop(item, None)
-        self._late.pop(item, None)
+    def _on_report(self, event: EncodedEvent, error: KafkaError | None) -> None:
+        self._in_flight.pop(event, None)
+        self._late.pop(event, None)
         if error is not None:
-            self._refused(item, error, alone=item.sent >= self._alone_since)
+            self._on_refusal(event, error, alone=self._window.was_alone(event.sent))
             return
-        if self._window > 1 or item.sent >= self._alone_since:
-            self._window, self._alone_since = min(_WINDOW, 2 * self._window), math.inf
-        self._spill.settle(item)
+        self._window.acknowledge(event.sent)
+        self._spill.settle(event)
         self._delivered += 1
 
-    def _refused(self, item: EncodedEvent, error: KafkaError, *, alone: bool) -> None:
-        if error.code() in _TOO_LARGE:
-            if not item.body:  # the journal has it
-                self._send_alone()
-                self._spill.keep(item)
-                return
-            if not alone:  # a batch is refused for the size of all of it
-                self._send_alone()
-                self._again.append(item)
-                return
-            smaller = self._prepare.smaller(item)
-            if smaller is not None:
-                self._spill.replace(item, smaller)
-                self._again.append(smaller)
-                return
-        if error.code() in _HOPELESS or error.code() in _TOO_LARGE:
-            self._give_up(item, error.str())
-            return
-        # The cluster's trouble, not the event's: try one event after a while.
-        self._send_alone()
-        self._hold_until = time.monotonic() + _HOLD
-        self._send_again(item)
-        self._log(
-            logging.ERROR, f"delivery {error.code()}", f"Kafka takes no events: {error.str()}"
-        )
+    def _on_refusal(self, event: EncodedEvent, error: KafkaError, *, alone: bool) -> None:
+        remedy = remedy_for(error.code(), has_body=bool(event.body), alone=alone)
+        now = self._clock()
+        if remedy is Remedy.SHRINK and (smaller := self._builder.shrink(event)) is not None:
+            self._spill.replace(event, smaller)
+            self._again.append(smaller)
+        elif remedy in {Remedy.SHRINK, Remedy.GIVE_UP}:
+            self._give_up(event, error.str())
+        elif remedy is Remedy.READ_AGAIN:
+            self._window.send_alone(now)
+            self._spill.keep(event)
+        elif remedy is Remedy.SEND_ALONE:
+            self._window.send_alone(now)
+            self._again.append(event)
+        elif remedy is Remedy.WAIT:
+            self._window.send_alone(now)
+            self._window.pause(now + self._timing.refusal_pause_seconds)
+            self._send_again(event)
+            why = f"Kafka takes no events: {error.str()}"
+            self._log(logging.ERROR, f"delivery {error.code()}", why)
 
-    def _send_alone(self) -> None:
-        """Send one event at a time, until one is acknowledged."""
-        if self._window > 1:
-            self._window, self._alone_since = 1, time.monotonic()
-
-    def _give_up(self, item: EncodedEvent, why: str) -> None:
-        self._spill.settle(item)
-        self._settle("failed")
+    def _give_up(self, event: EncodedEvent, why: str) -> None:
+        self._spill.settle(event)
+        self._stats.settle("failed")
         self._log(logging.ERROR, "refused", f"event lost: {why}")
-
-    def _settle(self, counter: str, number: int = 1) -> None:
-        self._stats.add(counter, number)
-        with self.settled:
-            self.settled.notify_all()
 
     def _on_error(self, error: KafkaError) -> None:
         self._log(logging.WARNING, f"kafka {error.code()}", f"Kafka: {error.str()}")

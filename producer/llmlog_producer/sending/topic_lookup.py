@@ -1,6 +1,6 @@
-"""Looks for the topic, its bound and the registry; until they are found nothing is sent.
+"""Owns the lookup of the topic, of its bound, and of the registry: nothing is sent before it.
 
-Then it looks again now and then: a topic may be given more partitions.
+Afterwards the topic is looked up now and then: it may be given more partitions.
 """
 
 from __future__ import annotations
@@ -9,58 +9,79 @@ import logging
 import math
 import threading
 import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from confluent_kafka import KafkaException
 
 from llmlog_common.errors import ConfigurationError, Unreachable
 from llmlog_common.throttled_log import error_name
+from llmlog_producer.sending.timing import TIMING
 from llmlog_schemas.codec import Encoder
 from llmlog_schemas.registry import Registry
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from llmlog_common.settings import Settings
     from llmlog_common.throttled_log import ThrottledLog
     from llmlog_producer.events.build import EventBuilder
     from llmlog_producer.sending.kafka_producer import KafkaProducer
-
-_LOOK_AGAIN: Final = 2.0
-_REFRESH: Final = 300.0
-"""As often as the Kafka client itself, by its default of `topic.metadata.refresh.interval.ms`."""
+    from llmlog_producer.sending.timing import Timing
 
 
 class TopicLookup:
-    """Looks again every few seconds until the topic is found, and then every few minutes.
+    """The lookup of the topic: every few seconds until it is found, then every few minutes.
+
+    The sending thread calls `refresh`; a lookup runs there or on a thread of its own, and there is
+    one at a time. The lookup writes both fields; the sending thread reads them, and sets
+    `_next_lookup` to infinity while a lookup runs.
+
+    Args:
+        settings: as loaded.
+        log: told why there is no topic.
+        builder: told the topic's bound.
+        client: asked about the topic.
+        timing: of sending.
+        clock: monotonic seconds.
 
     Attributes:
-        framing: how values are framed there; None until it is found.
+        encoder: encodes values for the topic; None until it is found.
     """
 
     def __init__(
-        self, settings: Settings, log: ThrottledLog, prepare: EventBuilder, client: KafkaProducer
+        self,
+        settings: Settings,
+        log: ThrottledLog,
+        builder: EventBuilder,
+        client: KafkaProducer,
+        *,
+        timing: Timing = TIMING,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._settings = settings
         self._log = log
-        self._prepare = prepare
+        self._builder = builder
         self._client = client
-        self._next_look = 0.0
-        self.framing: Encoder | None = None
+        self._timing = timing
+        self._clock = clock
+        self._next_lookup = 0.0
+        self.encoder: Encoder | None = None
 
-    def look(self, now: float, left: float, *, aside: bool) -> None:
-        """Look, where it is time to.
+    def refresh(self, now: float, seconds_left: float, *, in_thread: bool) -> None:
+        """Look the topic up, if it is time to.
 
         Args:
-            now: by the monotonic clock.
-            left: seconds that it may take.
-            aside: in a thread of its own: the journal waits for no broker.
+            now: monotonic seconds.
+            seconds_left: the longest time that it may take.
+            in_thread: use a thread of its own, so that the journal does not wait for a broker.
         """
-        if now < self._next_look:
+        if now < self._next_lookup:
             return
-        self._next_look = math.inf
-        timeout = min(1.0, left)
-        if aside:
+        self._next_lookup = math.inf
+        seconds = min(1.0, seconds_left)
+        if in_thread:
             thread = threading.Thread(
-                target=self._look, args=(timeout,), name="llmlog-topic", daemon=True
+                target=self._look_up, args=(seconds,), name="llmlog-topic", daemon=True
             )
             try:
                 thread.start()
@@ -68,24 +89,24 @@ class TopicLookup:
                 pass
             else:
                 return
-        if self.framing is None:
-            self._look(timeout)
-        else:  # nothing waits for it
-            self._next_look = now + _REFRESH
+        if self.encoder is None:
+            self._look_up(seconds)
+        else:  # no event waits for it
+            self._next_lookup = now + self._timing.topic_refresh_seconds
 
-    def _look(self, timeout: float) -> None:
+    def _look_up(self, seconds: float) -> None:
         try:
-            known = self.framing is not None
-            if self._client.topic_exists(timeout, known=known):
+            known = self.encoder is not None
+            if self._client.topic_exists(seconds, known=known):
                 if known:
                     return
                 registry = Registry.from_settings(self._settings)
-                framing = Encoder(registry.register(self._settings.topic) if registry else None)
-                if (topic_bytes := self._client.max_message_bytes(timeout)) is not None:
-                    self._prepare.lower_limit(topic_bytes)
+                encoder = Encoder(registry.register(self._settings.topic) if registry else None)
+                if (topic_bytes := self._client.max_message_bytes(seconds)) is not None:
+                    self._builder.lower_limit(topic_bytes)
                     self._client.limit_batches(topic_bytes)
-                self._client.down = False
-                self.framing = framing  # last: from here on events are sent
+                self._client.mark_up()
+                self.encoder = encoder  # last: from here on events are sent
                 return
             self._log(
                 logging.ERROR,
@@ -95,9 +116,12 @@ class TopicLookup:
         except KafkaException as error:
             self._log(logging.WARNING, "kafka", f"waiting for Kafka: {error.args[0].str()}")
         except (Unreachable, ConfigurationError) as error:
-            self._log(logging.ERROR, "registry", f"waiting: {error}")
-        except Exception as error:  # noqa: BLE001 - nothing may end the looking
-            self._log(logging.ERROR, f"look {type(error)}", f"bug: {error_name(error)}")
+            self._log(logging.ERROR, "registry", f"waiting for the Schema Registry: {error}")
+        except Exception as error:  # noqa: BLE001 - no error may end the lookups
+            self._log(logging.ERROR, f"topic {type(error)}", f"bug: {error_name(error)}")
         finally:
-            pause = _LOOK_AGAIN if self.framing is None else _REFRESH
-            self._next_look = time.monotonic() + pause
+            timing = self._timing
+            pause = (
+                timing.topic_retry_seconds if self.encoder is None else timing.topic_refresh_seconds
+            )
+            self._next_lookup = self._clock() + pause

@@ -27,7 +27,7 @@ def python_of(version):
 
 
 def offline(environment):
-    """Return an environment in which LiteLLM asks nobody on the internet."""
+    """Return an environment in which LiteLLM asks no server on the internet."""
     return {**environment, "LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_TELEMETRY": "False"}
 
 

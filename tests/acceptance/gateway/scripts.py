@@ -62,7 +62,7 @@ import litellm
 from llmlog_producer.callback import handler
 
 litellm.callbacks = [handler]
-messages = [{{"role": "user", "content": "nobody hears it"}}]
+messages = [{{"role": "user", "content": "no handler takes it"}}]
 answers.append(litellm.completion({_CALL}messages).choices[0].message.content)
 
 

@@ -18,14 +18,14 @@ _LISTS = (
 )  # fmt: skip
 
 
-def _called(_number, _frame):
+def _register(_number, _frame):
     for name in _left:
         getattr(litellm, name).append(handler)
     _left.clear()
     _answer()
 
 
-def _left_out(_number, _frame):
+def _remove(_number, _frame):
     for name in _LISTS:
         if handler in getattr(litellm, name):
             getattr(litellm, name).remove(handler)
@@ -40,5 +40,5 @@ def _answer():
 
 
 _left = []
-signal.signal(signal.SIGUSR1, _called)
-signal.signal(signal.SIGUSR2, _left_out)
+signal.signal(signal.SIGUSR1, _register)
+signal.signal(signal.SIGUSR2, _remove)

@@ -150,7 +150,7 @@ async def main(what, log_format=None):
         assert await asyncio.to_thread(handler.flush, 60) == 0
 
     def converting():
-        return handler._publisher._sender._convert.pid
+        return handler._publisher.converter_pid
 
     found = await (hook(handler) if what == "hook" else cpu(handler, flush, 20_000, converting))
     await flush()

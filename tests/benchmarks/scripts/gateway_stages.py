@@ -49,7 +49,7 @@ async def in_place(given):
         await feed(1000, given, one)
         assert await asyncio.to_thread(handler.flush, 60) == 0
 
-    await warmed_up(some, lambda: handler._publisher._sender._convert.pid)
+    await warmed_up(some, lambda: handler._publisher.converter_pid)
     (ours,) = (t for t in threading.enumerate() if t.name == "llmlog-publisher")
     clocks = [time.CLOCK_THREAD_CPUTIME_ID, time.pthread_getcpuclockid(ours.ident)]
     clocks.append(time.CLOCK_PROCESS_CPUTIME_ID)
@@ -81,7 +81,7 @@ def alone(step, inputs):
 def steps(given):
     """Return µs of each step of the conversion."""
     settings = load()
-    redact, encoder = Redactor(settings), Encoder()
+    redactor, encoder = Redactor(settings), Encoder()
     texts = [snapshot(one, without=WITHOUT) for one in given]
 
     def read():
@@ -92,15 +92,15 @@ def steps(given):
     return {
         "copy as JSON": alone(lambda one: snapshot(one, without=WITHOUT), lambda: given),
         "read the copy": alone(orjson.loads, lambda: texts),
-        "cut": alone(Truncator(settings), read),
-        "redact": alone(redact, read),
-        "look for secrets": alone(redact.suspects, lambda: texts),
+        "truncate": alone(Truncator(settings).truncate, read),
+        "redact": alone(redactor.redact, read),
+        "look for secrets": alone(redactor.may_hold_secret, lambda: texts),
         "convert": alone(lambda one: to_event(one, captured_at=0.0, search_text=False), read),
         "text for search": alone(
             lambda one: (searchable_text(one["messages"]), searchable_text(one["response"])), read
         ),
         "Avro": alone(encoder.encode, lambda: events),
-        "all of it": alone(EventBuilder(settings, Stats()), lambda: captured),
+        "all of it": alone(EventBuilder(settings, Stats()).build, lambda: captured),
     }
 
 

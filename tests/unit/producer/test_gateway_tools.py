@@ -13,9 +13,8 @@ from llmlog_common.settings import load
 from llmlog_local.ports import free_ports
 from llmlog_producer import metrics
 from llmlog_producer.__main__ import main
-from llmlog_producer.check import check
+from llmlog_producer.check import check, check_gateway
 from llmlog_producer.counters import COUNTERS, Stats
-from llmlog_producer.sending.kafka_producer import KafkaProducer
 from llmlog_producer.testing import document_of, recorder
 from support.payloads import payload
 
@@ -23,33 +22,32 @@ DOCS = Path(__file__).parents[3] / "docs/producer.md"
 
 
 @pytest.fixture
-def found(monkeypatch, tmp_path):
-    """Return what `check` says of everything but Kafka, by the thing that it looked at."""
-    monkeypatch.setattr("llmlog_producer.check._kafka", lambda settings: iter(()))
+def findings(tmp_path):
+    """Return the findings of the check about everything but Kafka, by the thing checked."""
 
     def look(config=None, **environ):
         environ = {f"LLMLOG_{name.upper()}": value for name, value in environ.items()}
         environ.setdefault("LLMLOG_JOURNAL_DIR", str(tmp_path / "spool"))
-        return {finding.what: finding for finding in check(load(environ=environ), config)}
+        return {finding.what: finding for finding in check_gateway(load(environ=environ), config)}
 
     return look
 
 
-def test_check_says_what_it_understood(found, tmp_path):
-    said = found(topic="t", redact_messages="drop")
-    assert said["settings"].said == "topic t at localhost:9092"
-    assert "messages (drop)" in said["redaction"].said
-    assert said["journal"].said == f"spill in {tmp_path}/spool/t, 0 events lie there"
+def test_check_says_what_the_settings_mean(findings, tmp_path):
+    by_name = findings(topic="t", redact_messages="drop")
+    assert by_name["settings"].message == "topic t at localhost:9092"
+    assert "messages (drop)" in by_name["redaction"].message
+    assert by_name["journal"].message == f"spill in {tmp_path}/spool/t, 0 events in it"
     assert not list((tmp_path / "spool/t").iterdir())
-    assert said["handler"].exit_code == 2, "there is no LiteLLM in this environment"
+    assert by_name["handler"].exit_code == 2, "there is no LiteLLM in this environment"
 
 
-def test_check_finds_what_is_wrong(found, tmp_path):
+def test_check_finds_what_is_wrong(findings, tmp_path):
     (tmp_path / "file").touch()
-    said = found(journal_dir=str(tmp_path / "file"), redact_function="no.such")
-    assert "LLMLOG_JOURNAL_DIR" in said["journal"].said
-    assert "LLMLOG_REDACT_FUNCTION" in said["redaction"].said
-    assert said["journal"].exit_code == said["redaction"].exit_code == 2
+    by_name = findings(journal_dir=str(tmp_path / "file"), redact_function="no.such")
+    assert "LLMLOG_JOURNAL_DIR" in by_name["journal"].message
+    assert "LLMLOG_REDACT_FUNCTION" in by_name["redaction"].message
+    assert by_name["journal"].exit_code == by_name["redaction"].exit_code == 2
 
 
 NAMED = 'litellm_settings:\n  callbacks: ["llmlog_producer.callback.handler"]\n'
@@ -72,19 +70,19 @@ BOTH = (
         ("", False),
     ],
 )
-def test_check_reads_the_proxys_configuration(found, tmp_path, config, right):
+def test_check_reads_the_proxys_configuration(findings, tmp_path, config, right):
     (tmp_path / "config.yaml").write_text(config)
-    finding = found(config=tmp_path / "config.yaml")["registration"]
-    assert finding.exit_code == (0 if right else 2), finding.said
+    finding = findings(config=tmp_path / "config.yaml")["registration"]
+    assert finding.exit_code == (0 if right else 2), finding.message
 
 
-def test_check_sees_a_file_that_would_be_loaded_instead(found, tmp_path):
+def test_check_sees_a_file_that_would_be_loaded_instead(findings, tmp_path):
     (tmp_path / "config.yaml").write_text("")
     (tmp_path / "llmlog_producer").mkdir()
     (tmp_path / "llmlog_producer/callback.py").touch()
     settings = load(environ={"LLMLOG_JOURNAL": "off"})
-    said = [f.said for f in check(settings, tmp_path / "config.yaml") if f.exit_code == 2]
-    assert any("remove it" in line for line in said)
+    messages = [f.message for f in check(settings, tmp_path / "config.yaml") if f.exit_code == 2]
+    assert any("remove it" in line for line in messages)
 
 
 def test_check_without_kafka_names_it_and_prints_no_secret(monkeypatch, capsys, tmp_path):
@@ -92,24 +90,11 @@ def test_check_without_kafka_names_it_and_prints_no_secret(monkeypatch, capsys, 
     for name in ("KAFKA_BOOTSTRAP_SERVERS", "JOURNAL_DIR", "KAFKA_SASL_PASSWORD"):
         value = {"K": f"127.0.0.1:{closed}", "J": str(tmp_path)}[name[0]]
         monkeypatch.setenv(f"LLMLOG_{name}", "hunter2" if "PASSWORD" in name else value)
-    monkeypatch.setattr("llmlog_producer.check._PATIENCE", 0.5)
-    assert main(["check"]) == 2, "LiteLLM is missing too, and was found first"
-    said = capsys.readouterr()
-    assert re.search(rf"(?m)^WRONG  kafka: 127.0.0.1:{closed}: .*is it running", said.out)
-    assert "2 to be put right" in said.err
-    assert "hunter2" not in said.out + said.err
-
-
-@pytest.mark.parametrize(
-    ("given", "topic_bytes", "capped"),
-    [(None, 1_048_588, None), (None, 20_000, 19_488), ("0x80000", 20_000, 19_488),
-     ("5000", 20_000, "5000"), ("2000000", 1_048_588, 1_048_076)],
-)  # fmt: skip
-def test_no_batch_is_larger_than_the_topic_takes(given, topic_bytes, capped):
-    environ = {} if given is None else {"LLMLOG_KAFKA_PRODUCER_BATCH_SIZE": given}
-    client = KafkaProducer(load(environ=environ), print, print)
-    client.limit_batches(topic_bytes)
-    assert client._config.get("batch.size") == capped
+    assert main(["check"], kafka_seconds=0.5) == 2, "LiteLLM is missing too, and was found first"
+    output = capsys.readouterr()
+    assert re.search(rf"(?m)^WRONG  kafka: 127.0.0.1:{closed}: .*is it running", output.out)
+    assert "2 wrong: see above what to do" in output.err
+    assert "hunter2" not in output.out + output.err
 
 
 def test_check_names_a_wrong_kafka_property(monkeypatch, capsys, tmp_path):

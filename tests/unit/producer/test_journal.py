@@ -157,13 +157,15 @@ def test_locks_of_the_dead_without_a_file_are_cleaned_up(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("cut", [1, 3, 12, 15])
-def test_a_torn_end_is_cut_off_and_counted(journal, tmp_path, cut):
+@pytest.mark.parametrize("missing_bytes", [1, 3, 12, 15])
+def test_a_file_that_ends_within_an_event_is_counted_and_the_rest_is_sent(
+    journal, tmp_path, missing_bytes
+):
     append(journal, b"whole", taken=False)
-    append(journal, b"torn", taken=False)
+    append(journal, b"unfinished", taken=False)
     journal.release()
     (name,) = files(tmp_path)
-    os.truncate(tmp_path / name, (tmp_path / name).stat().st_size - cut)
+    os.truncate(tmp_path / name, (tmp_path / name).stat().st_size - missing_bytes)
     following = journal_in(tmp_path)
     assert following.adopt() == Recovered(1, 1, 0)
     ((ref, body),) = drained(following)
@@ -279,7 +281,9 @@ def test_what_was_read_before_the_disk_went_away_is_handed_out(journal, monkeypa
     assert bodies(drained(journal)) == [b"b", b"c"]
 
 
-def test_nobody_who_writes_waits_for_what_a_dead_process_has_left(journal, tmp_path, monkeypatch):
+def test_a_write_does_not_wait_for_the_files_of_a_dead_process_to_be_read(
+    journal, tmp_path, monkeypatch
+):
     append(journal, b"old", taken=False)
     journal.release()
     following, found = journal_in(tmp_path), Segment.found
@@ -394,7 +398,7 @@ def test_a_disk_that_takes_nothing_back_costs_no_event(journal, monkeypatch):
     assert journal.unsent == 0
 
 
-def test_nobody_else_may_read_it(tmp_path):
+def test_no_other_user_may_read_the_journal(tmp_path):
     folder = tmp_path / "spool" / "topic"
     journal = journal_in(folder)
     append(journal, b"a prompt", taken=False)
@@ -497,7 +501,7 @@ class Processes(RuleBasedStateMachine):
         self.journals[which] = journal_in(self.folder, segment_bytes=120)
 
     def _tear(self, segment: Segment, size: int):
-        """Cut the file that was being written: what is past the cut is lost, and nothing else."""
+        """Truncate the file that was being written: only events past its new end are lost."""
         with segment.path.open("rb") as file:
             whole = [item for item in frames(file) if isinstance(item, Frame)]
         os.truncate(segment.path, size)
@@ -523,7 +527,7 @@ class Processes(RuleBasedStateMachine):
         last.adopt()
         taken = drained(last)
         left = {body for _, body in taken}
-        assert self.open <= left, "an event that nobody acknowledged has disappeared"
+        assert self.open <= left, "an event that was not acknowledged has disappeared"
         assert left <= self.open | self.acknowledged
         for ref, _ in taken:
             last.settle(ref)

@@ -8,56 +8,67 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmlog_producer.sending import partitioner as partitions
-from llmlog_producer.sending.partitioner import BY_KEY, BurstPartitioner
+from llmlog_producer.sending.partitioner import BURST_BYTES, BURST_PAUSE_SECONDS, BY_KEY
+from llmlog_producer.sending.partitioner import BurstPartitioner as Partitioner
 
-GONE_BY = st.sampled_from([0.0, 0.001, 0.09, 0.2, 5.0])
-SIZES = st.integers(1, 2 * partitions._FILL)
+SECONDS_LATER = st.sampled_from([0.0, 0.001, 0.09, 0.2, 5.0])
+SIZES = st.integers(1, 2 * BURST_BYTES)
 
 
 @pytest.fixture
-def eight() -> BurstPartitioner:
-    """Of a topic of eight."""
-    made = BurstPartitioner()
-    made.count = 8
-    return made
+def eight() -> Partitioner:
+    """The partitioner of a topic of eight."""
+    partitioner = Partitioner()
+    partitioner.partition_count = 8
+    return partitioner
 
 
-def test_a_burst_goes_to_one_partition_and_the_next_to_the_next(eight: BurstPartitioner) -> None:
-    bursts = [{eight.take(1000, start + n / 1000) for n in range(50)} for start in range(16)]
+def test_a_burst_goes_to_one_partition_and_the_next_to_the_next(eight: Partitioner) -> None:
+    bursts = [
+        {eight.next_partition(1000, start + n / 1000) for n in range(50)} for start in range(16)
+    ]
     assert all(len(burst) == 1 for burst in bursts)
     assert all(one != other for one, other in pairwise(bursts))
     assert set.union(*bursts) == set(range(8)), "all have their turn"
 
 
-def test_a_burst_without_end_goes_on_to_the_next_once_a_batch_is_full(
-    eight: BurstPartitioner,
-) -> None:
-    went = [eight.take(partitions._FILL // 4, 0.0) for _ in range(32)]
-    assert [went.count(partition) for partition in range(8)] == [4] * 8
+def test_a_burst_without_end_goes_on_to_the_next_once_a_batch_is_full(eight: Partitioner) -> None:
+    chosen = [eight.next_partition(BURST_BYTES // 4, 0.0) for _ in range(32)]
+    assert [chosen.count(partition) for partition in range(8)] == [4] * 8
 
 
-def test_where_the_number_is_not_known_the_key_decides() -> None:
-    unknown = BurstPartitioner()
-    assert unknown.take(1, 0.0) == BY_KEY
+def test_a_burst_is_as_long_as_its_pauses_are_short(eight: Partitioner) -> None:
+    first = eight.next_partition(1, 0.0)
+    assert eight.next_partition(1, BURST_PAUSE_SECONDS) == first
+    assert eight.next_partition(1, 2 * BURST_PAUSE_SECONDS) == first, "since the event before"
+    assert eight.next_partition(1, 3.1 * BURST_PAUSE_SECONDS) == (first + 1) % 8
+
+
+def test_a_new_burst_may_be_as_large_as_the_one_before(eight: Partitioner) -> None:
+    first = eight.next_partition(BURST_BYTES - 1, 0.0)
+    second = eight.next_partition(BURST_BYTES - 1, 1.0)
+    assert second == (first + 1) % 8
+    assert eight.next_partition(1, 1.0) == second
+
+
+def test_while_the_number_of_partitions_is_unknown_the_key_decides() -> None:
+    assert Partitioner().next_partition(1, 0.0) == BY_KEY
 
 
 def test_gateways_that_start_together_begin_anywhere() -> None:
     begun = set()
     for _ in range(100):
-        one = BurstPartitioner()
-        one.count = 8
-        begun.add(one.take(1, 0.0))
+        one = Partitioner()
+        one.partition_count = 8
+        begun.add(one.next_partition(1, 0.0))
     assert len(begun) > 1
 
 
-@given(st.lists(st.tuples(st.integers(0, 50), GONE_BY, SIZES), max_size=50))
-def test_a_partition_is_always_one_of_those_that_there_are(
-    events: list[tuple[int, float, int]],
-) -> None:
-    made = BurstPartitioner()
+@given(st.lists(st.tuples(st.integers(0, 50), SECONDS_LATER, SIZES), max_size=50))
+def test_a_partition_is_always_one_of_the_topics(events: list[tuple[int, float, int]]) -> None:
+    partitioner = Partitioner()
     now = 0.0
-    for count, gone_by, size in events:
-        made.count = count
-        now += gone_by
-        assert made.take(size, now) in (range(count) if count else (BY_KEY,))
+    for count, seconds_later, size in events:
+        partitioner.partition_count = count
+        now += seconds_later
+        assert partitioner.next_partition(size, now) in (range(count) if count else (BY_KEY,))

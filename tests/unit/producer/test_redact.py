@@ -16,7 +16,7 @@ from llmlog_common.settings import load
 from llmlog_producer.counters import Stats
 from llmlog_producer.events.build import CapturedPayload, EventBuilder
 from llmlog_producer.events.redact import Redactor
-from llmlog_producer.events.secrets import REDACTED, may_hold, names_secret, without_secrets
+from llmlog_producer.events.secrets import REDACTED, hide_secrets, is_secret_name, may_hold_secret
 from llmlog_producer.events.snapshot import snapshot
 from llmlog_schemas.codec import Decoder
 from llmlog_schemas.json_form import dumps
@@ -49,33 +49,33 @@ HARMLESS = [
 ]  # fmt: skip
 
 
-def prepared(given, **environ):
-    """Return the event of a payload as it is written: in one text, and its document."""
+def build(given, **environ):
+    """Return a payload's event in two forms: the bytes that are written, and the document."""
     settings_ = load(environ={f"LLMLOG_{name.upper()}": value for name, value in environ.items()})
     copy = snapshot(given, without=frozenset())
-    item = EventBuilder(settings_, Stats())(CapturedPayload(copy, "", 1_800_000_000.0))
+    item = EventBuilder(settings_, Stats()).build(CapturedPayload(copy, "", 1_800_000_000.0))
     event = Decoder().decode(item.value)
     return item.value.decode("utf-8", "replace"), json.loads(event["document"])
 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_every_form_is_hidden_and_the_text_around_it_stays(form):
-    hidden = without_secrets(f"before {form} after")
+    hidden = hide_secrets(f"before {form} after")
     assert PLANTED not in hidden
     assert hidden.startswith("before ")
     assert REDACTED in hidden
-    assert may_hold(dumps(f"before\n{form}\nafter"))
+    assert may_hold_secret(dumps(f"before\n{form}\nafter"))
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_names_of_secrets(name):
-    assert names_secret(name)
-    assert may_hold(dumps({name: "x"}))
+def test_names_that_hold_a_secret_are_found(name):
+    assert is_secret_name(name)
+    assert may_hold_secret(dumps({name: "x"}))
 
 
 @pytest.mark.parametrize("name", HARMLESS)
-def test_names_of_other_things(name):
-    assert not names_secret(name)
+def test_names_that_hold_no_secret_are_kept(name):
+    assert not is_secret_name(name)
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_names_of_other_things(name):
     ],
 )
 def test_prose_stays_as_it_is(text):
-    assert without_secrets(text) == text
+    assert hide_secrets(text) == text
 
 
 @pytest.mark.parametrize(
@@ -100,9 +100,9 @@ def test_prose_stays_as_it_is(text):
 def test_no_text_takes_long(hostile):
     began = time.process_time()
     text = hostile * (300_000 // len(hostile))
-    without_secrets(text)
-    may_hold(dumps(text))
-    names_secret(text)
+    hide_secrets(text)
+    may_hold_secret(dumps(text))
+    is_secret_name(text)
     assert time.process_time() - began < 2
 
 
@@ -167,17 +167,17 @@ planted = st.sampled_from(FORMS).flatmap(embedded) | st.builds(
 def test_no_planted_secret_survives_anywhere(place, secret, failed, around):
     given_ = payload(10 if failed else 1, end_user=around)
     given_[place] = secret
-    written, _ = prepared(given_)
+    written, _ = build(given_)
     assert PLANTED not in written
     assert PLANTED.lower() not in written.lower()
 
 
 @settings(max_examples=300, deadline=None)
 @given(st.sampled_from(FORMS), texts, texts)
-def test_the_fast_look_misses_nothing(form, before, after):
+def test_the_fast_search_misses_nothing(form, before, after):
     text = f"{before}{form}{after}"
-    if without_secrets(text) != text:
-        assert may_hold(dumps({"a": [text]}))
+    if hide_secrets(text) != text:
+        assert may_hold_secret(dumps({"a": [text]}))
 
 
 PIECES = [
@@ -197,67 +197,67 @@ cased = st.builds(
 built = st.lists(st.tuples(cased, st.sampled_from(JOINS)).map("".join), max_size=8).map("".join)
 
 
-def test_the_fast_look_is_not_taken_in_by_what_only_looks_like_a_flag():
+def test_the_fast_search_finds_secrets_that_look_like_a_flag():
     for hidden in ("token='false',", "token: false}f00d", '"token":"false"', '"token":false}f00d'):
-        assert without_secrets(hidden) != hidden
+        assert hide_secrets(hidden) != hidden
         for holder in (hidden, {hidden: 1}, {"x": json.dumps({"a": hidden})}):
-            assert may_hold(dumps(holder)), hidden
+            assert may_hold_secret(dumps(holder)), hidden
     for word in ("false", "true", "null"):
-        assert may_hold(dumps({"token": word}))
-        assert may_hold(dumps({"token": [None]}))
-        assert may_hold(dumps({"token": False, "password": 5}))
+        assert may_hold_secret(dumps({"token": word}))
+        assert may_hold_secret(dumps({"token": [None]}))
+        assert may_hold_secret(dumps({"token": False, "password": 5}))
 
 
 @pytest.mark.parametrize("flag", [False, True, None])
 def test_a_flag_holds_no_secret(flag):
     for holder in ({"used_client_oauth_token": flag}, {"a": {"token": flag, "b": 1}}):
-        assert not may_hold(dumps(holder))
+        assert not may_hold_secret(dumps(holder))
         assert Redactor(load(environ={})).scrub(holder) == holder
 
 
 @settings(max_examples=3000, deadline=None)
 @given(built)
-def test_the_fast_look_misses_no_text_and_no_name(text):
-    if without_secrets(text) != text:
+def test_the_fast_search_misses_no_text_and_no_name(text):
+    if hide_secrets(text) != text:
         for holder in (text, [text, "x"], {text: 1}, {"x": json.dumps({"a": [text]})}):
-            assert may_hold(dumps(holder))
-    if names_secret(text):
+            assert may_hold_secret(dumps(holder))
+    if is_secret_name(text):
         for holder in ({text: "x"}, [{"a": {text: ["x"]}}]):
-            assert may_hold(dumps(holder))
+            assert may_hold_secret(dumps(holder))
 
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("around", ["", "x-", "_", "a.b "])
 @pytest.mark.parametrize("more", ["", "_value", "-header", " Value"])
-def test_the_fast_look_finds_every_name_in_every_case(name, around, more):
+def test_the_fast_search_finds_every_name_in_every_case(name, around, more):
     for spelt in (name, name.upper(), name.lower()):
         whole = f"{around}{spelt}{more}"
-        if names_secret(whole):
-            assert may_hold(dumps({"messages": [{whole: 1}]}))
-            assert may_hold(dumps({"messages": json.dumps({whole: 1})}))
+        if is_secret_name(whole):
+            assert may_hold_secret(dumps({"messages": [{whole: 1}]}))
+            assert may_hold_secret(dumps({"messages": json.dumps({whole: 1})}))
 
 
-def test_the_fast_look_lets_usual_payloads_pass():
+def test_the_fast_search_lets_usual_payloads_pass():
     """Otherwise every payload would be walked."""
     for seed in range(20):
         usual = payload(seed, error_str="the basic limit of tokens is reached")
         usual["metadata"] = {**usual["metadata"], "used_client_oauth_token": False}
-        assert not may_hold(dumps(usual))
+        assert not may_hold_secret(dumps(usual))
 
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("more", [50, 100_000])
-def test_a_cut_leaves_no_half_of_a_secret(form, more):
+def test_a_truncated_text_ends_with_no_half_of_a_secret(form, more):
     before, after = "word " * 4000, " and more" * more
     for at in range(1, len(form)):
         given = {"response": f"{before}{form}{after}"}
-        kept = prepared(given, max_field_bytes=str(len(before) + at))[1]["response"]
+        kept = build(given, max_field_bytes=str(len(before) + at))[1]["response"]
         assert not any(PLANTED[n : n + 8] in kept for n in range(len(PLANTED) - 8))
 
 
-def test_a_cut_keeps_all_up_to_it():
+def test_a_truncated_text_keeps_all_up_to_its_bound():
     given = {"response": "a word, " * 4000}
-    kept = prepared(given, max_field_bytes="20000")[1]["response"]
+    kept = build(given, max_field_bytes="20000")[1]["response"]
     assert kept.startswith(("a word, " * 4000)[:20_000] + "<cut: 20000 of 32000 characters")
 
 
@@ -267,27 +267,27 @@ class Named(Enum):
 
 @pytest.mark.parametrize("place", ["metadata", "response", "other"])
 @pytest.mark.parametrize("name", [Named.KEY, "api\0_key", "\0token", "password\0"])
-def test_a_name_is_known_as_it_is_written(place, name):
-    written, _ = prepared({place: {name: "hunter 2"}})
+def test_a_secret_name_is_found_in_the_form_that_the_document_has(place, name):
+    written, _ = build({place: {name: "hunter 2"}})
     assert "hunter 2" not in written
 
 
 def test_a_secret_as_a_key_is_hidden():
-    written, _ = prepared(payload(1, metadata={f"sk-{PLANTED}": 1}))
+    written, _ = build(payload(1, metadata={f"sk-{PLANTED}": 1}))
     assert PLANTED not in written
 
 
 def test_the_tokens_of_logprobs_stay():
     response = {"logprobs": [{"token": "Hello", "logprob": -0.1}], "api_key": "sk-12345678"}
-    _, document = prepared(payload(1, response=response))
+    _, document = build(payload(1, response=response))
     assert document["response"]["logprobs"] == [{"token": "Hello", "logprob": -0.1}]
     assert document["response"]["api_key"] == REDACTED
 
 
 def test_the_rest_of_an_event_with_a_secret_stays_as_it_is():
     usual = payload(1, startTime=1_800_000_000.25, total_tokens="12", response_cost=float("nan"))
-    _, clean = prepared(usual)
-    _, with_secret = prepared({**usual, "metadata": {**usual["metadata"], "password": PLANTED}})
+    _, clean = build(usual)
+    _, with_secret = build({**usual, "metadata": {**usual["metadata"], "password": PLANTED}})
     assert with_secret["metadata"].pop("password") == REDACTED
     assert with_secret == clean
 
@@ -299,29 +299,29 @@ def test_the_rest_of_an_event_with_a_secret_stays_as_it_is():
 )  # fmt: skip
 def test_calls_that_look_alike_when_their_ids_are_hidden_stay_two_events(one, other, hidden):
     ids, environ = set(), {f"LLMLOG_{name.upper()}": value for name, value in hidden.items()}
-    prepare = EventBuilder(load(environ=environ), Stats())
+    builder = EventBuilder(load(environ=environ), Stats())
     for call_id in (one, other, one):
         copy = snapshot(payload(1, litellm_call_id=call_id), without=frozenset())
-        event = Decoder().decode(prepare(CapturedPayload(copy, "", 1_800_000_000.0)).value)
+        event = Decoder().decode(builder.build(CapturedPayload(copy, "", 1_800_000_000.0)).value)
         assert event["litellm_call_id"] != call_id
         ids.add(event["event_id"])
     assert len(ids) == 2
 
 
 def test_secrets_can_be_kept():
-    written, _ = prepared(payload(1, metadata={"password": PLANTED}), redact_secrets="false")
+    written, _ = build(payload(1, metadata={"password": PLANTED}), redact_secrets="false")
     assert PLANTED in written
 
 
 @pytest.mark.parametrize("seed", [1, 10], ids=["success", "failure"])
 @pytest.mark.parametrize("mode", ["mask", "drop"])
-def test_messages_and_what_repeats_them(seed, mode):
+def test_redacted_messages_are_redacted_in_errors_too(seed, mode):
     content = [{"role": "user", "content": [{"type": "text", "text": PLANTED}]}]
     given_ = payload(
         seed, messages=content, response={"choices": [{"message": {"content": PLANTED}}]},
         error_str=f"refused: {PLANTED}", error_information={"error_message": PLANTED},
     )  # fmt: skip
-    written, document = prepared(given_, redact_messages=mode, redact_response=mode)
+    written, document = build(given_, redact_messages=mode, redact_response=mode)
     assert PLANTED not in written
     if mode == "mask":
         assert document["messages"] == [
@@ -339,7 +339,7 @@ def test_messages_and_what_repeats_them(seed, mode):
 
 
 def test_errors_can_be_kept_while_messages_are_not():
-    _, document = prepared(
+    _, document = build(
         payload(10, error_str="rate limited"), redact_messages="drop", redact_error_str="keep"
     )
     assert document["error_str"] == "rate limited"
@@ -358,15 +358,15 @@ def test_errors_can_be_kept_while_messages_are_not():
         ("metadata.a.c.d", {"a": {"b": "1", "c": "2"}, "l": [{"b": "3"}], "x.y": "4"}),
     ],
 )
-def test_named_fields(path, expected):
+def test_fields_are_redacted_by_their_paths(path, expected):
     metadata = {"a": {"b": "1", "c": "2"}, "l": [{"b": "3"}], "x.y": "4"}
-    _, document = prepared(payload(1, metadata=metadata), redact_fields=f"{path}, none.at.all")
+    _, document = build(payload(1, metadata=metadata), redact_fields=f"{path}, none.at.all")
     assert document["metadata"] == expected
 
 
 def test_a_dotted_key_is_found_beside_a_shorter_one():
     metadata = {"a": {"z": "1"}, "a.b": PLANTED, "a.b.c": PLANTED}
-    _, document = prepared(payload(1, metadata=metadata), redact_fields="metadata.a.b")
+    _, document = build(payload(1, metadata=metadata), redact_fields="metadata.a.b")
     assert document["metadata"] == {"a": {"z": "1"}, "a.b": REDACTED, "a.b.c": PLANTED}
 
 
@@ -383,21 +383,21 @@ def test_a_dotted_key_is_found_beside_a_shorter_one():
 def test_a_star_stands_for_a_part_of_a_dotted_key_too(path, hidden):
     names = ("team.name", "team.id", "a.name", "team.name.first")
     metadata = dict.fromkeys(names, PLANTED)
-    _, document = prepared(payload(1, metadata=metadata), redact_fields=path)
+    _, document = build(payload(1, metadata=metadata), redact_fields=path)
     assert {name for name in names if document["metadata"][name] == REDACTED} == hidden
 
 
 @pytest.mark.parametrize("name", ["x-employee", "authorization"])
-def test_nothing_stays_of_what_stands_under_a_hidden_key(name):
+def test_the_whole_value_under_a_hidden_key_is_redacted(name):
     held = {"type": PLANTED, "role": PLANTED, PLANTED: [{"object": PLANTED}]}
-    written, document = prepared(payload(1, metadata={name: held}), redact_keys="x-employee")
+    written, document = build(payload(1, metadata={name: held}), redact_keys="x-employee")
     assert PLANTED not in written
     assert document["metadata"] == {name: REDACTED}
 
 
-def test_named_keys_anywhere_in_any_case():
+def test_keys_are_redacted_anywhere_in_any_case():
     metadata = {"headers": {"X-Employee": PLANTED}, "deep": [{"x-employee": [PLANTED]}]}
-    written, document = prepared(payload(1, metadata=metadata), redact_keys="x-employee")
+    written, document = build(payload(1, metadata=metadata), redact_keys="x-employee")
     assert PLANTED not in written
     assert document["metadata"]["headers"] == {"X-Employee": REDACTED}
 
@@ -415,13 +415,22 @@ def function(monkeypatch):
     return name_it
 
 
-def test_a_users_function_decides_what_is_kept(function):
+def test_the_event_is_what_a_users_function_returns(function):
     def without_names(given_):
-        given_["end_user"] = "somebody"
+        given_["end_user"] = "anonymous"
         return given_
 
-    _, document = prepared(payload(1, end_user="eve"), redact_function=function(without_names))
-    assert document["end_user"] == "somebody"
+    _, document = build(payload(1, end_user="eve"), redact_function=function(without_names))
+    assert document["end_user"] == "anonymous"
+
+
+def test_a_secret_that_a_users_function_adds_is_hidden(function):
+    def with_secret(given_):
+        return given_ | {"end_user": f"sk-{PLANTED}"}
+
+    written, document = build(payload(1), redact_function=function(with_secret))
+    assert PLANTED not in written
+    assert document["end_user"] == REDACTED
 
 
 def test_a_users_function_that_raises_costs_the_content_and_not_the_event(function, caplog):
@@ -430,7 +439,7 @@ def test_a_users_function_that_raises_costs_the_content_and_not_the_event(functi
 
     for wrong in (fails, lambda given_: None, lambda given_: "text"):
         given_ = payload(10, error_str=PLANTED, messages=[{"content": PLANTED}], tomorrow=PLANTED)
-        written, document = prepared(given_, redact_function=function(wrong))
+        written, document = build(given_, redact_function=function(wrong))
         assert PLANTED not in written
         assert given_["litellm_call_id"] in written
         assert "messages" not in document
@@ -439,6 +448,51 @@ def test_a_users_function_that_raises_costs_the_content_and_not_the_event(functi
 
 
 @pytest.mark.parametrize("path", ["none.such", "json.none", "json.decoder", "x", "json"])
-def test_a_function_that_is_none_is_a_wrong_setting(path):
+def test_a_path_that_names_no_function_is_a_wrong_setting(path):
     with pytest.raises(ConfigurationError, match="LLMLOG_REDACT_FUNCTION"):
-        prepared({}, redact_function=path)
+        build({}, redact_function=path)
+
+
+@pytest.mark.parametrize(
+    ("mode", "error_information", "messages"),
+    [
+        ("keep", {"error_message": "why"}, [{"role": "user", "content": "what"}]),
+        ("mask", {"error_message": REDACTED}, [{"role": "user", "content": REDACTED}]),
+        ("drop", {}, REDACTED),
+    ],
+)
+def test_each_mode_does_to_a_field_what_its_name_says(mode, error_information, messages):
+    given_ = {
+        "error_information": {"error_message": "why"},
+        "messages": [{"role": "user", "content": "what"}],
+        "model": "m",
+    }
+    modes = {"LLMLOG_REDACT_MESSAGES": mode, "LLMLOG_REDACT_ERROR_INFORMATION": mode}
+    redacted = Redactor(load(environ=modes)).redact(given_)
+    assert redacted["error_information"] == error_information
+    assert redacted["messages"] == messages
+    assert redacted["model"] == "m"
+    assert ("llmlog_redacted" in redacted) == (mode != "keep")
+
+
+@pytest.mark.parametrize(
+    ("messages", "response", "error"),
+    [
+        ("keep", "keep", "why"),
+        ("keep", "mask", REDACTED),
+        ("drop", "mask", {}),
+        ("mask", "drop", {}),
+    ],
+)
+def test_errors_have_the_stricter_mode_of_messages_and_response(messages, response, error):
+    modes = {"LLMLOG_REDACT_MESSAGES": messages, "LLMLOG_REDACT_RESPONSE": response}
+    redactor = Redactor(load(environ=modes))
+    redacted = redactor.redact({"error_information": "why", "error_str": "why"})
+    assert redacted["error_information"] == error
+    assert redacted["error_str"] == ("why" if error == "why" else REDACTED)
+
+
+def test_an_unknown_mode_is_refused_and_masks_nothing():
+    unknown = load(environ={}).model_copy(update={"redact_response": "hash"})
+    with pytest.raises(ConfigurationError, match=r"'hash'.*keep, mask, drop"):
+        Redactor(unknown)

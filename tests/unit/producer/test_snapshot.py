@@ -31,7 +31,7 @@ def copied(given):
 
 def event_of(given):
     captured = CapturedPayload(copied(given), "", 1_800_000_000.0)
-    return Decoder().decode(EventBuilder(load(environ={}), Stats())(captured).value)
+    return Decoder().decode(EventBuilder(load(environ={}), Stats()).build(captured).value)
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_a_doubly_fired_pair_is_one_event_whichever_way_each_was_copied(name, va
     assert documents[0][name] == documents[1][name]
 
 
-def test_what_refers_to_itself_is_cut_where_it_does():
+def test_a_value_that_refers_to_itself_ends_there():
     around = {"text": "kept"}
     around["in"], around["list"] = around, [around]
 
@@ -88,7 +88,7 @@ class _Shy:
         raise RuntimeError(name)
 
 
-def test_the_memory_that_objects_hold_is_seen():
+def test_the_memory_that_objects_hold_is_counted():
     text, raw = "x" * 1_000_000, bytes(1_000_000)
     around = _Held(text=text)
     around.itself = around
@@ -100,14 +100,14 @@ def test_the_memory_that_objects_hold_is_seen():
     assert size_of({"a": [0.5] * 1000}) > 24_000
 
 
-def test_a_payload_that_refers_to_itself_is_cut_too():
+def test_a_payload_that_refers_to_itself_ends_there():
     given = {"model": "m"}
     given["extra"] = [given]
 
     assert copied(given) == {"model": "m", "extra": [TO_ITSELF]}
 
 
-def test_what_stands_in_two_places_stays_in_both():
+def test_a_value_in_two_places_stays_in_both():
     shared = {"a": [1]}
 
     assert copied({"x": shared, "y": [shared, shared], "z": {1}}) == {

@@ -1,4 +1,4 @@
-"""What is large and says nothing goes; what is written stays."""
+"""Large binary content becomes a marker; texts that a person wrote stay."""
 
 import base64
 import hashlib
@@ -33,10 +33,10 @@ def sha256(text):
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def cut(value, **environ):
+def truncate(value, **environ):
     given = {"response": value}
     environ = {f"LLMLOG_{name.upper()}": text for name, text in environ.items()}
-    number = Truncator(load(environ=environ))(given)
+    number = Truncator(load(environ=environ)).truncate(given)
     return given, number
 
 
@@ -60,7 +60,7 @@ def of_magic(start):
     ],
 )  # fmt: skip
 def test_blobs_become_markers(value, kind, size, digest):
-    given, number = cut({"data": [{"b64_json": value}]})
+    given, number = truncate({"data": [{"b64_json": value}]})
     (marker,) = given["response"]["data"][0]["b64_json"].values()
     assert (marker["type"], marker["bytes"]) == (kind, size)
     assert digest is None or marker["sha256"] == digest
@@ -69,15 +69,17 @@ def test_blobs_become_markers(value, kind, size, digest):
 
 
 def test_a_vector_becomes_a_marker():
-    given, _ = cut({"data": [{"embedding": VECTOR}, {"embedding": VECTOR[:16]}]})
+    given, _ = truncate({"data": [{"embedding": VECTOR}, {"embedding": VECTOR[:16]}]})
     first, second = given["response"]["data"]
     assert first["embedding"]["llmlog_cut"]["length"] == 1536
     assert first["embedding"]["llmlog_cut"]["type"] == "vector"
     assert second["embedding"] == VECTOR[:16]
 
 
-def test_what_objects_hold_is_found():
-    given, number = cut([Message(content=[{"input_audio": {"data": BLOB}}], kept=1), BLOB.encode()])
+def test_blobs_within_objects_are_found():
+    given, number = truncate(
+        [Message(content=[{"input_audio": {"data": BLOB}}], kept=1), BLOB.encode()]
+    )
     message, raw = given["response"]
     assert message["content"][0]["input_audio"]["data"]["llmlog_cut"]["bytes"] == 3000
     assert message["kept"] == 1
@@ -92,33 +94,40 @@ def test_what_objects_hold_is_found():
         ["1.5"] * 500, "Grüße" * 500, f"look: {BLOB}", [0.5] * 100 + ["x"] * 100, {"a": None},
     ],
 )  # fmt: skip
-def test_what_is_written_stays(value):
-    given, number = cut(json.loads(json.dumps(value)))
+def test_texts_and_short_lists_stay(value):
+    given, number = truncate(json.loads(json.dumps(value)))
     assert (given, number) == ({"response": value}, 0)
 
 
-def test_an_object_where_a_word_belongs_stays_one():
+def test_an_object_in_a_field_of_a_plain_type_stays_one():
     given = {"litellm_call_id": Message(), "model": Message()}
     before = dict(given)
-    assert Truncator(load(environ={}))(given) == 0
+    assert Truncator(load(environ={})).truncate(given) == 0
     assert given == before
 
 
 def test_binary_can_be_kept():
     value = [BLOB, VECTOR, f"data:image/png;base64,{BLOB}"]
-    assert cut(list(value), keep_binary="true") == ({"response": value}, 0)
+    assert truncate(list(value), keep_binary="true") == ({"response": value}, 0)
 
 
-def test_of_an_endless_text_the_beginning_is_kept():
+def test_a_text_up_to_the_bound_stays_whole():
+    given, number = truncate(["w " * 1000, "w " * 1000 + "x"], max_field_bytes="2000")
+    assert given["response"][0] == "w " * 1000
+    assert given["response"][1].startswith("w " * 1000 + "<cut: 2000 of 2001 characters")
+    assert number == 1
+
+
+def test_a_text_past_the_bound_keeps_its_beginning():
     text = "word " * 1000
-    given, _ = cut([text, "short"], max_field_bytes="2000")
+    given, _ = truncate([text, "short"], max_field_bytes="2000")
     long, short = given["response"]
     assert long == f"{text[:2000]}<cut: 2000 of 5000 characters, sha256 {sha256(text)}>"
     assert short == "short"
 
 
-def test_only_the_first_places_are_named():
-    given, number = cut([BLOB] * 60)
+def test_only_the_first_places_are_listed():
+    given, number = truncate([BLOB] * 60)
     assert number == 60
     assert given["llmlog_cut"]["places"] == 60
     assert len(given["llmlog_cut"]["fields"]) == 50
@@ -128,19 +137,19 @@ def test_the_gateways_own_payload_is_not_changed():
     given = payload(1, messages=[{"content": [{"data": BLOB}]}])
     copy = snapshot(given, without=frozenset())
     stats = Stats()
-    item = EventBuilder(load(environ={}), stats)(CapturedPayload(copy, "", 1.0))
+    item = EventBuilder(load(environ={}), stats).build(CapturedPayload(copy, "", 1.0))
     assert given["messages"][0]["content"][0]["data"] == BLOB
     event = Decoder().decode(item.value)
     extra = json.loads(event["document"])["extra"]
     assert extra["llmlog_cut"]["fields"] == ["messages.0.content.0.data"]
-    assert stats.snapshot()["cut"] == 1
+    assert stats.snapshot()["truncated"] == 1
 
 
 @pytest.mark.parametrize("limit", [2000, 100_000, 300_000])
 def test_an_event_never_exceeds_its_bound(limit):
     environ = {"LLMLOG_MAX_EVENT_BYTES": str(limit)}
     given = payload(1, messages="Some words. " * 200_000, metadata={"a": "b c " * 50_000})
-    item = EventBuilder(load(environ=environ), Stats())(CapturedPayload(given, "", 1.0))
+    item = EventBuilder(load(environ=environ), Stats()).build(CapturedPayload(given, "", 1.0))
     event = Decoder().decode(item.value)
     assert len(item.value) <= limit
     assert json.loads(event["document"])["messages"]["llmlog_cut"]["bytes"] > 2_000_000

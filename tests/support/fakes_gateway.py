@@ -1,0 +1,281 @@
+"""Fakes of the gateway's side: a Kafka client that answers as told, and publishers that use it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException
+
+from llmlog_common.settings import load
+from llmlog_producer.counters import Stats
+from llmlog_producer.events.build import CapturedPayload, EncodedEvent
+from llmlog_producer.sending.publisher import Publisher
+from llmlog_producer.sending.timing import Timing
+from llmlog_producer.sending.wakeup import Wakeup
+from llmlog_schemas.codec import Decoder
+from support.payloads import payload
+
+TRANSPORT = KafkaError._TRANSPORT
+TOO_LARGE = KafkaError.MSG_SIZE_TOO_LARGE
+
+FAST = Timing(
+    max_idle_seconds=0.01,
+    poll_seconds=0.01,
+    housekeeping_seconds=0.01,
+    refusal_pause_seconds=0.05,
+    overdue_seconds=0.1,
+    topic_retry_seconds=0.05,
+)
+"""Everything that takes a second in a gateway takes some milliseconds."""
+
+
+class FakeCluster:
+    """The Kafka cluster that fake clients talk to; a test changes it while they do.
+
+    Attributes:
+        up: it acknowledges; otherwise it leaves events unanswered.
+        has_topic: the topic exists and brokers answer.
+        answer: the code of every answer; None for an acknowledgement.
+        room: events that a client's own queue takes.
+        limit: bytes of the largest record that a client takes.
+        batch_limit: bytes of the largest batch that the cluster takes.
+        topic_bytes: the topic's bound as the cluster tells it; None: it does not.
+        delay_seconds: age at which an event is answered.
+        silent: until it is set, a lookup of the topic waits.
+        lookup_begun: set once the topic is looked up.
+        records: the values that were acknowledged.
+        produced: events that were handed to a client.
+        lookups: lookups of the topic.
+        bound_lookups: questions for the topic's bound.
+        batch_bytes: the bound of a batch that a client was given.
+        rebuilds: clients that were replaced after a fatal error.
+        clients: the clients, in the order of their creation.
+    """
+
+    def __init__(self) -> None:
+        self.has_topic = self.up = True
+        self.answer: int | None = None
+        self.room = self.limit = self.batch_limit = 10**9
+        self.topic_bytes: int | None = None
+        self.delay_seconds = 0.0
+        self.silent: threading.Event | None = None
+        self.lookup_begun = threading.Event()
+        self.records: list[bytes] = []
+        self.produced = self.lookups = self.bound_lookups = self.rebuilds = 0
+        self.batch_bytes: int | None = None
+        self.clients: list[FakeKafkaProducer] = []
+
+    def new_client(self, settings: Any, on_report: Any, on_error: Any) -> FakeKafkaProducer:
+        """Return a client of this cluster; to be passed as `new_client`."""
+        self.clients.append(FakeKafkaProducer(self, on_report))
+        return self.clients[-1]
+
+    def call_ids(self) -> list[str]:
+        """Return the call ids of the acknowledged events."""
+        return [Decoder().decode(value)["litellm_call_id"] or "" for value in self.records]
+
+
+class FakeKafkaProducer:
+    """In the place of `kafka_producer.KafkaProducer`.
+
+    Attributes:
+        waiting: events that are not answered yet, with their values.
+        before_poll: called once, in the middle of the next step.
+    """
+
+    def __init__(self, cluster: FakeCluster, on_report: Any) -> None:
+        self.cluster = cluster
+        self.on_report = on_report
+        self.waiting: list[tuple[EncodedEvent, bytes]] = []
+        self.broken = self.down = False
+        self.before_poll: Any = None
+
+    def topic_exists(self, timeout: float, *, known: bool) -> bool:
+        self.cluster.lookups += 1
+        self.cluster.lookup_begun.set()
+        if self.cluster.silent:
+            self.cluster.silent.wait(30)
+        if not self.cluster.has_topic:
+            raise KafkaException(KafkaError(TRANSPORT))
+        return True
+
+    def max_message_bytes(self, timeout: float) -> int | None:
+        self.cluster.bound_lookups += 1
+        return self.cluster.topic_bytes
+
+    def limit_batches(self, topic_bytes: int) -> None:
+        self.cluster.batch_bytes = topic_bytes
+
+    def mark_up(self) -> None:
+        self.down = False
+
+    def produce(self, event: EncodedEvent, value: bytes) -> None:
+        self.cluster.produced += 1
+        if len(self.waiting) >= self.cluster.room:
+            raise BufferError
+        if len(value) > self.cluster.limit:
+            raise KafkaException(KafkaError(TOO_LARGE))
+        self.waiting.append((event, value))
+
+    def poll(self, timeout: float) -> None:
+        if self.before_poll:
+            act, self.before_poll = self.before_poll, None
+            act()
+        if self.cluster.up:
+            oldest = self.waiting[0][0].sent if self.waiting else 0.0
+            if self.waiting and time.monotonic() - oldest < self.cluster.delay_seconds:
+                threading.Event().wait(timeout / 10)
+                return
+            answered, self.waiting = self.waiting, []
+            if sum(len(value) for _, value in answered) > self.cluster.batch_limit:
+                for event, _ in answered:
+                    self.on_report(event, KafkaError(TOO_LARGE))
+                answered = []
+            for event, value in answered:
+                self._answer(event, value)
+        if timeout:
+            threading.Event().wait(timeout / 10)
+
+    def _answer(self, event: EncodedEvent, value: bytes) -> None:
+        code = self.cluster.answer
+        if code is None:
+            self.cluster.records.append(value)
+        self.on_report(event, None if code is None else KafkaError(code))
+
+    def purge(self) -> None:
+        self.waiting = []
+
+    def rebuild(self) -> None:
+        self.cluster.rebuilds += 1
+        self.waiting = []
+        self.broken = False
+
+
+class FakeProducer:
+    """In the place of confluent-kafka's `Producer`.
+
+    Attributes:
+        config: as it was created.
+        topics: number of partitions by topic, as a lookup finds them.
+        asked: the topic of each lookup; None for all topics.
+        produced: the arguments of each `produce`.
+        refusal: raised by `produce`.
+    """
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        self.config = config
+        self.topics: dict[str, int] = {}
+        self.asked: list[str | None] = []
+        self.produced: list[dict[str, Any]] = []
+        self.refusal: Exception | None = None
+
+    def list_topics(self, topic: str | None, timeout: float) -> Any:
+        self.asked.append(topic)
+        topics = {
+            name: SimpleNamespace(partitions=dict.fromkeys(range(number)))
+            for name, number in self.topics.items()
+        }
+        return SimpleNamespace(topics=topics)
+
+    def produce(self, topic: str, **arguments: Any) -> None:
+        if self.refusal is not None:
+            raise self.refusal
+        self.produced.append(arguments)
+
+    def purge(self) -> None:
+        """Forget everything, without a report."""
+
+
+class RecordedWakeup(Wakeup):
+    """A wake-up that never waits.
+
+    Attributes:
+        waits: the seconds of each idle wait.
+        wakes: how often it was woken.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waits: list[float] = []
+        self.wakes = 0
+
+    def wake(self) -> None:
+        self.wakes += 1
+
+    def idle_wait(self, seconds: float) -> None:
+        self.waits.append(seconds)
+
+
+class Clock:
+    """Monotonic seconds that a test moves on."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Gateway:
+    """A publisher on a fake cluster, with the objects that a test asks afterwards.
+
+    Attributes:
+        publisher: the publisher.
+        stats: its counters.
+        client: its Kafka client.
+    """
+
+    def __init__(
+        self,
+        cluster: FakeCluster,
+        folder: Path,
+        journal: str = "spill",
+        *,
+        timing: Timing = FAST,
+        background: bool = True,
+        limits: Any = None,
+        queue: Any = None,
+        **settings: object,
+    ) -> None:
+        environ = {"LLMLOG_JOURNAL": journal, "LLMLOG_JOURNAL_DIR": str(folder)}
+        environ |= {f"LLMLOG_{name.upper()}": str(value) for name, value in settings.items()}
+        self.stats = Stats()
+        more = {} if limits is None else {"limits": limits}
+        self.publisher = Publisher(
+            load(environ=environ),
+            self.stats,
+            timing=timing,
+            background=background,
+            queue=queue,
+            new_client=cluster.new_client,
+            **more,
+        )
+        self.client = cluster.clients[-1]
+
+    def offer(self, *names: str, **fields: object) -> None:
+        """Offer an event for each call id; all have to be accepted."""
+        for name in names:
+            assert self.publisher.offer(captured(name, **fields))
+
+    def counter(self, name: str) -> int:
+        """Return a counter."""
+        return self.stats.snapshot()[name]
+
+    @property
+    def in_journal(self) -> int:
+        """Events that the journal holds."""
+        return self.publisher.journal.waiting if self.publisher.journal else 0
+
+    def kill(self) -> None:
+        """End it as kill -9 does: nothing is flushed, the kernel drops the locks."""
+        self.publisher.stop(30)
+        self.publisher.abandon()
+
+
+def captured(name: str, **fields: object) -> CapturedPayload:
+    """Return the copy of a payload, as a hook makes it now."""
+    return CapturedPayload(payload(1, litellm_call_id=name, **fields), "", time.time())

@@ -1,0 +1,36 @@
+"""Publishers on a fake Kafka cluster."""
+
+import signal
+
+import pytest
+
+from support.fakes_gateway import FakeCluster, Gateway
+
+
+@pytest.fixture
+def cluster():
+    """A cluster that answers as told."""
+    return FakeCluster()
+
+
+@pytest.fixture
+def start(cluster, tmp_path):
+    """Start gateways that share a journal folder, and end them."""
+    running = []
+
+    def start_one(journal="spill", **options):
+        running.append(Gateway(cluster, tmp_path, journal, **options))
+        return running[-1]
+
+    yield start_one
+    for one in running:
+        one.kill()
+
+
+@pytest.fixture
+def sigterms():
+    """The SIGTERMs that this process got."""
+    received = []
+    previous = signal.signal(signal.SIGTERM, lambda number, _frame: received.append(number))
+    yield received
+    signal.signal(signal.SIGTERM, previous)
