@@ -1,4 +1,4 @@
-"""The runbook's screens are what a terminal shows, and it speaks of every stage and answer."""
+"""The screens of the runbook are what a terminal shows; it explains every stage and answer."""
 
 import pytest
 
@@ -25,7 +25,7 @@ def test_every_stage_has_a_section():
         assert f"\n### `{stage}`" in TEXT
 
 
-def test_every_permanent_answer_of_elasticsearch_is_spoken_of():
+def test_every_permanent_answer_of_elasticsearch_is_explained():
     refusals = {
         rule.error_type
         for rule in ITEM_RULES
