@@ -72,9 +72,11 @@ def test_dead_letters_are_counted_shown_fixed_and_replayed(pipeline: Pipeline) -
     small_letters(pipeline)
     wrong_model, of_model = conflicting(pipeline, 2, range(100, 107), {"model": {"type": "long"}})
     _, of_alias = conflicting(
-        pipeline, 3, range(200, 205),
+        pipeline,
+        3,
+        range(200, 205),
         {"metadata": {"properties": {"user_api_key_alias": {"type": "object"}}}},
-    )  # fmt: skip
+    )
     too_large = f'["{random.Random(1).randbytes(300_000).hex()}"]'
     values = [
         *(encoded(seed) for seed in range(30)),
@@ -91,8 +93,10 @@ def test_dead_letters_are_counted_shown_fixed_and_replayed(pipeline: Pipeline) -
     assert counted["total"] == 22
     assert sorted(row["count"] for row in counted["fingerprints"]) == [1, 2, 3, 4, 5, 7]
     assert {row["stage"]: row["count"] for row in counted["stages"]} == {
-        "decode": 7, "transform": 3, "index": 12,
-    }  # fmt: skip
+        "decode": 7,
+        "transform": 3,
+        "index": 12,
+    }
     by_count = {row["count"]: row for row in counted["fingerprints"]}
     listed = Counter(row["fingerprint"] for row in letters(pipeline))
     assert listed == {row["fingerprint"]: row["count"] for row in counted["fingerprints"]}
@@ -197,8 +201,14 @@ def test_letters_of_other_writers_are_listed_and_a_wrong_topic_is_warned_of(
 ) -> None:
     dlq = f"{pipeline.topic}.dlq"
     producer = Producer({"bootstrap.servers": bootstrap(pipeline)})
-    connect = {"topic": b"orders", "partition": b"4", "offset": b"77", "stage": b"TASK_PUT",
-               "exception.class.name": b"E", "exception.message": b"m"}  # fmt: skip
+    connect = {
+        "topic": b"orders",
+        "partition": b"4",
+        "offset": b"77",
+        "stage": b"TASK_PUT",
+        "exception.class.name": b"E",
+        "exception.message": b"m",
+    }
     strange = [
         [(f"__connect.errors.{name}", value) for name, value in connect.items()],
         [("pipeline.dlq.stage", b"elsewhere"), ("pipeline.dlq.offset", b"\xff")],

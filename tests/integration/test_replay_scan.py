@@ -22,9 +22,11 @@ REFUSED = Cause(Stage.INDEX, Ending.PERMANENT, reason="r", es_type="t", es_statu
 def write(pipeline: Pipeline, partitions: int, offsets: range, value: bytes) -> None:
     """Append a letter of each offset, where its source partition has them."""
     producer = Producer(
-        {"bootstrap.servers": pipeline.environment["LLMLOG_KAFKA_BOOTSTRAP_SERVERS"],
-         "transactional.id": pipeline.topic}
-    )  # fmt: skip
+        {
+            "bootstrap.servers": pipeline.environment["LLMLOG_KAFKA_BOOTSTRAP_SERVERS"],
+            "transactional.id": pipeline.topic,
+        }
+    )
     producer.init_transactions(30)
     producer.begin_transaction()  # its marker is an offset without a letter
     for offset in offsets:

@@ -28,16 +28,33 @@ WIDTHS = (80, 160)
 _START = datetime(2026, 1, 31, 1, 58, tzinfo=UTC)
 _INDEX = "litellm-logs-2026.01.31"
 _CAUSES = (
-    Cause(Stage.INDEX, Ending.PERMANENT, reason="[1:311] failed to parse field [model] of type "
-          "[long] in document with id 'AZtXgOIAPqM4wrx7hCk_'. Preview of field's value: "
-          "'gpt-4o-mini'", es_status=400, es_type="document_parsing_exception",
-          es_caused_by='illegal_argument_exception: For input string: "gpt-4o-mini"',
-          index=_INDEX, document_id="AZtXgOIAPqM4wrx7hCk_", model="gpt-4o-mini", attempts=1),
-    Cause(Stage.DECODE, Ending.POISON, "DecodeError: no Avro framing: 9 bytes that begin with "
-          "67 61 72 62 61 67 65 20 (expected c3 01, or 00 of a Schema Registry)"),
-    Cause(Stage.TRANSFORM, Ending.POISON, "TransformError: document is no valid JSON: Expecting "
-          "value: line 1 column 24 (char 23)", model="claude-sonnet"),
-)  # fmt: skip
+    Cause(
+        Stage.INDEX,
+        Ending.PERMANENT,
+        reason="[1:311] failed to parse field [model] of type "
+        "[long] in document with id 'AZtXgOIAPqM4wrx7hCk_'. Preview of field's value: "
+        "'gpt-4o-mini'",
+        es_status=400,
+        es_type="document_parsing_exception",
+        es_caused_by='illegal_argument_exception: For input string: "gpt-4o-mini"',
+        index=_INDEX,
+        document_id="AZtXgOIAPqM4wrx7hCk_",
+        model="gpt-4o-mini",
+        attempts=1,
+    ),
+    Cause(
+        Stage.DECODE,
+        Ending.POISON,
+        "DecodeError: no Avro framing: 9 bytes that begin with "
+        "67 61 72 62 61 67 65 20 (expected c3 01, or 00 of a Schema Registry)",
+    ),
+    Cause(
+        Stage.TRANSFORM,
+        Ending.POISON,
+        "TransformError: document is no valid JSON: Expecting value: line 1 column 24 (char 23)",
+        model="claude-sonnet",
+    ),
+)
 
 
 def letters() -> list[Message]:

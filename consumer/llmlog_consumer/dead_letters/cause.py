@@ -68,11 +68,13 @@ class Cause:
     @property
     def fingerprint(self) -> str:
         """12 hexadecimal digits that all letters of one cause share."""
-        return fingerprint(self.stage, self.es_type, self.index, self.exception or self.reason)
+        return compute_fingerprint(
+            self.stage, self.es_type, self.index, self.exception or self.reason
+        )
 
 
 @lru_cache(1024)  # computed twice for each letter, and many letters have the same texts
-def fingerprint(stage: str, es_type: str, index: str, message: str) -> str:
+def compute_fingerprint(stage: str, es_type: str, index: str, message: str) -> str:
     """Return the 12 hexadecimal digits of a cause.
 
     Digits in the index name, quoted values and numbers in the message make no difference.

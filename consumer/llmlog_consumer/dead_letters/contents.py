@@ -65,11 +65,11 @@ class Contents:
                 for name, value in letter.source_headers
             ]
         if letter.is_truncated:
-            row["truncated"], letter = self._restored(letter)
+            row["truncated"], letter = self._read_original(letter)
         return row | self._describe_event(letter)
 
-    def _restored(self, letter: DeadLetter) -> tuple[dict[str, Any], DeadLetter]:
-        """Return the row on a truncated letter, and the letter, whole where that is possible."""
+    def _read_original(self, letter: DeadLetter) -> tuple[dict[str, Any], DeadLetter]:
+        """Return the row on a truncated letter, and the letter, with its original if it exists."""
         row = {
             "bytes": len(letter.value or b""),
             "original_bytes": parse_number(letter.headers["truncated.length"]),

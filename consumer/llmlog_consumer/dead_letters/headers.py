@@ -13,7 +13,7 @@ from functools import lru_cache
 from operator import methodcaller
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from llmlog_consumer.dead_letters.cause import Stage, fingerprint
+from llmlog_consumer.dead_letters.cause import Stage, compute_fingerprint
 from llmlog_consumer.dead_letters.offset_map import MAX_INT64
 
 if TYPE_CHECKING:
@@ -267,7 +267,7 @@ def read_replay_count(headers: Mapping[str, str]) -> int:
 
 def read_fingerprint(headers: Mapping[str, str]) -> str:
     """Return the fingerprint of a letter's cause; computed where the headers have none."""
-    return headers.get("fingerprint") or fingerprint(
+    return headers.get("fingerprint") or compute_fingerprint(
         headers.get("stage", ""),
         headers.get("es.type", ""),
         headers.get("index", ""),

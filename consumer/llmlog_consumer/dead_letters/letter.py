@@ -108,7 +108,7 @@ class DeadLetter:
         """
         headers = self.headers
 
-        def reason(name: str) -> str | None:
+        def read_reason(name: str) -> str | None:
             text = headers.get(name)
             return text if text is None or show_content else redact(text)
 
@@ -122,12 +122,12 @@ class DeadLetter:
             "stage": headers.get("stage"),
             "disposition": headers.get("disposition"),
             "fingerprint": self.fingerprint,
-            "exception": reason("exception"),
+            "exception": read_reason("exception"),
             "es": {
                 "status": parse_number(headers.get("es.status")),
                 "type": headers.get("es.type"),
-                "reason": reason("es.reason"),
-                "caused_by": reason("es.caused_by"),
+                "reason": read_reason("es.reason"),
+                "caused_by": read_reason("es.caused_by"),
             }
             if any(name in headers for name in ("es.status", "es.type", "es.reason"))
             else None,
