@@ -1,4 +1,4 @@
-"""Dead letters on real servers: counted, shown, mended, replayed; killed and run again."""
+"""Dead letters on real servers: counted, shown, fixed, replayed; killed and run again."""
 
 from __future__ import annotations
 
@@ -68,13 +68,15 @@ def small_letters(pipeline: Pipeline) -> None:
         future.result(30)
 
 
-def test_what_died_is_counted_shown_mended_and_replayed(pipeline: Pipeline) -> None:
+def test_dead_letters_are_counted_shown_fixed_and_replayed(pipeline: Pipeline) -> None:
     small_letters(pipeline)
     wrong_model, of_model = conflicting(pipeline, 2, range(100, 107), {"model": {"type": "long"}})
     _, of_alias = conflicting(
-        pipeline, 3, range(200, 205),
+        pipeline,
+        3,
+        range(200, 205),
         {"metadata": {"properties": {"user_api_key_alias": {"type": "object"}}}},
-    )  # fmt: skip
+    )
     too_large = f'["{random.Random(1).randbytes(300_000).hex()}"]'
     values = [
         *(encoded(seed) for seed in range(30)),
@@ -91,8 +93,10 @@ def test_what_died_is_counted_shown_mended_and_replayed(pipeline: Pipeline) -> N
     assert counted["total"] == 22
     assert sorted(row["count"] for row in counted["fingerprints"]) == [1, 2, 3, 4, 5, 7]
     assert {row["stage"]: row["count"] for row in counted["stages"]} == {
-        "decode": 7, "transform": 3, "index": 12,
-    }  # fmt: skip
+        "decode": 7,
+        "transform": 3,
+        "index": 12,
+    }
     by_count = {row["count"]: row for row in counted["fingerprints"]}
     listed = Counter(row["fingerprint"] for row in letters(pipeline))
     assert listed == {row["fingerprint"]: row["count"] for row in counted["fingerprints"]}
@@ -104,27 +108,28 @@ def test_what_died_is_counted_shown_mended_and_replayed(pipeline: Pipeline) -> N
     assert json.loads(with_value.stdout)["field_value"].startswith("gpt-")
     alias = json.loads(pipeline.run("dlq", "show", by_count[5]["example"], "--json").stdout)
     assert "user_api_key_alias" in alias["field"]
-    cut = json.loads(pipeline.run("dlq", "show", by_count[1]["example"], "--json").stdout)
-    assert cut["truncated"]["original"] == "read from the source topic"
-    assert cut["truncated"]["of"] > cut["truncated"]["bytes"]
-    assert cut["event"]["document"] == f"<{len(too_large)} bytes>"
+    truncated = json.loads(pipeline.run("dlq", "show", by_count[1]["example"], "--json").stdout)
+    assert truncated["truncated"]["original"] == "read from the source topic"
+    assert truncated["truncated"]["original_bytes"] > truncated["truncated"]["bytes"]
+    assert truncated["event"]["document"] == f"<{len(too_large)} bytes>"
     exported = pipeline.run("dlq", "export", "--stage", "index", "--show-content").stdout
     assert len(exported.splitlines()) == 12
     first = json.loads(exported.splitlines()[0])
     assert first["event"]["document"]["messages"][0]["role"] == "user"
 
     httpx.delete(wrong_model).raise_for_status()
-    only_the_mended_are_replayed(pipeline, by_count[7]["fingerprint"])
-    what_dies_again_keeps_its_history(pipeline)
+    only_letters_of_the_fixed_cause_are_replayed(pipeline, by_count[7]["fingerprint"])
+    a_record_that_fails_again_keeps_its_history(pipeline)
 
 
-def only_the_mended_are_replayed(pipeline: Pipeline, fingerprint: str) -> None:
+def only_letters_of_the_fixed_cause_are_replayed(pipeline: Pipeline, fingerprint: str) -> None:
     refused = pipeline.run("dlq", "replay", "--fingerprint", fingerprint, check=False, input="")
     assert refused.returncode == 2
     assert "--yes" in refused.stderr
     dry = replay(pipeline, "--dry-run")
-    fates = {row["letters"]: row for row in dry["fingerprints"]}
-    assert (fates[7]["send"], fates[4]["dies"], fates[2]["dies"], fates[1]["dies"]) == (7, 4, 2, 1)
+    rows = {row["letters"]: row for row in dry["fingerprints"]}
+    assert rows[7]["replay"] == 7
+    assert [rows[letters]["would_fail"] for letters in (4, 2, 1)] == [4, 2, 1]
     before = pipeline.documents()
     assert len(before) == 30
     assert replay(pipeline, "--fingerprint", fingerprint, "--yes")["indexed"] == 7
@@ -140,8 +145,8 @@ def only_the_mended_are_replayed(pipeline: Pipeline, fingerprint: str) -> None:
     assert stats(pipeline)["total"] == 22
 
 
-def what_dies_again_keeps_its_history(pipeline: Pipeline) -> None:
-    """What dies again is a letter with its history, and after three replays left alone."""
+def a_record_that_fails_again_keeps_its_history(pipeline: Pipeline) -> None:
+    """A record that fails again has a letter with its history; three replays, then left alone."""
     first = {row["source"]["offset"]: row for row in letters(pipeline, "--stage", "transform")}
     for number in range(1, 4):
         assert replay(pipeline, "--stage", "transform", "--yes")["dead"] == 3, number
@@ -150,7 +155,7 @@ def what_dies_again_keeps_its_history(pipeline: Pipeline) -> None:
     for row in now:
         was = first[row["source"]["offset"]]
         assert row["first_failed_at"] == was["first_failed_at"] < row["last_failed_at"]
-    assert replay(pipeline, "--stage", "transform", "--yes")["looped"] == 3
+    assert replay(pipeline, "--stage", "transform", "--yes")["too_many_replays"] == 3
     assert stats(pipeline)["total"] == 22
     assert replay(pipeline, "--stage", "transform", "--yes", "--force", "--limit", "1")["dead"] == 1
 
@@ -191,13 +196,19 @@ def test_a_replay_that_is_killed_is_run_again_and_ends_the_same(pipeline: Pipeli
     assert pipeline.count() == 600
 
 
-def test_what_something_else_wrote_is_listed_and_a_wrong_topic_is_named(
+def test_letters_of_other_writers_are_listed_and_a_wrong_topic_is_warned_of(
     pipeline: Pipeline,
 ) -> None:
     dlq = f"{pipeline.topic}.dlq"
     producer = Producer({"bootstrap.servers": bootstrap(pipeline)})
-    connect = {"topic": b"orders", "partition": b"4", "offset": b"77", "stage": b"TASK_PUT",
-               "exception.class.name": b"E", "exception.message": b"m"}  # fmt: skip
+    connect = {
+        "topic": b"orders",
+        "partition": b"4",
+        "offset": b"77",
+        "stage": b"TASK_PUT",
+        "exception.class.name": b"E",
+        "exception.message": b"m",
+    }
     strange = [
         [(f"__connect.errors.{name}", value) for name, value in connect.items()],
         [("pipeline.dlq.stage", b"elsewhere"), ("pipeline.dlq.offset", b"\xff")],
@@ -215,22 +226,22 @@ def test_what_something_else_wrote_is_listed_and_a_wrong_topic_is_named(
     for row in rows[::2]:
         shown = pipeline.run("dlq", "show", row["coordinates"], "--json").stdout
         assert json.loads(shown)["event"]["model"] == "gpt-1"
-    assert "looks like no dead-letter topic" not in pipeline.run("dlq", "stats").stderr
+    assert "does not look like a dead-letter topic" not in pipeline.run("dlq", "stats").stderr
     done = replay(pipeline, "--yes")
     assert done["indexed"] + done["duplicate"] == 4
-    assert done["gone"] == 1
+    assert done["original_missing"] == 1
 
     pipeline.environment["LLMLOG_DLQ_TOPIC"] = pipeline.topic
     pipeline.environment["LLMLOG_TOPIC"] = dlq
     send(bootstrap(pipeline), pipeline.topic, [encoded(seed) for seed in range(3)])
     for command in ("list", "stats", "export"):
-        assert "looks like no dead-letter topic" in pipeline.run("dlq", command).stderr
+        assert "does not look like a dead-letter topic" in pipeline.run("dlq", command).stderr
     refused = pipeline.run("dlq", "replay", "--yes", check=False)
     assert refused.returncode == 2
 
 
-def test_headers_that_are_not_utf_8_end_neither_a_worker_nor_a_reader(pipeline: Pipeline) -> None:
-    """Not even among many others: what is called often, Python calls in another way."""
+def test_headers_that_are_not_utf_8_stop_neither_a_worker_nor_a_reader(pipeline: Pipeline) -> None:
+    """Not even among many others: after many calls Python specializes the call."""
     dead_letters = f"{pipeline.topic}.dlq"
 
     def write(number: int) -> None:
@@ -275,7 +286,9 @@ def test_a_request_is_traced_through_every_place(pipeline: Pipeline) -> None:
 
 
 @pytest.mark.parametrize("command", ["list", "stats", "export", "replay"])
-def test_without_a_dead_letter_topic_it_says_what_to_run(bare_pipeline, command) -> None:
+def test_without_a_dead_letter_topic_the_command_names_pipeline_setup(
+    bare_pipeline, command
+) -> None:
     done = bare_pipeline.run("dlq", command, *(["--yes"] * (command == "replay")), check=False)
     assert done.returncode in (3, 4)
     assert "pipeline setup" in done.stderr

@@ -11,7 +11,8 @@ from pathlib import Path
 from benchmarks import arena, load
 from benchmarks.bench import Bench
 from benchmarks.figures import Figures, rounds
-from llmlog_consumer.dead_letters.cause import Cause, Ending, Stage, headers_of
+from llmlog_consumer.dead_letters.cause import Cause, Ending, Stage
+from llmlog_consumer.dead_letters.headers import build_headers
 from support.messages import Message
 
 LETTERS = int(os.environ.get("BENCH_LETTERS", "1000000"))
@@ -35,7 +36,7 @@ def letters(topic: str, count: int) -> Iterator[tuple[str, bytes, list]]:
         cause, partition = number % len(CAUSES), number % load.PARTITIONS
         if (cause, partition) not in known:
             source = Message(topic, partition, 0)
-            known[cause, partition] = dict(headers_of(source, CAUSES[cause], group="bench"))
+            known[cause, partition] = dict(build_headers(source, CAUSES[cause], group="bench"))
         headers = known[cause, partition]
         headers["pipeline.dlq.offset"] = str(number // load.PARTITIONS).encode()
         yield key, value, list(headers.items())

@@ -1,4 +1,4 @@
-"""Other people's tools read the headers of letters: names and words are fixed to the letter."""
+"""Tools of others read the headers of dead letters: names and values are fixed byte for byte."""
 
 import json
 
@@ -6,14 +6,26 @@ import pytest
 from confluent_kafka import KafkaError
 
 from llmlog_common.settings import load
-from llmlog_consumer.dead_letters import reader, writer
-from llmlog_consumer.dead_letters.cause import PREFIX, Cause, Ending, Stage, headers_of
+from llmlog_consumer.dead_letters import writer
+from llmlog_consumer.dead_letters.cause import Cause, Ending, Stage
+from llmlog_consumer.dead_letters.deduplicate import NewestPerRecord
+from llmlog_consumer.dead_letters.headers import OUR_HEADERS, PREFIX, build_headers
+from llmlog_consumer.dead_letters.letter import read_letter
+from llmlog_consumer.dead_letters.reader import sort_newest_first
 from support.fakes_kafka import ConfirmingProducer, kafka_exception
 from support.messages import Message
 
 IDENTITY = ("version", "topic", "partition", "offset", "timestamp", "group")
-CAUSE = ("stage", "disposition", "exception", "es.status", "es.type", "es.caused_by", "es.reason",
-         "fingerprint")  # fmt: skip
+CAUSE = (
+    "stage",
+    "disposition",
+    "exception",
+    "es.status",
+    "es.type",
+    "es.caused_by",
+    "es.reason",
+    "fingerprint",
+)
 TARGET = ("index", "document_id", "schema", "model")
 HISTORY = ("attempts", "first_failed_at", "last_failed_at", "replay_count")
 HEADERS = (*IDENTITY, *CAUSE, *TARGET, *HISTORY)
@@ -72,9 +84,10 @@ def write(broker, cause, message):
 
 
 def test_every_header_is_written_under_the_prefix_and_nothing_else():
-    written = [name for name, _ in headers_of(Message(), EVERYTHING, group="g")]
+    written = [name for name, _ in build_headers(Message(), EVERYTHING, group="g")]
     assert PREFIX == "pipeline.dlq."
     assert written == [PREFIX + name for name in HEADERS]
+    assert {PREFIX + name for name in (*HEADERS, *TRUNCATED)} == OUR_HEADERS
 
 
 def test_the_enumerations_are_closed():
@@ -85,17 +98,17 @@ def test_the_enumerations_are_closed():
 @pytest.mark.parametrize("stage", Stage)
 @pytest.mark.parametrize("ending", Ending)
 def test_stages_and_dispositions_are_written_as_words(stage, ending):
-    written = dict(headers_of(Message(), Cause(stage, ending), group="g"))
+    written = dict(build_headers(Message(), Cause(stage, ending), group="g"))
     assert written[f"{PREFIX}stage"] == str(stage).encode()
     assert written[f"{PREFIX}disposition"] == str(ending).encode()
 
 
 def test_a_letter_is_read_as_it_was_written(broker):
-    found = reader.found(write(broker, EVERYTHING, Message(headers_=[("own", b"\x00")])))
-    assert found.name == "litellm-logs/3/41"
-    assert found.coordinates == "litellm-logs.dlq/3/7"
-    assert set(found.headers) == set(HEADERS)
-    assert found.as_json(recovered=False) == {
+    letter = read_letter(write(broker, EVERYTHING, Message(headers_=[("own", b"\x00")])))
+    assert letter.source_coordinates == "litellm-logs/3/41"
+    assert letter.coordinates == "litellm-logs.dlq/3/7"
+    assert set(letter.headers) == set(HEADERS)
+    assert letter.as_json(recovered=False) == {
         "coordinates": "litellm-logs.dlq/3/7",
         "source": {"topic": "litellm-logs", "partition": 3, "offset": 41},
         "stage": "index",
@@ -112,12 +125,12 @@ def test_a_letter_is_read_as_it_was_written(broker):
         "index": "litellm-logs-2026.01.31",
         "model": "gpt-4o",
         "attempts": 6,
-        "first_failed_at": found.headers["first_failed_at"],
-        "last_failed_at": found.headers["first_failed_at"],
+        "first_failed_at": letter.headers["first_failed_at"],
+        "last_failed_at": letter.headers["first_failed_at"],
         "replay_count": 0,
         "recovered": False,
     }
-    json.dumps(found.as_json(recovered=True))
+    json.dumps(letter.as_json(recovered=True))
 
 
 @pytest.mark.parametrize("value", [None, b"", b"\x00\xff"])
@@ -133,62 +146,57 @@ def test_a_letter_lies_beside_its_source_partition(broker, source, letter):
     assert write(broker, EVERYTHING, Message(partition_=source)).partition() == letter
 
 
-def test_a_letter_of_what_elasticsearch_never_saw_has_no_es(broker):
+def test_a_letter_of_a_record_that_never_reached_elasticsearch_has_no_es(broker):
     cause = Cause(Stage.DECODE, Ending.POISON, "DecodeError: the record has no value")
-    read = reader.found(write(broker, cause, Message(value_=None))).as_json(recovered=False)
+    read = read_letter(write(broker, cause, Message(value_=None))).as_json(recovered=False)
     assert read["es"] is None
     assert read["document_id"] is None
     assert read["exception"] == "DecodeError: the record has no value"
 
 
-def test_a_letter_too_large_is_cut_and_says_what_is_missing(broker):
+def test_a_letter_too_large_is_truncated_and_has_length_and_digest_of_the_original(broker):
     value = bytes(range(256)) * 1024
     broker.refuse_above = 100_000
-    letter = write(broker, EVERYTHING, Message(value_=value))
-    found = reader.found(letter)
-    assert letter.value() == value[: writer.TRUNCATED_BYTES]
-    assert set(found.headers) == {*HEADERS, *TRUNCATED}
-    assert found.headers["truncated.length"] == "262144"
-    assert found.headers["truncated.sha256"] == (
+    letter = read_letter(write(broker, EVERYTHING, Message(value_=value)))
+    assert letter.value == value[: writer.TRUNCATED_BYTES]
+    assert set(letter.headers) == {*HEADERS, *TRUNCATED}
+    assert letter.headers["truncated.length"] == "262144"
+    assert letter.headers["truncated.sha256"] == (
         "2312394bd99545d9de131c24efb781e765ac1aec243f2ed9347597a793a415e9"
     )
 
 
-def test_a_letter_that_was_cut_and_dies_again_says_nothing_old(broker):
+def test_a_new_letter_has_no_header_of_an_earlier_truncation(broker):
     before = [(f"{PREFIX}truncated.length", b"1"), (f"{PREFIX}unknown", b"1")]
-    found = reader.found(write(broker, EVERYTHING, Message(headers_=before)))
-    assert set(found.headers) == set(HEADERS)
+    letter = read_letter(write(broker, EVERYTHING, Message(headers_=before)))
+    assert set(letter.headers) == set(HEADERS)
 
 
-def test_a_record_that_something_else_wrote_is_read_too():
-    found = reader.found(Message(topic_="litellm-logs.dlq", offset_=5, headers_=None))
-    assert found.name == found.coordinates == "litellm-logs.dlq/3/5"
-    read = found.as_json(recovered=False)
+def test_a_record_of_an_unknown_writer_is_read_too():
+    letter = read_letter(Message(topic_="litellm-logs.dlq", offset_=5, headers_=None))
+    assert letter.source_coordinates == letter.coordinates == "litellm-logs.dlq/3/5"
+    read = letter.as_json(recovered=False)
     assert read["source"] == {"topic": None, "partition": None, "offset": None}
     assert read["stage"] is None
 
 
 @pytest.mark.parametrize("value", [b"", b"x", b"-", b"--1", b"\xff", "²".encode(), None])
-def test_headers_that_are_no_numbers_do_not_stop_the_list(value):
+def test_headers_that_are_not_numbers_do_not_end_the_list(value):
     headers = [(f"{PREFIX}{name}", value) for name in (*HEADERS, "replay_count")]
-    read = reader.found(Message(headers_=headers)).as_json(recovered=False)
+    read = read_letter(Message(headers_=headers)).as_json(recovered=False)
     assert read["source"]["partition"] is None
     assert read["replay_count"] == 0
 
 
-def test_the_newest_letter_of_a_name_speaks():
+def test_of_two_letters_of_one_record_the_newest_is_read():
     def letter(offset, timestamp, source):
-        headers = headers_of(Message(offset_=source), EVERYTHING, group="g")
+        headers = build_headers(Message(offset_=source), EVERYTHING, group="g")
         return Message(
             topic_="d", offset_=offset, headers_=headers, timestamp_=(1, timestamp * 1000)
         )
 
-    letters, doublets = (
-        [letter(1, 10, 41), letter(2, 30, 41), letter(3, 20, 42)],
-        reader.NewestPerRecord(),
-    )
-    doublets.add(letters)
-    newest = reader.newest_first(
-        reader.found(message) for message in letters if doublets.keeps(message)
-    )
-    assert [found.offset for found in newest] == [2, 3]
+    letters = [letter(1, 10, 41), letter(2, 30, 41), letter(3, 20, 42)]
+    newest = NewestPerRecord()
+    newest.add(letters)
+    kept = [read_letter(message) for message in letters if newest.keeps(message)]
+    assert [letter.offset for letter in sort_newest_first(kept)] == [2, 3]

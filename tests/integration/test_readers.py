@@ -1,4 +1,4 @@
-"""Readers and groups on a real broker: a topic made anew while it is read; where a group begins."""
+"""Readers and groups on a real broker: a topic recreated while it is read; a group's start."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from support.payloads import send
 from support.pipeline import Pipeline, wait_until
 
 
-def make_anew(bootstrap: str, topic: str, values: list[bytes | None]) -> None:
+def recreate_topic(bootstrap: str, topic: str, values: list[bytes | None]) -> None:
     admin = AdminClient({"bootstrap.servers": bootstrap})
     admin.delete_topics([topic])[topic].result(30)
     wait_until(lambda: topic not in admin.list_topics(timeout=10).topics)
@@ -26,20 +26,20 @@ def make_anew(bootstrap: str, topic: str, values: list[bytes | None]) -> None:
 
 
 @pytest.mark.parametrize("records", [0, 500])
-def test_a_topic_made_anew_while_it_is_read_ends_the_reading(pipeline: Pipeline, records) -> None:
+def test_a_topic_recreated_while_it_is_read_ends_the_reading(pipeline: Pipeline, records) -> None:
     settings = load(environ=pipeline.environment)
     bootstrap = settings.kafka_bootstrap_servers
     send(bootstrap, settings.topic, [bytes(2000)] * 5000, partition=0)
     chunks = topic_reader.read(settings, settings.topic, {0: (0, 5000)}, small=True)
     read = [next(chunks)]
-    make_anew(bootstrap, settings.topic, [b"new"] * records)
+    recreate_topic(bootstrap, settings.topic, [b"new"] * records)
     with pytest.raises(KafkaError, match="truncated or recreated while it was read"):
         read.extend(chunks)
     offsets = [message.offset() for chunk in read for message in chunk]
     assert offsets == list(range(len(offsets)))
 
 
-def test_a_group_begins_once_and_says_what_it_passes_over(pipeline: Pipeline) -> None:
+def test_a_group_starts_once_and_reports_the_records_it_skips(pipeline: Pipeline) -> None:
     settings = load(environ=pipeline.environment)
     admin, partitions = KafkaAdmin(settings), range(4)
     offsets, gaps = KafkaOffsets(admin), AcceptedGaps(admin)

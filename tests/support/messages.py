@@ -8,7 +8,7 @@ from typing import Any
 
 @dataclass
 class Message:
-    """What the consumer asks of a record, with values of our choice."""
+    """A `KafkaRecord` with values of our choice."""
 
     topic_: str = "litellm-logs"
     partition_: int = 3
@@ -17,6 +17,9 @@ class Message:
     value_: bytes | None = b"value"
     headers_: list[tuple[str, Any]] | None = None
     timestamp_: tuple[int, int] = field(default=(1, 1_767_225_600_123))
+
+    def __len__(self) -> int:
+        return len(self.value_ or b"")
 
     def topic(self) -> str:
         return self.topic_

@@ -1,4 +1,4 @@
-"""Draws the screens in docs/dead-letters.md: `python -m support.screens` writes them anew."""
+"""Draws the screens in docs/dead-letters.md: `python -m support.screens` writes the page."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from rich.console import Console
 from llmlog_common.settings import load
 from llmlog_consumer.cli.dlq import views
 from llmlog_consumer.cli.options import drawn_table
-from llmlog_consumer.dead_letters.cause import Cause, Ending, Stage, headers_of
+from llmlog_consumer.dead_letters.cause import Cause, Ending, Stage
 from llmlog_consumer.dead_letters.contents import Contents
-from llmlog_consumer.dead_letters.letter import found
-from llmlog_consumer.dead_letters.reader import newest_first
+from llmlog_consumer.dead_letters.headers import build_headers
+from llmlog_consumer.dead_letters.letter import read_letter
+from llmlog_consumer.dead_letters.reader import sort_newest_first
 from llmlog_consumer.dead_letters.stats import Stats
 from llmlog_schemas.codec import Encoder
 from support.golden_events import FULL
@@ -27,33 +28,48 @@ WIDTHS = (80, 160)
 _START = datetime(2026, 1, 31, 1, 58, tzinfo=UTC)
 _INDEX = "litellm-logs-2026.01.31"
 _CAUSES = (
-    Cause(Stage.INDEX, Ending.PERMANENT, reason="[1:311] failed to parse field [model] of type "
-          "[long] in document with id 'AZtXgOIAPqM4wrx7hCk_'. Preview of field's value: "
-          "'gpt-4o-mini'", es_status=400, es_type="document_parsing_exception",
-          es_caused_by='illegal_argument_exception: For input string: "gpt-4o-mini"',
-          index=_INDEX, document_id="AZtXgOIAPqM4wrx7hCk_", model="gpt-4o-mini", attempts=1),
-    Cause(Stage.DECODE, Ending.POISON, "DecodeError: no Avro framing: 9 bytes that begin with "
-          "67 61 72 62 61 67 65 20 (expected c3 01, or 00 of a Schema Registry)"),
-    Cause(Stage.TRANSFORM, Ending.POISON, "TransformError: document is no valid JSON: Expecting "
-          "value: line 1 column 24 (char 23)", model="claude-sonnet"),
-)  # fmt: skip
+    Cause(
+        Stage.INDEX,
+        Ending.PERMANENT,
+        reason="[1:311] failed to parse field [model] of type "
+        "[long] in document with id 'AZtXgOIAPqM4wrx7hCk_'. Preview of field's value: "
+        "'gpt-4o-mini'",
+        es_status=400,
+        es_type="document_parsing_exception",
+        es_caused_by='illegal_argument_exception: For input string: "gpt-4o-mini"',
+        index=_INDEX,
+        document_id="AZtXgOIAPqM4wrx7hCk_",
+        model="gpt-4o-mini",
+        attempts=1,
+    ),
+    Cause(
+        Stage.DECODE,
+        Ending.POISON,
+        "DecodeError: no Avro framing: 9 bytes that begin with "
+        "67 61 72 62 61 67 65 20 (expected c3 01, or 00 of a Schema Registry)",
+    ),
+    Cause(
+        Stage.TRANSFORM,
+        Ending.POISON,
+        "TransformError: document is no valid JSON: Expecting value: line 1 column 24 (char 23)",
+        model="claude-sonnet",
+    ),
+)
 
 
 def letters() -> list[Message]:
-    """Return the letters of one night: a wrong mapping, somebody's garbage, broken JSON."""
+    """Return the letters of one night: a wrong mapping, garbage, broken JSON."""
     some = []
     for number in range(60):
         cause = _CAUSES[0 if number % 10 < 7 else 1 if number % 10 < 9 else 2]
         at = _START + timedelta(minutes=3 * number)
         source = Message(partition_=number % 4, offset_=1000 + number)
         value = b"garbage 0" if cause.stage is Stage.DECODE else Encoder().encode(FULL)  # type: ignore[arg-type]
+        headers = build_headers(source, cause, group="llmlog-pipeline", now=at)
+        ms = int(at.timestamp() * 1000)
         some.append(
-            Message(
-                topic_="litellm-logs.dlq", partition_=number % 4, offset_=number // 4,
-                value_=value, headers_=headers_of(source, cause, group="llmlog-pipeline", now=at),
-                timestamp_=(1, int(at.timestamp() * 1000)),
-            )
-        )  # fmt: skip
+            Message("litellm-logs.dlq", number % 4, number // 4, b"key", value, headers, (1, ms))
+        )
     return some
 
 
@@ -69,28 +85,31 @@ def screen(name: str, columns: int) -> str:
 
     some = letters()
     if name == "list":
-        newest = newest_first(map(found, some), 8)
-        for view in views.listed([one.as_json(recovered=False) for one in newest], columns):
+        newest = sort_newest_first(map(read_letter, some), 8)
+        for view in views.list_views(
+            [letter.as_json(recovered=False) for letter in newest], columns
+        ):
             table(view)
     elif name == "stats":
-        counted = Stats()
-        counted.add(some)
-        for part in views.counted(counted.as_json(), columns):
+        stats = Stats()
+        stats.add(some)
+        for part in views.stats_views(stats.as_json(), columns):
             if isinstance(part, str):
                 line(part)
             else:
                 table(part)
     else:
-        one = found(some[0])
-        shown = one.as_json(recovered=False) | Contents(load(environ={}), show=False).of(one)
-        for text in (*views.page(shown, columns), views.CONTENTS_HIDDEN):
+        letter = read_letter(some[0])
+        row = letter.as_json(recovered=False)
+        row |= Contents(load(environ={}), show=False).describe(letter)
+        for text in (*views.letter_page(row, columns), views.CONTENTS_HIDDEN):
             line(text)
     drawn = out.file.getvalue()  # type: ignore[attr-defined]
     return "\n".join(text.rstrip() for text in drawn.rstrip().splitlines())
 
 
 def page_with_screens(page: str) -> str:
-    """Return the page with every marked screen drawn anew."""
+    """Return the page with every marked screen drawn again."""
 
     def drawn(match: re.Match[str]) -> str:
         name, columns = match[1], int(match[2])

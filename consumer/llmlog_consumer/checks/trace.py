@@ -201,8 +201,8 @@ class Tracer:
     ) -> Iterator[dict[str, Any]]:
         names, needle = {row["coordinates"] for row in records}, call_id.encode()
         there = DeadLetters(self._settings, since_ms=since_ms, progress=self._progress)
-        for letter in there.newest(Filter(), content=True):
-            if letter.name in names or needle in (letter.value or b""):
+        for letter in there.read_newest(Filter(), content=True):
+            if letter.source_coordinates in names or needle in (letter.value or b""):
                 yield _letter_row(letter)
 
 
@@ -212,7 +212,7 @@ def _letter_row(letter: DeadLetter) -> dict[str, Any]:
     said = ": ".join(filter(None, (es.get("type"), es.get("reason")))) or shown["exception"]
     return {
         "coordinates": letter.coordinates,
-        "source": letter.name,
+        "source": letter.source_coordinates,
         "failed_at": shown["last_failed_at"],
         "stage": shown["stage"],
         "fingerprint": shown["fingerprint"],

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from llmlog_common.errors import KafkaError
-from llmlog_consumer.dead_letters.letter import found
+from llmlog_consumer.dead_letters.letter import read_letter
 from llmlog_consumer.dead_letters.reader import DeadLetters
 from llmlog_consumer.elasticsearch.index_names import DAY_MS, daily_indices
 from llmlog_consumer.kafka import reader as topic_reader
@@ -231,9 +231,9 @@ class Verifier:
     def _letters(self) -> Mapping[int, set[int]]:
         """Return the offsets that have a letter, by source partition."""
         offsets: dict[int, set[int]] = defaultdict(set)
-        for chunk in DeadLetters(self._settings, progress=self._progress).messages():
+        for chunk in DeadLetters(self._settings, progress=self._progress).read_all():
             for message in chunk:
-                topic, partition, offset = found(message, content=False).source
+                topic, partition, offset = read_letter(message, content=False).source
                 if topic == self._settings.topic:
                     offsets[partition].add(offset)
         return offsets

@@ -1,30 +1,30 @@
-"""Which letters somebody asks for. Pure."""
+"""Owns the filter of the `pipeline dlq` commands. Pure."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from llmlog_consumer.dead_letters.letter import DeadLetter
 
-_SAID = ("es.reason", "es.type", "es.caused_by", "exception")
+_REASON_HEADERS: Final = ("es.reason", "es.type", "es.caused_by", "exception")
 
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Every condition that is set has to hold.
+    """The conditions that a letter has to meet; None is no condition.
 
     Attributes:
         since_ms: epoch milliseconds; the letter was written then or later.
-        until_ms: the letter was written before.
-        stage: where it died.
-        reason: a part of what was said of it, in any case of letters.
-        fingerprint: its cause.
-        index: where it was to go; `*` stands for anything.
+        until_ms: epoch milliseconds; the letter was written before.
+        stage: the step at which the record failed.
+        reason: a part of the error's text, in any case of letters.
+        fingerprint: of the cause.
+        index: the index that the document was meant for; `*` stands for anything.
         partition: of the source topic.
         model: of the event; `*` stands for anything.
     """
@@ -39,29 +39,33 @@ class Filter:
     model: str | None = None
 
     @property
-    def of_time_alone(self) -> bool:
-        """Tell whether a letter's headers have no say."""
+    def is_time_only(self) -> bool:
+        """Whether a letter's time alone decides, and not its headers."""
         return self == Filter(since_ms=self.since_ms, until_ms=self.until_ms)
 
-    def in_time(self, ms: int) -> bool:
-        """Tell whether a letter of this time is asked for."""
+    def matches_time(self, ms: int) -> bool:
+        """Tell whether a letter of this time meets the conditions on time.
+
+        Args:
+            ms: epoch milliseconds of the letter.
+        """
         return (self.since_ms is None or ms >= self.since_ms) and (
             self.until_ms is None or ms < self.until_ms
         )
 
-    def takes(self, letter: DeadLetter) -> bool:
-        """Tell whether this letter is asked for."""
+    def matches(self, letter: DeadLetter) -> bool:
+        """Tell whether a letter meets every condition."""
         headers = letter.headers
         return (
-            self.in_time(letter.timestamp_ms)
+            self.matches_time(letter.timestamp_ms)
             and (self.stage is None or headers.get("stage") == self.stage)
             and (self.fingerprint is None or letter.fingerprint == self.fingerprint)
             and (self.partition is None or headers.get("partition") == str(self.partition))
             and (self.index is None or fnmatchcase(headers.get("index", ""), self.index))
             and (self.model is None or fnmatchcase(headers.get("model", ""), self.model))
-            and (self.reason is None or _said(headers, self.reason.casefold()))
+            and (self.reason is None or _mentions(headers, self.reason.casefold()))
         )
 
 
-def _said(headers: Mapping[str, str], words: str) -> bool:
-    return any(words in headers.get(name, "").casefold() for name in _SAID)
+def _mentions(headers: Mapping[str, str], text: str) -> bool:
+    return any(text in headers.get(name, "").casefold() for name in _REASON_HEADERS)

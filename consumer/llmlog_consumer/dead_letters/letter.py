@@ -1,22 +1,29 @@
-"""A letter as it lies on the topic, whoever wrote it. Pure."""
+"""Owns the dead letter as it lies on the topic, from any writer. Pure."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from llmlog_consumer.dead_letters import headers as of_letters
-from llmlog_consumer.dead_letters.headers import number
-from llmlog_consumer.dead_letters.message import read_headers
-from llmlog_consumer.dead_letters.offset_map import LARGEST, LATEST
-from llmlog_consumer.dead_letters.reasons import redacted
+from llmlog_consumer.dead_letters.headers import (
+    SOURCE_HEADERS,
+    parse_number,
+    read_fingerprint,
+    read_headers,
+    read_replay_count,
+    read_source,
+    split_headers,
+)
+from llmlog_consumer.dead_letters.offset_map import LATEST_SECONDS, MAX_INT64
+from llmlog_consumer.dead_letters.reasons import redact
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from llmlog_consumer.dead_letters.headers import Raw
+    from llmlog_consumer.dead_letters.headers import RawHeader
+    from llmlog_consumer.kafka_record import KafkaRecord
 
-_TOPIC, _PARTITION, _OFFSET = of_letters.SOURCE
+_TOPIC, _PARTITION, _OFFSET = SOURCE_HEADERS
 _PARTITION_BITS: Final = 15
 
 
@@ -30,10 +37,10 @@ class DeadLetter:
         offset: of the letter itself.
         key: of the source record.
         value: of the source record.
-        headers: ours, without their prefix; empty for a record that something else wrote.
+        headers: ours, without their prefix; empty for a record of an unknown writer.
         timestamp_ms: of the letter.
-        own: the source record's headers.
-        writer: `pipeline`, `connect`, or empty where nobody can tell.
+        source_headers: the source record's own headers.
+        writer: `pipeline`, `connect`, or empty for an unknown writer.
     """
 
     topic: str
@@ -43,7 +50,7 @@ class DeadLetter:
     value: bytes | None
     headers: Mapping[str, str]
     timestamp_ms: int
-    own: tuple[Raw, ...] = ()
+    source_headers: tuple[RawHeader, ...] = ()
     writer: str = ""
 
     @property
@@ -52,127 +59,138 @@ class DeadLetter:
         return f"{self.topic}/{self.partition}/{self.offset}"
 
     @property
-    def name(self) -> str:
-        """The source record's coordinates: letters of one name are one letter."""
+    def source_coordinates(self) -> str:
+        """The source record's `topic/partition/offset`; the letter's own where it has none."""
         source = [self.headers.get(part, "") for part in ("topic", "partition", "offset")]
         return "/".join(source) if all(source) else self.coordinates
 
     @property
     def source(self) -> tuple[str, int, int]:
-        """The source record's coordinates; the letter's own where it does not say them."""
-        return of_letters.source(self.headers) or (self.topic, self.partition, self.offset)
+        """The source record's topic, partition, offset; the letter's own where it has none."""
+        return read_source(self.headers) or (self.topic, self.partition, self.offset)
 
     @property
     def position(self) -> int:
-        """Where the letter lies on its topic, as one number."""
-        return position(self.partition, self.offset)
+        """Partition and offset of the letter, packed into one number."""
+        return pack_position(self.partition, self.offset)
 
     @property
     def second(self) -> int:
-        """Epoch second of the letter, within what 32 bits hold."""
-        return second(self.timestamp_ms)
+        """Epoch second of the letter, within 32 bits."""
+        return clamp_second(self.timestamp_ms)
 
     @property
     def size(self) -> int:
-        """Bytes of the value, where that was read."""
+        """Bytes of the value; 0 where the letter was read without its content."""
         return len(self.value or b"")
 
     @property
     def fingerprint(self) -> str:
-        """The cause's short name."""
-        return of_letters.fingerprint(self.headers)
+        """The fingerprint of the cause."""
+        return read_fingerprint(self.headers)
 
     @property
     def replays(self) -> int:
-        """How often it was replayed and died again."""
-        return of_letters.replays(self.headers)
+        """How often the record was replayed and failed again."""
+        return read_replay_count(self.headers)
 
     @property
-    def truncated(self) -> bool:
-        """Tell whether the value is only the beginning of the source's."""
+    def is_truncated(self) -> bool:
+        """Whether the value is only the beginning of the source's."""
         return "truncated.length" in self.headers
 
     def as_json(self, *, recovered: bool | None, show_content: bool = False) -> dict[str, Any]:
-        """Return what `pipeline dlq list --json` prints of it.
+        """Return what `pipeline dlq list --json` prints of the letter.
 
         Args:
             recovered: whether its document exists; None where that is not known.
             show_content: leave values in reasons.
         """
-        h = self.headers
+        headers = self.headers
 
-        def said(name: str) -> str | None:
-            text = h.get(name)
-            return text if text is None or show_content else redacted(text)
+        def read_reason(name: str) -> str | None:
+            text = headers.get(name)
+            return text if text is None or show_content else redact(text)
 
         return {
             "coordinates": self.coordinates,
             "source": {
-                "topic": h.get("topic"),
-                "partition": number(h.get("partition")),
-                "offset": number(h.get("offset")),
+                "topic": headers.get("topic"),
+                "partition": parse_number(headers.get("partition")),
+                "offset": parse_number(headers.get("offset")),
             },
-            "stage": h.get("stage"),
-            "disposition": h.get("disposition"),
+            "stage": headers.get("stage"),
+            "disposition": headers.get("disposition"),
             "fingerprint": self.fingerprint,
-            "exception": said("exception"),
+            "exception": read_reason("exception"),
             "es": {
-                "status": number(h.get("es.status")),
-                "type": h.get("es.type"),
-                "reason": said("es.reason"),
-                "caused_by": said("es.caused_by"),
+                "status": parse_number(headers.get("es.status")),
+                "type": headers.get("es.type"),
+                "reason": read_reason("es.reason"),
+                "caused_by": read_reason("es.caused_by"),
             }
-            if any(name in h for name in ("es.status", "es.type", "es.reason"))
+            if any(name in headers for name in ("es.status", "es.type", "es.reason"))
             else None,
-            "document_id": h.get("document_id"),
-            "index": h.get("index"),
-            "model": h.get("model"),
-            "attempts": number(h.get("attempts")),
-            "first_failed_at": h.get("first_failed_at"),
-            "last_failed_at": h.get("last_failed_at"),
+            "document_id": headers.get("document_id"),
+            "index": headers.get("index"),
+            "model": headers.get("model"),
+            "attempts": parse_number(headers.get("attempts")),
+            "first_failed_at": headers.get("first_failed_at"),
+            "last_failed_at": headers.get("last_failed_at"),
             "replay_count": self.replays,
             "recovered": recovered,
         }
 
 
-def found(message: Any, *, content: bool = True) -> DeadLetter:
-    """Read a message of the dead-letter topic, whoever wrote it.
+def read_letter(record: KafkaRecord, *, content: bool = True) -> DeadLetter:
+    """Read a record of the dead-letter topic, from any writer.
 
     Args:
-        message: as consumed.
-        content: with its key, its value and its own headers.
+        record: as consumed.
+        content: with key, value and the source record's own headers.
     """
-    headers, own, writer = of_letters.read(read_headers(message))
+    headers, source_headers, writer = split_headers(read_headers(record))
     return DeadLetter(
-        message.topic(), message.partition(), message.offset(),
-        message.key() if content else None, message.value() if content else None,
-        headers, message.timestamp()[1], own if content else (), writer,
-    )  # fmt: skip
+        record.topic(),
+        record.partition(),
+        record.offset(),
+        record.key() if content else None,
+        record.value() if content else None,
+        headers,
+        record.timestamp()[1],
+        source_headers if content else (),
+        writer,
+    )
 
 
-def name_of(headers: list[Raw] | None, message: Any) -> tuple[object, object, int]:
-    """Return topic, partition and offset of a letter's source, in whatever spelling is cheap.
+def read_raw_source(
+    headers: list[RawHeader] | None, record: KafkaRecord
+) -> tuple[object, object, int]:
+    """Return topic, partition and offset of a letter's source, undecoded where possible.
 
-    The letter's own where it does not say them: such a letter has no other of its name.
+    Args:
+        headers: of the letter, raw.
+        record: the letter; its own coordinates are returned, with None as topic, where the
+            headers name no source. Such a letter has no second one.
     """
     ours = dict(headers) if headers else {}
     try:
         offset = int(ours[_OFFSET] or "")
-        if 0 <= offset <= LARGEST and ours[_TOPIC] and ours[_PARTITION]:
+        if 0 <= offset <= MAX_INT64 and ours[_TOPIC] and ours[_PARTITION]:
             return ours[_TOPIC], ours[_PARTITION], offset
     except (KeyError, ValueError):
-        said = of_letters.read(headers).ours
-        offset_said = number(said.get("offset"))
-        if offset_said is not None and 0 <= offset_said <= LARGEST and said.get("topic"):
-            return said["topic"].encode(), said.get("partition", "").encode(), offset_said
-    return None, message.partition(), message.offset()
+        texts = split_headers(headers).ours
+        number = parse_number(texts.get("offset"))
+        if number is not None and 0 <= number <= MAX_INT64 and texts.get("topic"):
+            return texts["topic"].encode(), texts.get("partition", "").encode(), number
+    return None, record.partition(), record.offset()
 
 
-def position(partition: int, offset: int) -> int:
-    """Return where a letter lies on its topic, as one number."""
+def pack_position(partition: int, offset: int) -> int:
+    """Return partition and offset of a letter as one number."""
     return partition | offset << _PARTITION_BITS
 
 
-def second(ms: int) -> int:
-    """Return the epoch second of a moment in milliseconds, within what 32 bits hold."""
-    return min(max(0, ms) // 1000, LATEST - 1)
+def clamp_second(ms: int) -> int:
+    """Return the epoch second of epoch milliseconds, within 32 bits."""
+    return min(max(0, ms) // 1000, LATEST_SECONDS - 1)

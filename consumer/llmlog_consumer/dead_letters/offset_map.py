@@ -1,4 +1,4 @@
-"""Which letter keeps for each source record: the newest of its name. Pure.
+"""Owns the map from a source record's offset to its newest dead letter. Pure.
 
 Made for millions of letters: sorted arrays of numbers, about 20 bytes a letter, and no strings.
 """
@@ -12,114 +12,126 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-MOST_LATE: Final = 20_000
-"""Offsets that came out of order, before they are merged with the others."""
+MAX_UNSORTED_OFFSETS: Final = 20_000
+"""Offsets that came out of order and wait to be merged into the sorted arrays."""
 
-LATEST: Final = 2**32 - 1
-"""Later than the second of any letter."""
+LATEST_SECONDS: Final = 2**32 - 1
+"""An epoch second later than that of any letter."""
 
-LARGEST: Final = 2**63 - 1
-"""The largest offset, and the largest value."""
+MAX_INT64: Final = 2**63 - 1
+"""The largest offset, and the largest value of an entry."""
 
 
 class PartitionOffsets:
-    """The letters of one source partition; most of them come in the order of their offsets."""
+    """The newest letter of each offset of one source partition.
 
-    __slots__ = ("_late", "last", "offsets", "seconds", "values")
+    Letters mostly come in the order of their offsets; those that do not are merged in batches.
 
-    def __init__(self) -> None:
-        self.offsets = array("Q")
-        self.seconds = array("I")
-        self.values = array("Q")
-        self.last = -1
-        self._late: dict[int, tuple[int, int]] = {}
+    Args:
+        max_unsorted: offsets out of order that are held before they are merged.
+    """
+
+    __slots__ = ("_last", "_max_unsorted", "_offsets", "_seconds", "_unsorted", "_values")
+
+    def __init__(self, max_unsorted: int = MAX_UNSORTED_OFFSETS) -> None:
+        self._offsets = array("Q")
+        self._seconds = array("I")
+        self._values = array("Q")
+        self._last = -1
+        self._unsorted: dict[int, tuple[int, int]] = {}
+        self._max_unsorted = max_unsorted
 
     def put(self, offset: int, second: int, value: int) -> int | None:
-        """Take note of a letter; the newest of its name keeps, of two at once the later put.
+        """Record a letter. The newest of an offset stays; of two in one second the later put.
 
         Args:
             offset: of the source record.
             second: epoch seconds of the letter.
-            value: what is remembered of it.
+            value: what is remembered of the letter.
 
         Returns:
-            The value of the letter that does not speak; None where the name is new.
+            The value of the older letter; None where the offset is new.
         """
-        if offset > self.last:
-            self.offsets.append(offset)
-            self.seconds.append(second)
-            self.values.append(value)
-            self.last = offset
+        if offset > self._last:
+            self._offsets.append(offset)
+            self._seconds.append(second)
+            self._values.append(value)
+            self._last = offset
             return None
-        at = bisect_left(self.offsets, offset)
-        if self.offsets[at] == offset:
-            if second < self.seconds[at]:
+        at = bisect_left(self._offsets, offset)
+        if self._offsets[at] == offset:
+            if second < self._seconds[at]:
                 return value
-            former = self.values[at]
-            self.seconds[at], self.values[at] = second, value
+            former = self._values[at]
+            self._seconds[at], self._values[at] = second, value
             return former
-        known = self._late.get(offset)
+        known = self._unsorted.get(offset)
         if known is not None and second < known[0]:
             return value
-        self._late[offset] = (second, value)
+        self._unsorted[offset] = (second, value)
         if known is not None:
             return known[1]
-        if len(self._late) >= MOST_LATE:
+        if len(self._unsorted) >= self._max_unsorted:
             self._merge()
         return None
 
     def get(self, offset: int) -> tuple[int, int] | None:
-        """Return second and value of the letter that keeps; None for no such name."""
-        if offset <= self.last:
-            at = bisect_left(self.offsets, offset)
-            if self.offsets[at] == offset:
-                return self.seconds[at], self.values[at]
-        return self._late.get(offset)
+        """Return second and value of an offset's newest letter; None where there is none."""
+        if offset <= self._last:
+            at = bisect_left(self._offsets, offset)
+            if self._offsets[at] == offset:
+                return self._seconds[at], self._values[at]
+        return self._unsorted.get(offset)
 
     def __len__(self) -> int:
-        """Return the number of names."""
-        return len(self.offsets) + len(self._late)
+        """Return the number of offsets."""
+        return len(self._offsets) + len(self._unsorted)
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
-        """Yield second and value of the letter that keeps, for each name."""
-        yield from zip(self.seconds, self.values, strict=True)
-        yield from self._late.values()
+        """Yield second and value of each offset's newest letter."""
+        yield from zip(self._seconds, self._values, strict=True)
+        yield from self._unsorted.values()
 
     def _merge(self) -> None:
-        late = sorted(self._late.items())
-        merged = PartitionOffsets()
+        offsets, seconds, values = array("Q"), array("I"), array("Q")
         at = 0
-        for offset, (second, value) in late:
-            upto = bisect_left(self.offsets, offset, at)
-            merged.offsets += self.offsets[at:upto]
-            merged.seconds += self.seconds[at:upto]
-            merged.values += self.values[at:upto]
-            merged.put(offset, second, value)
-            at = upto
-        self.offsets = merged.offsets + self.offsets[at:]
-        self.seconds = merged.seconds + self.seconds[at:]
-        self.values = merged.values + self.values[at:]
-        self._late = {}
+        for offset, (second, value) in sorted(self._unsorted.items()):
+            until = bisect_left(self._offsets, offset, at)
+            offsets += self._offsets[at:until]
+            seconds += self._seconds[at:until]
+            values += self._values[at:until]
+            offsets.append(offset)
+            seconds.append(second)
+            values.append(value)
+            at = until
+        self._offsets = offsets + self._offsets[at:]
+        self._seconds = seconds + self._seconds[at:]
+        self._values = values + self._values[at:]
+        self._unsorted = {}
 
 
 class OffsetMap:
-    """Letters by the topic and partition of their source, in any spelling of the two."""
+    """The newest letter of each source record: a `PartitionOffsets` for each source partition."""
 
     def __init__(self) -> None:
-        self._columns: dict[object, PartitionOffsets] = {}
+        self._partitions: dict[object, PartitionOffsets] = {}
 
-    def column(self, place: object) -> PartitionOffsets:
-        """Return the letters of one source partition."""
-        found = self._columns.get(place)
-        if found is None:
-            found = self._columns[place] = PartitionOffsets()
-        return found
+    def partition(self, key: object) -> PartitionOffsets:
+        """Return the letters of one source partition.
+
+        Args:
+            key: names topic and partition; any hashable, as long as callers use one spelling.
+        """
+        offsets = self._partitions.get(key)
+        if offsets is None:
+            offsets = self._partitions[key] = PartitionOffsets()
+        return offsets
 
     def __len__(self) -> int:
-        """Return the number of names."""
-        return sum(map(len, self._columns.values()))
+        """Return the number of source records."""
+        return sum(map(len, self._partitions.values()))
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
-        """Yield second and value of the letter that keeps, for each name."""
-        for column in self._columns.values():
-            yield from column
+        """Yield second and value of each source record's newest letter."""
+        for offsets in self._partitions.values():
+            yield from offsets

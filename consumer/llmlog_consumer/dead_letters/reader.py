@@ -1,45 +1,61 @@
-"""Reads the dead-letter topic: no group, nothing written, bounded by the end at start."""
+"""Owns the reading of the dead-letter topic: no group, no commits, bounded by the end at start."""
 
 from __future__ import annotations
 
 import heapq
 from collections import defaultdict
-from itertools import islice
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 from llmlog_common.errors import ConfigurationError
 from llmlog_consumer.dead_letters.deduplicate import NewestPerRecord
-from llmlog_consumer.dead_letters.letter import DeadLetter, found
+from llmlog_consumer.dead_letters.letter import DeadLetter, read_letter
 from llmlog_consumer.kafka import reader as topic_reader
 from llmlog_consumer.kafka.admin import KafkaAdmin
 from llmlog_consumer.kafka.offsets import KafkaOffsets
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from llmlog_common.settings import Settings
     from llmlog_consumer.dead_letters.filters import Filter
     from llmlog_consumer.dead_letters.record import ReplayRecord
-    from llmlog_consumer.elasticsearch.connection import Elastic
+    from llmlog_consumer.kafka_record import KafkaRecord
 
-CHUNK: Final = 1000
-CHUNK_BYTES: Final = 4 * 1024 * 1024
-"""Bounds of what is handled at once."""
-PAGE: Final = 5000
-"""Letters that are held in order to be sorted."""
+MAX_CHUNK_LETTERS: Final = 1000
+MAX_CHUNK_BYTES: Final = 4 * 1024 * 1024
+PAGE_LETTERS: Final = 5000
+"""Letters that are held at a time in order to be sorted."""
 
 _OFFSET_BITS, _PARTITION_BITS = 63, 15
 
 L = TypeVar("L", "DeadLetter", "ReplayRecord")
 
 
+class ReadTopic(Protocol):
+    """What reads ranges of a topic: `kafka.reader.read`, or a fake of it."""
+
+    def __call__(
+        self,
+        settings: Settings,
+        topic: str,
+        ranges: Mapping[int, tuple[int, int]],
+        *,
+        small: bool = False,
+    ) -> Iterator[Sequence[KafkaRecord]]:
+        """Yield chunks of records, each partition's in the order of offsets."""
+        ...
+
+
 class DeadLetters:
-    """The letters that are on the topic at the moment this is made, and no later ones.
+    """The letters that are on the topic when this is made; later ones are not read.
 
     Args:
         settings: how to reach Kafka, and the topic's name.
         since_ms: epoch milliseconds; letters that were written before are not read.
-        progress: told a step's name, how much of it is done, and its total.
+        progress: called with a step's name, how much of it is done, and its total.
+        ranges: what to read; default asks the broker.
+        read: reads the topic.
+        page_letters: letters that are held at a time in order to be sorted.
 
     Attributes:
         ranges: first and next-after-last offset of each partition.
@@ -55,107 +71,120 @@ class DeadLetters:
         *,
         since_ms: int | None = None,
         progress: Callable[[str, int, int], None] | None = None,
+        ranges: Mapping[int, tuple[int, int]] | None = None,
+        read: ReadTopic = topic_reader.read,
+        page_letters: int = PAGE_LETTERS,
     ) -> None:
         self._settings = settings
+        self._read = read
+        self._page_letters = page_letters
         self.progress = progress
         self.topic = settings.dlq_topic
-        self.ranges = KafkaOffsets(KafkaAdmin(settings)).ranges_since(self.topic, since_ms)
-        self._doublets: NewestPerRecord | None = None
+        if ranges is None:
+            ranges = KafkaOffsets(KafkaAdmin(settings)).ranges_since(self.topic, since_ms)
+        self.ranges = ranges
+        self._deduplicated: NewestPerRecord | None = None
 
     @property
-    def suspicion(self) -> str:
-        """Say that the topic looks like none of dead letters; empty where it looks like one."""
-        doublets = self._find_doublets()
-        return suspicion(self.topic, doublets.read, doublets.read * doublets.foreign)
+    def topic_warning(self) -> str:
+        """The warning that this is not a dead-letter topic; empty where it looks like one."""
+        newest = self._deduplicate()
+        return warn_of_topic(self.topic, newest.letters, has_our_headers=newest.has_our_headers)
 
-    def messages(self, step: str = "reading letters") -> Iterator[list[Any]]:
-        """Yield everything, in chunks."""
+    def read_all(self, step: str = "reading letters") -> Iterator[Sequence[KafkaRecord]]:
+        """Yield every letter, older ones of a record too, in chunks.
+
+        Args:
+            step: name of the step for `progress`.
+        """
         total, done = sum(max(0, end - start) for start, end in self.ranges.values()), 0
-        for chunk in topic_reader.read(self._settings, self.topic, self.ranges, small=True):
+        for chunk in self._read(self._settings, self.topic, self.ranges, small=True):
             yield chunk
             done += len(chunk)
             if self.progress:
                 self.progress(step, done, total)
 
-    def newest(self, wanted: Filter, *, content: bool = False) -> Iterator[DeadLetter]:
-        """Yield the letters that speak for their name and are asked for, as they lie.
+    def read_newest(self, wanted: Filter, *, content: bool = False) -> Iterator[DeadLetter]:
+        """Yield the newest letter of each source record, if it matches, in the topic's order.
 
         Args:
-            wanted: which ones.
-            content: with their keys, values and own headers.
+            wanted: the filter.
+            content: with keys, values and the source records' own headers.
         """
-        keeps = self._find_doublets().keeps
-        for chunk in self.messages():
-            for message in chunk:
-                if not keeps(message):
+        keeps = self._deduplicate().keeps
+        for chunk in self.read_all():
+            for record in chunk:
+                if not keeps(record):
                     continue
-                letter = found(message, content=content)
-                if wanted.takes(letter):
+                letter = read_letter(record, content=content)
+                if wanted.matches(letter):
                     yield letter
 
-    def newest_first(self, wanted: Filter, limit: int | None = None) -> Iterator[DeadLetter]:
-        """Return what `newest` finds, sorted; the topic is read before this returns.
+    def read_newest_first(self, wanted: Filter, limit: int | None = None) -> Iterator[DeadLetter]:
+        """Return the letters of `read_newest`, the newest first.
 
-        Of more than a page only their places are kept, and each page is read again.
+        The topic is read before this returns. Of more than a page only times and
+        coordinates are kept, and each page is read again.
+
+        Args:
+            wanted: the filter.
+            limit: letters at most.
         """
-        letters = self.newest(wanted)
-        if limit is not None and limit <= PAGE:
-            return iter(newest_first(letters, limit))
-        return self._pages(sorted(map(_place_in_time, letters), reverse=True)[:limit])
+        letters = self.read_newest(wanted)
+        if limit is not None and limit <= self._page_letters:
+            return iter(sort_newest_first(letters, limit))
+        return self._read_pages(sorted(map(_pack_age, letters), reverse=True)[:limit])
 
-    def _pages(self, places: Sequence[int]) -> Iterator[DeadLetter]:
-        for start in range(0, len(places), PAGE):
+    def _read_pages(self, ages: Sequence[int]) -> Iterator[DeadLetter]:
+        for start in range(0, len(ages), self._page_letters):
             offsets: dict[int, set[int]] = defaultdict(set)
-            for place in places[start : start + PAGE]:
-                partition, offset = _coordinates(place)
+            for age in ages[start : start + self._page_letters]:
+                partition, offset = _unpack_coordinates(age)
                 offsets[partition].add(offset)
             ranges = {p: (min(some), max(some) + 1) for p, some in offsets.items()}
             page = (
-                found(message, content=False)
-                for chunk in topic_reader.read(self._settings, self.topic, ranges, small=True)
-                for message in chunk
-                if message.offset() in offsets[message.partition()]
+                read_letter(record, content=False)
+                for chunk in self._read(self._settings, self.topic, ranges, small=True)
+                for record in chunk
+                if record.offset() in offsets[record.partition()]
             )
-            yield from newest_first(page)
+            yield from sort_newest_first(page)
 
-    def _find_doublets(self) -> NewestPerRecord:
-        """Read everything once before anything is shown.
-
-        Whether a letter is the newest of its name is known at the end.
-        """
-        if self._doublets is None:
-            doublets = NewestPerRecord()
-            for chunk in self.messages("looking for doublets"):
-                doublets.add(chunk)
-            self._doublets = doublets
-        return self._doublets
+    def _deduplicate(self) -> NewestPerRecord:
+        """Read everything once: which letter is the newest of a record is known at the end."""
+        if self._deduplicated is None:
+            newest = NewestPerRecord()
+            for chunk in self.read_all("looking for repeated letters"):
+                newest.add(chunk)
+            self._deduplicated = newest
+        return self._deduplicated
 
 
-def suspicion(topic: str, read: int, foreign: int) -> str:
-    """Say that a topic looks like none of dead letters; empty where it looks like one.
+def warn_of_topic(topic: str, letters: int, *, has_our_headers: bool) -> str:
+    """Return the warning that a topic is not one of dead letters; empty where it looks like one.
 
     Args:
         topic: its name.
-        read: records on it.
-        foreign: those without the headers of a letter.
+        letters: records on it.
+        has_our_headers: whether any of them has the headers of a letter.
     """
-    if not read or foreign < read:
+    if not letters or has_our_headers:
         return ""
     return (
-        f"{topic} looks like no dead-letter topic: none of its {read} records has the headers "
-        "of a letter (LLMLOG_DLQ_TOPIC names it)"
+        f"{topic} does not look like a dead-letter topic: none of its {letters} records has the "
+        "headers of a letter; check LLMLOG_DLQ_TOPIC"
     )
 
 
-def letter_at(settings: Settings, coordinates: str) -> DeadLetter:
+def read_letter_at(settings: Settings, coordinates: str) -> DeadLetter:
     """Return the letter at `topic/partition/offset`.
 
     Raises:
-        ConfigurationError: no such coordinates, or nothing lies there.
+        ConfigurationError: these are no coordinates, or no record has them.
     """
     try:
-        topic, partition, offset = coordinates.rsplit("/", 2)
-        where = (int(partition), int(offset))
+        topic, partition_text, offset_text = coordinates.rsplit("/", 2)
+        partition, offset = int(partition_text), int(offset_text)
     except ValueError:
         raise ConfigurationError(
             f"{coordinates!r} is not topic/partition/offset, as `pipeline dlq list` prints it"
@@ -163,74 +192,51 @@ def letter_at(settings: Settings, coordinates: str) -> DeadLetter:
     if topic != settings.dlq_topic:
         raise ConfigurationError(f"{topic} is not the dead-letter topic {settings.dlq_topic}")
     admin = KafkaAdmin(settings)
-    there = admin.require(topic)
-    if not 0 <= where[0] < there.partitions:
-        raise ConfigurationError(f"{topic} has no partition {where[0]}")
-    start, end = KafkaOffsets(admin).watermarks(topic, [where[0]])[where[0]]
-    if not start <= where[1] < end:
-        holds = f"holds offsets {start} to {end - 1}" if end > start else "is empty"
-        raise ConfigurationError(f"nothing lies at {coordinates}: the partition {holds}")
-    message = topic_reader.read_one(settings, topic, *where)
-    if message is None:
-        raise ConfigurationError(f"nothing lies at {coordinates}")
-    return found(message)
+    partitions = admin.require(topic).partitions
+    if not 0 <= partition < partitions:
+        raise ConfigurationError(f"{topic} has no partition {partition}")
+    start, end = KafkaOffsets(admin).watermarks(topic, [partition])[partition]
+    if not start <= offset < end:
+        holds = f"has offsets {start} to {end - 1}" if end > start else "is empty"
+        raise ConfigurationError(f"there is no letter at {coordinates}: the partition {holds}")
+    record = topic_reader.read_one(settings, topic, partition, offset)
+    if record is None:
+        raise ConfigurationError(f"there is no letter at {coordinates}")
+    return read_letter(record)
 
 
-def newest_first(some: Iterable[DeadLetter], limit: int | None = None) -> list[DeadLetter]:
-    """Sort letters, newest first; with a limit no more than that are ever held."""
+def sort_newest_first(letters: Iterable[DeadLetter], limit: int | None = None) -> list[DeadLetter]:
+    """Sort letters, the newest first; with a limit no more than that are ever held."""
     if limit is None:
-        return sorted(some, key=_age, reverse=True)
-    return heapq.nlargest(limit, some, key=_age)
+        return sorted(letters, key=_age, reverse=True)
+    return heapq.nlargest(limit, letters, key=_age)
 
 
-def _place_in_time(letter: DeadLetter) -> int:
-    """Return time and place of a letter in one number, that sorts as `_age` does."""
+def _pack_age(letter: DeadLetter) -> int:
+    """Return time and coordinates of a letter in one number, which sorts as `_age` does."""
     ms, offset, partition = _age(letter)
     return (ms << _OFFSET_BITS | offset) << _PARTITION_BITS | partition
 
 
-def _coordinates(place: int) -> tuple[int, int]:
-    """Return partition and offset."""
-    offset = (place >> _PARTITION_BITS) & ((1 << _OFFSET_BITS) - 1)
-    return place & ((1 << _PARTITION_BITS) - 1), offset
+def _unpack_coordinates(age: int) -> tuple[int, int]:
+    """Return partition and offset of a letter."""
+    offset = (age >> _PARTITION_BITS) & ((1 << _OFFSET_BITS) - 1)
+    return age & ((1 << _PARTITION_BITS) - 1), offset
 
 
 def _age(letter: DeadLetter) -> tuple[int, int, int]:
     return letter.timestamp_ms, letter.offset, letter.partition
 
 
-def chunks(letters: Iterable[L], most: int = CHUNK) -> Iterator[list[L]]:
-    """Yield letters in lists, bounded by number and bytes."""
+def split_chunks(letters: Iterable[L], max_letters: int = MAX_CHUNK_LETTERS) -> Iterator[list[L]]:
+    """Yield letters in lists, each bounded by a number and by `MAX_CHUNK_BYTES` of values."""
     chunk: list[L] = []
     size = 0
     for letter in letters:
         chunk.append(letter)
         size += letter.size
-        if len(chunk) >= most or size >= CHUNK_BYTES:
+        if len(chunk) >= max_letters or size >= MAX_CHUNK_BYTES:
             yield chunk
             chunk, size = [], 0
     if chunk:
         yield chunk
-
-
-def recovered(elastic: Elastic, some: Iterable[DeadLetter]) -> set[str]:
-    """Return the names of those letters whose document exists after all."""
-    targets = (
-        (letter.name, letter.headers["index"], letter.headers["document_id"])
-        for letter in some
-        if letter.headers.get("index") and letter.headers.get("document_id")
-    )
-    names: set[str] = set()
-    while chunk := list(islice(targets, CHUNK)):
-        found_ids = existing(elastic, [(index, doc_id) for _, index, doc_id in chunk])
-        names |= {name for name, index, doc_id in chunk if (index, doc_id) in found_ids}
-    return names
-
-
-def existing(elastic: Elastic, some: list[tuple[str, str]]) -> set[tuple[str, str]]:
-    """Return those of up to `CHUNK` (index, id) pairs that are documents."""
-    if not some:
-        return set()
-    docs = [{"_index": index, "_id": doc_id, "_source": False} for index, doc_id in some]
-    answer = elastic.demand("POST", "/_mget", body={"docs": docs})
-    return {pair for pair, doc in zip(some, answer["docs"], strict=True) if doc.get("found")}

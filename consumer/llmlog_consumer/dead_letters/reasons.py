@@ -1,7 +1,7 @@
-"""What a reason tells: the field at fault, its value, and the reason without values. Pure.
+"""Owns the reading of error reasons: the offending field, its value, and redaction. Pure.
 
-Elasticsearch quotes a document's values in its reasons, and so do our own errors: whoever may
-see that a letter died need not be somebody who may see what it says.
+Elasticsearch quotes a document's values in its reasons, and so do our own errors. A reader who may
+know that a record failed need not be allowed to see its contents: so values are redacted.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ from typing import Final, NamedTuple
 HIDDEN: Final = "…"
 
 _PREVIEW: Final = re.compile(r"(?i)(preview of field's value: ).*", re.DOTALL)
-# Leftmost wins: what is kept by its words, then whatever stands in quotes or brackets. A value
-# may hold quotes itself, so the last quote ends it; too much is hidden rather than too little.
+# The leftmost match wins. A `keep` pattern names no value; everything else in quotes or brackets is
+# hidden. A value may hold quotes itself, so the last quote ends it: rather too much is hidden than
+# too little.
 _PARTS: Final = re.compile(
     r"""
-    (?P<kept>
+    (?P<keep>
         with\ id\ \[?'[A-Za-z0-9_-]{1,64}'\]?
       | ^\[-?\d+:-?\d+\]
       | field="[^"\s]*"
@@ -52,35 +53,39 @@ _VALUE: Final = (
 )
 
 
-class Blame(NamedTuple):
-    """What is at fault, where it can be told.
+class OffendingField(NamedTuple):
+    """The field that a reason blames.
 
     Attributes:
-        field: its name; None where nobody named one.
-        value: as far as it was quoted; None where it was not.
+        name: of the field; None where the reason names none.
+        value: as far as the reason quotes it; None where it does not.
     """
 
-    field: str | None
+    name: str | None
     value: str | None
 
 
-def redacted(reason: str) -> str:
+def redact(reason: str) -> str:
     """Return a reason without the values that it quotes."""
     return _PARTS.sub(_hide, _PREVIEW.sub(rf"\1'{HIDDEN}'", reason))
 
 
-def blame(*reasons: str) -> Blame:
-    """Find the offending field and its value in what was said, the most telling text first."""
-    return Blame(_first(_FIELD, reasons), _first(_VALUE, reasons))
+def find_offending_field(*reasons: str) -> OffendingField:
+    """Find the field, and its value, that an error blames.
+
+    Args:
+        reasons: texts of one error, the most telling first.
+    """
+    return OffendingField(_search(_FIELD, reasons), _search(_VALUE, reasons))
 
 
 def _hide(match: re.Match[str]) -> str:
     part = match[0]
-    if match["kept"] or part == f"'{HIDDEN}'":
+    if match["keep"] or part == f"'{HIDDEN}'":
         return part
     return f"{part[0]}{HIDDEN}{ {'[': ']', '(': ')'}.get(part[0], part[0]) }"
 
 
-def _first(patterns: tuple[re.Pattern[str], ...], reasons: tuple[str, ...]) -> str | None:
-    found = (pattern.search(reason) for pattern in patterns for reason in reasons)
-    return next((match[1] for match in found if match), None)
+def _search(patterns: tuple[re.Pattern[str], ...], reasons: tuple[str, ...]) -> str | None:
+    matches = (pattern.search(reason) for pattern in patterns for reason in reasons)
+    return next((match[1] for match in matches if match), None)

@@ -1,46 +1,55 @@
-"""A letter as the record that it was: what the worker's own way takes, and a topic again. Pure."""
+"""Owns the source record that a dead letter holds, as replay puts it on its way again. Pure."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from llmlog_consumer.dead_letters import headers as of_letters
-from llmlog_consumer.dead_letters.cause import OURS, PREFIX
-from llmlog_consumer.dead_letters.headers import History
-from llmlog_consumer.dead_letters.letter import found, position, second
-from llmlog_consumer.dead_letters.message import read_headers
+from llmlog_consumer.dead_letters.headers import (
+    HISTORY_HEADERS,
+    OUR_HEADERS,
+    PREFIX,
+    SOURCE_HEADERS,
+    History,
+    parse_number,
+    parse_source,
+    read_headers,
+    read_history,
+)
+from llmlog_consumer.dead_letters.letter import clamp_second, pack_position, read_letter
 
 if TYPE_CHECKING:
-    from llmlog_consumer.dead_letters.headers import Raw
+    from llmlog_consumer.dead_letters.headers import RawHeader
     from llmlog_consumer.dead_letters.letter import DeadLetter
+    from llmlog_consumer.kafka_record import KafkaRecord
 
-_NEEDED: Final = itemgetter(*of_letters.SOURCE, *of_letters.HISTORY)
+_NEEDED: Final = itemgetter(*SOURCE_HEADERS, *HISTORY_HEADERS)
 _TRUNCATED: Final = f"{PREFIX}truncated.length"
 
 
 @dataclass(slots=True, eq=False)
 class ReplayRecord:
-    """What it dies of again has the name of its source.
+    """The source record of a letter, as a `KafkaRecord` with the source's coordinates.
 
-    No more is kept than is needed: a letter's headers take as much room as its value.
+    So a record that fails again gets a letter of the same source. Only what that needs is kept of
+    the letter: its headers take as much room as its value.
 
     Attributes:
         source: topic, partition and offset.
         source_key: byte for byte.
         source_value: byte for byte.
-        own: the source's own headers.
-        history: of the letter.
+        source_headers: the source record's own headers.
+        history: failures and replays so far, as the letter has them.
         ms: epoch milliseconds of the letter.
-        position: of the letter on its topic, as one number.
-        truncated: the letter, where it holds the beginning of the source alone.
+        position: partition and offset of the letter, packed into one number.
+        truncated: the letter, where it has only the beginning of the source's value.
     """
 
     source: tuple[str, int, int]
     source_key: bytes | None
     source_value: bytes | None
-    own: tuple[Raw, ...]
+    source_headers: tuple[RawHeader, ...]
     history: History
     ms: int
     position: int
@@ -48,85 +57,99 @@ class ReplayRecord:
 
     @property
     def replays(self) -> int:
-        """How often it was replayed and died again."""
+        """How often the record was replayed and failed again."""
         return self.history.replays
 
     @property
     def second(self) -> int:
-        """Epoch second of the letter, within what 32 bits hold."""
-        return second(self.ms)
+        """Epoch second of the letter, within 32 bits."""
+        return clamp_second(self.ms)
 
     @property
     def size(self) -> int:
-        """Bytes of the value; of a truncated one, of the whole, which is read again."""
-        cut = self.truncated
-        whole = 0 if cut is None else of_letters.number(cut.headers["truncated.length"]) or 0
-        return max(whole, len(self.source_value or b""))
+        """Bytes of the value; of a truncated one those of the original, which is read again."""
+        if self.truncated is None:
+            return len(self)
+        return max(parse_number(self.truncated.headers["truncated.length"]) or 0, len(self))
 
     def __len__(self) -> int:
-        """Return the bytes of the source's value that the letter holds."""
+        """Return the bytes of the source's value that the letter has."""
         return len(self.source_value or b"")
 
     def topic(self) -> str:
-        """Return the source's."""
+        """Return the source's topic."""
         return self.source[0]
 
     def partition(self) -> int:
-        """Return the source's."""
+        """Return the source's partition."""
         return self.source[1]
 
     def offset(self) -> int:
-        """Return the source's."""
+        """Return the source's offset."""
         return self.source[2]
 
     def key(self) -> bytes | None:
-        """Return the source's, byte for byte."""
+        """Return the source's key."""
         return self.source_key
 
     def value(self) -> bytes | None:
-        """Return the source's, byte for byte."""
+        """Return the source's value."""
         return self.source_value
 
-    def headers(self) -> list[Raw]:
-        """Return the source's own; and since when it dies, and that it was replayed once more."""
-        headers = [*self.own, (f"{PREFIX}replay_count", str(self.replays + 1).encode())]
-        if died := self.history.first_death:
-            headers.append((f"{PREFIX}first_failed_at", died.encode()))
+    def headers(self) -> list[RawHeader]:
+        """Return the source's own headers, the replay count raised by one, the first failure."""
+        headers = [
+            *self.source_headers,
+            (f"{PREFIX}replay_count", str(self.replays + 1).encode()),
+        ]
+        if first := self.history.first_failure:
+            headers.append((f"{PREFIX}first_failed_at", first.encode()))
         return headers
 
     def timestamp(self) -> tuple[int, int]:
-        """Return kind and epoch milliseconds of the source; of the letter, where that says none."""
-        said = self.history.source_ms
-        return 1, self.ms if said is None else said
+        """Return kind and epoch milliseconds of the source; of the letter where it has none."""
+        source_ms = self.history.source_ms
+        return 1, self.ms if source_ms is None else source_ms
 
 
-def record_of(letter: DeadLetter) -> ReplayRecord:
-    """Return the record that a letter was, whoever wrote it.
+def build_record(letter: DeadLetter) -> ReplayRecord:
+    """Return the source record of a letter.
 
     Args:
-        letter: with its content.
+        letter: read with its content.
     """
     return ReplayRecord(
-        letter.source, letter.key, letter.value, letter.own, of_letters.history(letter.headers),
-        letter.timestamp_ms, letter.position, letter if letter.truncated else None,
-    )  # fmt: skip
+        letter.source,
+        letter.key,
+        letter.value,
+        letter.source_headers,
+        read_history(letter.headers),
+        letter.timestamp_ms,
+        letter.position,
+        letter if letter.is_truncated else None,
+    )
 
 
-def read_record(message: Any) -> ReplayRecord:
-    """Return the record that a message of the dead-letter topic was.
+def read_record(record: KafkaRecord) -> ReplayRecord:
+    """Return the source record of a letter as consumed.
 
-    The same as of the letter that is found in it, at a third of the time for nearly all of them.
+    Equal to `build_record(read_letter(record))`, at a third of the time for nearly all letters.
     """
-    ours = dict(read_headers(message))
-    if _TRUNCATED not in ours and OURS.issuperset(ours):
+    ours = dict(read_headers(record))
+    if _TRUNCATED not in ours and OUR_HEADERS.issuperset(ours):
         try:
             topic, partition, offset, *history = _NEEDED(ours)
         except KeyError:
-            return record_of(found(message))
-        source = of_letters.place(topic, partition, offset)
+            return build_record(read_letter(record))
+        source = parse_source(topic, partition, offset)
         if source is not None:
             return ReplayRecord(
-                source, message.key(), message.value(), (), History(*history),
-                message.timestamp()[1], position(message.partition(), message.offset()),
-            )  # fmt: skip
-    return record_of(found(message))
+                source,
+                record.key(),
+                record.value(),
+                (),
+                History(*history),
+                record.timestamp()[1],
+                pack_position(record.partition(), record.offset()),
+            )
+    return build_record(read_letter(record))

@@ -1,7 +1,8 @@
-"""Counts letters by cause, stage, index, model and hour: each name once, its newest letter.
+"""Owns the counts of dead letters by cause, stage, index, model and hour.
 
-For each letter some numbers are kept and no text, so that a million fit in 20 MB; headers are
-compared as bytes, and decoded once for each value that they have.
+A source record counts once, with its newest letter. Of each letter a few numbers are kept and no
+text, so that a million fit in 20 MB. Headers are compared as bytes, and each distinct value is
+decoded once.
 """
 
 from __future__ import annotations
@@ -11,12 +12,11 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from llmlog_consumer.dead_letters.cause import PREFIX
 from llmlog_consumer.dead_letters.filters import Filter
-from llmlog_consumer.dead_letters.letter import found, name_of, second
-from llmlog_consumer.dead_letters.message import read_headers
-from llmlog_consumer.dead_letters.offset_map import LARGEST, LATEST, OffsetMap
-from llmlog_consumer.dead_letters.reasons import redacted
+from llmlog_consumer.dead_letters.headers import PREFIX, read_headers
+from llmlog_consumer.dead_letters.letter import clamp_second, read_letter, read_raw_source
+from llmlog_consumer.dead_letters.offset_map import LATEST_SECONDS, MAX_INT64, OffsetMap
+from llmlog_consumer.dead_letters.reasons import redact
 from llmlog_consumer.times import iso
 
 if TYPE_CHECKING:
@@ -24,32 +24,44 @@ if TYPE_CHECKING:
 
     from llmlog_consumer.dead_letters.letter import DeadLetter
     from llmlog_consumer.dead_letters.offset_map import PartitionOffsets
+    from llmlog_consumer.kafka_record import KafkaRecord
 
-MOST_CAUSES: Final = 10_000
-MOST_LABELS: Final = 1_000
-"""Fingerprints, indices and models that are counted each by itself; what is beyond is `other`."""
 OTHER: Final = "other"
 
-_KIND: Final = tuple(
+_KIND_HEADERS: Final = tuple(
     PREFIX + name
     for name in ("fingerprint", "stage", "es.type", "index", "model", "topic", "partition")
 )
-_OFFSET: Final = f"{PREFIX}offset"
-_MOST_KINDS: Final = 20_000
-"""Combinations of these headers that are known without another look."""
-_AT_ONCE: Final = 10_000
-"""Letters of which those alike are counted first: nearly all are like many others."""
-_NOT_ASKED_FOR: Final = 1 << 62
-_LATEST_MS: Final = LATEST * 1000
-_BITS: Final = 16
-_MASK: Final = (1 << _BITS) - 1
+_OFFSET_HEADER: Final = f"{PREFIX}offset"
+_COUNTED_LETTERS: Final = 10_000
+"""Letters whose equal rows are counted together first: nearly all are like many others."""
+_FILTERED_OUT: Final = 1 << 62
+"""The value of a letter that the filter does not match."""
+_LATEST_MS: Final = LATEST_SECONDS * 1000
+_LABEL_BITS: Final = 16
+_LABEL_MASK: Final = (1 << _LABEL_BITS) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What bounds the memory of the counts.
+
+    Attributes:
+        causes: fingerprints that are counted each by itself; those beyond are `other`.
+        labels: indices, and models, that are counted each by itself; those beyond are `other`.
+        kinds: combinations of headers that are recognized without decoding.
+    """
+
+    causes: int = 10_000
+    labels: int = 1_000
+    kinds: int = 20_000
 
 
 @dataclass(slots=True)
 class _Cause:
-    """Letters of one fingerprint; times are epoch milliseconds of letters.
+    """The letters of one fingerprint; times are epoch milliseconds of letters.
 
-    Reason, example and times are of letters that were asked for; empty where none was yet.
+    Reason, example and times are of letters that match the filter; empty while none did.
     """
 
     fingerprint: str
@@ -61,32 +73,39 @@ class _Cause:
     last_ms: int = 0
 
     def begin(self, letter: DeadLetter) -> None:
-        """Take the first letter that was asked for."""
-        said = letter.headers.get("es.reason") or letter.headers.get("exception") or ""
-        self.reason = "" if self.fingerprint == OTHER else redacted(said)
+        """Take the first letter that matches the filter."""
+        reason = letter.headers.get("es.reason") or letter.headers.get("exception") or ""
+        self.reason = "" if self.fingerprint == OTHER else redact(reason)
         self.example = letter.coordinates
         self.first_ms = self.last_ms = letter.timestamp_ms
 
 
 class _Kind(NamedTuple):
-    """What letters with the same headers have in common, but for the offset of their source."""
+    """Letters whose headers are equal but for the source's offset.
+
+    Attributes:
+        cause: of all of them.
+        value: numbers of cause, index and model in one.
+        offsets: the source partition of all of them.
+    """
 
     cause: _Cause
     value: int
-    column: PartitionOffsets
+    offsets: PartitionOffsets
 
 
 @dataclass(slots=True)
 class _Labels:
-    """Numbers for texts; number 0 is what is beyond the bound."""
+    """Numbers for texts; number 0 stands for all that are beyond the limit."""
 
+    limit: int
     numbers: dict[bytes | None, int] = field(default_factory=dict)
     texts: list[str | None] = field(default_factory=lambda: [OTHER])
 
-    def of(self, raw: bytes | None) -> int:
+    def number(self, raw: bytes | None) -> int:
         number = self.numbers.get(raw)
         if number is None:
-            if len(self.texts) > MOST_LABELS:
+            if len(self.texts) > self.limit:
                 return 0
             number = self.numbers[raw] = len(self.texts)
             self.texts.append(raw.decode("utf-8", "replace") if raw else None)
@@ -94,82 +113,93 @@ class _Labels:
 
 
 class Stats:
-    """Letters in, counts out.
+    """The counts of dead letters: `add` letters, then read `as_json`.
 
     Args:
-        wanted: which letters are counted.
+        wanted: the filter; letters that it does not match are not counted, but they hide older
+            letters of their source record.
+        limits: what bounds the memory.
+
+    Attributes:
+        letters: number of letters added.
+        has_our_headers: whether any of them has the headers of a dead letter, ours or Connect's.
     """
 
-    def __init__(self, wanted: Filter | None = None) -> None:
+    def __init__(self, wanted: Filter | None = None, limits: Limits | None = None) -> None:
         self._wanted = wanted or Filter()
-        self._all = self._wanted == Filter()
-        self._names = OffsetMap()
+        self._limits = limits or Limits()
+        self._is_unfiltered = self._wanted == Filter()
+        self._newest = OffsetMap()
         self._kinds: dict[tuple[bytes | None, ...], _Kind] = {}
         self._causes: list[_Cause] = []
         self._cause_numbers: dict[object, int] = {}
-        self._indices, self._models = _Labels(), _Labels()
-        self.read = 0
-        self.foreign = 0
+        self._indices, self._models = _Labels(self._limits.labels), _Labels(self._limits.labels)
+        self.letters = 0
+        self.has_our_headers = False
 
-    def add(self, messages: Sequence[Any]) -> None:
-        """Take letters in, in the order in which they lie."""
+    def add(self, records: Sequence[KafkaRecord]) -> None:
+        """Take letters in, in the order of their offsets."""
         kinds = self._kinds
-        self.read += len(messages)
-        for message in messages:
-            headers = dict(read_headers(message))
-            ms = message.timestamp()[1]
+        self.letters += len(records)
+        for record in records:
+            headers = dict(read_headers(record))
+            ms = record.timestamp()[1]
             try:
-                kind = kinds[tuple(map(headers.get, _KIND))]
-                offset = int(headers[_OFFSET])
+                kind = kinds[tuple(map(headers.get, _KIND_HEADERS))]
+                offset = int(headers[_OFFSET_HEADER])
             except (KeyError, ValueError, TypeError):
-                kind, offset = self._unseen(message, headers)
-            if not 0 <= offset <= LARGEST:
-                kind, offset = self._unseen(message, headers)
-            cause, value, column = kind
-            if not (self._all or self._asked_for(message, ms)):
-                value = _NOT_ASKED_FOR
+                kind, offset = self._add_kind(record, headers)
+            if not 0 <= offset <= MAX_INT64:
+                kind, offset = self._add_kind(record, headers)
+            cause, value, offsets = kind
+            if not (self._is_unfiltered or self._matches(record, ms)):
+                value = _FILTERED_OUT
             elif not cause.example:
-                cause.begin(found(message, content=False))
+                cause.begin(read_letter(record, content=False))
             elif ms < cause.first_ms:
                 cause.first_ms = ms
             elif ms > cause.last_ms:
                 cause.last_ms = ms
-            column.put(offset, ms // 1000 if 0 <= ms < _LATEST_MS else second(ms), value)
+            offsets.put(offset, ms // 1000 if 0 <= ms < _LATEST_MS else clamp_second(ms), value)
 
-    def _asked_for(self, message: Any, ms: int) -> bool:
-        if self._wanted.of_time_alone:
-            return self._wanted.in_time(ms)
-        return self._wanted.takes(found(message, content=False))
+    def _matches(self, record: KafkaRecord, ms: int) -> bool:
+        if self._wanted.is_time_only:
+            return self._wanted.matches_time(ms)
+        return self._wanted.matches(read_letter(record, content=False))
 
-    def _unseen(self, message: Any, headers: dict[str, Any]) -> tuple[_Kind, int]:
-        """Read a letter in full: the first of its kind, or one that something else wrote."""
-        letter = found(message, content=False)
-        topic, partition, offset = name_of(read_headers(message), message)
-        self.foreign += not letter.writer
-        seen_as = tuple(map(headers.get, _KIND))
-        fingerprint, stage, es_type, index, model, *_ = seen_as
-        cause = (fingerprint or letter.fingerprint.encode(), stage, es_type)
-        number = self._cause_numbers.get(cause)
-        if number is None:
-            number = self._new_cause(letter, cause)
-        value = (number << _BITS | self._indices.of(index)) << _BITS | self._models.of(model)
-        kind = _Kind(self._causes[number], value, self._names.column((topic, partition)))
+    def _add_kind(self, record: KafkaRecord, headers: dict[str, Any]) -> tuple[_Kind, int]:
+        """Read a letter in full: the first of its kind, or one of another writer."""
+        letter = read_letter(record, content=False)
+        topic, partition, offset = read_raw_source(read_headers(record), record)
+        self.has_our_headers |= bool(letter.writer)
+        key = tuple(map(headers.get, _KIND_HEADERS))
+        fingerprint, stage, es_type, index, model, *_ = key
+        number = self._cause_number(
+            letter, (fingerprint or letter.fingerprint.encode(), stage, es_type)
+        )
+        value = number << _LABEL_BITS | self._indices.number(index)
+        value = value << _LABEL_BITS | self._models.number(model)
+        kind = _Kind(self._causes[number], value, self._newest.partition((topic, partition)))
         if fingerprint and letter.writer and topic is not None:
-            if len(self._kinds) >= _MOST_KINDS:
+            if len(self._kinds) >= self._limits.kinds:
                 self._kinds.clear()
-            self._kinds[seen_as] = kind
+            self._kinds[key] = kind
         return kind, offset
 
-    def _new_cause(self, letter: DeadLetter, kind: tuple[Any, ...]) -> int:
-        if len(self._causes) >= MOST_CAUSES:
-            kind = (OTHER,)
-            if kind in self._cause_numbers:
-                return self._cause_numbers[kind]
+    def _cause_number(self, letter: DeadLetter, key: tuple[Any, ...]) -> int:
+        """Return the number of a letter's cause; it is new where the key is."""
+        if key in self._cause_numbers:
+            return self._cause_numbers[key]
+        if len(self._causes) >= self._limits.causes:
+            key = (OTHER,)
+            if key in self._cause_numbers:
+                return self._cause_numbers[key]
             cause = _Cause(OTHER)
         else:
-            said = letter.headers
-            cause = _Cause(letter.fingerprint, said.get("stage"), said.get("es.type"))
-        number = self._cause_numbers[kind] = len(self._causes)
+            cause = _Cause(
+                letter.fingerprint, letter.headers.get("stage"), letter.headers.get("es.type")
+            )
+        number = self._cause_numbers[key] = len(self._causes)
         self._causes.append(cause)
         return number
 
@@ -179,14 +209,14 @@ class Stats:
         indices: Counter[int] = Counter()
         models: Counter[int] = Counter()
         hours: Counter[int] = Counter()
-        in_hours = ((value, second // 3600) for second, value in self._names)
-        while alike := Counter(islice(in_hours, _AT_ONCE)):
-            for (value, hour), count in alike.items():
-                if value == _NOT_ASKED_FOR:
+        pairs = ((value, second // 3600) for second, value in self._newest)
+        while equal := Counter(islice(pairs, _COUNTED_LETTERS)):
+            for (value, hour), count in equal.items():
+                if value == _FILTERED_OUT:
                     continue
-                causes[value >> 2 * _BITS] += count
-                indices[value >> _BITS & _MASK] += count
-                models[value & _MASK] += count
+                causes[value >> 2 * _LABEL_BITS] += count
+                indices[value >> _LABEL_BITS & _LABEL_MASK] += count
+                models[value & _LABEL_MASK] += count
                 hours[hour] += count
         stages: Counter[str | None] = Counter()
         for number, count in causes.items():

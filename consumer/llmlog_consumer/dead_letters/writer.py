@@ -16,13 +16,14 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 
 from llmlog_common.throttled_log import ThrottledLog
 from llmlog_consumer.backoff import Backoff
-from llmlog_consumer.dead_letters.cause import PREFIX, TRUNCATED_KEY_BYTES, Cause, headers_of
+from llmlog_consumer.dead_letters.headers import PREFIX, TRUNCATED_KEY_BYTES, build_headers
 from llmlog_consumer.kafka.producer import KafkaProducer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from llmlog_common.settings import Settings
+    from llmlog_consumer.dead_letters.cause import Cause
     from llmlog_consumer.kafka_record import KafkaRecord
 
 log = structlog.get_logger("llmlog.letters")
@@ -115,7 +116,7 @@ class LetterWriter:
 
     def _send(self, letter: PendingLetter) -> None:
         key, value = letter.record.key(), letter.record.value()
-        headers = headers_of(letter.record, letter.cause, group=self._settings.group)
+        headers = build_headers(letter.record, letter.cause, group=self._settings.group)
         if letter.truncations and value is not None:
             headers += [
                 (f"{PREFIX}truncated.length", str(len(value)).encode()),

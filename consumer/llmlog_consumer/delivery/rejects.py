@@ -20,7 +20,7 @@ import structlog
 
 from llmlog_common.throttled_log import ThrottledLog
 from llmlog_consumer.dead_letter_counts import Kind, add_counts
-from llmlog_consumer.dead_letters.reasons import redacted
+from llmlog_consumer.dead_letters.reasons import redact
 from llmlog_consumer.dead_letters.writer import LetterWriter, PendingLetter
 from llmlog_consumer.delivery.circuit_breaker import ALERT_SHARE, CircuitBreaker, Phase
 from llmlog_consumer.outcomes import Outcome, Settle
@@ -112,7 +112,7 @@ class Rejects:
             log.error(
                 "circuit breaker opened: records are held",
                 why=self.circuit_open,
-                error=redacted(cause.said)[:300],
+                error=redact(cause.message)[:300],
             )
         if is_held:
             return
@@ -150,7 +150,7 @@ class Rejects:
                 "dead letter",
                 stage=str(cause.stage),
                 fingerprint=fingerprint,
-                why=redacted(cause.said)[:300],
+                why=redact(cause.message)[:300],
                 see=f"pipeline dlq list --fingerprint {fingerprint}",
                 record=f"{record.topic()}/{record.partition()}/{record.offset()}",
             )

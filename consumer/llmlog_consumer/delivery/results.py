@@ -18,8 +18,8 @@ import structlog
 
 from llmlog_common.throttled_log import ThrottledLog
 from llmlog_consumer.backoff import Backoff
-from llmlog_consumer.dead_letters.cause import Cause, Ending, Stage, es_cause
-from llmlog_consumer.dead_letters.reasons import redacted
+from llmlog_consumer.dead_letters.cause import Cause, Ending, Stage, read_es_error
+from llmlog_consumer.dead_letters.reasons import redact
 from llmlog_consumer.delivery.circuit_breaker import Phase
 from llmlog_consumer.delivery.transform import describe, model_of
 from llmlog_consumer.elasticsearch.document import TransformError, check
@@ -174,7 +174,7 @@ class BulkResults:
         if verdict.disposition is Disposition.BISECT and response.status == _TOO_LARGE:
             self._builder.max_bytes = max(1, min(self._builder.max_bytes, batch.size // 2))
         # A proxy in Elasticsearch's place may quote the request.
-        message = redacted(response.detail) if response.status else response.detail
+        message = redact(response.detail) if response.status else response.detail
         self._take_next_step(batch, verdict, message, response)
 
     # The next step of records that are not settled
@@ -258,7 +258,7 @@ class BulkResults:
             cause = Cause(
                 Stage.INDEX,
                 ending,
-                **es_cause(error),
+                **read_es_error(error),
                 es_status=item.status,
                 index=operation.index_name,
                 document_id=operation.document_id,
@@ -312,4 +312,4 @@ def _message(item: ItemResult) -> str:
 
 
 def _public_message(item: ItemResult) -> str:
-    return redacted(_message(item))[:300]
+    return redact(_message(item))[:300]

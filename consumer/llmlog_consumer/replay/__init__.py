@@ -1,1 +1,1 @@
-"""Dead letters on their way again."""
+"""Replay: dead letters on their way to the index or to a topic again."""

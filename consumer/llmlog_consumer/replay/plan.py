@@ -1,4 +1,4 @@
-"""Which letters may be replayed, in what form, and what would become of them."""
+"""Owns the decision which letters are replayed, and the dry run that reports it."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
-from llmlog_consumer.dead_letters.reader import chunks, existing
-from llmlog_consumer.dead_letters.record import record_of
-from llmlog_consumer.dead_letters.source_record import GoneError, whole
+from llmlog_consumer.dead_letters.reader import split_chunks
+from llmlog_consumer.dead_letters.record import build_record
+from llmlog_consumer.dead_letters.recovered import MAX_REQUEST_DOCUMENTS, find_existing
+from llmlog_consumer.dead_letters.source_record import OriginalMissingError, restore_original
 from llmlog_consumer.elasticsearch.document import Documents, ExpiredError, TransformError, check
 from llmlog_schemas.codec import DecodeError, Decoder
 
@@ -19,100 +20,119 @@ if TYPE_CHECKING:
     from llmlog_common.settings import Settings
     from llmlog_consumer.dead_letters.letter import DeadLetter
     from llmlog_consumer.dead_letters.record import ReplayRecord
+    from llmlog_consumer.dead_letters.source_record import Restore
     from llmlog_consumer.elasticsearch.connection import Elastic
     from llmlog_schemas.codec import SchemaSource
 
-MOST_REPLAYS: Final = 3
-"""Replays after which a letter that keeps dying is left alone, unless somebody insists."""
+MAX_REPLAYS: Final = 3
+"""Replays after which a record that fails every time is left alone, except with `--force`."""
 
 
 class ReplayOutcome(StrEnum):
-    """What becomes of a letter that is not sent, or would become of one that is."""
+    """What becomes of a letter: a column of the dry run; the last two also count in a run."""
 
-    SEND = "send"
-    """Would be sent; only Elasticsearch can tell more."""
-    THERE = "there"
+    REPLAY = "replay"
+    """Replayed; whether Elasticsearch takes it is not known before."""
+    ALREADY_INDEXED = "already_indexed"
     """Has a document already, which stays as it is."""
-    DIES = "dies"
-    """Cannot be decoded, or no document can be made of it: would be a letter again."""
+    WOULD_FAIL = "would_fail"
+    """Cannot be decoded or made a document: would become a letter again."""
     EXPIRED = "expired"
-    LOOPED = "looped"
-    """Died again after `MOST_REPLAYS` replays."""
-    GONE = "gone"
-    """Was truncated, and the source has the original no more."""
+    """Too old for an index."""
+    TOO_MANY_REPLAYS = "too_many_replays"
+    """Failed again after `MAX_REPLAYS` replays; left alone."""
+    ORIGINAL_MISSING = "original_missing"
+    """Truncated, and the source topic no longer has the original; left alone."""
 
 
 @dataclass(slots=True)
 class ReplayPolicy:
-    """Which letters may go, and in what form.
+    """The rule which letters are replayed, and in what form.
 
     Attributes:
-        settings: where originals are.
-        force: let those through that died again too often.
+        settings: where the originals of truncated letters are.
+        force: replay records too that failed again after `MAX_REPLAYS` replays.
+        restore: reads the original of a truncated letter.
     """
 
     settings: Settings
     force: bool = False
+    restore: Restore = restore_original
 
-    def open(self, record: ReplayRecord) -> ReplayRecord | ReplayOutcome:
-        """Return the record, whole; or why its letter stays where it is."""
-        if record.replays >= MOST_REPLAYS and not self.force:
-            return ReplayOutcome.LOOPED
+    def decide(self, record: ReplayRecord) -> ReplayRecord | ReplayOutcome:
+        """Return the record to replay, with its original; or why its letter is left alone.
+
+        Raises:
+            KafkaUnreachable: no broker answers for the original.
+        """
+        if record.replays >= MAX_REPLAYS and not self.force:
+            return ReplayOutcome.TOO_MANY_REPLAYS
         if record.truncated is None:
             return record
         try:
-            return record_of(whole(self.settings, record.truncated))
-        except GoneError:
-            return ReplayOutcome.GONE
+            return build_record(self.restore(self.settings, record.truncated))
+        except OriginalMissingError:
+            return ReplayOutcome.ORIGINAL_MISSING
 
 
 class DryRun:
-    """Says what a replay would do, and does nothing.
+    """The report of what a replay would do; it changes nothing.
 
     Args:
-        gate: which letters may go.
-        elastic: asked which documents are there; None where letters go to a topic.
+        policy: which letters are replayed.
+        elastic: asked which documents exist; None where letters go to a topic.
         registry: for values framed with a schema id.
     """
 
     def __init__(
-        self, gate: ReplayPolicy, elastic: Elastic | None, registry: SchemaSource | None
+        self, policy: ReplayPolicy, elastic: Elastic | None, registry: SchemaSource | None
     ) -> None:
-        self._gate = gate
+        self._policy = policy
         self._elastic = elastic
-        settings = gate.settings
+        settings = policy.settings
         self._decoder = Decoder(registry)
         self._documents = Documents(settings.index, settings.max_event_age)
 
-    def of(self, letters: Iterable[DeadLetter]) -> list[dict[str, Any]]:
-        """Return a row for each fingerprint: how many letters, and what would become of them."""
+    def report(self, letters: Iterable[DeadLetter]) -> list[dict[str, Any]]:
+        """Return a row for each fingerprint: its letters by outcome; the largest first."""
         rows: dict[str, dict[str, Any]] = {}
-        for chunk in chunks(letters):
-            targets = [self._target(letter) for letter in chunk]
-            there: set[tuple[str, str]] = set()
-            if self._elastic is not None:
-                there = existing(self._elastic, [t for t in targets if isinstance(t, tuple)])
-            for letter, target in zip(chunk, targets, strict=True):
+        for chunk in split_chunks(letters, MAX_REQUEST_DOCUMENTS):
+            for letter, outcome in zip(chunk, self._predict(chunk), strict=True):
                 row = rows.setdefault(letter.fingerprint, _empty_row(letter))
-                if isinstance(target, tuple):
-                    target = ReplayOutcome.THERE if target in there else ReplayOutcome.SEND  # noqa: PLW2901
-                row[target] += 1
+                row[outcome] += 1
                 row["letters"] += 1
         return sorted(rows.values(), key=lambda row: -row["letters"])
 
+    def _predict(self, letters: list[DeadLetter]) -> list[ReplayOutcome]:
+        """Return the outcome of each letter."""
+        targets = [self._target(letter) for letter in letters]
+        existing: set[tuple[str, str]] = set()
+        if self._elastic is not None:
+            documents = [target for target in targets if isinstance(target, tuple)]
+            existing = find_existing(self._elastic, documents)
+        outcomes = []
+        for target in targets:
+            if isinstance(target, ReplayOutcome):
+                outcomes.append(target)
+            elif target in existing:
+                outcomes.append(ReplayOutcome.ALREADY_INDEXED)
+            else:
+                outcomes.append(ReplayOutcome.REPLAY)
+        return outcomes
+
     def _target(self, letter: DeadLetter) -> tuple[str, str] | ReplayOutcome:
-        """Return index and id of the document that would be made; or what becomes of it else."""
-        opened = self._gate.open(record_of(letter))
-        if isinstance(opened, ReplayOutcome):
-            return opened
+        """Return index and id of the document that a replay would make; or the other outcome."""
+        decision = self._policy.decide(build_record(letter))
+        if isinstance(decision, ReplayOutcome):
+            return decision
         if self._elastic is None:
-            return ReplayOutcome.SEND
+            return ReplayOutcome.REPLAY
         try:
-            event = self._decoder.head(opened.value())
+            event = self._decoder.head(decision.value())
             index, document_id, _ = self._documents.make(event, time.time() * 1000)
             check(event["document"])
         except (DecodeError, TransformError):
-            return ReplayOutcome.DIES
+            return ReplayOutcome.WOULD_FAIL
         except ExpiredError:
             return ReplayOutcome.EXPIRED
         return index, document_id
@@ -123,5 +143,5 @@ def _empty_row(letter: DeadLetter) -> dict[str, Any]:
         "fingerprint": letter.fingerprint,
         "stage": letter.headers.get("stage"),
         "letters": 0,
-        **{str(fate): 0 for fate in ReplayOutcome},
+        **{str(outcome): 0 for outcome in ReplayOutcome},
     }

@@ -1,7 +1,7 @@
-"""Puts dead letters on their way again: through the worker's own way, or back onto a topic.
+"""Owns the two ways of a replay: through the worker's own delivery, or back onto a topic.
 
-Nothing is remembered between runs: a document that is there stays as it is, and what dies again
-is a newer letter of the same name. So a run that was cut off is simply run again.
+Nothing is remembered between runs. A document that exists stays as it is, and a record that fails
+again gets a newer letter of the same source. So a run that was interrupted is simply run again.
 """
 
 from __future__ import annotations
@@ -9,10 +9,11 @@ from __future__ import annotations
 import time
 from collections import Counter, defaultdict
 from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from llmlog_common.errors import CircuitOpenError, ElasticsearchError, KafkaError
-from llmlog_consumer.dead_letters.reader import chunks
+from llmlog_consumer.dead_letters.reader import split_chunks
 from llmlog_consumer.offset_tracker import UNKNOWN_EPOCH, Span
 from llmlog_consumer.replay.plan import ReplayOutcome
 
@@ -25,191 +26,235 @@ if TYPE_CHECKING:
     from llmlog_consumer.outcomes import Outcome, Settle
     from llmlog_consumer.replay.plan import ReplayPolicy
 
-MOST_BYTES: Final = 24 * 1024 * 1024
-"""Bytes of values in flight above which no more letters are taken."""
+MAX_IN_FLIGHT_BYTES: Final = 24 * 1024 * 1024
+"""Bytes of values in flight above which no more letters are taken in."""
 
-_AT_ONCE: Final = 200
+_CHUNK_LETTERS: Final = 200
 """Letters with their headers that fit into a processor's cache."""
-_DRAIN_SECONDS: Final = 20.0
 
 
-class Indexing:
-    """Replays through decoding and indexing.
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """The waits of a replay, in seconds.
+
+    Attributes:
+        turn_seconds: wait for results, or for the rate, in one turn.
+        drain_seconds: wait for what is in flight after a signal.
+    """
+
+    turn_seconds: float = 0.02
+    drain_seconds: float = 20.0
+
+
+@dataclass(slots=True)
+class ReplayRun:
+    """What both ways of a replay share: which letters, how fast, until when, and the counts.
+
+    Attributes:
+        policy: which letters are replayed.
+        stopping: asked on every turn; True ends the run.
+        rate: letters a second at most; None for no bound.
+        progress: called with the number of letters that are done.
+        timing: waits.
+        clock: monotonic seconds.
+        counts: letters by outcome.
+        letters: letters that a decision was made on.
+    """
+
+    policy: ReplayPolicy
+    stopping: Callable[[], bool]
+    rate: float | None = None
+    progress: Callable[[int], None] | None = None
+    timing: Timing = field(default_factory=Timing)
+    clock: Callable[[], float] = time.monotonic
+    counts: Counter[str] = field(default_factory=Counter)
+    letters: int = 0
+    _started: float = 0.0
+
+    def start(self) -> None:
+        """Start the clock of the rate."""
+        self._started = self.clock()
+
+    def decide(self, record: ReplayRecord) -> ReplayRecord | None:
+        """Return the record to replay; None where its letter is left alone, which is counted."""
+        self.letters += 1
+        decision = self.policy.decide(record)
+        if isinstance(decision, ReplayOutcome):
+            self.counts[decision] += 1
+            return None
+        return decision
+
+    def is_ahead_of_rate(self) -> bool:
+        """Tell whether more letters were taken than the rate allows by now."""
+        if self.rate is None:
+            return False
+        return self.letters > self.rate * (self.clock() - self._started)
+
+    def report_progress(self) -> None:
+        """Call `progress` with the number of letters that are done."""
+        if self.progress:
+            self.progress(self.counts.total())
+
+
+class IndexReplay:
+    """A replay through decoding and indexing. One thread owns it.
 
     Args:
-        gate: which letters may go.
-        delivery: made with its `settle`: the callback that is given.
-        stopping: asked on every turn; True ends the run with a drain.
-        rate: letters a second at most; None for as fast as it goes.
-        progress: told how many letters are done.
+        run: which letters, how fast, until when.
+        new_delivery: makes the delivery, given the callback that it settles records with.
+        max_in_flight_bytes: bytes of values above which no more letters are taken in.
     """
 
     def __init__(
         self,
-        gate: ReplayPolicy,
-        delivery: Callable[[Settle], Delivery],
+        run: ReplayRun,
+        new_delivery: Callable[[Settle], Delivery],
         *,
-        stopping: Callable[[], bool],
-        rate: float | None = None,
-        progress: Callable[[int], None] | None = None,
+        max_in_flight_bytes: int = MAX_IN_FLIGHT_BYTES,
     ) -> None:
-        self._gate = gate
-        self._stopping = stopping
-        self._rate = rate
-        self._progress = progress
-        self.counts: Counter[str] = Counter()
+        self._run = run
+        self._max_in_flight_bytes = max_in_flight_bytes
         self._in_flight = 0
-        self._bytes = 0
-        self._taken = 0
+        self._in_flight_bytes = 0
         self._generation = 0
-        self._delivery = delivery(self._settle)
+        self._delivery = new_delivery(self._settle)
+
+    @property
+    def counts(self) -> Counter[str]:
+        """Letters by outcome."""
+        return self._run.counts
 
     def run(self, records: Iterable[ReplayRecord]) -> bool:
-        """Take every letter to its end; False when told to stop before.
+        """Replay every record to its outcome; return False where the run was stopped before.
 
         Raises:
-            ElasticsearchError: the deployment is wrong; letters not yet sent stay as they are.
-            CircuitOpenError: nearly everything dies again.
+            ElasticsearchError: the deployment is wrong; letters not yet replayed stay as they are.
+            CircuitOpenError: nearly every record fails again.
         """
-        began = time.monotonic()
+        run = self._run
+        run.start()
         try:
-            for chunk in chunks(records, _at_once(self._rate)):
-                self._take(chunk)
-                self._turn(wait=0.0)
-                while not self._may_go_on(began):
-                    self._turn()
-                if self._stopping():
+            for chunk in split_chunks(records, _chunk_letters(run.rate)):
+                self._accept(chunk)
+                self._turn(0.0)
+                while self._has_to_wait():
+                    self._turn(run.timing.turn_seconds)
+                if run.stopping():
                     break
             self._drain()
         finally:
             self._delivery.close()
-        return not self._stopping()
+        return not run.stopping()
 
-    def _take(self, chunk: list[ReplayRecord]) -> None:
+    def _accept(self, chunk: list[ReplayRecord]) -> None:
         by_partition: dict[tuple[str, int], list[ReplayRecord]] = defaultdict(list)
         for record in chunk:
-            opened = self._gate.open(record)
-            if isinstance(opened, ReplayOutcome):
-                self.counts[opened] += 1
-            else:
-                by_partition[opened.source[:2]].append(opened)
+            decided = self._run.decide(record)
+            if decided is not None:
+                by_partition[decided.source[:2]].append(decided)
         for (_, partition), records in by_partition.items():
             # A generation for each: two source topics may have the same partition and offset.
             self._generation += 1
             offsets = [record.source[2] for record in records]
             span = Span(
-                partition, self._generation, min(offsets), max(offsets), UNKNOWN_EPOCH,
-                len(records), time.monotonic(),
-            )  # fmt: skip
+                partition,
+                self._generation,
+                min(offsets),
+                max(offsets),
+                UNKNOWN_EPOCH,
+                len(records),
+                self._run.clock(),
+            )
             self._in_flight += len(records)
-            self._bytes += sum(record.size for record in records)
+            self._in_flight_bytes += sum(record.size for record in records)
             self._delivery.accept(span, records)
-        self._taken += len(chunk)
 
     def _settle(self, span: Span, outcome: Outcome, records: int, size: int) -> None:
         span.unsettled -= records
         self._in_flight -= records
-        self._bytes -= size
-        self.counts[outcome] += records
+        self._in_flight_bytes -= size
+        self._run.counts[outcome] += records
 
-    def _may_go_on(self, began: float) -> bool:
-        if self._stopping():
-            return True
-        if self._rate and self._taken > self._rate * (time.monotonic() - began):
+    def _has_to_wait(self) -> bool:
+        if self._run.stopping():
             return False
-        return self._bytes <= MOST_BYTES
+        return self._run.is_ahead_of_rate() or self._in_flight_bytes > self._max_in_flight_bytes
 
-    def _turn(self, wait: float = 0.02) -> None:
-        """Go on with what is in flight; stop where a person has to mend something."""
-        self._delivery.step(wait if self._in_flight else 0.0)
-        if not self._in_flight and self._rate:
-            time.sleep(min(wait, 1 / self._rate))
-        if self._progress:
-            self._progress(self.counts.total())
+    def _turn(self, wait_seconds: float) -> None:
+        """Go on with what is in flight; raise where a person has to act."""
+        self._delivery.step(wait_seconds if self._in_flight else 0.0)
+        if not self._in_flight and self._run.rate:
+            time.sleep(min(wait_seconds, 1 / self._run.rate))
+        self._run.report_progress()
         if self._delivery.pause_reason:
-            raise ElasticsearchError(f"{self._delivery.pause_reason}: mend it and run this again")
+            raise ElasticsearchError(f"{self._delivery.pause_reason}: fix it and run this again")
         if self._delivery.circuit_open:
             raise CircuitOpenError(
-                "nearly everything dies again of one cause: see the lines above; what is not "
-                "indexed stays a letter, as it was"
+                "nearly every record fails again of one cause: see the lines above; records that "
+                "are not indexed stay dead letters, as they were"
             )
 
     def _drain(self) -> None:
-        """Wait for what is in flight; once told to stop, for a while only."""
+        """Wait for what is in flight; after a signal for `drain_seconds` at most."""
         self._delivery.flush()
         deadline = None
         while self._in_flight:
-            if self._stopping() and deadline is None:
-                deadline = time.monotonic() + _DRAIN_SECONDS
-            if deadline is not None and time.monotonic() > deadline:
+            if self._run.stopping() and deadline is None:
+                deadline = self._run.clock() + self._run.timing.drain_seconds
+            if deadline is not None and self._run.clock() > deadline:
                 return
-            self._turn()
+            self._turn(self._run.timing.turn_seconds)
 
 
-def _at_once(rate: float | None) -> int:
-    return _AT_ONCE if rate is None else max(1, min(_AT_ONCE, int(rate / 10)))
+def _chunk_letters(rate: float | None) -> int:
+    return _CHUNK_LETTERS if rate is None else max(1, min(_CHUNK_LETTERS, int(rate / 10)))
 
 
-class ToTopic:
-    """Replays onto a topic, as the records were, for whoever reads it.
+class TopicReplay:
+    """A replay onto a topic, of the records as they were.
 
     Args:
-        gate: which letters may go.
-        topic: where to; None for the source of each, which is the topic of the events for a
-            letter that names none. Never the dead-letter topic.
-        producer: sends the records; its reports are counted here.
-        stopping: asked on every turn.
-        rate: letters a second at most; None for as fast as it goes.
-        progress: told how many letters are done.
+        run: which letters, how fast, until when.
+        topic: the target; None for the source topic of each record, which is the topic of the
+            events for a letter that names none. Never the dead-letter topic.
+        producer: sends the records; the records that it has delivered are counted here.
     """
 
-    def __init__(
-        self,
-        gate: ReplayPolicy,
-        topic: str | None,
-        producer: KafkaProducer[None],
-        *,
-        stopping: Callable[[], bool],
-        rate: float | None = None,
-        progress: Callable[[int], None] | None = None,
-    ) -> None:
-        self._gate = gate
+    def __init__(self, run: ReplayRun, topic: str | None, producer: KafkaProducer[None]) -> None:
+        settings = run.policy.settings
+        self._run = run
         self._topic = topic
-        self._events, self._dead_letters = gate.settings.topic, gate.settings.dlq_topic
-        self._stopping = stopping
-        self._rate = rate
-        self._progress = progress
-        self.counts: Counter[str] = Counter()
+        self._events, self._dead_letters = settings.topic, settings.dlq_topic
         self._producer = producer
 
+    @property
+    def counts(self) -> Counter[str]:
+        """Letters by outcome."""
+        return self._run.counts
+
     def run(self, records: Iterable[ReplayRecord]) -> bool:
-        """Send every letter and wait for the brokers; False when told to stop before.
+        """Send every record and wait for the brokers; return False where the run was stopped.
 
         Raises:
             KafkaError: the broker refuses, or does not confirm in time.
         """
-        began = time.monotonic()
-        for taken, record in enumerate(records):
-            while self._early(taken, began) and not self._stopping():
-                self._producer.poll(0.02)
-            if self._stopping() or self._producer.refusal:
+        run = self._run
+        run.start()
+        for record in records:
+            while run.is_ahead_of_rate() and not run.stopping():
+                self._producer.poll(run.timing.turn_seconds)
+            if run.stopping() or self._producer.refusal:
                 break
-            opened = self._gate.open(record)
-            if isinstance(opened, ReplayOutcome):
-                self.counts[opened] += 1
-            else:
-                self._send(opened)
-            self.counts["sent"] = self._producer.delivered
-            if self._progress:
-                self._progress(self.counts.total())
+            decided = run.decide(record)
+            if decided is not None:
+                self._send(decided)
+            run.counts["sent"] = self._producer.delivered
+            run.report_progress()
         try:
             self._producer.finish("letters")
         finally:
-            self.counts["sent"] = self._producer.delivered
-        return not self._stopping()
-
-    def _early(self, taken: int, began: float) -> bool:
-        return self._rate is not None and taken > self._rate * (time.monotonic() - began)
+            run.counts["sent"] = self._producer.delivered
+        return not run.stopping()
 
     def _send(self, record: ReplayRecord) -> None:
         topic = self._topic or record.topic()

@@ -1,1 +1,1 @@
-"""`pipeline dlq`."""
+"""The commands `pipeline dlq`."""

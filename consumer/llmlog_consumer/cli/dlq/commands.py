@@ -1,4 +1,4 @@
-"""`pipeline dlq list | show | stats | export`."""
+"""Owns the commands `pipeline dlq list`, `show`, `stats` and `export`."""
 
 from __future__ import annotations
 
@@ -15,31 +15,26 @@ import typer
 from llmlog_common.errors import ConfigurationError, ElasticsearchError, Unreachable
 from llmlog_common.settings import Settings, load
 from llmlog_consumer.cli.dlq import views
-from llmlog_consumer.cli.dlq.options import (
-    ContentOption,
-    FingerprintOption,
-    IndexOption,
-    LimitOption,
-    ModelOption,
-    PartitionOption,
-    ReasonOption,
-    StageOption,
-    chosen,
-)
+from llmlog_consumer.cli.dlq.options import ContentOption, LimitOption, with_filter_options
 from llmlog_consumer.cli.dlq.replay import OptionalTopic, replay_letters
 from llmlog_consumer.cli.options import (
     ConfigOption,
     JsonOption,
     Progress,
-    SinceOption,
-    UntilOption,
     complain,
     say,
     write_json,
     write_table,
 )
-from llmlog_consumer.dead_letters import reader
 from llmlog_consumer.dead_letters.contents import Contents
+from llmlog_consumer.dead_letters.filters import Filter
+from llmlog_consumer.dead_letters.reader import (
+    DeadLetters,
+    read_letter_at,
+    split_chunks,
+    warn_of_topic,
+)
+from llmlog_consumer.dead_letters.recovered import find_recovered
 from llmlog_consumer.dead_letters.stats import Stats
 from llmlog_consumer.elasticsearch.connection import Elastic
 
@@ -53,15 +48,9 @@ app.command("replay", cls=OptionalTopic)(replay_letters)
 
 
 @app.command("list")
+@with_filter_options
 def list_letters(
-    since: SinceOption = None,
-    until: UntilOption = None,
-    stage: StageOption = None,
-    reason: ReasonOption = None,
-    fingerprint: FingerprintOption = None,
-    index: IndexOption = None,
-    partition: PartitionOption = None,
-    model: ModelOption = None,
+    wanted: Filter,
     limit: LimitOption = None,
     show_content: ContentOption = False,
     as_json: JsonOption = False,
@@ -71,35 +60,28 @@ def list_letters(
 
     Example: pipeline dlq list --since 24h --stage index --limit 20
     """
-    wanted = chosen(since, until, stage, reason, fingerprint, index, partition, model)
     settings = load(config=config)
     with Progress() as progress:
-        there = reader.DeadLetters(settings, since_ms=wanted.since_ms, progress=progress)
-        found = there.newest_first(wanted, limit)
+        dead_letters = DeadLetters(settings, since_ms=wanted.since_ms, progress=progress)
+        newest = dead_letters.read_newest_first(wanted, limit)
     rows = (
-        letter.as_json(recovered=known, show_content=show_content)
-        for letter, known in _Recovered(settings).of(found)
+        letter.as_json(recovered=recovered, show_content=show_content)
+        for letter, recovered in _RecoveredLookup(settings).annotate(newest)
     )
     if as_json:
         for row in rows:
             write_json(row)
     else:
-        for view in views.listed(rows, views.width()):
+        for view in views.list_views(rows, views.terminal_width()):
             write_table(view.headings, view.rows, cut=view.cut)
-    if there.suspicion:
-        complain(there.suspicion)
+    if dead_letters.topic_warning:
+        complain(dead_letters.topic_warning)
 
 
 @app.command("stats")
+@with_filter_options
 def stats(
-    since: SinceOption = None,
-    until: UntilOption = None,
-    stage: StageOption = None,
-    reason: ReasonOption = None,
-    fingerprint: FingerprintOption = None,
-    index: IndexOption = None,
-    partition: PartitionOption = None,
-    model: ModelOption = None,
+    wanted: Filter,
     as_json: JsonOption = False,
     config: ConfigOption = None,
 ) -> None:
@@ -109,20 +91,22 @@ def stats(
 
     Example: pipeline dlq stats --since 24h
     """
-    wanted = chosen(since, until, stage, reason, fingerprint, index, partition, model)
     settings = load(config=config)
-    counted = Stats(wanted)
+    counts = Stats(wanted)
     with Progress() as progress:
-        there = reader.DeadLetters(settings, since_ms=wanted.since_ms, progress=progress)
-        for chunk in there.messages():
-            counted.add(chunk)
-    result = counted.as_json()
+        dead_letters = DeadLetters(settings, since_ms=wanted.since_ms, progress=progress)
+        for chunk in dead_letters.read_all():
+            counts.add(chunk)
+    result = counts.as_json()
     if as_json:
         write_json(result)
     else:
         _print_stats(result)
-    if suspicion := reader.suspicion(there.topic, counted.read, counted.foreign):
-        complain(suspicion)
+    warning = warn_of_topic(
+        dead_letters.topic, counts.letters, has_our_headers=counts.has_our_headers
+    )
+    if warning:
+        complain(warning)
 
 
 @app.command("show")
@@ -134,38 +118,32 @@ def show(
     as_json: JsonOption = False,
     config: ConfigOption = None,
 ) -> None:
-    """Show one letter: why it died, and the event it holds, or the bytes where it is none.
+    """Show one letter: why its record failed, and the event it holds, or the undecodable bytes.
 
-    Of a letter that was truncated the original is read from the source topic, while that has it.
+    The original of a truncated letter is read from the source topic, as long as it is retained.
 
     Example: pipeline dlq show litellm-logs.dlq/3/17 --show-content
     """
     settings = load(config=config)
-    letter = reader.letter_at(settings, coordinates)
-    ((_, recovered),) = _Recovered(settings).of(iter([letter]))
-    shown = letter.as_json(recovered=recovered, show_content=show_content)
-    shown |= Contents(settings, show=show_content).of(letter)
+    letter = read_letter_at(settings, coordinates)
+    ((_, recovered),) = _RecoveredLookup(settings).annotate(iter([letter]))
+    row = letter.as_json(recovered=recovered, show_content=show_content)
+    row |= Contents(settings, show=show_content).describe(letter)
     if as_json:
-        write_json(shown)
+        write_json(row)
         return
-    for line in views.page(shown, views.width()):
+    for line in views.letter_page(row, views.terminal_width()):
         say(line)
     if not show_content:
         complain(views.CONTENTS_HIDDEN)
     if not letter.writer:
-        complain("nothing that we know wrote this letter: it says neither cause nor source")
+        complain("an unknown writer wrote this letter: it has no cause and no source")
 
 
 @app.command("export")
+@with_filter_options
 def export(
-    since: SinceOption = None,
-    until: UntilOption = None,
-    stage: StageOption = None,
-    reason: ReasonOption = None,
-    fingerprint: FingerprintOption = None,
-    index: IndexOption = None,
-    partition: PartitionOption = None,
-    model: ModelOption = None,
+    wanted: Filter,
     limit: LimitOption = None,
     output: Annotated[
         Path | None, typer.Option("--output", metavar="FILE", help="Instead of stdout.")
@@ -173,49 +151,50 @@ def export(
     show_content: ContentOption = False,
     config: ConfigOption = None,
 ) -> None:
-    """Write dead letters as NDJSON, each with the event it holds, as they lie on the topic.
+    """Write dead letters as NDJSON, each with the event it holds, in the order of the topic.
 
     With --show-content each has its key and value too, in base64, byte for byte.
 
     Example: pipeline dlq export --fingerprint 2f6c1b9d04aa --output letters.ndjson
     """
-    wanted = chosen(since, until, stage, reason, fingerprint, index, partition, model)
     settings = load(config=config)
     contents = Contents(settings, show=show_content)
     written = 0
-    with Progress() as progress, _opened(output) as file:
-        there = reader.DeadLetters(settings, since_ms=wanted.since_ms, progress=progress)
-        found = islice(there.newest(wanted, content=True), limit)
-        for letter, recovered in _Recovered(settings).of(found):
+    with Progress() as progress, _open_output(output) as file:
+        dead_letters = DeadLetters(settings, since_ms=wanted.since_ms, progress=progress)
+        letters = islice(dead_letters.read_newest(wanted, content=True), limit)
+        for letter, recovered in _RecoveredLookup(settings).annotate(letters):
             row = letter.as_json(recovered=recovered, show_content=show_content)
-            row |= contents.of(letter)
+            row |= contents.describe(letter)
             if show_content:
                 row |= {"key_base64": _base64(letter.key), "value_base64": _base64(letter.value)}
             file.write(_json_line(row))
             written += 1
         file.flush()
     complain(f"{written} letters written to {output or 'stdout'}")
-    if there.suspicion:
-        complain(there.suspicion)
+    if dead_letters.topic_warning:
+        complain(dead_letters.topic_warning)
 
 
-class _Recovered:
-    """Asks which letters have a document; an index that is away costs that answer alone."""
+class _RecoveredLookup:
+    """The lookup which letters have a document; once Elasticsearch fails, it answers None."""
 
     def __init__(self, settings: Settings) -> None:
         self._elastic: Elastic | None = Elastic(settings, timeout=30)
 
-    def of(self, letters: Iterator[DeadLetter]) -> Iterator[tuple[DeadLetter, bool | None]]:
-        for chunk in reader.chunks(letters):
-            names = self._ask(chunk)
+    def annotate(self, letters: Iterator[DeadLetter]) -> Iterator[tuple[DeadLetter, bool | None]]:
+        """Yield each letter, and whether its document exists; None where that is not known."""
+        for chunk in split_chunks(letters):
+            recovered = self._look_up(chunk)
             for letter in chunk:
-                yield letter, None if names is None else letter.name in names
+                known = None if recovered is None else letter.source_coordinates in recovered
+                yield letter, known
 
-    def _ask(self, chunk: list[DeadLetter]) -> set[str] | None:
+    def _look_up(self, chunk: list[DeadLetter]) -> set[str] | None:
         if self._elastic is None:
             return None
         try:
-            return reader.recovered(self._elastic, chunk)
+            return find_recovered(self._elastic, chunk)
         except (Unreachable, ElasticsearchError) as error:
             complain(f"cannot tell which letters are recovered: {error}")
             self._elastic = None
@@ -223,7 +202,7 @@ class _Recovered:
 
 
 @contextmanager
-def _opened(output: Path | None) -> Iterator[BinaryIO]:
+def _open_output(output: Path | None) -> Iterator[BinaryIO]:
     if output is None:
         yield sys.stdout.buffer
         return
@@ -244,7 +223,7 @@ def _base64(raw: bytes | None) -> str | None:
 
 
 def _print_stats(result: dict[str, Any]) -> None:
-    for part in views.counted(result, views.width()):
+    for part in views.stats_views(result, views.terminal_width()):
         if isinstance(part, str):
             say(part)
         else:

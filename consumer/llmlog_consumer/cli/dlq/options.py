@@ -1,13 +1,18 @@
-"""The options that choose letters, shared by the commands of `pipeline dlq`."""
+"""Owns the options that choose letters, which the commands of `pipeline dlq` share."""
 
 from __future__ import annotations
 
-from typing import Annotated
+import inspect
+from functools import wraps
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from llmlog_consumer.cli.options import moment
+from llmlog_consumer.cli.options import SinceOption, UntilOption, moment
 from llmlog_consumer.dead_letters.filters import Filter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 StageOption = Annotated[
     str | None,
@@ -41,14 +46,48 @@ ContentOption = Annotated[
     typer.Option("--show-content", help="Print values, prompts, answers and metadata too."),
 ]
 
+_FILTER_OPTIONS: Final[dict[str, Any]] = {
+    "since": SinceOption,
+    "until": UntilOption,
+    "stage": StageOption,
+    "reason": ReasonOption,
+    "fingerprint": FingerprintOption,
+    "index": IndexOption,
+    "partition": PartitionOption,
+    "model": ModelOption,
+}
 
-def chosen(
-    since: str | None, until: str | None, stage: str | None, reason: str | None,
-    fingerprint: str | None, index: str | None, partition: int | None, model: str | None,
-) -> Filter:  # fmt: skip
-    """Return what these options choose."""
-    return Filter(
-        None if since is None else moment(since),
-        None if until is None else moment(until),
-        stage, reason, fingerprint, index, partition, model,
-    )  # fmt: skip
+
+def with_filter_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Return a command with the options that choose letters before its own.
+
+    Typer reads the options from the signature, so they are added to it.
+
+    Args:
+        command: takes a `Filter`, and its own options after it.
+    """
+    _, *own = inspect.signature(command, eval_str=True).parameters.values()
+    options = (
+        inspect.Parameter(
+            name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None, annotation=of
+        )
+        for name, of in _FILTER_OPTIONS.items()
+    )
+    signature = inspect.Signature([*options, *own], return_annotation=None)
+
+    @wraps(command)
+    def run(*args: Any, **kwargs: Any) -> None:
+        bound = signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        chosen = {name: bound.arguments.pop(name) for name in _FILTER_OPTIONS}
+        since, until = chosen.pop("since"), chosen.pop("until")
+        wanted = Filter(
+            since_ms=None if since is None else moment(since),
+            until_ms=None if until is None else moment(until),
+            **chosen,
+        )
+        command(wanted, **bound.arguments)
+
+    vars(run)["__signature__"] = signature
+    run.__annotations__ = {name: p.annotation for name, p in signature.parameters.items()}
+    return run

@@ -1,11 +1,11 @@
-"""`pipeline dlq replay`."""
+"""Owns the command `pipeline dlq replay`."""
 
 from __future__ import annotations
 
 import signal
 import sys
 from itertools import islice
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 from typer.core import TyperCommand
@@ -13,29 +13,20 @@ from typer.core import TyperCommand
 from llmlog_common.errors import ConfigurationError, PipelineError
 from llmlog_common.settings import Settings, load
 from llmlog_consumer import provision
-from llmlog_consumer.cli.dlq.options import (
-    FingerprintOption,
-    IndexOption,
-    LimitOption,
-    ModelOption,
-    PartitionOption,
-    ReasonOption,
-    StageOption,
-    chosen,
-)
+from llmlog_consumer.cli.dlq import views
+from llmlog_consumer.cli.dlq.options import LimitOption, with_filter_options
 from llmlog_consumer.cli.options import (
     ConfigOption,
     JsonOption,
     Progress,
-    SinceOption,
-    UntilOption,
     complain,
     say,
     write_json,
     write_table,
 )
+from llmlog_consumer.dead_letters.filters import Filter
 from llmlog_consumer.dead_letters.reader import DeadLetters
-from llmlog_consumer.dead_letters.record import record_of
+from llmlog_consumer.dead_letters.record import build_record
 from llmlog_consumer.elasticsearch.connection import Elastic
 from llmlog_consumer.kafka.admin import KafkaAdmin
 from llmlog_consumer.replay.plan import DryRun, ReplayPolicy
@@ -43,38 +34,32 @@ from llmlog_consumer.replay.scan import ReplayScan
 from llmlog_schemas.registry import Registry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Mapping
 
     from llmlog_consumer.delivery.pipeline import Delivery
-    from llmlog_consumer.replay import replay
+    from llmlog_consumer.outcomes import Settle
+    from llmlog_consumer.replay.replay import IndexReplay, ReplayRun, TopicReplay
 
-_SOURCE = "@source"
-_FATES = ("send", "there", "dies", "expired", "looped", "gone")
+_SOURCE: Final = "@source"
 
 
 class OptionalTopic(TyperCommand):
-    """`--to-topic` without a name is each letter's source topic."""
+    """A command whose `--to-topic` may stand without a name: each record's source topic."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Fill the name in."""
-        filled = [
+        """Fill the missing name in."""
+        completed = [
             f"{word}={_SOURCE}"
             if word == "--to-topic" and (following is None or following.startswith("-"))
             else word
             for word, following in zip(args, [*args[1:], None], strict=True)
         ]
-        return super().parse_args(ctx, filled)
+        return super().parse_args(ctx, completed)
 
 
+@with_filter_options
 def replay_letters(
-    since: SinceOption = None,
-    until: UntilOption = None,
-    stage: StageOption = None,
-    reason: ReasonOption = None,
-    fingerprint: FingerprintOption = None,
-    index: IndexOption = None,
-    partition: PartitionOption = None,
-    model: ModelOption = None,
+    wanted: Filter,
     limit: LimitOption = None,
     rate: Annotated[
         float | None, typer.Option("--rate", metavar="N", min=0.01, help="At most N a second.")
@@ -97,21 +82,23 @@ def replay_letters(
     as_json: JsonOption = False,
     config: ConfigOption = None,
 ) -> None:
-    """Index dead letters again, once what they died of is mended.
+    """Index dead letters again, once their cause is fixed.
 
-    What has a document already stays as it is, so that a run that was cut off is run again. What
-    dies again is a letter again, and is not read twice. Ctrl-C stops after what is in flight.
+    A document that exists stays as it is, so an interrupted run is simply run again. A record that
+    fails again becomes a letter again, which this run does not read. Ctrl-C stops after what is in
+    flight.
 
     Example: pipeline dlq replay --fingerprint 2f6c1b9d04aa --dry-run
     """
-    from llmlog_consumer import log_setup as logs
+    from llmlog_consumer import log_setup
 
-    wanted = chosen(since, until, stage, reason, fingerprint, index, partition, model)
     if not (dry_run or yes or sys.stdin.isatty()):
-        raise ConfigurationError("nobody can be asked here: say --yes, or --dry-run to see first")
+        raise ConfigurationError(
+            "there is no terminal to ask for confirmation on: give --yes, or --dry-run to see first"
+        )
     settings = load(config=config)
-    logs.configure()
-    gate = ReplayPolicy(settings, force)
+    log_setup.configure()
+    policy = ReplayPolicy(settings, force)
     elastic = None
     if to_topic is None:
         elastic = Elastic(settings)
@@ -120,119 +107,105 @@ def replay_letters(
         _require_target(settings, to_topic)
     rows: list[dict[str, Any]] = []
     with Progress() as progress:
-        there = DeadLetters(settings, since_ms=wanted.since_ms, progress=progress)
-        # Nobody who has said yes waits until everything was read.
-        sweep = (
-            ReplayScan(settings, there.topic, there.ranges, wanted) if yes and not dry_run else None
-        )
-        if suspicion := (sweep or there).suspicion:
-            raise ConfigurationError(suspicion)
-        if sweep is None:
-            plan = DryRun(gate, elastic, Registry.from_settings(settings))
-            rows = plan.of(islice(there.newest(wanted, content=True), limit))
-    _say_plan(rows, dry_run=dry_run, as_json=as_json)
+        dead_letters = DeadLetters(settings, since_ms=wanted.since_ms, progress=progress)
+        scan = None
+        if yes and not dry_run:  # without a dry run, replaying begins before everything was read
+            scan = ReplayScan(settings, dead_letters.topic, dead_letters.ranges, wanted)
+        if warning := (scan or dead_letters).topic_warning:
+            raise ConfigurationError(warning)
+        if scan is None:
+            plan = DryRun(policy, elastic, Registry.from_settings(settings))
+            rows = plan.report(islice(dead_letters.read_newest(wanted, content=True), limit))
+    _print_plan(rows, dry_run=dry_run, as_json=as_json)
     if dry_run:
         return
     if not yes and not (rows and typer.confirm("Replay?", err=True)):
         return
-    stop = _Stop()
+    from llmlog_consumer.replay.replay import ReplayRun
+
+    stop = StopOnSignal()
     with Progress() as progress:
         total = sum(row["letters"] for row in rows)
-        there.progress = None
-        if sweep is not None:
-            sweep.progress, sweep.stopping = progress, stop
-        runner = _runner(
-            settings, gate, elastic, to_topic,
-            stopping=stop, rate=rate, progress=lambda done: progress("replaying", done, total),
-        )  # fmt: skip
-        finished = False
+        dead_letters.progress = None
+        if scan is not None:
+            scan.progress, scan.stopping = progress, stop
+        run = ReplayRun(policy, stop, rate, lambda done: progress("replaying", done, total))
+        replay = _new_replay(settings, run, elastic, to_topic)
+        is_finished = False
         try:
-            records = sweep or map(record_of, there.newest(wanted, content=True))
-            finished = runner.run(islice(records, limit))
+            records = scan or map(build_record, dead_letters.read_newest(wanted, content=True))
+            is_finished = replay.run(islice(records, limit))
         finally:
-            _say_counts(runner.counts, as_json=as_json)
-    if not finished:
-        raise PipelineError("stopped before the end: run it again, nothing is done twice")
+            _print_counts(run.counts, as_json=as_json)
+    if not is_finished:
+        raise PipelineError("stopped before the end: run it again, nothing is replayed twice")
 
 
 def _require_target(settings: Settings, to_topic: str) -> None:
     if to_topic == settings.dlq_topic:
         raise ConfigurationError(
-            f"--to-topic {to_topic} is the dead-letter topic: each record would be one more letter "
-            "there, of another name; leave the name out to send each to its source"
+            f"--to-topic {to_topic} is the dead-letter topic: each record would become a second "
+            "letter there; leave the name out to send each record to its source topic"
         )
     if to_topic != _SOURCE:
         KafkaAdmin(settings).require(to_topic)
 
 
-class _Stop:
-    """The first signal stops after what is in flight; the second ends the process at once."""
+class StopOnSignal:
+    """The request to stop, made by a signal; calling it tells whether it was made.
+
+    The first signal stops after what is in flight, the second ends the process at once. The signal
+    handler writes `_requested`, the main thread reads it.
+    """
 
     def __init__(self) -> None:
-        self._asked = False
+        self._requested = False
         for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._signalled)
+            signal.signal(number, self._on_signal)
 
     def __call__(self) -> bool:
-        return self._asked
+        """Tell whether a signal came."""
+        return self._requested
 
-    def _signalled(self, number: int, _frame: object) -> None:
-        self._asked = True
+    def _on_signal(self, number: int, _frame: object) -> None:
+        self._requested = True
         signal.signal(number, signal.SIG_DFL)
 
 
-def _runner(
-    settings: Settings, gate: ReplayPolicy, elastic: Elastic | None, to_topic: str | None,
-    *, stopping: Callable[[], bool], rate: float | None, progress: Callable[[int], None],
-) -> replay.Indexing | replay.ToTopic:  # fmt: skip
+def _new_replay(
+    settings: Settings, run: ReplayRun, elastic: Elastic | None, to_topic: str | None
+) -> IndexReplay | TopicReplay:
     from llmlog_consumer.delivery.pipeline import Delivery
     from llmlog_consumer.kafka.producer import KafkaProducer
-    from llmlog_consumer.replay import replay
+    from llmlog_consumer.replay.replay import IndexReplay, TopicReplay
 
     if elastic is None:
         topic = None if to_topic == _SOURCE else to_topic
-        producer: KafkaProducer[None] = KafkaProducer(settings)
-        return replay.ToTopic(
-            gate, topic, producer, stopping=stopping, rate=rate, progress=progress
-        )
+        return TopicReplay(run, topic, KafkaProducer(settings))
     partitions = KafkaAdmin(settings).require(settings.dlq_topic).partitions
 
-    def delivery(settle: Any) -> Delivery:
+    def new_delivery(settle: Settle) -> Delivery:
         return Delivery.from_settings(settings, elastic, partitions, settle)
 
-    return replay.Indexing(gate, delivery, stopping=stopping, rate=rate, progress=progress)
+    return IndexReplay(run, new_delivery)
 
 
-def _say_plan(rows: list[dict[str, Any]], *, dry_run: bool, as_json: bool) -> None:
-    if not (rows or dry_run):
-        return
-    total = sum(row["letters"] for row in rows)
+def _print_plan(rows: list[dict[str, Any]], *, dry_run: bool, as_json: bool) -> None:
     if as_json and dry_run:
-        write_json({"total": total, "fingerprints": rows})
-        return
-    tell: Callable[[str], None] = say if dry_run else complain
-    if dry_run:
-        headings = ("letters", "fingerprint", "stage", *_FATES)
-        write_table(headings, [[row[name] for name in headings] for row in rows])
-    else:
-        for row in rows:
-            fates = ", ".join(f"{row[fate]} {fate}" for fate in _FATES if row[fate])
-            complain(f"{row['fingerprint']} {row['stage'] or '-'}: {fates}")
-    tell(f"{total} letters" + (_LEGEND if total else ""))
+        write_json({"total": sum(row["letters"] for row in rows), "fingerprints": rows})
+    elif dry_run:
+        table = views.dry_run_table(rows)
+        write_table(table.headings, table.rows)
+        say(views.dry_run_summary(rows))
+    elif rows:
+        for line in views.plan_lines(rows):
+            complain(line)
+        complain(views.dry_run_summary(rows))
 
 
-_LEGEND = (
-    "; send: would be indexed or sent; there: has its document already; dies: would be a letter "
-    "again; expired: too old for an index; looped: died again after three replays (--force); "
-    "gone: truncated, and the source has the original no more"
-)
-
-
-def _say_counts(counts: Any, *, as_json: bool) -> None:
-    names = ("indexed", "duplicate", "dead", "expired", "sent", "looped", "gone")
-    found = {name: counts[name] for name in names}
+def _print_counts(counts: Mapping[str, int], *, as_json: bool) -> None:
+    row = views.count_outcomes(counts)
     if as_json:
-        write_json(found)
-        return
-    done = ", ".join(f"{count} {name}" for name, count in found.items() if count)
-    say(done or "no letters")
+        write_json(row)
+    else:
+        say(views.run_summary(row))

@@ -52,7 +52,7 @@ class Letters:
         if self.refusal:
             raise KafkaError(self.refusal)
 
-    def newest(self, _wanted, *, content):
+    def read_newest(self, _wanted, *, content):
         assert content
         return iter(())
 
@@ -96,7 +96,7 @@ def test_letters_that_may_not_be_read_are_not_taken_for_none(monkeypatch):
     )
 
     class RefusedLater(Letters):
-        def newest(self, _wanted, *, content):
+        def read_newest(self, _wanted, *, content):
             raise KafkaError("this user may not read it")
             yield content
 

@@ -1,0 +1,56 @@
+"""The filter of the `pipeline dlq` commands."""
+
+import pytest
+
+from llmlog_consumer.dead_letters.filters import Filter
+from llmlog_consumer.dead_letters.letter import read_letter
+from llmlog_consumer.dead_letters.stats import Stats
+from support.fakes_letters import HOUR_MS, REFUSED, new_letter
+
+
+@pytest.mark.parametrize(
+    ("wanted", "matches"),
+    [
+        (Filter(), True),
+        (Filter(since_ms=HOUR_MS), True),
+        (Filter(since_ms=HOUR_MS + 1), False),
+        (Filter(until_ms=HOUR_MS), False),
+        (Filter(until_ms=HOUR_MS + 1), True),
+        (Filter(stage="index"), True),
+        (Filter(stage="decode"), False),
+        (Filter(reason="FAILED TO PARSE"), True),
+        (Filter(reason="for input"), True),
+        (Filter(reason="document_parsing"), True),
+        (Filter(reason="nothing of it"), False),
+        (Filter(fingerprint=REFUSED.fingerprint), True),
+        (Filter(fingerprint="000000000000"), False),
+        (Filter(index="litellm-logs-2026.01.31"), True),
+        (Filter(index="litellm-logs-2026.*"), True),
+        (Filter(index="litellm-logs-2025.*"), False),
+        (Filter(partition=3), True),
+        (Filter(partition=1), False),
+        (Filter(model="gpt-*"), True),
+        (Filter(model="claude"), False),
+        (Filter(stage="index", model="claude"), False),
+    ],
+)
+def test_a_letter_matches_where_every_condition_holds(wanted, matches):
+    message = new_letter(partition=1)
+    assert wanted.matches(read_letter(message)) is matches
+    stats = Stats(wanted)
+    stats.add([message])
+    assert stats.as_json()["total"] == matches
+
+
+@pytest.mark.parametrize(
+    ("wanted", "is_time_only"),
+    [
+        (Filter(), True),
+        (Filter(since_ms=1), True),
+        (Filter(until_ms=1), True),
+        (Filter(since_ms=1, stage="index"), False),
+        (Filter(partition=0), False),
+    ],
+)
+def test_a_filter_knows_whether_time_alone_decides(wanted, is_time_only):
+    assert wanted.is_time_only is is_time_only
