@@ -60,6 +60,7 @@ pytest_add_cli_args_test_selection = [
   "tests/unit/test_properties.py",
   "--ignore=tests/unit/consumer/test_entry.py",
   "--ignore=tests/unit/consumer/cli",
+  "--ignore=tests/unit/consumer/delivery/test_transform.py",
 ]
 process_isolation = "fork"
 track_dependencies = false
