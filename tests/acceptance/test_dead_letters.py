@@ -280,7 +280,7 @@ def test_a_request_is_traced_through_every_place(pipeline: Pipeline) -> None:
     assert trace(1, "--scan")["records"][0]["settled"]
     dead = trace(2)
     assert "document is no JSON object" in dead["verdict"]
-    assert dead["letters"][0]["source"] == dead["records"][0]["coordinates"]
+    assert dead["dead_letters"][0]["source"] == dead["records"][0]["coordinates"]
     assert trace(3, code=1)["verdict"].startswith("NOT FOUND")
     assert "DEAD" in pipeline.run("trace", payload(2)["litellm_call_id"]).stdout
 

@@ -59,7 +59,7 @@ def test_verify_finds_what_was_deleted_and_what_was_doubled(pipeline: Pipeline) 
     assert proof["events"] == 302
     assert proof["documents"] == 300
     assert proof["dead_letters"] == 2
-    assert proof["lost"] == proof["doubled"] == proof["gaps"] == []
+    assert proof["lost"] == proof["doubled"] == proof["accepted_gaps"] == []
 
     gone, twice = sorted(pipeline.documents())[:2]
     document = pipeline.get(f"/{pipeline.index}/_search", query={"ids": {"values": [twice]}})
@@ -206,10 +206,10 @@ def test_what_retention_took_is_accepted_recorded_and_passed_over(pipeline: Pipe
     assert shown[1]["log_start"] == 12
     assert "out of range" in shown[1]["state"]
     assert status_of(pipeline)["verdict"].startswith("STUCK")
-    overtaken = pipeline.run("verify", "--json", check=False)
-    assert overtaken.returncode == 7
-    (gone,) = json.loads(overtaken.stdout)["overtaken"]
-    assert gone == {"partition": f"{pipeline.topic}/1", "first": 5, "next": 12}
+    difference = pipeline.run("verify", "--json", check=False)
+    assert difference.returncode == 7
+    (gap,) = json.loads(difference.stdout)["unaccepted_gaps"]
+    assert gap == {"partition": f"{pipeline.topic}/1", "first": 5, "next": 12}
     refused = pipeline.run("offsets", "accept-gap", f"{pipeline.topic}/0", "--yes", check=False)
     assert refused.returncode == 2
     assert "no gap" in refused.stderr
@@ -219,7 +219,7 @@ def test_what_retention_took_is_accepted_recorded_and_passed_over(pipeline: Pipe
     stop(pipeline, process)
     proof = json.loads(pipeline.run("verify", "--json").stdout)
     assert proof["ok"]
-    assert [(g["partition"], g["first"], g["next"]) for g in proof["gaps"]] == [
+    assert [(g["partition"], g["first"], g["next"]) for g in proof["accepted_gaps"]] == [
         (f"{pipeline.topic}/1", 5, 12)
     ]
     result = judged(pipeline)

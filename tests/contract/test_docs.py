@@ -10,9 +10,10 @@ from typer.main import get_command
 
 from llmlog_common import errors, kafka_clients
 from llmlog_common.settings import PREFIX, REFUSED, describe, load, parse_bytes
-from llmlog_consumer.checks import status, verify
+from llmlog_consumer.checks.proof import Proof
+from llmlog_consumer.checks.status import PartitionStatus, Status
 from llmlog_consumer.cli.app import app
-from llmlog_consumer.cli.report import _result
+from llmlog_consumer.cli.report import build_report
 from llmlog_consumer.dead_letters.letter import DeadLetter
 from llmlog_consumer.dead_letters.stats import Stats
 from llmlog_schemas.codec import current_fingerprint, schema_text
@@ -205,8 +206,8 @@ def letter_stats():
 
 
 def current_status():
-    partition = status.Partition(0, 1, 0, 1, 0, "host/0", 0)
-    return status.Status("t", "g", "stable", 1, [partition], 0.0).as_json()
+    partition = PartitionStatus(0, 1, 0, 1, 0, "host/0", 0)
+    return Status("t", "g", "stable", 1, [partition], 0.0).as_json()
 
 
 def report():
@@ -216,7 +217,7 @@ def report():
     aggregations = {"models": {"buckets": [bucket]}, "avg_response_time": {"value": 0},
                     "percentiles": {"values": percentiles}}  # fmt: skip
     numbers = {"hits": {"total": {"value": 1}}, "aggregations": aggregations}
-    return _result(numbers, {"hits": {"hits": [{"_source": {}}]}})
+    return build_report(numbers, {"hits": {"hits": [{"_source": {}}]}})
 
 
 @pytest.mark.parametrize(
@@ -233,7 +234,7 @@ def test_documented_json_has_the_shape_of_what_is_printed(name, made):
 
 
 def test_documented_json_of_verify():
-    assert list(json_in("pipeline verify")) == list(verify.Proof().as_json())
+    assert list(json_in("pipeline verify")) == list(Proof().as_json())
 
 
 def test_documented_json_of_version(capsys):

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from llmlog_common.settings import load
 from llmlog_consumer.cli.dlq import views
-from llmlog_consumer.cli.options import drawn_table
+from llmlog_consumer.cli.output import draw_table
 from llmlog_consumer.dead_letters.cause import Cause, Ending, Stage
 from llmlog_consumer.dead_letters.contents import Contents
 from llmlog_consumer.dead_letters.headers import build_headers
@@ -78,7 +78,7 @@ def screen(name: str, columns: int) -> str:
     out = Console(width=columns, file=io.StringIO(), force_terminal=False, soft_wrap=False)
 
     def table(view: views.View) -> None:
-        out.print(drawn_table(view.headings, view.rows, cut=view.cut, columns=columns))
+        out.print(draw_table(view.headings, view.rows, shorten=view.cut, columns=columns))
 
     def line(text: str) -> None:
         out.file.write(f"{text}\n")

@@ -1,1 +1,1 @@
-"""What `status`, `trace` and `verify` find."""
+"""The checks behind `pipeline status`, `trace` and `verify`."""

@@ -1,7 +1,7 @@
-"""What the group is doing now: a verdict, and the numbers behind it.
+"""The state of the consumer group now: a verdict, and the numbers behind it.
 
-Everything comes from Kafka: workers leave a note on their state beside each offset they commit,
-so any machine that reaches the brokers can tell, whichever hosts the workers run on.
+Everything comes from Kafka. Workers commit a note on their state beside each offset, so any machine
+that reaches the brokers can show it, whichever hosts the workers run on.
 """
 
 from __future__ import annotations
@@ -15,33 +15,52 @@ from confluent_kafka import KafkaError
 from llmlog_consumer.kafka import reader as topic_reader
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
+    from contextlib import AbstractContextManager
+
+    from confluent_kafka import Message
 
     from llmlog_common.settings import Settings
     from llmlog_consumer.kafka.admin import KafkaAdmin
-    from llmlog_consumer.kafka.offsets import KafkaOffsets
+    from llmlog_consumer.kafka.offsets import CommittedOffset, KafkaOffsets
 
-FRESH_MS: Final = 15_000
-"""Age of a worker's note above which it says nothing about now."""
-CURRENT_MS: Final = 30_000
+MAX_NOTE_AGE_MS: Final = 15_000
+"""Age up to which a worker's note counts; an older one says nothing about now."""
+MAX_CURRENT_AGE_MS: Final = 30_000
 """Age of the oldest waiting record up to which dashboards count as current."""
 
-_LOOK: Final = 5.0
+_CHUNK_RECORDS: Final = 500
 
 
 @dataclass(frozen=True)
-class Partition:
-    """One partition's place.
+class Timing:
+    """How long reading the status waits.
+
+    Attributes:
+        ages_seconds: for the first waiting record of every partition.
+        poll_seconds: for one chunk of records.
+    """
+
+    ages_seconds: float = 5.0
+    poll_seconds: float = 0.1
+
+
+_TIMING: Final = Timing()
+
+
+@dataclass(frozen=True)
+class PartitionStatus:
+    """One partition's log and the group's place in it.
 
     Attributes:
         number: of the source topic.
         committed: next offset of the group; None where it has none.
-        start: first offset that the log has.
+        start: first offset in the log.
         end: next offset of the log.
-        in_flight: records that its worker holds unsettled; None where it said nothing lately.
-        worker: `host/number`; empty where none said anything lately.
-        behind_ms: age of the oldest record that waits; 0 where none does, None where it is not
-            known.
+        in_flight: records that its worker holds unsettled; None without a recent note.
+        worker: `host/number`; empty without a recent note.
+        behind_ms: age of the oldest waiting record; 0 where none waits, None where the age is
+            unknown.
     """
 
     number: int
@@ -59,7 +78,7 @@ class Partition:
 
     @property
     def out_of_range(self) -> bool:
-        """Tell whether the log has not what is to be read next."""
+        """Tell whether the next record to read is no longer, or not yet, in the log."""
         return self.committed is not None and not self.start <= self.committed <= self.end
 
 
@@ -74,7 +93,7 @@ class Status:
         members: of the group.
         partitions: in order.
         rate: records settled a second, over all workers.
-        unhealthy: what workers say needs a person; without doublets.
+        unhealthy: problems that workers report and a person has to solve, each once.
         letters: records on the dead-letter topic; None where there is none.
     """
 
@@ -82,7 +101,7 @@ class Status:
     group: str
     state: str
     members: int
-    partitions: list[Partition]
+    partitions: list[PartitionStatus]
     rate: float
     unhealthy: list[str] = field(default_factory=list)
     letters: int | None = None
@@ -94,29 +113,29 @@ class Status:
 
     @property
     def in_flight(self) -> int:
-        """Records that workers hold unsettled, as far as they said."""
+        """Records that workers hold unsettled, by their recent notes."""
         return sum(p.in_flight or 0 for p in self.partitions)
 
     @property
     def behind_ms(self) -> int | None:
-        """Age of the oldest record that waits; None where that of one partition is not known."""
+        """Age of the oldest waiting record; None where one partition's age is unknown."""
         ages = [p.behind_ms for p in self.partitions]
         return None if None in ages else max(filter(None, ages), default=0)
 
     @property
     def verdict(self) -> str:
-        """Say in one line whether dashboards are current, and how far behind."""
-        lost = [p.number for p in self.partitions if p.out_of_range]
-        if lost:
-            numbers = ", ".join(map(str, lost))
+        """Return in one line whether dashboards are current, and how far behind."""
+        stuck = [p.number for p in self.partitions if p.out_of_range]
+        if stuck:
+            numbers = ", ".join(map(str, stuck))
             return f"STUCK: partition {numbers} is out of range: see `pipeline offsets show`"
         if self.unhealthy:
-            return f"UNHEALTHY, {self._behind()}: {self.unhealthy[0]}"
+            return f"UNHEALTHY, {self._describe_lag()}: {self.unhealthy[0]}"
         if not self.members:
-            return f"STOPPED: no worker runs, {self._behind()}"
-        if self.behind_ms is not None and self.behind_ms <= CURRENT_MS:
-            return f"CURRENT: {self._behind()}"
-        return f"BEHIND: {self._behind()}"
+            return f"STOPPED: no worker runs, {self._describe_lag()}"
+        if self.behind_ms is not None and self.behind_ms <= MAX_CURRENT_AGE_MS:
+            return f"CURRENT: {self._describe_lag()}"
+        return f"BEHIND: {self._describe_lag()}"
 
     @property
     def ok(self) -> bool:
@@ -140,16 +159,21 @@ class Status:
             "dead_letters_on_topic": self.letters,
             "partitions": [
                 {
-                    "partition": p.number, "committed": p.committed, "log_start": p.start,
-                    "log_end": p.end, "lag": p.lag, "behind_ms": p.behind_ms,
-                    "in_flight": p.in_flight, "worker": p.worker or None,
+                    "partition": p.number,
+                    "committed": p.committed,
+                    "log_start": p.start,
+                    "log_end": p.end,
+                    "lag": p.lag,
+                    "behind_ms": p.behind_ms,
+                    "in_flight": p.in_flight,
+                    "worker": p.worker or None,
                     "out_of_range": p.out_of_range,
                 }
                 for p in self.partitions
             ],
-        }  # fmt: skip
+        }
 
-    def _behind(self) -> str:
+    def _describe_lag(self) -> str:
         if not self.lag:
             return "nothing waits"
         if self.behind_ms is None:
@@ -157,8 +181,24 @@ class Status:
         return f"{self.lag} records wait, the oldest for {self.behind_ms / 1000:.0f} s"
 
 
-def look(settings: Settings, admin: KafkaAdmin, offsets: KafkaOffsets) -> Status:
-    """Ask Kafka.
+def read_status(
+    settings: Settings,
+    admin: KafkaAdmin,
+    offsets: KafkaOffsets,
+    *,
+    timing: Timing = _TIMING,
+    open_partitions: Callable[..., AbstractContextManager[Any]] = topic_reader.PartitionConsumer,
+    clock: Callable[[], float] = time.time,
+) -> Status:
+    """Read the group's status from Kafka.
+
+    Args:
+        settings: topics and group.
+        admin: for topics and members.
+        offsets: for offsets and the notes beside them.
+        timing: how long to wait.
+        open_partitions: opens a consumer of settings, topic and first offsets.
+        clock: epoch seconds.
 
     Raises:
         KafkaError: a topic is missing, or the broker refuses.
@@ -166,66 +206,88 @@ def look(settings: Settings, admin: KafkaAdmin, offsets: KafkaOffsets) -> Status
     """
     numbers = range(admin.require(settings.topic).partitions)
     committed = offsets.committed_with_notes(settings.topic)
-    marks = offsets.watermarks(settings.topic, numbers)
-    waiting = {
+    logs = offsets.watermarks(settings.topic, numbers)
+    next_offsets = {
         p: max(committed[p].offset if p in committed else start, start)
-        for p, (start, end) in marks.items()
-        if (committed[p].offset if p in committed else start) < end
+        for p, (start, _) in logs.items()
     }
-    ages, now = _ages(settings, waiting), time.time() * 1000
-    partitions, rates, unhealthy = [], {}, []
-    for p, (start, end) in marks.items():
-        place = committed.get(p)
-        note = place.note if place else {}
-        fresh = now - note.get("at", 0) <= FRESH_MS
-        if fresh:
-            rates[note.get("worker", "")] = float(note.get("rate", 0.0))
-            if note.get("unhealthy"):
-                unhealthy.append(str(note["unhealthy"]))
-        partitions.append(
-            Partition(
-                p,
-                place.offset if place else None,
-                start,
-                end,
-                note.get("in_flight") if fresh else None,
-                str(note.get("worker", "")) if fresh else "",
-                ages.get(p, 0),
-            )
-        )
+    waiting = {p: offset for p, offset in next_offsets.items() if offset < logs[p][1]}
+    ages: dict[int, int | None] = {}
+    if waiting:
+        with open_partitions(settings, settings.topic, waiting) as consumer:
+            ages = _read_ages(consumer, waiting, timing, clock)
+    now_ms = clock() * 1000
+    notes = {
+        p: place.note
+        for p, place in committed.items()
+        if p in logs and now_ms - place.note.get("at", 0) <= MAX_NOTE_AGE_MS
+    }
+    partitions = [
+        _partition_status(p, log, committed.get(p), notes.get(p, {}), ages.get(p, 0))
+        for p, log in logs.items()
+    ]
+    # Each worker writes its rate beside each of its partitions.
+    rates = {note.get("worker", ""): float(note.get("rate", 0.0)) for note in notes.values()}
+    problems = [str(note["unhealthy"]) for note in notes.values() if note.get("unhealthy")]
     state, members = admin.members()
-    topics, _ = admin.topics()
-    letters = None
-    if settings.dlq_topic in topics:
-        ends = offsets.watermarks(settings.dlq_topic, range(topics[settings.dlq_topic].partitions))
-        letters = sum(end - start for start, end in ends.values())
     return Status(
-        settings.topic, settings.group, state, members, partitions, round(sum(rates.values()), 1),
-        list(dict.fromkeys(unhealthy)), letters,
-    )  # fmt: skip
+        settings.topic,
+        settings.group,
+        state,
+        members,
+        partitions,
+        round(sum(rates.values()), 1),
+        list(dict.fromkeys(problems)),
+        _count_letters(settings, admin, offsets),
+    )
 
 
-def _ages(settings: Settings, offsets: Mapping[int, int]) -> dict[int, int | None]:
+def _partition_status(
+    number: int,
+    log: tuple[int, int],
+    committed: CommittedOffset | None,
+    note: Mapping[str, Any],
+    behind_ms: int | None,
+) -> PartitionStatus:
+    return PartitionStatus(
+        number,
+        committed.offset if committed else None,
+        *log,
+        note.get("in_flight"),
+        str(note.get("worker", "")),
+        behind_ms,
+    )
+
+
+def _count_letters(settings: Settings, admin: KafkaAdmin, offsets: KafkaOffsets) -> int | None:
+    topics, _ = admin.topics()
+    if settings.dlq_topic not in topics:
+        return None
+    logs = offsets.watermarks(settings.dlq_topic, range(topics[settings.dlq_topic].partitions))
+    return sum(end - start for start, end in logs.values())
+
+
+def _read_ages(
+    consumer: Any, offsets: Mapping[int, int], timing: Timing, clock: Callable[[], float]
+) -> dict[int, int | None]:
     """Return the age (milliseconds) of the first record at or after each offset.
 
-    0 where none comes before the end; None where the partition refuses, or nothing comes in time.
+    0 where the log ends without one: only transaction markers are there. None where the broker
+    refuses the partition, or no record comes in time.
     """
-    found: dict[int, int | None] = dict.fromkeys(offsets)
-    if not offsets:
-        return found
-    with topic_reader.PartitionConsumer(settings, settings.topic, offsets) as consumer:
-        deadline = time.monotonic() + _LOOK
-        left = set(offsets)
-        while left and time.monotonic() < deadline:
-            message: Any
-            for message in consumer.consume(500, 0.1):
-                partition, error = message.partition(), message.error()
-                if partition not in left:
-                    continue
-                left.remove(partition)
-                if error is None:
-                    written = message.timestamp()[1]
-                    found[partition] = max(0, int(time.time() * 1000) - written)
-                elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001
-                    found[partition] = 0
-    return found
+    ages: dict[int, int | None] = dict.fromkeys(offsets)
+    deadline = time.monotonic() + timing.ages_seconds
+    left = set(offsets)
+    while left and time.monotonic() < deadline:
+        message: Message
+        for message in consumer.consume(_CHUNK_RECORDS, timing.poll_seconds):
+            partition, error = message.partition(), message.error()
+            if partition not in left:
+                continue
+            left.remove(partition)
+            if error is None:
+                written_ms = message.timestamp()[1]
+                ages[partition] = max(0, int(clock() * 1000) - written_ms)
+            elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001
+                ages[partition] = 0
+    return ages

@@ -1,4 +1,4 @@
-"""Where one request is: in the index, on the topic, among the dead letters."""
+"""Finds one request: in the index, on the source topic, among the dead letters."""
 
 from __future__ import annotations
 
@@ -9,68 +9,63 @@ from typing import TYPE_CHECKING, Any, Final
 
 from llmlog_common.errors import KafkaError
 from llmlog_consumer.dead_letters.filters import Filter
-from llmlog_consumer.dead_letters.reader import DeadLetters
-from llmlog_consumer.elasticsearch.index_names import daily_indices
-from llmlog_consumer.kafka import reader as topic_reader
 from llmlog_consumer.times import iso
 from llmlog_schemas.codec import DecodeError, Decoder
 from llmlog_schemas.event import EVENT_ID, event_time_ms
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
-    from llmlog_common.settings import Settings
+    from llmlog_consumer.checks.sources import Sources
     from llmlog_consumer.dead_letters.letter import DeadLetter
-    from llmlog_consumer.elasticsearch.connection import Elastic
-    from llmlog_consumer.kafka.offsets import KafkaOffsets
-    from llmlog_schemas.codec import SchemaSource
+    from llmlog_consumer.kafka_record import KafkaRecord
 
-MOST: Final = 100
-"""Documents, records and letters of one call that are told."""
-_MS: Final = "milliseconds"
+MAX_ROWS: Final = 100
+"""Documents, records and dead letters of one request each; more are left out."""
+_PRECISION: Final = "milliseconds"
 
 
 @dataclass
 class Trace:
-    """What was found of a call.
+    """Everything that was found of one request.
 
     Attributes:
         call_id: LiteLLM's `litellm_call_id`.
-        documents: in the index, a row each.
-        records: on the topic, a row each; empty where it was not read.
-        letters: on the dead-letter topic, a row each.
+        documents: in the index; one row each.
+        records: on the source topic; one row each; empty where the topic was not read.
+        dead_letters: on the dead-letter topic; one row each; empty where it was not read.
         scanned: whether the topics were read.
-        refused: why not all letters were; empty where they were.
+        refusal: why the dead-letter topic could not be read to its end; empty where it was.
     """
 
     call_id: str
     documents: list[dict[str, Any]] = field(default_factory=list)
     records: list[dict[str, Any]] = field(default_factory=list)
-    letters: list[dict[str, Any]] = field(default_factory=list)
+    dead_letters: list[dict[str, Any]] = field(default_factory=list)
     scanned: bool = False
-    refused: str = ""
+    refusal: str = ""
 
     @property
     def verdict(self) -> str:
-        """Say in a line where the request is."""
+        """Return in one line where the request is."""
         if self.documents:
             return "INDEXED"
-        if self.letters:
-            return "DEAD: " + str(self.letters[0]["cause"])
+        if self.dead_letters:
+            return "DEAD: " + str(self.dead_letters[0]["cause"])
         waiting = [row for row in self.records if not row["settled"]]
         if waiting:
-            return f"WAITING: {waiting[0]['behind']} records before it are not settled"
-        if self.refused:
-            what = "SETTLED without a document" if self.records else "NOT FOUND"
-            return f"{what}; whether it is a letter is not known: {self.refused}"
+            return f"WAITING: {waiting[0]['records_ahead']} records before it are not settled"
+        if self.refusal:
+            place = "SETTLED without a document" if self.records else "NOT FOUND"
+            return f"{place}; whether it is a dead letter is not known: {self.refusal}"
         if self.records:
-            return "SETTLED without a document: expired, or deleted since; `pipeline verify` tells"
+            return "SETTLED without a document: expired, or deleted since; run `pipeline verify`"
         return "NOT FOUND: not in the index, and on neither topic as far as they reach back"
 
     @property
     def found(self) -> bool:
-        """Tell whether there is a trace of it."""
-        return bool(self.documents or self.letters or self.records)
+        """Tell whether there is a trace of the request."""
+        return bool(self.documents or self.dead_letters or self.records)
 
     def as_json(self) -> dict[str, Any]:
         """Return what `pipeline trace --json` prints."""
@@ -79,39 +74,24 @@ class Trace:
             "verdict": self.verdict,
             "documents": self.documents,
             "records": self.records,
-            "letters": self.letters,
+            "dead_letters": self.dead_letters,
             "scanned": self.scanned,
         }
 
 
 class Tracer:
-    """Looks a call up.
+    """Looks a request up.
 
     Args:
-        settings: topics, group, index.
-        offsets: of the topic and the group.
-        elastic: for documents.
-        registry: for values framed with a schema id.
-        progress: told a step's name, how much of it is done, and its total.
+        sources: topic, dead letters, index.
     """
 
-    def __init__(
-        self,
-        settings: Settings,
-        offsets: KafkaOffsets,
-        elastic: Elastic,
-        registry: SchemaSource | None,
-        progress: Callable[[str, int, int], None],
-    ) -> None:
-        self._settings = settings
-        self._indices = daily_indices(settings.index)
-        self._offsets = offsets
-        self._elastic = elastic
-        self._decoder = Decoder(registry)
-        self._progress = progress
+    def __init__(self, sources: Sources) -> None:
+        self._sources = sources
+        self._decoder = Decoder(sources.registry)
 
     def trace(self, call_id: str, *, since_ms: int | None = None, scan: bool = False) -> Trace:
-        """Search the index, and where it knows nothing read both topics.
+        """Search the index; where it has no document of the request, read both topics.
 
         Args:
             call_id: `litellm_call_id`.
@@ -122,99 +102,102 @@ class Tracer:
             KafkaError, ElasticsearchError: a server refuses.
             Unreachable: a server does not answer.
         """
-        found = Trace(call_id, self._documents(call_id))
-        if found.documents and not scan:
-            return found
-        found.scanned = True
-        found.records = self._records(call_id, since_ms)
+        trace = Trace(call_id, self._find_documents(call_id))
+        if trace.documents and not scan:
+            return trace
+        trace.scanned = True
+        trace.records = self._find_records(call_id, since_ms)
         try:
-            found.letters += islice(self._letters(call_id, found.records, since_ms), MOST)
+            letters = self._find_letters(call_id, trace.records, since_ms)
+            trace.dead_letters += islice(letters, MAX_ROWS)
         except KafkaError as error:
-            # A topic that is not there cannot be told from one that this user may not see.
-            found.refused = str(error)
-        if not found.documents:
-            # What waited at the first look may have been indexed while the topics were read.
-            found.documents = self._documents(call_id)
-        return found
+            # A missing topic looks the same as one that this user may not see.
+            trace.refusal = str(error)
+        if not trace.documents:
+            # It may have been indexed while the topics were read.
+            trace.documents = self._find_documents(call_id)
+        return trace
 
-    def _documents(self, call_id: str) -> list[dict[str, Any]]:
-        names = ["@timestamp", "endTime", "status", "model"]
-        # Otherwise what was indexed a moment ago is not found yet.
-        self._elastic.request("POST", f"/{self._indices}/_refresh")
-        answer = self._elastic.demand(
-            "POST",
-            f"/{self._indices}/_search",
-            body={"query": {"term": {"litellm_call_id": call_id}}, "size": MOST, "_source": names},
-            # A shard that is away may hold the document.
-            params={"allow_partial_search_results": "false"},
-        )
-        return [
+    def _find_documents(self, call_id: str) -> list[dict[str, Any]]:
+        # Without it a search misses what was indexed a moment ago.
+        self._sources.refresh()
+        hits = self._sources.search(
             {
-                "index": hit["_index"],
-                "document_id": hit["_id"],
-                "started_at": iso(hit["_source"].get("@timestamp"), _MS),
-                "ended_at": iso(hit["_source"].get("endTime"), _MS),
-                "status": hit["_source"].get("status"),
-                "model": hit["_source"].get("model"),
+                "query": {"term": {"litellm_call_id": call_id}},
+                "size": MAX_ROWS,
+                "_source": ["@timestamp", "endTime", "status", "model"],
             }
-            for hit in answer["hits"]["hits"]
-        ]
+        )
+        return [_document_row(hit) for hit in hits]
 
-    def _records(self, call_id: str, since_ms: int | None) -> list[dict[str, Any]]:
-        topic = self._settings.topic
-        ranges = self._offsets.ranges_since(topic, since_ms)
-        committed = self._offsets.committed(topic, ranges)
-        total = sum(max(0, end - start) for start, end in ranges.values())
+    def _find_records(self, call_id: str, since_ms: int | None) -> list[dict[str, Any]]:
+        topic, offsets = self._sources.settings.topic, self._sources.offsets
+        ranges = offsets.ranges_since(topic, since_ms)
+        committed = offsets.committed(topic, ranges)
         rows: list[dict[str, Any]] = []
-        read, needle = 0, call_id.encode()
-        for chunk in topic_reader.read(self._settings, topic, ranges):
+        needle = call_id.encode()
+        for chunk in self._sources.read_topic(ranges):
             for record in chunk:
-                # Decoding costs twenty times as much as this look.
-                if needle in (record.value() or b"") and len(rows) < MOST:
-                    row = self._row(call_id, record, committed.get(record.partition(), 0))
+                # Decoding costs twenty times as much as this search for the bytes.
+                if needle in (record.value() or b"") and len(rows) < MAX_ROWS:
+                    row = self._record_row(call_id, record, committed.get(record.partition(), 0))
                     if row is not None:
                         rows.append(row)
-            read += len(chunk)
-            self._progress("reading the topic", read, total)
         return rows
 
-    def _row(self, call_id: str, record: Any, committed: int) -> dict[str, Any] | None:
+    def _record_row(
+        self, call_id: str, record: KafkaRecord, committed: int
+    ) -> dict[str, Any] | None:
+        """Return a record's row; None where it is another request that only names this one."""
         event_id: str | None = None
-        # What cannot be read names the call all the same. It lies among the letters, or is a
-        # document where only what stands behind that is broken.
+        # A record that cannot be decoded names the request all the same. It is a dead letter, or
+        # a document where only the fields behind the document are damaged.
         with suppress(DecodeError):
             event_id = self._decoder.head(record.value())["event_id"]
             if self._decoder.decode(record.value())["litellm_call_id"] != call_id:
                 return None
-        good_id = event_id is not None and EVENT_ID.fullmatch(event_id)
+        started_at = None
+        if event_id is not None and EVENT_ID.fullmatch(event_id):
+            started_at = iso(event_time_ms(event_id), _PRECISION)
         return {
             "coordinates": f"{record.topic()}/{record.partition()}/{record.offset()}",
-            "written_at": iso(record.timestamp()[1], _MS),
+            "written_at": iso(record.timestamp()[1], _PRECISION),
             "event_id": event_id,
-            "started_at": iso(event_time_ms(event_id), _MS) if good_id and event_id else None,
+            "started_at": started_at,
             "settled": record.offset() < committed,
-            "behind": max(0, record.offset() - committed),
+            "records_ahead": max(0, record.offset() - committed),
         }
 
-    def _letters(
+    def _find_letters(
         self, call_id: str, records: list[dict[str, Any]], since_ms: int | None
     ) -> Iterator[dict[str, Any]]:
         names, needle = {row["coordinates"] for row in records}, call_id.encode()
-        there = DeadLetters(self._settings, since_ms=since_ms, progress=self._progress)
-        for letter in there.read_newest(Filter(), content=True):
+        for letter in self._sources.dead_letters(since_ms).read_newest(Filter(), content=True):
             if letter.source_coordinates in names or needle in (letter.value or b""):
                 yield _letter_row(letter)
+
+
+def _document_row(hit: dict[str, Any]) -> dict[str, Any]:
+    source = hit["_source"]
+    return {
+        "index": hit["_index"],
+        "document_id": hit["_id"],
+        "started_at": iso(source.get("@timestamp"), _PRECISION),
+        "ended_at": iso(source.get("endTime"), _PRECISION),
+        "status": source.get("status"),
+        "model": source.get("model"),
+    }
 
 
 def _letter_row(letter: DeadLetter) -> dict[str, Any]:
     shown = letter.as_json(recovered=None)
     es = shown["es"] or {}
-    said = ": ".join(filter(None, (es.get("type"), es.get("reason")))) or shown["exception"]
+    reason = ": ".join(filter(None, (es.get("type"), es.get("reason"))))
     return {
         "coordinates": letter.coordinates,
         "source": letter.source_coordinates,
         "failed_at": shown["last_failed_at"],
         "stage": shown["stage"],
         "fingerprint": shown["fingerprint"],
-        "cause": said or "not said",
+        "cause": reason or shown["exception"] or "unknown",
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from llmlog_local.stack import Environment, LocalStack, ServerStatus
 
@@ -25,7 +25,7 @@ app = typer.Typer(
     help="Real Kafka and Elasticsearch on this machine, without containers.",
 )
 
-_FOLLOW_EVERY_S = 0.2
+_FOLLOW_SECONDS = 0.2
 
 
 class ServerName(StrEnum):
@@ -56,7 +56,7 @@ def up(
 ) -> None:
     """Start both servers in the background; print the settings that use them.
 
-    Returns when both answer. What runs already is left alone.
+    Returns when both answer. Servers that run already are left alone.
     """
     with _stack(folder) as stack:
         stack.up(kafka_port, elasticsearch_port, elasticsearch_version, announce=_print_exports)
@@ -111,27 +111,30 @@ def logs(
         for line in tail(path, lines):
             typer.echo(line)
     if follow:
-        _follow([path for path in paths if path.exists()])
+        follow_files([path for path in paths if path.exists()])
 
 
-def _follow(paths: list[Path]) -> None:
-    files = [path.open(errors="replace") for path in paths]
-    for file in files:
-        file.seek(0, 2)
-    try:
+def follow_files(paths: list[Path], *, sleep: Callable[[float], None] = time.sleep) -> None:
+    """Print what is appended to some files, until Ctrl-C.
+
+    Args:
+        paths: of files that exist; their present content is left out.
+        sleep: takes seconds.
+    """
+    with ExitStack() as stack:
+        files = [stack.enter_context(path.open(errors="replace")) for path in paths]
+        for file in files:
+            file.seek(0, 2)
         while files:
             for file in files:
                 sys.stdout.write(file.read())
             sys.stdout.flush()
-            time.sleep(_FOLLOW_EVERY_S)
-    finally:
-        for file in files:
-            file.close()
+            sleep(_FOLLOW_SECONDS)
 
 
 @contextmanager
 def _stack(folder: Path) -> Iterator[LocalStack]:
-    """Hand out the folder's stack; turn its errors into one line and their exit code."""
+    """Give the folder's stack; turn its errors into one line and their exit code."""
     from llmlog_local.errors import LocalStackError
     from llmlog_local.stack import LocalStack
 

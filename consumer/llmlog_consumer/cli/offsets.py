@@ -10,7 +10,8 @@ import typer
 
 from llmlog_common.errors import ConfigurationError
 from llmlog_common.settings import load
-from llmlog_consumer.cli.options import ConfigOption, JsonOption, say, write_json, write_table
+from llmlog_consumer.cli.options import ConfigOption, JsonOption
+from llmlog_consumer.cli.output import say, write_json, write_table
 from llmlog_consumer.kafka.admin import KafkaAdmin
 from llmlog_consumer.kafka.gaps import AcceptedGaps, Gap
 from llmlog_consumer.kafka.offsets import KafkaOffsets

@@ -15,7 +15,8 @@ from rich.progress import wrap_file
 from llmlog_common.errors import ConfigurationError
 from llmlog_common.kafka_clients import MAX_RECORD_BYTES
 from llmlog_common.settings import Settings, load
-from llmlog_consumer.cli.options import ConfigOption, complain
+from llmlog_consumer.cli.options import ConfigOption
+from llmlog_consumer.cli.output import complain
 from llmlog_consumer.kafka.admin import KafkaAdmin
 from llmlog_consumer.kafka.producer import KafkaProducer
 from llmlog_schemas.codec import Encoder

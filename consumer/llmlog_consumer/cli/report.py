@@ -6,15 +6,8 @@ from typing import Any
 
 from llmlog_common.errors import ElasticsearchError
 from llmlog_common.settings import load
-from llmlog_consumer.cli.options import (
-    ConfigOption,
-    JsonOption,
-    SinceOption,
-    moment,
-    say,
-    write_json,
-    write_table,
-)
+from llmlog_consumer.cli.options import ConfigOption, JsonOption, SinceOption, parse_when
+from llmlog_consumer.cli.output import say, write_json, write_table
 from llmlog_consumer.elasticsearch.connection import Elastic
 from llmlog_consumer.times import iso
 
@@ -31,6 +24,8 @@ COST_BY_MODEL: dict[str, Any] = {
     "avg_response_time": {"avg": {"field": "response_time"}},
     "percentiles": {"percentiles": {"field": "response_time", "percents": [50, 95, 99]}},
 }
+_TIMEOUT_SECONDS = 30.0
+_ERROR_CHARACTERS = 80
 _ERROR_FIELDS = ["endTime", "model", "error_str", "error_information", "litellm_call_id"]
 
 
@@ -44,9 +39,11 @@ def report(
     Example: pipeline report --since 24h
     """
     settings = load(config=config)
-    elastic = Elastic(settings, timeout=30)
-    after = None if since is None else moment(since)
-    window: list[Any] = [] if after is None else [{"range": {"@timestamp": {"gte": after}}}]
+    elastic = Elastic(settings, timeout=_TIMEOUT_SECONDS)
+    since_ms = None if since is None else parse_when(since)
+    window: list[Any] = []
+    if since_ms is not None:
+        window.append({"range": {"@timestamp": {"gte": since_ms}}})
     path = f"/{settings.index}/_search"
     refresh = elastic.request("POST", f"/{settings.index}/_refresh")
     if refresh.status == 404:  # noqa: PLR2004
@@ -54,9 +51,13 @@ def report(
     numbers = elastic.demand(
         "POST",
         path,
-        body={"size": 0, "track_total_hits": True, "query": {"bool": {"filter": window}},
-              "aggs": COST_BY_MODEL},
-    )  # fmt: skip
+        body={
+            "size": 0,
+            "track_total_hits": True,
+            "query": {"bool": {"filter": window}},
+            "aggs": COST_BY_MODEL,
+        },
+    )
     errors = elastic.demand(
         "POST",
         path,
@@ -67,14 +68,15 @@ def report(
             "_source": _ERROR_FIELDS,
         },
     )
-    result = _result(numbers, errors)
+    result = build_report(numbers, errors)
     if as_json:
         write_json(result)
     else:
         _print(result)
 
 
-def _result(numbers: Any, errors: Any) -> dict[str, Any]:
+def build_report(numbers: Any, errors: Any) -> dict[str, Any]:
+    """Return what `pipeline report --json` prints, of the answers of both searches."""
     aggs = numbers["aggregations"]
     return {
         "events": numbers["hits"]["total"]["value"],
@@ -118,7 +120,13 @@ def _print(result: dict[str, Any]) -> None:
     write_table(
         ("at", "model", "class", "error", "litellm_call_id"),
         [
-            (e["at"], e["model"], e["error_class"], (e["error"] or "")[:80], e["litellm_call_id"])
+            (
+                e["at"],
+                e["model"],
+                e["error_class"],
+                (e["error"] or "")[:_ERROR_CHARACTERS],
+                e["litellm_call_id"],
+            )
             for e in result["errors"]
         ],
     )

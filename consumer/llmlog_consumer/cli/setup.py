@@ -8,7 +8,8 @@ import typer
 
 from llmlog_common.settings import load
 from llmlog_consumer import provision
-from llmlog_consumer.cli.options import ConfigOption, say
+from llmlog_consumer.cli.options import ConfigOption
+from llmlog_consumer.cli.output import say
 from llmlog_consumer.elasticsearch.connection import Elastic
 from llmlog_consumer.kafka.admin import KafkaAdmin
 

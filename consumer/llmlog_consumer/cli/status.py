@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
-import time
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
 from llmlog_common.settings import load
-from llmlog_consumer.checks import status as current
-from llmlog_consumer.cli.options import ConfigOption, JsonOption, say, write_json, write_table
+from llmlog_consumer.checks.status import Status, read_status
+from llmlog_consumer.cli.options import ConfigOption, JsonOption
+from llmlog_consumer.cli.output import repeat, say, write_json, write_table
 from llmlog_consumer.kafka.admin import KafkaAdmin
 from llmlog_consumer.kafka.offsets import KafkaOffsets
 
-_EVERY = 2.0
+_WATCH_SECONDS = 2.0
+_HEADINGS = (
+    "partition",
+    "committed",
+    "log start",
+    "log end",
+    "lag",
+    "behind s",
+    "in flight",
+    "worker",
+)
 
 
 def status(
@@ -24,47 +34,48 @@ def status(
 ) -> None:
     """Say whether the dashboards are current, and how far behind; then the numbers.
 
-    Asks Kafka alone: workers leave a note on their state beside the offsets they commit.
+    Asks Kafka alone: workers commit a note on their state beside their offsets.
 
     Example: pipeline status --watch
     """
     settings = load(config=config)
     admin = KafkaAdmin(settings)
     offsets = KafkaOffsets(admin)
-    while True:
-        found = current.look(settings, admin, offsets)
+
+    def show() -> bool:
+        current = read_status(settings, admin, offsets)
         if as_json:
-            write_json(found.as_json())
+            write_json(current.as_json())
         else:
-            _print(found, clear=watch)
-        if not watch:
-            return
-        time.sleep(_EVERY)
+            _print(current, clear=watch)
+        return watch
+
+    repeat(show, _WATCH_SECONDS)
 
 
-def _print(found: current.Status, *, clear: bool) -> None:
+def _print(status: Status, *, clear: bool) -> None:
     if clear:
         Console().clear()
-    say(found.verdict)
-    for more in found.unhealthy[1:]:
-        say(f"  also: {more}")
-    letters = "no dead-letter topic" if found.letters is None else f"{found.letters} dead letters"
+    say(status.verdict)
+    for problem in status.unhealthy[1:]:
+        say(f"  also: {problem}")
+    letters = "no dead-letter topic" if status.letters is None else f"{status.letters} dead letters"
     say(
-        f"\n{found.group} on {found.topic}: {found.members} workers, {found.state}; "
-        f"{found.rate:g} records/s, {found.in_flight} in flight, {found.lag} waiting; "
+        f"\n{status.group} on {status.topic}: {status.members} workers, {status.state}; "
+        f"{status.rate:g} records/s, {status.in_flight} in flight, {status.lag} waiting; "
         f"{letters}\n"
     )
-    write_table(
+    rows = [
         (
-            "partition", "committed", "log start", "log end", "lag", "behind s", "in flight",
-            "worker",
-        ),
-        [
-            (
-                p.number, p.committed, p.start, p.end, "OUT OF RANGE" if p.out_of_range else p.lag,
-                None if p.behind_ms is None else round(p.behind_ms / 1000), p.in_flight,
-                p.worker or None,
-            )
-            for p in found.partitions
-        ],
-    )  # fmt: skip
+            p.number,
+            p.committed,
+            p.start,
+            p.end,
+            "OUT OF RANGE" if p.out_of_range else p.lag,
+            None if p.behind_ms is None else round(p.behind_ms / 1000),
+            p.in_flight,
+            p.worker or None,
+        )
+        for p in status.partitions
+    ]
+    write_table(_HEADINGS, rows)

@@ -8,21 +8,12 @@ import typer
 
 from llmlog_common.errors import ConfigurationError
 from llmlog_common.settings import load
-from llmlog_consumer.checks.trace import Tracer
-from llmlog_consumer.cli.options import (
-    ConfigOption,
-    JsonOption,
-    Progress,
-    SinceOption,
-    moment,
-    say,
-    write_json,
-    write_table,
-)
-from llmlog_consumer.elasticsearch.connection import Elastic
-from llmlog_consumer.kafka.admin import KafkaAdmin
-from llmlog_consumer.kafka.offsets import KafkaOffsets
-from llmlog_schemas.registry import Registry
+from llmlog_consumer.checks.sources import Sources
+from llmlog_consumer.checks.trace import Trace, Tracer
+from llmlog_consumer.cli.options import ConfigOption, JsonOption, SinceOption, parse_when
+from llmlog_consumer.cli.output import Progress, say, write_json, write_table
+
+_TIMEOUT_SECONDS = 30.0
 
 
 def trace(
@@ -38,7 +29,7 @@ def trace(
 ) -> None:
     """Say where a request is: in the index, on the topic, or among the dead letters.
 
-    The index is asked first. Only what it does not know is looked for by reading both topics to
+    The index is searched first. Where it has no document of the request, both topics are read to
     their present end, from --since on. The exit code is 1 when there is no trace of the request.
 
     Example: pipeline trace 5a0cb3e2-7f55-4d43-b9c7-0a4b1d1b6f10 --since 24h
@@ -47,24 +38,25 @@ def trace(
         raise ConfigurationError("an empty litellm_call_id names no request")
     settings = load(config=config)
     with Progress() as progress:
-        tracer = Tracer(
-            settings, KafkaOffsets(KafkaAdmin(settings)), Elastic(settings, timeout=30),
-            Registry.from_settings(settings), progress,
-        )  # fmt: skip
-        after = None if since is None else moment(since)
-        found = tracer.trace(call_id, since_ms=after, scan=scan)
+        sources = Sources.connect(settings, progress, timeout=_TIMEOUT_SECONDS)
+        since_ms = None if since is None else parse_when(since)
+        result = Tracer(sources).trace(call_id, since_ms=since_ms, scan=scan)
     if as_json:
-        write_json(found.as_json())
+        write_json(result.as_json())
     else:
-        say(found.verdict)
-        for title, rows in (
-            ("documents", found.documents),
-            ("records", found.records),
-            ("letters", found.letters),
-        ):
-            if rows:
-                say(f"\n{title}")
-                cut = "cause" if title == "letters" else None
-                write_table(list(rows[0]), [list(row.values()) for row in rows], cut=cut)
-    if not found.found:
+        _print(result)
+    if not result.found:
         raise typer.Exit(1)
+
+
+def _print(result: Trace) -> None:
+    say(result.verdict)
+    _print_rows("documents", result.documents)
+    _print_rows("records", result.records)
+    _print_rows("dead letters", result.dead_letters, shorten="cause")
+
+
+def _print_rows(title: str, rows: list[dict[str, object]], *, shorten: str | None = None) -> None:
+    if rows:
+        say(f"\n{title}")
+        write_table(list(rows[0]), [list(row.values()) for row in rows], shorten=shorten)

@@ -3,36 +3,30 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from llmlog_common.errors import DifferenceError
 from llmlog_common.settings import load
+from llmlog_consumer.checks.sources import Sources
 from llmlog_consumer.checks.verify import Verifier
 from llmlog_consumer.cli.options import (
     ConfigOption,
     JsonOption,
-    Progress,
     SinceOption,
     UntilOption,
-    complain,
-    moment,
-    say,
-    write_json,
-    write_table,
+    parse_when,
 )
-from llmlog_consumer.elasticsearch.connection import Elastic
-from llmlog_consumer.kafka.admin import KafkaAdmin
-from llmlog_consumer.kafka.gaps import AcceptedGaps
-from llmlog_consumer.kafka.offsets import KafkaOffsets
-from llmlog_schemas.registry import Registry
+from llmlog_consumer.cli.output import Progress, complain, say, write_json, write_table
 
 if TYPE_CHECKING:
-    from llmlog_consumer.checks.verify import Proof
+    from llmlog_consumer.checks.proof import Proof
+    from llmlog_consumer.checks.verify import Scope
 
-_EVERY = 30.0
-_SHOWN = 20
+_WATCH_SECONDS = 30.0
+_MAX_ROWS = 20
+_HEADINGS = ("events", "documents", "dead letters", "recovered", "expired", "lost", "doubled")
 
 
 def verify(
@@ -52,79 +46,92 @@ def verify(
     Example: pipeline verify --since 24h --json
     """
     if watch and until:
-        raise typer.BadParameter("--until ends where --watch goes on")
+        raise typer.BadParameter("--until cannot be combined with --watch, which has no end")
     settings = load(config=config)
-    elastic = Elastic(settings)
-    admin = KafkaAdmin(settings)
     with Progress() as progress:
-        verifier = Verifier(
-            settings,
-            KafkaOffsets(admin),
-            AcceptedGaps(admin),
-            elastic,
-            Registry.from_settings(settings),
-            progress=progress,
+        verifier = Verifier(Sources.connect(settings, progress))
+        scope = verifier.scope(
+            parse_when(since) if since else None, parse_when(until) if until else None
         )
-        ranges = verifier.ranges(moment(since) if since else None, moment(until) if until else None)
-        while True:
-            proof = verifier.prove(ranges)
-            if not watch:
-                break
-            _print_line(proof, as_json=as_json)
-            if not proof.ok:
-                break
-            time.sleep(_EVERY)
-            ranges, anew = verifier.onwards(ranges)
-            for partition in anew:
-                complain(
-                    f"{settings.topic}/{partition}: less of it is settled than was proved: the "
-                    "topic was made anew, or the group was moved back; it is proved again from "
-                    f"offset {ranges[partition][0]} on"
-                )
+        proof = (
+            _watch(verifier, scope, settings.topic, as_json) if watch else verifier.verify(scope)
+        )
     if as_json and not watch:
         write_json(proof.as_json())
     elif not as_json:
         _print(proof)
     if not proof.ok:
-        gone = f", {len(proof.overtaken)} partitions overtaken" if proof.overtaken else ""
-        raise DifferenceError(f"{proof.lost_count} lost, {proof.doubled_count} doubled{gone}")
+        gaps = f", {len(proof.unaccepted_gaps)} gaps not accepted" if proof.unaccepted_gaps else ""
+        raise DifferenceError(f"{proof.lost_count} lost, {proof.doubled_count} doubled{gaps}")
+
+
+def _watch(verifier: Verifier, scope: Scope, topic: str, as_json: bool) -> Proof:
+    """Verify round by round; return the proof of the first round with a difference."""
+    while True:
+        proof = verifier.verify(scope)
+        _print_line(proof, as_json=as_json)
+        if not proof.ok:
+            return proof
+        time.sleep(_WATCH_SECONDS)
+        scope = verifier.next_scope(scope)
+        for partition in scope.restarted:
+            complain(
+                f"{topic}/{partition}: the group has settled less than the round before verified, "
+                "because the topic was recreated or the group was moved back: it is verified again "
+                f"from offset {scope.ranges[partition][0]} on"
+            )
 
 
 def _print(proof: Proof) -> None:
     say("OK: nothing lost, nothing doubled" if proof.ok else "DIFFERENCE")
     say("")
-    write_table(
-        ("events", "documents", "dead letters", "recovered", "expired", "lost", "doubled"),
-        [
-            (
-                proof.events, proof.documents, proof.dead_letters, proof.recovered, proof.expired,
-                proof.lost_count, proof.doubled_count,
-            )
-        ],
-    )  # fmt: skip
-    for row in proof.gaps:
+    counts = (
+        proof.events,
+        proof.documents,
+        proof.dead_letters,
+        proof.recovered,
+        proof.expired,
+        proof.lost_count,
+        proof.doubled_count,
+    )
+    write_table(_HEADINGS, [counts])
+    for row in proof.accepted_gaps:
         say(f"gap accepted: {row['partition']} from {row['first']} to {row['next']}")
-    if proof.taken:
-        say(f"retention took {proof.taken} offsets meanwhile: unproved where they were not read")
-    for row in proof.overtaken:
-        anew = row["next"] < row["first"]
-        said = "made anew, and nothing of it is read" if anew else "gone before it was read"
+    if proof.deleted_while_reading:
         say(
-            f"{said}: {row['partition']} from {row['first']} to {row['next']}: "
-            f"`pipeline offsets accept-gap {row['partition']}`"
+            f"retention deleted {proof.deleted_while_reading} offsets while the topic was read: "
+            "records of them that were not read yet are not verified"
         )
-    for row in proof.lost[:_SHOWN]:
+    for row in proof.unaccepted_gaps:
+        say(_describe_gap(row))
+    for row in proof.lost[:_MAX_ROWS]:
         say(f"lost: {row['event_id'] or 'unreadable record'} {' '.join(row['coordinates'])}")
-    for row in proof.doubled[:_SHOWN]:
+    for row in proof.doubled[:_MAX_ROWS]:
         say(f"doubled: {row['event_id']} in {' '.join(row['indices'])}")
-    if proof.lost_count + proof.doubled_count > _SHOWN:
+    if proof.lost_count + proof.doubled_count > _MAX_ROWS:
         say("--json names them all")
+
+
+def _describe_gap(row: dict[str, Any]) -> str:
+    recreated = row["next"] < row["first"]
+    problem = (
+        "topic recreated, and nothing of the new one is read"
+        if recreated
+        else "gap not accepted, records were deleted before they were read"
+    )
+    return (
+        f"{problem}: {row['partition']} from {row['first']} to {row['next']}: "
+        f"run `pipeline offsets accept-gap {row['partition']}`"
+    )
 
 
 def _print_line(proof: Proof, *, as_json: bool) -> None:
     if as_json:
         write_json(proof.as_json())
     elif proof.ok:
-        taken = f", {proof.taken} offsets taken by retention meanwhile" if proof.taken else ""
-        say(f"ok: {proof.events} events, {proof.documents} documents, "
-            f"{proof.dead_letters} dead letters{taken}")  # fmt: skip
+        deleted = proof.deleted_while_reading
+        note = f", {deleted} offsets deleted by retention while reading" if deleted else ""
+        say(
+            f"ok: {proof.events} events, {proof.documents} documents, "
+            f"{proof.dead_letters} dead letters{note}"
+        )

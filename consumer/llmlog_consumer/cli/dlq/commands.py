@@ -17,15 +17,8 @@ from llmlog_common.settings import Settings, load
 from llmlog_consumer.cli.dlq import views
 from llmlog_consumer.cli.dlq.options import ContentOption, LimitOption, with_filter_options
 from llmlog_consumer.cli.dlq.replay import OptionalTopic, replay_letters
-from llmlog_consumer.cli.options import (
-    ConfigOption,
-    JsonOption,
-    Progress,
-    complain,
-    say,
-    write_json,
-    write_table,
-)
+from llmlog_consumer.cli.options import ConfigOption, JsonOption
+from llmlog_consumer.cli.output import Progress, complain, say, write_json, write_table
 from llmlog_consumer.dead_letters.contents import Contents
 from llmlog_consumer.dead_letters.filters import Filter
 from llmlog_consumer.dead_letters.reader import (
@@ -73,7 +66,7 @@ def list_letters(
             write_json(row)
     else:
         for view in views.list_views(rows, views.terminal_width()):
-            write_table(view.headings, view.rows, cut=view.cut)
+            write_table(view.headings, view.rows, shorten=view.cut)
     if dead_letters.topic_warning:
         complain(dead_letters.topic_warning)
 
@@ -227,4 +220,4 @@ def _print_stats(result: dict[str, Any]) -> None:
         if isinstance(part, str):
             say(part)
         else:
-            write_table(part.headings, part.rows, cut=part.cut)
+            write_table(part.headings, part.rows, shorten=part.cut)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from llmlog_consumer.cli.options import SinceOption, UntilOption, moment
+from llmlog_consumer.cli.options import SinceOption, UntilOption, parse_when
 from llmlog_consumer.dead_letters.filters import Filter
 
 if TYPE_CHECKING:
@@ -82,8 +82,8 @@ def with_filter_options(command: Callable[..., None]) -> Callable[..., None]:
         chosen = {name: bound.arguments.pop(name) for name in _FILTER_OPTIONS}
         since, until = chosen.pop("since"), chosen.pop("until")
         wanted = Filter(
-            since_ms=None if since is None else moment(since),
-            until_ms=None if until is None else moment(until),
+            since_ms=None if since is None else parse_when(since),
+            until_ms=None if until is None else parse_when(until),
             **chosen,
         )
         command(wanted, **bound.arguments)

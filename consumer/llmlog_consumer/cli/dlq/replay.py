@@ -15,15 +15,8 @@ from llmlog_common.settings import Settings, load
 from llmlog_consumer import provision
 from llmlog_consumer.cli.dlq import views
 from llmlog_consumer.cli.dlq.options import LimitOption, with_filter_options
-from llmlog_consumer.cli.options import (
-    ConfigOption,
-    JsonOption,
-    Progress,
-    complain,
-    say,
-    write_json,
-    write_table,
-)
+from llmlog_consumer.cli.options import ConfigOption, JsonOption
+from llmlog_consumer.cli.output import Progress, complain, say, write_json, write_table
 from llmlog_consumer.dead_letters.filters import Filter
 from llmlog_consumer.dead_letters.reader import DeadLetters
 from llmlog_consumer.dead_letters.record import build_record

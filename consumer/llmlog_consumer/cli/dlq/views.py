@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from llmlog_consumer.cli.options import printable
+from llmlog_consumer.cli.output import printable
 from llmlog_consumer.dead_letters.contents import format_hex_dump
 from llmlog_consumer.dead_letters.headers import shorten
 from llmlog_consumer.outcomes import Outcome

@@ -1,103 +1,169 @@
-"""Where a request is said to be, and what cannot be said."""
+"""Where a request is, and what cannot be known about it."""
 
 from __future__ import annotations
 
-from llmlog_common.errors import KafkaError
-from llmlog_common.settings import load
-from llmlog_consumer.checks import trace
-from llmlog_consumer.checks.trace import Tracer
-from llmlog_consumer.elasticsearch.connection import Answer
+import pytest
+
+from llmlog_common.errors import ElasticsearchUnreachable
+from llmlog_consumer.checks.trace import MAX_ROWS, Trace, Tracer
+from support.fakes_checks import (
+    SETTINGS,
+    TODAY,
+    FakeAdmin,
+    FakeElastic,
+    FakeSources,
+    deployment,
+    letter_of,
+)
 from support.messages import Message
 from support.payloads import encoded, payload
 
-SETTINGS = load(environ={"LLMLOG_INDEX": "logs"})
+TOPIC = SETTINGS.topic
 CALL = payload(1)["litellm_call_id"]
+OTHER = payload(2)["litellm_call_id"]
+RECORD = Message(topic_=TOPIC, partition_=0, offset_=7, value_=encoded(1))
 
 
-class Admin:
-    """A topic of one partition with eight records, all of them settled."""
-
-    def ranges_since(self, _topic, _since):
-        return {0: (0, 8)}
-
-    def committed(self, _topic, _partitions):
-        return {0: 8}
+def topic(committed: int = 8) -> FakeAdmin:
+    """Return a topic of one partition with eight records; all of them are settled."""
+    return FakeAdmin({0: (0, 8)}, {0: committed})
 
 
-class Elastic:
-    """Has the documents of the call that it is given, one answer after the other."""
-
-    def __init__(self, *answers):
-        self.answers = list(answers)
-        self.asked = []
-
-    def request(self, method, path):
-        self.asked.append((method, path, None))
-        return Answer(200, {})
-
-    def demand(self, method, path, *, body, params=None):
-        del body
-        self.asked.append((method, path, params))
-        found = self.answers.pop(0) if self.answers else []
-        hits = [{"_index": "logs-2026.01.31", "_id": name, "_source": {}} for name in found]
-        return {"hits": {"hits": hits}}
+def with_document(index: str = TODAY, call_id: str = CALL, name: str = "a") -> FakeElastic:
+    elastic = FakeElastic()
+    elastic.index(index, name, litellm_call_id=call_id)
+    return elastic
 
 
-class Letters:
-    """A dead-letter topic that is empty, or refuses."""
-
-    refusal = ""
-
-    def __init__(self, _settings, **_):
-        if self.refusal:
-            raise KafkaError(self.refusal)
-
-    def read_newest(self, _wanted, *, content):
-        assert content
-        return iter(())
+def sources(
+    elastic: FakeElastic | None = None, committed: int = 8, record: Message = RECORD, **more
+) -> FakeSources:
+    return deployment(topic(committed), elastic, records=[record], **more)
 
 
-def traced(monkeypatch, elastic, letters=Letters):
-    record = Message(partition_=0, offset_=7, value_=encoded(1))
-    monkeypatch.setattr(trace.topic_reader, "read", lambda *_: [[record]])
-    monkeypatch.setattr(trace, "DeadLetters", letters)
-    return Tracer(SETTINGS, Admin(), elastic, None, lambda *_: None).trace(CALL)
+def trace(where: FakeSources, **options) -> Trace:
+    return Tracer(where).trace(CALL, **options)
 
 
-def test_only_indices_of_this_alias_are_asked(monkeypatch):
-    elastic = Elastic(["a"])
-    assert traced(monkeypatch, elastic).verdict == "INDEXED"
-    assert {path.split("/")[1] for _, path, _ in elastic.asked} == {"logs-2*"}
+# The index
 
 
-def test_it_is_looked_for_where_all_of_it_can_be_seen(monkeypatch):
-    """Refreshed before, and not without the shards that are away."""
-    elastic = Elastic(["a"])
-    traced(monkeypatch, elastic)
-    assert elastic.asked == [
-        ("POST", "/logs-2*/_refresh", None),
-        ("POST", "/logs-2*/_search", {"allow_partial_search_results": "false"}),
-    ]
+def test_a_request_with_a_document_is_indexed_and_the_topics_are_not_read():
+    result = trace(sources(with_document()))
+    assert (result.verdict, result.scanned, result.records) == ("INDEXED", False, [])
+    assert [row["document_id"] for row in result.documents] == ["a"]
 
 
-def test_what_is_indexed_while_the_topics_are_read_is_found(monkeypatch):
-    assert traced(monkeypatch, Elastic([], ["a"])).verdict == "INDEXED"
+def test_the_topics_are_read_too_when_asked_for():
+    result = trace(sources(with_document()), scan=True)
+    assert (result.verdict, result.scanned) == ("INDEXED", True)
+    assert [row["coordinates"] for row in result.records] == [f"{TOPIC}/0/7"]
 
 
-def test_letters_that_may_not_be_read_are_not_taken_for_none(monkeypatch):
-    assert "deleted since" in traced(monkeypatch, Elastic()).verdict
+@pytest.mark.parametrize("index", ["logs-v2-2026.01.31", "logs-staging", "other-2026.01.31"])
+def test_a_document_of_another_deployment_is_not_this_request(index):
+    """The names of its indices begin alike."""
+    assert trace(sources(with_document(index))).verdict.startswith("SETTLED without a document")
 
-    class Refused(Letters):
-        refusal = "this user may not see it"
 
-    found = traced(monkeypatch, Elastic(), Refused)
-    assert found.verdict == (
-        "SETTLED without a document; whether it is a letter is not known: this user may not see it"
+def test_a_document_of_another_request_is_not_this_one():
+    assert trace(sources(with_document(call_id=OTHER))).documents == []
+
+
+def test_documents_are_searched_after_a_refresh():
+    elastic = with_document()
+    trace(sources(elastic))
+    assert elastic.asked == [("POST", "/logs-2*/_refresh"), ("POST", "/logs-2*/_search")]
+
+
+def test_a_search_without_some_shards_is_refused():
+    elastic = with_document()
+    elastic.failing = {TODAY}
+    with pytest.raises(ElasticsearchUnreachable, match="503"):
+        trace(sources(elastic))
+    elastic.refuses_partial = False
+    with pytest.raises(ElasticsearchUnreachable, match="left 1 shards out"):
+        trace(sources(elastic))
+
+
+def test_a_request_that_is_indexed_while_the_topics_are_read_is_found():
+    elastic = FakeElastic()
+    elastic.on_search.append(lambda: elastic.index(TODAY, "a", litellm_call_id=CALL))
+    result = trace(sources(elastic))
+    assert (result.verdict, result.scanned) == ("INDEXED", True)
+
+
+def test_rows_of_one_request_are_bounded():
+    elastic = FakeElastic()
+    for number in range(MAX_ROWS + 1):
+        elastic.index(TODAY, str(number), litellm_call_id=CALL)
+    assert len(trace(sources(elastic)).documents) == MAX_ROWS
+
+
+# The source topic
+
+
+def test_a_record_beyond_the_committed_offset_waits():
+    result = trace(sources(committed=5))
+    assert result.verdict == "WAITING: 2 records before it are not settled"
+    (row,) = result.records
+    assert (row["settled"], row["records_ahead"]) == (False, 2)
+
+
+def test_the_record_at_the_committed_offset_waits():
+    assert trace(sources(committed=7)).verdict == "WAITING: 0 records before it are not settled"
+
+
+def test_a_settled_record_without_a_document_was_expired_or_deleted():
+    result = trace(sources())
+    assert "deleted since" in result.verdict
+    assert result.found
+    assert (result.records[0]["settled"], result.records[0]["records_ahead"]) == (True, 0)
+
+
+def test_a_record_of_another_request_that_names_this_one_is_not_this_one():
+    quoting = Message(topic_=TOPIC, partition_=0, offset_=7, value_=encoded(2, trace_id=CALL))
+    result = trace(sources(record=quoting))
+    assert result.verdict.startswith("NOT FOUND")
+    assert not result.found
+
+
+def test_a_record_that_cannot_be_decoded_and_names_the_request_is_this_one():
+    damaged = Message(topic_=TOPIC, partition_=0, offset_=7, value_=b"\xc3\x01" + CALL.encode())
+    (row,) = trace(sources(record=damaged)).records
+    assert (row["event_id"], row["started_at"]) == (None, None)
+
+
+def test_a_request_without_a_trace_is_not_found():
+    result = trace(deployment(topic()))
+    assert result.verdict.startswith("NOT FOUND: not in the index, and on neither topic")
+    assert not result.found
+
+
+# The dead letters
+
+
+def test_the_dead_letter_of_its_record_is_found_and_names_the_cause():
+    letter = letter_of(TOPIC, 0, 7, **{"es.type": "parsing", "es.reason": "failed to parse"})
+    result = trace(sources(letters=[letter, letter_of(TOPIC, 0, 3)]))
+    assert result.verdict == "DEAD: parsing: failed to parse"
+    assert [row["source"] for row in result.dead_letters] == [f"{TOPIC}/0/7"]
+    assert result.as_json()["dead_letters"] == result.dead_letters
+
+
+def test_a_dead_letter_without_a_cause_says_so():
+    assert trace(sources(letters=[letter_of(TOPIC, 0, 7)])).verdict == "DEAD: unknown"
+
+
+def test_a_dead_letter_topic_that_may_not_be_read_does_not_count_as_empty():
+    assert "deleted since" in trace(sources()).verdict
+    refusal = "this user may not see it"
+    assert trace(sources(refusal=refusal)).verdict == (
+        f"SETTLED without a document; whether it is a dead letter is not known: {refusal}"
     )
+    late = trace(sources(late_refusal="this user may not read it"))
+    assert "may not read it" in late.verdict
 
-    class RefusedLater(Letters):
-        def read_newest(self, _wanted, *, content):
-            raise KafkaError("this user may not read it")
-            yield content
 
-    assert "may not read it" in traced(monkeypatch, Elastic(), RefusedLater).verdict
+def test_a_waiting_record_is_named_before_a_dead_letter_topic_that_may_not_be_read():
+    assert trace(sources(committed=5, refusal="no")).verdict.startswith("WAITING")

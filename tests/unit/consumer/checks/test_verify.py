@@ -1,101 +1,288 @@
-"""What there is to prove, round by round, and what retention takes meanwhile."""
+"""What `verify` reads, round by round, and what it accepts as the end of an event."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import time
 
-from llmlog_common.settings import load
-from llmlog_consumer.checks import verify
-from llmlog_consumer.checks.verify import Verifier
-from llmlog_consumer.elasticsearch.connection import Answer
+import pytest
+
+from llmlog_common.errors import ElasticsearchUnreachable, KafkaError
+from llmlog_consumer.checks.proof import MAX_ROWS, Proof
+from llmlog_consumer.checks.verify import Limits, Scope, Verifier
+from llmlog_consumer.kafka.gaps import Gap
+from support.fakes_checks import (
+    SETTINGS,
+    TODAY,
+    FakeAdmin,
+    FakeElastic,
+    FakeSources,
+    deployment,
+    letter_of,
+)
 from support.messages import Message
-from support.payloads import encoded
+from support.payloads import encoded, event
 
-if TYPE_CHECKING:
-    import pytest
-
-SETTINGS = load(environ={"LLMLOG_INDEX": "logs"})
+TOPIC = SETTINGS.topic
 
 
-class Admin:
-    """A topic: log start, log end and committed offset of each partition."""
-
-    def __init__(self, **places: tuple[int, int, int]) -> None:
-        self.places = {int(name[1:]): place for name, place in places.items()}
-
-    def ranges_since(self, _topic, _since):
-        return {p: (start, end) for p, (start, end, _) in self.places.items()}
-
-    def watermarks(self, topic, partitions):
-        return {p: ends for p, ends in self.ranges_since(topic, None).items() if p in partitions}
-
-    def committed(self, _topic, _partitions):
-        return {p: committed for p, (_, _, committed) in self.places.items()}
-
-    def of_topic(self, _topic):
-        return {}
+def event_id(seed: int) -> str:
+    return event(seed)["event_id"]
 
 
-class Elastic:
-    """Has a document of every id that is asked for."""
-
-    def __init__(self) -> None:
-        self.asked: list[tuple[str, Any]] = []
-
-    def request(self, _method, path):
-        self.asked.append((path, None))
-        return Answer(200, {})
-
-    def demand(self, _method, path, *, body, params):
-        self.asked.append((path, params))
-        ids = body["query"]["ids"]["values"]
-        return {"hits": {"hits": [{"_id": i, "_index": "logs-2026.01.31"} for i in ids]}}
+def records(*seeds: int, first: int = 0) -> list[Message]:
+    """Return records of one partition with consecutive offsets."""
+    return [
+        Message(partition_=0, offset_=first + number, value_=encoded(seed))
+        for number, seed in enumerate(seeds)
+    ]
 
 
-def verifier(admin: Admin, elastic: Any = None) -> Verifier:
-    return Verifier(SETTINGS, admin, admin, elastic, None, progress=lambda *_: None)
+def settled(number: int) -> FakeAdmin:
+    """Return a topic of one partition whose records are all settled."""
+    return FakeAdmin({0: (0, number)}, {0: number})
 
 
-def test_each_round_goes_on_where_the_one_before_ended():
-    proving = verifier(Admin(p0=(0, 900, 800), p1=(0, 5, 5)))
-    assert proving.onwards({0: (0, 500)}) == ({0: (500, 800), 1: (0, 5)}, [])
+def indexed(*seeds: int, index: str = TODAY) -> FakeElastic:
+    elastic = FakeElastic()
+    for seed in seeds:
+        elastic.index(index, event_id(seed))
+    return elastic
 
 
-def test_a_topic_that_was_made_anew_between_two_rounds_is_proved_from_its_start():
-    proving = verifier(Admin(p0=(0, 90, 80), p1=(3, 5, 5)))
-    assert proving.onwards({0: (100, 500), 1: (0, 3)}) == ({0: (0, 80), 1: (3, 5)}, [0])
+def verify(sources: FakeSources, **options) -> Proof:
+    verifier = Verifier(sources, **options)
+    return verifier.verify(verifier.scope())
 
 
-def proved(monkeypatch: pytest.MonkeyPatch, admin: Admin, elastic: Elastic) -> verify.Proof:
-    record = Message(partition_=0, offset_=7, value_=encoded(1))
-    monkeypatch.setattr(verify.topic_reader, "read", lambda *_: [[record]])
-    monkeypatch.setattr(Verifier, "_letters", lambda _: {})
-    return verifier(admin, elastic).prove({0: (2, 8), 1: (0, 3)})
+# The scope of a round
 
 
-def test_what_retention_takes_meanwhile_is_counted(monkeypatch):
-    proof = proved(monkeypatch, Admin(p0=(7, 20, 8), p1=(50, 50, 3)), Elastic())
-    assert (proof.records, proof.documents, proof.taken) == (1, 1, 5 + 3)
+def test_a_round_begins_where_the_round_before_ended():
+    verifier = Verifier(deployment(FakeAdmin({0: (0, 900), 1: (0, 5)}, {0: 800, 1: 5})))
+    following = verifier.next_scope(Scope({0: (0, 500)}))
+    assert following == Scope({0: (500, 800), 1: (0, 5)})
+
+
+def test_a_topic_recreated_between_two_rounds_is_verified_from_its_start():
+    verifier = Verifier(deployment(FakeAdmin({0: (0, 90), 1: (3, 5)}, {0: 80, 1: 5})))
+    following = verifier.next_scope(Scope({0: (100, 500), 1: (0, 3)}))
+    assert following.ranges == {0: (0, 80), 1: (3, 5)}
+    assert following.restarted == (0,)
+
+
+def test_a_later_round_sees_gaps_that_are_new():
+    verifier = Verifier(deployment(FakeAdmin({0: (50, 90)}, {0: 20})))
+    following = verifier.next_scope(Scope({0: (0, 20)}))
+    assert [gap["next"] for gap in following.unaccepted_gaps] == [50]
+
+
+def test_records_beyond_the_committed_offset_are_not_verified():
+    sources = deployment(FakeAdmin({0: (0, 3)}, {0: 2}), indexed(1, 2), records=records(1, 2, 3))
+    assert Verifier(sources).scope().ranges == {0: (0, 2)}
+    proof = verify(sources)
+    assert (proof.records, proof.events, proof.lost_count, proof.ok) == (2, 2, 0, True)
+
+
+def test_a_partition_without_a_committed_offset_has_nothing_to_verify():
+    scope = Verifier(deployment(FakeAdmin({0: (4, 9), 1: (0, 5)}, {1: 5}))).scope()
+    assert scope.ranges == {0: (4, 4), 1: (0, 5)}
+
+
+def test_since_and_until_narrow_what_is_verified():
+    admin = FakeAdmin({0: (0, 90)}, {0: 80}, written_before={0: 30})
+    verifier = Verifier(deployment(admin))
+    assert verifier.scope(since_ms=1).ranges == {0: (30, 80)}
+    assert verifier.scope(until_ms=1).ranges == {0: (0, 30)}
+
+
+def test_until_later_than_the_committed_offset_stays_at_the_committed_offset():
+    admin = FakeAdmin({0: (0, 90)}, {0: 80}, written_before={0: 85})
+    assert Verifier(deployment(admin)).scope(until_ms=1).ranges == {0: (0, 80)}
+
+
+def test_a_group_that_has_committed_nothing_is_an_error_unless_the_topic_is_empty():
+    with pytest.raises(KafkaError, match="has committed nothing"):
+        Verifier(deployment(FakeAdmin({0: (0, 9)}))).scope()
+    assert Verifier(deployment(FakeAdmin({0: (9, 9)}))).scope().ranges == {0: (9, 9)}
+
+
+def test_a_log_that_ends_before_the_committed_offset_was_recreated_and_nothing_of_it_is_settled():
+    """Its records wait for `offsets accept-gap`; they are not lost."""
+    scope = Verifier(deployment(FakeAdmin({0: (0, 50), 1: (0, 5)}, {0: 1000, 1: 5}))).scope()
+    assert scope.ranges == {0: (0, 0), 1: (0, 5)}
+    assert [gap["first"] for gap in scope.unaccepted_gaps] == [1000]
+
+
+def test_records_written_and_settled_during_the_questions_are_no_recreated_topic():
+    admin = FakeAdmin({0: (0, 50)}, {0: 70}, later_logs={0: (0, 90)})
+    assert Verifier(deployment(admin)).scope() == Scope({0: (0, 50)})
+
+
+# Gaps
+
+
+def test_records_deleted_before_they_were_settled_are_a_difference_until_the_gap_is_accepted():
+    admin = FakeAdmin({0: (7, 8)}, {0: 5})
+    proof = verify(deployment(admin))
+    assert proof.unaccepted_gaps == [{"partition": f"{TOPIC}/0", "first": 5, "next": 7}]
+    assert not proof.ok
+
+    admin.accepted = {0: [Gap(5, 7, 1_769_860_000_000)]}
+    proof = verify(deployment(admin))
+    assert proof.ok
+    assert proof.accepted_gaps == [
+        {
+            "partition": f"{TOPIC}/0",
+            "first": 5,
+            "next": 7,
+            "records": 2,
+            "accepted_at": 1_769_860_000_000,
+        }
+    ]
+
+
+def test_a_gap_that_was_accepted_before_does_not_cover_a_new_one():
+    admin = FakeAdmin({0: (70, 80)}, {0: 50}, accepted={0: [Gap(5, 7, 1)]})
+    assert not verify(deployment(admin)).ok
+
+
+def test_a_group_that_stands_at_the_start_of_the_log_has_no_gap():
+    assert verify(deployment(FakeAdmin({0: (7, 7)}, {0: 7}))).ok
+
+
+def test_offsets_that_retention_deletes_while_the_topic_is_read_are_counted():
+    admin = FakeAdmin({0: (2, 20), 1: (0, 3)}, {0: 8, 1: 3})
+    admin.later_logs = {0: (7, 20), 1: (50, 50)}
+    proof = verify(deployment(admin, indexed(1), records=records(1, first=7)))
+    assert (proof.records, proof.documents, proof.deleted_while_reading) == (1, 1, 5 + 3)
     assert proof.ok
 
 
-def test_only_indices_of_this_alias_are_asked(monkeypatch):
-    """Those of `logs-v2` and `logs-staging` begin alike."""
-    elastic = Elastic()
-    proved(monkeypatch, Admin(p0=(0, 8, 8), p1=(0, 3, 3)), elastic)
-    assert [path for path, _ in elastic.asked] == ["/logs-2*/_refresh", "/logs-2*/_search"]
+# How an event ended
 
 
-def test_of_a_log_that_ends_before_what_is_committed_nothing_is_settled():
-    """It was made anew: its records wait for `offsets accept-gap`, they are not lost."""
-    proving = verifier(Admin(p0=(0, 50, 1000), p1=(0, 5, 5)))
-    assert proving.ranges() == {0: (0, 0), 1: (0, 5)}
-    assert [row["first"] for row in proving._overtaken] == [1000]
+def test_an_event_with_neither_document_nor_letter_is_lost():
+    proof = verify(deployment(settled(2), indexed(1), records=records(1, 2)))
+    assert (proof.events, proof.documents, proof.lost_count, proof.ok) == (2, 1, 1, False)
+    (lost,) = proof.lost
+    assert lost["event_id"] == event_id(2)
+    assert lost["coordinates"] == [f"{TOPIC}/0/1"]
+    assert lost["day"] % 86_400_000 == 0
 
 
-def test_what_is_settled_while_we_look_is_no_sign_of_a_topic_made_anew(monkeypatch):
-    admin = Admin(p0=(0, 50, 70))
-    monkeypatch.setattr(admin, "watermarks", lambda *_: {0: (0, 90)})
-    proving = verifier(admin)
-    assert proving.ranges() == {0: (0, 50)}
-    assert not proving._overtaken
+def test_an_event_with_a_letter_is_dead_and_with_a_document_too_recovered():
+    letters = [letter_of(TOPIC, 0, 0), letter_of(TOPIC, 0, 1)]
+    proof = verify(deployment(settled(2), indexed(1), records=records(1, 2), letters=letters))
+    assert (proof.documents, proof.dead_letters, proof.recovered) == (1, 1, 1)
+    assert proof.ok
+
+
+def test_a_letter_of_another_topic_does_not_end_an_event_of_this_one():
+    """Several topics may share one dead-letter topic."""
+    letters = [letter_of("other-logs", 0, 0)]
+    proof = verify(deployment(settled(1), records=records(1), letters=letters))
+    assert (proof.dead_letters, proof.lost_count, proof.ok) == (0, 1, False)
+
+
+@pytest.mark.parametrize("place", [(1, 0), (0, 1)])
+def test_a_letter_of_another_record_does_not_end_this_one(place):
+    letters = [letter_of(TOPIC, *place)]
+    proof = verify(deployment(settled(1), records=records(1), letters=letters))
+    assert proof.lost_count == 1
+
+
+@pytest.mark.parametrize("value", [b"garbage", None, encoded(1, event_id="short")])
+def test_a_record_that_holds_no_event_has_to_have_a_letter(value):
+    record = Message(partition_=0, offset_=0, value_=value)
+    proof = verify(deployment(settled(1), records=[record], letters=[letter_of(TOPIC, 0, 0)]))
+    assert (proof.events, proof.dead_letters, proof.ok) == (1, 1, True)
+    proof = verify(deployment(settled(1), records=[record]))
+    assert (proof.events, proof.lost_count, proof.ok) == (1, 1, False)
+    assert proof.lost[0]["event_id"] is None
+    assert proof.lost[0]["coordinates"] == [f"{TOPIC}/0/0"]
+
+
+def test_an_event_that_was_sent_twice_is_one_event():
+    proof = verify(deployment(settled(2), indexed(1), records=records(1, 1)))
+    assert (proof.records, proof.events, proof.documents, proof.ok) == (2, 1, 1, True)
+
+
+def test_a_letter_of_either_record_ends_an_event_that_was_sent_twice():
+    letters = [letter_of(TOPIC, 0, 0)]
+    proof = verify(deployment(settled(2), records=records(1, 1), letters=letters))
+    assert (proof.dead_letters, proof.lost_count) == (1, 0)
+
+
+def test_an_event_with_documents_in_two_indices_is_doubled():
+    elastic = indexed(1)
+    elastic.index("logs-2021.01.01", event_id(1))
+    proof = verify(deployment(settled(1), elastic, records=records(1)))
+    assert (proof.documents, proof.doubled_count, proof.ok) == (1, 1, False)
+    assert proof.doubled[0]["indices"] == ["logs-2021.01.01", TODAY]
+
+
+def test_an_event_older_than_the_limit_is_expired_and_a_younger_one_is_lost():
+    sources = deployment(settled(1), records=records(1))
+    age = SETTINGS.max_event_age.total_seconds()
+    now = time.time()
+    assert verify(sources, clock=lambda: now + age - 7200).lost_count == 1
+    proof = verify(sources, clock=lambda: now + age + 7200)
+    assert (proof.expired, proof.lost_count, proof.ok) == (1, 0, True)
+
+
+def test_more_lost_events_than_rows_are_counted():
+    proof = Proof()
+    for offset in range(MAX_ROWS + 1):
+        proof.count_unreadable(0, offset, has_letter=False)
+    assert (len(proof.lost), proof.lost_count) == (MAX_ROWS, MAX_ROWS + 1)
+
+
+# What Elasticsearch is asked
+
+
+def test_a_document_of_another_deployment_does_not_count():
+    """The names of its indices begin alike."""
+    for index in ("logs-v2-2026.01.31", "logs-staging", "other-2026.01.31"):
+        elastic = indexed(1, index=index)
+        proof = verify(deployment(settled(1), elastic, records=records(1)))
+        assert (proof.documents, proof.lost_count) == (0, 1), index
+
+
+def test_documents_that_were_indexed_a_moment_ago_are_found():
+    elastic = indexed(1)
+    assert verify(deployment(settled(1), elastic, records=records(1))).ok
+    assert [path for _, path in elastic.asked][:2] == ["/logs-2*/_refresh", "/logs-2*/_search"]
+
+
+def same_group(number: int) -> list[str]:
+    """Return event ids that are looked up together."""
+    return [f"AZtXgOIAPqM4wrx7{letter}CkA" for letter in "abcdefghijklmnopqrst"[:number]]
+
+
+@pytest.mark.parametrize("limits", [Limits(), Limits(search_ids=7), Limits(search_ids=1)])
+def test_every_document_is_found_however_many_are_looked_up_at_once(limits):
+    """Elasticsearch returns ten hits unless more are asked for."""
+    ids, elastic = same_group(20), FakeElastic()
+    values = [encoded(number, event_id=name) for number, name in enumerate(ids)]
+    topic = [Message(partition_=0, offset_=o, value_=value) for o, value in enumerate(values)]
+    for name in ids:
+        elastic.index(TODAY, name)
+    proof = verify(deployment(settled(20), elastic, records=topic), limits=limits)
+    assert (proof.documents, proof.lost_count) == (20, 0)
+
+
+def test_a_search_without_some_shards_is_refused_and_nothing_is_called_lost():
+    elastic = indexed(1)
+    elastic.failing = {TODAY}
+    with pytest.raises(ElasticsearchUnreachable, match="503"):
+        verify(deployment(settled(1), elastic, records=records(1)))
+
+
+@pytest.mark.parametrize("timed_out", [False, True])
+def test_an_answer_that_says_that_shards_are_missing_is_no_answer(timed_out):
+    elastic = indexed(1)
+    elastic.refuses_partial = False
+    elastic.failing = set() if timed_out else {TODAY}
+    elastic.timed_out = timed_out
+    with pytest.raises(ElasticsearchUnreachable, match=r"left .* shards out"):
+        verify(deployment(settled(1), elastic, records=records(1)))

@@ -1,0 +1,132 @@
+"""The result of `pipeline verify`: how each event ended, counted. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from llmlog_consumer.elasticsearch.index_names import DAY_MS
+from llmlog_schemas.event import event_time_ms
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from llmlog_consumer.checks.event_files import SeenEvent
+
+MAX_ROWS: Final = 10_000
+"""Rows of lost and of doubled events each; events beyond are counted alone."""
+
+_JSON_KEYS: Final = (
+    "events",
+    "records",
+    "documents",
+    "dead_letters",
+    "recovered",
+    "expired",
+    "accepted_gaps",
+    "unaccepted_gaps",
+    "deleted_while_reading",
+    "lost",
+    "lost_count",
+    "doubled",
+    "doubled_count",
+    "ok",
+)
+
+
+@dataclass
+class Proof:
+    """The counts of one round of verification.
+
+    Attributes:
+        topic: the source topic, for the coordinates in rows.
+        events: distinct event ids; each record that cannot be read is an event of its own.
+        records: on the topic, events that were sent twice included.
+        documents: events with a document.
+        dead_letters: events with a dead letter and no document.
+        recovered: events with a dead letter and a document.
+        expired: events without either that are older than `LLMLOG_MAX_EVENT_AGE`.
+        lost: events with neither document nor letter; one row each.
+        lost_count: of all of them, with a row or without.
+        doubled: events with more than one document; one row each.
+        doubled_count: of all of them, with a row or without.
+        accepted_gaps: ranges that `pipeline offsets accept-gap` recorded; one row each.
+        unaccepted_gaps: ranges that retention deleted before they were settled, and that are not
+            recorded; one row each.
+        deleted_while_reading: offsets that retention deleted while the topic was read. At most so
+            many records are not verified.
+    """
+
+    topic: str = ""
+    events: int = 0
+    records: int = 0
+    documents: int = 0
+    dead_letters: int = 0
+    recovered: int = 0
+    expired: int = 0
+    lost: list[dict[str, Any]] = field(default_factory=list)
+    lost_count: int = 0
+    doubled: list[dict[str, Any]] = field(default_factory=list)
+    doubled_count: int = 0
+    accepted_gaps: list[dict[str, Any]] = field(default_factory=list)
+    unaccepted_gaps: list[dict[str, Any]] = field(default_factory=list)
+    deleted_while_reading: int = 0
+
+    @property
+    def ok(self) -> bool:
+        """Tell whether nothing is lost or doubled, and every gap is accepted."""
+        return not self.lost_count and not self.doubled_count and not self.unaccepted_gaps
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what `pipeline verify --json` prints."""
+        return {name: getattr(self, name) for name in _JSON_KEYS}
+
+    def count_event(
+        self, event_id: str, event: SeenEvent, indices: Collection[str], expired_before_ms: float
+    ) -> None:
+        """Count how one event ended.
+
+        Args:
+            event_id: well-formed.
+            event: its records.
+            indices: that hold a document of it; one index twice where it has two there.
+            expired_before_ms: epoch milliseconds; an older event needs neither document nor letter.
+        """
+        self.events += 1
+        if len(indices) > 1:
+            self._add_doubled(event_id, event, indices)
+        if indices:
+            self.documents += 1
+            self.recovered += event.has_letter
+        elif event.has_letter:
+            self.dead_letters += 1
+        elif event_time_ms(event_id) < expired_before_ms:
+            self.expired += 1
+        else:
+            self._add_lost(event_id, event.places)
+
+    def count_unreadable(self, partition: int, offset: int, *, has_letter: bool) -> None:
+        """Count a record that holds no readable event: it has to have a dead letter."""
+        self.events += 1
+        if has_letter:
+            self.dead_letters += 1
+        else:
+            self._add_lost(None, [(partition, offset)])
+
+    def _add_doubled(self, event_id: str, event: SeenEvent, indices: Collection[str]) -> None:
+        self.doubled_count += 1
+        if len(self.doubled) < MAX_ROWS:
+            row = self._row(event_id, event.places)
+            self.doubled.append(row | {"indices": sorted(indices)})
+
+    def _add_lost(self, event_id: str | None, places: list[tuple[int, int]]) -> None:
+        self.lost_count += 1
+        if len(self.lost) < MAX_ROWS:
+            self.lost.append(self._row(event_id, places))
+
+    def _row(self, event_id: str | None, places: list[tuple[int, int]]) -> dict[str, Any]:
+        return {
+            "event_id": event_id,
+            "day": None if event_id is None else event_time_ms(event_id) // DAY_MS * DAY_MS,
+            "coordinates": [f"{self.topic}/{p}/{o}" for p, o in places],
+        }

@@ -1,0 +1,140 @@
+"""What commands print: lines, JSON, tables that are plain when piped, progress bars."""
+
+from __future__ import annotations
+
+import sys
+import time
+from itertools import chain
+from typing import TYPE_CHECKING, Any, Self
+
+import orjson
+from rich.cells import cell_len
+from rich.console import Console
+from rich.progress import Progress as Bars
+from rich.progress import TaskID
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+_MIN_COLUMN_CHARACTERS = 12
+_COLUMN_GAP_CHARACTERS = 2
+_DEFAULT_WIDTH_CHARACTERS = 80
+
+
+class Progress:
+    """Progress bars on stderr; nothing is drawn where stderr is no terminal.
+
+    Call it with a step's name, how much of it is done, and its total (0: unknown).
+    """
+
+    def __init__(self) -> None:
+        console = Console(stderr=True)
+        self._bars = Bars(console=console, transient=True, disable=not console.is_terminal)
+        self._tasks: dict[str, TaskID] = {}
+
+    def __enter__(self) -> Self:
+        self._bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bars.stop()
+
+    def __call__(self, step: str, done: int, total: int) -> None:
+        """Show how far a step is."""
+        if step not in self._tasks:
+            self._tasks[step] = self._bars.add_task(step, total=total or None)
+        self._bars.update(self._tasks[step], completed=done, total=total or None)
+
+
+def complain(message: str) -> None:
+    """Write one line to stderr."""
+    Console(stderr=True, soft_wrap=True, highlight=False).print(Text(message))
+
+
+def say(message: str) -> None:
+    """Write text to stdout as it is."""
+    sys.stdout.write(message + "\n")
+
+
+def write_json(value: Any) -> None:
+    """Write one JSON document on one line of stdout."""
+    sys.stdout.write(orjson.dumps(value).decode() + "\n")
+
+
+def write_table(
+    headings: Sequence[str], rows: Iterable[Sequence[object]], *, shorten: str | None = None
+) -> None:
+    """Write a table: drawn on a terminal, tab-separated when piped.
+
+    Args:
+        headings: of the columns.
+        rows: of as many cells each.
+        shorten: heading of the column that is shortened to fit the terminal; the other columns
+            stay whole.
+    """
+    if not sys.stdout.isatty():
+        for row in chain((headings,), rows):
+            say("\t".join(_cell(cell) for cell in row))
+        return
+    console = Console()
+    console.print(draw_table(headings, rows, shorten=shorten, columns=console.width))
+
+
+def draw_table(
+    headings: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    *,
+    shorten: str | None = None,
+    columns: int = _DEFAULT_WIDTH_CHARACTERS,
+) -> Table:
+    """Return a table as a terminal of so many columns shows it; see `write_table`."""
+    table = Table(header_style="bold", box=None, pad_edge=False)
+    lines = [[_cell(cell) for cell in row] for row in rows]
+    widths = [
+        max(cell_len(text) for text in (heading, *(line[number] for line in lines)))
+        for number, heading in enumerate(headings)
+    ]
+    for heading in headings:
+        table.add_column(heading, no_wrap=shorten is not None)
+    # rich shortens every column alike, until coordinates and names are unreadable.
+    number = list(headings).index(shorten) if shorten else None
+    used = sum(widths) + _COLUMN_GAP_CHARACTERS * (len(widths) - 1)
+    for line in lines:
+        cells = [Text(text) for text in line]
+        if number is not None:
+            room = columns - used + widths[number]
+            cells[number].truncate(max(room, _MIN_COLUMN_CHARACTERS), overflow="ellipsis")
+        table.add_row(*cells)
+    return table
+
+
+def printable(text: str) -> str:
+    """Return text without control characters: dead letters hold what clients sent."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else "�" for c in text)
+
+
+def repeat(
+    step: Callable[[], bool],
+    interval_seconds: float,
+    *,
+    sleep: Callable[[float], None] = time.sleep,
+) -> None:
+    """Run a step again and again until it returns False, or Ctrl-C ends the command.
+
+    Args:
+        step: returns whether to go on.
+        interval_seconds: between the end of one step and the begin of the next.
+        sleep: takes seconds.
+    """
+    while step():
+        sleep(interval_seconds)
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return printable(" ".join(str(value).split()))

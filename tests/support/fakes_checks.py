@@ -1,0 +1,228 @@
+"""A deployment without servers: a topic, its dead letters and its daily indices, as checks ask."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from fnmatch import fnmatch
+from typing import Any
+
+from llmlog_common.errors import ElasticsearchUnreachable, KafkaError
+from llmlog_common.settings import load
+from llmlog_consumer.checks.sources import Sources
+from llmlog_consumer.dead_letters.letter import read_letter
+from llmlog_consumer.elasticsearch.connection import Answer
+from llmlog_consumer.kafka.admin import Topic
+from llmlog_consumer.kafka.offsets import CommittedOffset
+from support.messages import Message
+
+SETTINGS = load(environ={"LLMLOG_INDEX": "logs"})
+TODAY = f"logs-{time.strftime('%Y.%m.%d', time.gmtime())}"
+
+_DEFAULT_HITS = 10
+
+
+@dataclass
+class FakeAdmin:
+    """Kafka's answers about one topic.
+
+    Attributes:
+        logs: start and end of each partition.
+        committed_offsets: of the group; partitions without one are left out.
+        later_logs: answers of `watermarks` where they differ from `logs`: it is asked later.
+        accepted: gaps by partition.
+        notes: of workers, by partition.
+        member_count: of the group.
+        dead_letter_log: start and end of the dead-letter topic; None where there is none.
+    """
+
+    logs: dict[int, tuple[int, int]]
+    committed_offsets: dict[int, int] = field(default_factory=dict)
+    later_logs: dict[int, tuple[int, int]] = field(default_factory=dict)
+    accepted: dict[int, list[Any]] = field(default_factory=dict)
+    notes: dict[int, dict[str, Any]] = field(default_factory=dict)
+    member_count: int = 1
+    dead_letter_log: tuple[int, int] | None = None
+    written_before: dict[int, int] = field(default_factory=dict)
+
+    def require(self, topic):
+        assert topic == SETTINGS.topic
+        return Topic(len(self.logs), 1)
+
+    def topics(self):
+        names = {SETTINGS.topic: Topic(len(self.logs), 1)}
+        if self.dead_letter_log is not None:
+            names[SETTINGS.dlq_topic] = Topic(1, 1)
+        return names, 1
+
+    def members(self):
+        return ("stable" if self.member_count else "empty"), self.member_count
+
+    def ranges_since(self, topic, since_ms):
+        assert topic == SETTINGS.topic
+        return dict(self.logs) if since_ms is None else self.narrow(topic, self.logs, since_ms)
+
+    def narrow(self, _topic, logs, _since_ms):
+        return {p: (self.written_before.get(p, start), end) for p, (start, end) in logs.items()}
+
+    def offsets_at(self, _topic, _partitions, _ms):
+        return dict(self.written_before)
+
+    def watermarks(self, topic, partitions):
+        if topic == SETTINGS.dlq_topic:
+            return {0: self.dead_letter_log}
+        now = {**self.logs, **self.later_logs}
+        return {p: log for p, log in now.items() if p in partitions}
+
+    def committed(self, _topic, _partitions):
+        return dict(self.committed_offsets)
+
+    def committed_with_notes(self, _topic):
+        return {
+            p: CommittedOffset(o, self.notes.get(p, {})) for p, o in self.committed_offsets.items()
+        }
+
+    def of_topic(self, _topic):
+        return self.accepted
+
+
+class FakeElastic:
+    """Indices with documents, searched as Elasticsearch does.
+
+    A document is found after a refresh of its index. Ten hits are returned unless more are asked
+    for. An index of `failing` has a shard that does not answer: a search says so in `_shards`, or
+    is refused where partial results are not allowed and `refuses_partial` holds.
+    """
+
+    where = "fake"
+
+    def __init__(self) -> None:
+        self.refreshed: list[tuple[str, str, dict[str, Any]]] = []
+        self.unrefreshed: list[tuple[str, str, dict[str, Any]]] = []
+        self.failing: set[str] = set()
+        self.timed_out = False
+        self.refuses_partial = True
+        self.asked: list[tuple[str, str]] = []
+        self.on_search: list[Any] = []
+
+    def index(self, index: str, document_id: str, **source: Any) -> None:
+        self.unrefreshed.append((index, document_id, source))
+
+    def request(self, method: str, path: str) -> Answer:
+        self.asked.append((method, path))
+        pattern, action = path.strip("/").split("/")
+        assert action == "_refresh"
+        self.refreshed += [one for one in self.unrefreshed if fnmatch(one[0], pattern)]
+        self.unrefreshed = [one for one in self.unrefreshed if one not in self.refreshed]
+        return Answer(200, {})
+
+    def demand(self, method: str, path: str, *, body: Any, params: Mapping[str, str]) -> Any:
+        self.asked.append((method, path))
+        pattern, action = path.strip("/").split("/")
+        assert action == "_search"
+        failed = [index for index in self.failing if fnmatch(index, pattern)]
+        allowed = params.get("allow_partial_search_results") != "false"
+        if failed and self.refuses_partial and not allowed:
+            raise ElasticsearchUnreachable("503 search_phase_execution_exception")
+        hits = [
+            {"_index": index, "_id": document_id, "_source": source}
+            for index, document_id, source in self.refreshed
+            if fnmatch(index, pattern)
+            and index not in failed
+            and _matches(body["query"], document_id, source)
+        ]
+        for hook in self.on_search:
+            hook()
+        return {
+            "timed_out": self.timed_out,
+            "_shards": {"failed": len(failed)},
+            "hits": {"hits": hits[: body.get("size", _DEFAULT_HITS)]},
+        }
+
+
+def _matches(query: Mapping[str, Any], document_id: str, source: Mapping[str, Any]) -> bool:
+    ((kind, wanted),) = query.items()
+    if kind == "ids":
+        return document_id in wanted["values"]
+    ((name, value),) = wanted.items()
+    return kind == "term" and source.get(name) == value
+
+
+class FakeDeadLetters:
+    """The dead letters that are given; `refusal` is raised after them."""
+
+    def __init__(self, letters: list[Message], refusal: str = "") -> None:
+        self._letters = letters
+        self._refusal = refusal
+
+    def read_all(self) -> Iterator[list[Message]]:
+        yield self._letters
+
+    def read_newest(self, _wanted: Any, *, content: bool = False) -> Iterator[Any]:
+        for message in self._letters:
+            yield read_letter(message, content=content)
+        if self._refusal:
+            raise KafkaError(self._refusal)
+
+
+@dataclass(frozen=True)
+class FakeSources(Sources):
+    """Sources whose topics are lists.
+
+    Attributes:
+        records: on the source topic.
+        letters: on the dead-letter topic.
+        refusal: why the dead-letter topic may not be opened.
+        late_refusal: why it may not be read to its end.
+    """
+
+    records: list[Message] = field(default_factory=list)
+    letters: list[Message] = field(default_factory=list)
+    refusal: str = ""
+    late_refusal: str = ""
+
+    def read_topic(self, ranges):
+        yield [r for r in self.records if _within(ranges, r.partition(), r.offset())]
+
+    def dead_letters(self, since_ms=None):
+        if self.refusal:
+            raise KafkaError(self.refusal)
+        return FakeDeadLetters(self.letters, self.late_refusal)
+
+
+def _within(ranges: Mapping[int, tuple[int, int]], partition: int, offset: int) -> bool:
+    start, end = ranges.get(partition, (0, 0))
+    return start <= offset < end
+
+
+def deployment(admin: FakeAdmin, elastic: FakeElastic | None = None, **more: Any) -> FakeSources:
+    """Return the sources of a deployment without a Schema Registry."""
+    return FakeSources(
+        SETTINGS, admin, admin, elastic or FakeElastic(), None, lambda *_: None, **more
+    )  # type: ignore[arg-type]
+
+
+def letter_of(topic: str, partition: int, offset: int, **headers: str) -> Message:
+    """Return a dead letter of the record at these coordinates."""
+    fields = {"topic": topic, "partition": str(partition), "offset": str(offset), **headers}
+    raw = [(f"pipeline.dlq.{name}", value.encode()) for name, value in fields.items()]
+    return Message(topic_=SETTINGS.dlq_topic, partition_=0, offset_=offset, headers_=raw)
+
+
+class FakeConsumer:
+    """Answers with these messages, and then with nothing."""
+
+    def __init__(self, messages: list[Any]) -> None:
+        self.messages = messages
+        self.starts: list[Mapping[int, int]] = []
+
+    @contextmanager
+    def open(self, _settings: Any, _topic: str, starts: Mapping[int, int]) -> Iterator[Any]:
+        self.starts.append(starts)
+        yield self
+
+    def consume(self, _records: int, _seconds: float) -> list[Any]:
+        messages, self.messages = self.messages, []
+        return messages
