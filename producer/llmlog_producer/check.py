@@ -10,7 +10,7 @@ from confluent_kafka import KafkaException, Producer, TopicCollection
 from confluent_kafka.admin import AclOperation, AdminClient  # type: ignore[attr-defined]
 
 from llmlog_common.errors import ConfigurationError, KafkaError, Unreachable
-from llmlog_common.kafka_clients import QUIET, admin_config
+from llmlog_common.kafka_clients import LIBRDKAFKA_LOGGER, admin_config
 from llmlog_producer.converter.client import START_SECONDS, ConversionProcess, is_wanted
 from llmlog_producer.events.redact import Redactor
 from llmlog_producer.journal.inspect import inspect
@@ -167,7 +167,7 @@ def _check_kafka(settings: Settings, seconds: float) -> Iterator[Finding]:
         yield _wrong("kafka", str(error))
         return
     try:
-        topics = Producer(config, logger=QUIET).list_topics(timeout=seconds).topics
+        topics = Producer(config, logger=LIBRDKAFKA_LOGGER).list_topics(timeout=seconds).topics
     except KafkaException as error:
         # The client calls back with the cause (authentication, TLS); the exception is a time-out.
         why = "; ".join(dict.fromkeys(client_errors)) or error.args[0].str()
@@ -189,7 +189,7 @@ def _check_kafka(settings: Settings, seconds: float) -> Iterator[Finding]:
 
 def _check_permission(settings: Settings, seconds: float) -> Finding:
     try:
-        admin = AdminClient(admin_config(settings), logger=QUIET)
+        admin = AdminClient(admin_config(settings), logger=LIBRDKAFKA_LOGGER)
         futures = admin.describe_topics(
             TopicCollection([settings.topic]),
             include_authorized_operations=True,

@@ -34,10 +34,10 @@ _QUEUE: Final = "queue.buffering.max.kbytes"
 
 CLIENT_ID: Final = "llmlog-pipeline"
 
-QUIET: Final = logging.getLogger("llmlog.librdkafka")
+LIBRDKAFKA_LOGGER: Final = logging.getLogger("llmlog.librdkafka")
 """For `logger=` of every client: librdkafka's own lines repeat every second while a broker is
 away. `error_cb` says the same once; set the logger's level to see them."""
-QUIET.setLevel(logging.CRITICAL)
+LIBRDKAFKA_LOGGER.setLevel(logging.CRITICAL)
 
 
 def new_client(kind: Callable[..., T], config: Mapping[str, Any]) -> T:
@@ -51,7 +51,7 @@ def new_client(kind: Callable[..., T], config: Mapping[str, Any]) -> T:
         ConfigurationError: librdkafka does not know a property or its value, or two contradict.
     """
     try:
-        return kind(config, logger=QUIET)
+        return kind(config, logger=LIBRDKAFKA_LOGGER)
     except KafkaException as error:
         raise ConfigurationError(f"Kafka settings: {error.args[0].str()}") from None
     except (TypeError, ValueError) as error:  # what the client keeps for itself, as `error_cb`

@@ -1,1 +1,1 @@
-"""What gateway and consumer share: the event, its encoding, and the names of all settings."""
+"""The event that gateway and consumer share: its fields, its conversion, its encoding."""

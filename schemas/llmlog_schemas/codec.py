@@ -1,6 +1,6 @@
-"""Avro: events to values and back, always with the schema that wrote them.
+"""Encodes events as Kafka values and decodes them, always with the schema that wrote them.
 
-A reader schema is never passed (it triples the cost); a newer version is migrated in code.
+No reader schema is passed (it triples the cost); a newer version is migrated in code.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from fastavro.schema import to_parsing_canonical_form
 
 from llmlog_schemas import framing as wire
 from llmlog_schemas.event import EventHead
-from llmlog_schemas.framing import SINGLE_OBJECT_HEADER, FramingError
+from llmlog_schemas.framing import SINGLE_OBJECT_HEADER_BYTES, FramingError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,11 +31,11 @@ _HEAD: Final = tuple(EventHead.__annotations__)
 
 
 class DecodeError(ValueError):
-    """The bytes are no event; the text says what was wrong with them."""
+    """The bytes are no event; the text says what is wrong with them."""
 
 
 class SchemaSource(Protocol):
-    """Where Confluent-framed values find their schema: `registry.Registry`, or nothing."""
+    """The schemas of Confluent-framed values, by id: `registry.Registry` is one."""
 
     def schema_text(self, schema_id: int) -> str:
         """Return the Avro schema of this id as JSON.
@@ -59,14 +59,14 @@ def fingerprint_of(schema: Any) -> wire.Fingerprint:
 
 
 class _Version(NamedTuple):
-    """A published schema, parsed, and that of the fields it begins with."""
+    """A published schema, parsed: whole, and the fields that it begins with."""
 
     whole: Any
     head: Any
 
 
 @cache
-def _published() -> Mapping[wire.Fingerprint, _Version]:
+def _published_versions() -> Mapping[wire.Fingerprint, _Version]:
     """Map each published version's fingerprint to its schemas."""
     return {
         fingerprint_of(schema): _Version(fastavro.parse_schema(schema), _head_of(schema))
@@ -75,7 +75,7 @@ def _published() -> Mapping[wire.Fingerprint, _Version]:
 
 
 def _head_of(schema: dict[str, Any]) -> Any:
-    """Return the schema of a record's first fields: Avro writes fields one after the other."""
+    """Return the schema of an event's first fields: Avro writes fields one after the other."""
     fields = schema["fields"][: len(_HEAD)]
     if tuple(field["name"] for field in fields) != _HEAD:
         raise ValueError(f"an event begins with {_HEAD}")
@@ -89,14 +89,14 @@ def current_fingerprint() -> wire.Fingerprint:
 
 
 class Encoder:
-    """Events to Kafka values.
+    """Encodes events as Kafka values.
 
     Args:
         schema_id: the id of the current schema in a registry; None for single-object encoding.
     """
 
     def __init__(self, schema_id: int | None = None) -> None:
-        self._schema = _published()[current_fingerprint()].whole
+        self._schema = _published_versions()[current_fingerprint()].whole
         self._header = (
             wire.single_object_header(current_fingerprint())
             if schema_id is None
@@ -110,26 +110,29 @@ class Encoder:
         fastavro.schemaless_writer(out, self._schema, event)
         return out.getvalue()
 
-    def reframed(self, value: bytes) -> bytes:
-        """Return a value of single-object encoding, of any version, in this encoder's framing.
+    def reframe(self, value: bytes) -> bytes:
+        """Return a single-object encoded value in this encoder's framing.
+
+        Args:
+            value: of any version that is known here.
 
         Raises:
             DecodeError: it is no such value.
         """
         if value.startswith(self._header):
             return value
-        found, start = wire.read_header(value)
-        if not isinstance(found, wire.Fingerprint) or found not in _published():
+        schema, start = wire.read_header(value)
+        if not isinstance(schema, wire.Fingerprint) or schema not in _published_versions():
             raise DecodeError("no event in single-object encoding of a version known here")
         if self._header.startswith(wire.SINGLE_OBJECT_MAGIC):
             return value
-        if found == current_fingerprint():
+        if schema == current_fingerprint():
             return self._header + value[start:]
         return self.encode(Decoder().decode(value))
 
 
 class Decoder:
-    """Kafka values to events.
+    """Decodes Kafka values to events.
 
     Args:
         registry: asked for the schemas of Confluent-framed values, each id once.
@@ -138,8 +141,10 @@ class Decoder:
     def __init__(self, registry: SchemaSource | None = None) -> None:
         self._registry = registry
         self._by_id: dict[int, _Version] = {}
-        # The whole header of the usual case is one dictionary look-up.
-        self._by_header = {wire.single_object_header(f): v for f, v in _published().items()}
+        # In the usual case the whole header is found by one look-up.
+        self._by_header = {
+            wire.single_object_header(f): v for f, v in _published_versions().items()
+        }
 
     def decode(self, value: bytes | None) -> LLMEvent:
         """Return the event in `value`.
@@ -148,31 +153,31 @@ class Decoder:
             DecodeError: these bytes are no event.
             Unreachable: the registry that knows the schema does not answer.
         """
-        body, version = self._opened(value)
+        body, version = self._open(value)
         event: LLMEvent = _read(body, version.whole)
         if (rest := len(body.getbuffer()) - body.tell()) > 0:
             raise DecodeError(f"{rest} bytes follow the event")
         return event
 
     def head(self, value: bytes | None) -> EventHead:
-        """Return id and document of the event in `value`, at a third of what all of it costs.
+        """Return id and document of the event in `value`, at a third of the cost of `decode`.
 
-        What comes behind them is not looked at.
+        The fields behind them are not read.
 
         Raises:
             DecodeError: these bytes do not begin an event.
             Unreachable: the registry that knows the schema does not answer.
         """
-        body, version = self._opened(value)
+        body, version = self._open(value)
         head: EventHead = _read(body, version.head)
         return head
 
-    def _opened(self, value: bytes | None) -> tuple[BytesIO, _Version]:
-        """Return the value, to be read from its Avro body on, and the version that wrote it."""
+    def _open(self, value: bytes | None) -> tuple[BytesIO, _Version]:
+        """Return a stream at the value's Avro body, and the version that wrote it."""
         if value is None:
             raise DecodeError("the record has no value")
         body = BytesIO(value)
-        version = self._by_header.get(body.read(SINGLE_OBJECT_HEADER))
+        version = self._by_header.get(body.read(SINGLE_OBJECT_HEADER_BYTES))
         if version is None:
             version, start = self._resolve(value)
             body.seek(start)
@@ -180,29 +185,29 @@ class Decoder:
 
     def _resolve(self, value: bytes) -> tuple[_Version, int]:
         try:
-            name, start = wire.read_header(value)
+            schema, start = wire.read_header(value)
         except FramingError as error:
             raise DecodeError(str(error)) from error
-        if isinstance(name, wire.Fingerprint):
+        if isinstance(schema, wire.Fingerprint):
             raise DecodeError(
-                f"schema fingerprint {name} is of no version that this release knows: "
+                f"schema fingerprint {schema} is of no version that this release knows: "
                 "upgrade the consumer before the gateway"
             )
-        if name.value not in self._by_id:
-            self._by_id[name.value] = self._registered(name.value)
-        return self._by_id[name.value], start
+        if schema.value not in self._by_id:
+            self._by_id[schema.value] = self._find_version(schema.value)
+        return self._by_id[schema.value], start
 
-    def _registered(self, schema_id: int) -> _Version:
+    def _find_version(self, schema_id: int) -> _Version:
         if self._registry is None:
             raise DecodeError(
                 f"schema id {schema_id} needs a Schema Registry: set LLMLOG_SCHEMA_REGISTRY_URL"
             )
         text = self._registry.schema_text(schema_id)
         try:
-            found = fingerprint_of(json.loads(text))
+            fingerprint = fingerprint_of(json.loads(text))
         except Exception as error:
             raise DecodeError(f"schema id {schema_id} is no Avro schema: {error}") from error
-        version = _published().get(found)
+        version = _published_versions().get(fingerprint)
         if version is None:
             raise DecodeError(f"schema id {schema_id} is of no version that this release knows")
         return version

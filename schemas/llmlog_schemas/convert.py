@@ -1,7 +1,7 @@
-"""LiteLLM's standard logging payload to an event. Pure; no payload that is a dict is refused.
+"""Converts LiteLLM's standard logging payload to an event. Pure; any dict is accepted.
 
-A field of the wrong type is coerced where that loses nothing; otherwise it is absent, and its
-original stands under `extra.mistyped`. Keys that no table knows stand under `extra`.
+A field of the wrong type is converted where that loses nothing. Otherwise it is absent, and its
+original is kept under `extra.mistyped`. Keys that are in no table are kept under `extra`.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ import orjson
 
 from llmlog_schemas import event as records
 from llmlog_schemas.fields import DOCUMENT, EXTRA, SEARCH_TEXTS, TIMESTAMP, TYPED, UNTYPED, Kind
-from llmlog_schemas.json_form import dumps, plain, text
+from llmlog_schemas.json_form import dumps, to_plain, to_text
+from llmlog_schemas.limits import (
+    MAX_FLATTENED_DEPTH,
+    MAX_FLATTENED_KEY_BYTES,
+    MAX_KEYWORD_CHARACTERS,
+)
 from llmlog_schemas.search_text import searchable_text
 
 if TYPE_CHECKING:
     from llmlog_schemas.event import LLMEvent
-
-FLATTENED_DEPTH: Final = 18
-FLATTENED_KEY_BYTES: Final = 512
-MAX_WORD: Final = 8192
-"""Characters of a typed field that is a word; eight times what Elasticsearch indexes of it."""
 
 _MAX_LONG: Final = 2**63 - 1
 _MAX_MS: Final = 8_640_000_000_000_000
@@ -35,7 +35,7 @@ _MISTYPED: Final = object()
 
 
 class PayloadError(ValueError):
-    """What came is no payload; the text says what it was."""
+    """The value is no payload; the text says what type it has."""
 
 
 def to_event(
@@ -52,8 +52,8 @@ def to_event(
     Args:
         payload: `standard_logging_object`; it is not changed.
         call_id: for a payload without `litellm_call_id`.
-        call: what the id of the call was before redaction, the first that is one: the event id is
-            made of it. Calls whose ids look alike when they are hidden are different calls.
+        call: candidates for the call's id before redaction; the first usable one goes into the
+            event id. Two calls whose ids look the same after redaction are different events.
         captured_at: epoch seconds, for a payload without a usable time; default now.
         search_text: extract the text of prompt and answer for full-text search.
         model_map_information: keep LiteLLM's price table entry.
@@ -64,8 +64,8 @@ def to_event(
     if not isinstance(payload, Mapping):
         raise PayloadError(f"the payload is {type(payload).__name__}, not a dict")
     fields = _Fields(payload)
-    typed = fields.take(_TYPED)
-    untyped = fields.take(_UNTYPED if model_map_information else _UNTYPED_BUT_MAP)
+    typed = fields.convert(_TYPED)
+    untyped = fields.convert(_UNTYPED if model_map_information else _UNTYPED_WITHOUT_PRICES)
     start_ms = _start_ms(fields, typed, captured_at)
     if search_text:
         for name, source in SEARCH_TEXTS.items():
@@ -74,14 +74,16 @@ def to_event(
     words = typed.get
     event_id = records.make_event_id(
         start_ms,
-        call_id=next(filter(None, map(_name, (*call, typed.get("litellm_call_id"), call_id))), ""),
+        call_id=next(
+            filter(None, map(_to_call_id, (*call, typed.get("litellm_call_id"), call_id))), ""
+        ),
         call_type=words("call_type") or "",
         status=words("status") or "",
-        start_time=_spelt(payload.get("startTime")),
+        start_time=_write_start_time(payload.get("startTime")),
     )
-    fields.bound_words(typed)
+    fields.reject_long_keywords(typed)
     document = {name: value for name, value in typed.items() if value != ""}
-    if "litellm_call_id" not in document and (call_id := text(call_id)[:MAX_WORD]):
+    if "litellm_call_id" not in document and (call_id := to_text(call_id)[:MAX_KEYWORD_CHARACTERS]):
         document["litellm_call_id"] = call_id
     document[TIMESTAMP] = document["startTime"] = start_ms
     document |= untyped
@@ -106,50 +108,58 @@ def to_event(
     }
 
 
-def fit(event: LLMEvent, max_bytes: int) -> LLMEvent:
-    """Return the event with the largest fields of its document cut until it has room.
+def truncate_event(event: LLMEvent, max_bytes: int) -> LLMEvent:
+    """Return the event with the largest fields of its document replaced until it fits.
 
-    A marker takes their place, `{"llmlog_cut": {"bytes": …, "sha256": …}}`, or where a text
-    belongs one that says the same. Where that is not enough, only the typed fields are left.
+    A field is replaced by `{"llmlog_cut": {"bytes": …, "sha256": …}}`, or by a text with the same
+    numbers where Elasticsearch expects text. Where that is not enough, only the typed fields stay.
+
+    Args:
+        event: it is not changed.
+        max_bytes: of the document.
     """
     whole = event["document"]
     if len(whole) <= max_bytes:
         return event
     document = orjson.loads(whole)
     excess = len(whole) - max_bytes
-    written = {name: orjson.dumps(document[name]) for name in document.keys() - _UNCUT}
+    written = {name: orjson.dumps(document[name]) for name in document.keys() - _NEVER_TRUNCATED}
     for name in sorted(written, key=lambda field: (-len(written[field]), field)):
         if excess <= 0:
             break
-        marker = _marker(DOCUMENT.get(name, Kind.STORED), written[name])
+        marker = _new_marker(DOCUMENT.get(name, Kind.STORED), written[name])
         if (gain := len(written[name]) - len(orjson.dumps(marker))) > 0:
             document[name] = marker
             excess -= gain
     if excess > 0:
-        document = {name: value for name, value in document.items() if name in _UNCUT}
-        document[EXTRA] = _marker(Kind.STORED, whole)
+        document = {name: value for name, value in document.items() if name in _NEVER_TRUNCATED}
+        document[EXTRA] = _new_marker(Kind.STORED, whole)
     return {**event, "document": orjson.dumps(document)}
 
 
-def _marker(kind: Kind, written: bytes) -> Any:
-    """Return what takes the place of a field; numbers are too small to be cut."""
+def _new_marker(kind: Kind, written: bytes) -> Any:
+    """Return the marker that replaces a field of this kind."""
     size, sha256 = len(written), hashlib.sha256(written).hexdigest()
     if kind is Kind.STORED or kind is Kind.FLATTENED:
         return {"llmlog_cut": {"bytes": size, "sha256": sha256}}
-    said = f"<cut: {size} bytes of JSON, sha256 {sha256}>"
-    return [said] if kind is Kind.KEYWORDS else said
+    marker = f"<cut: {size} bytes of JSON, sha256 {sha256}>"
+    return [marker] if kind is Kind.KEYWORDS else marker
 
 
 class _Fields:
-    """A payload being taken apart: what was taken, what did not fit its kind."""
+    """A payload during its conversion.
+
+    Attributes:
+        mistyped: originals of the fields whose values do not fit their kind.
+    """
 
     def __init__(self, payload: Mapping[Any, Any]) -> None:
         self._payload = payload
         self.mistyped: dict[str, Any] = {}
 
-    def take(self, table: _Table) -> dict[str, Any]:
-        """Return the fields of a table that are there and of their kind."""
-        get, found = self._payload.get, {}
+    def convert(self, table: _Table) -> dict[str, Any]:
+        """Return the fields of a table that are present and fit their kind."""
+        get, converted = self._payload.get, {}
         for name, coerce in table:
             value = get(name)
             if value is None:
@@ -158,21 +168,22 @@ class _Fields:
             if value is _MISTYPED:
                 self.reject(name)
             else:
-                found[name] = value
-        return found
+                converted[name] = value
+        return converted
 
-    def bound_words(self, typed: dict[str, Any]) -> None:
-        """Move typed words that are no words any more to where `fit` can cut them."""
-        for name in _WORDS:
-            if len(typed.get(name, "")) > MAX_WORD:
+    def reject_long_keywords(self, typed: dict[str, Any]) -> None:
+        """Move keywords that are too long to `extra`, where `truncate_event` can replace them."""
+        for name in _KEYWORDS:
+            if len(typed.get(name, "")) > MAX_KEYWORD_CHARACTERS:
                 self.reject(name)
                 del typed[name]
 
     def reject(self, name: str) -> None:
-        self.mistyped[name] = _original(self._payload[name])
+        """Keep a field's original under `extra.mistyped`."""
+        self.mistyped[name] = _keep_number(self._payload[name])
 
     def extra(self) -> dict[str, Any]:
-        """Return what no table knows, and the originals of what was mistyped."""
+        """Return the fields that are in no table, and the originals of mistyped ones."""
         rest = {key: value for key, value in self._payload.items() if key not in _KNOWN}
         if EXTRA in rest and rest[EXTRA] is None:
             del rest[EXTRA]
@@ -180,11 +191,11 @@ class _Fields:
             if "mistyped" in rest:
                 self.mistyped["mistyped"] = rest["mistyped"]
             rest["mistyped"] = self.mistyped
-        return plain(rest) if rest else rest
+        return to_plain(rest) if rest else rest
 
 
 def _start_ms(fields: _Fields, typed: Mapping[str, Any], captured_at: float | None) -> int:
-    """Return the start in epoch milliseconds; a clock beyond reason is a mistyped field."""
+    """Return the start in epoch milliseconds; an absurd `startTime` is a mistyped field."""
     start = typed.get("startTime")
     if start is not None and records.EARLIEST_MS <= start < records.LATEST_MS:
         return int(start)
@@ -196,39 +207,39 @@ def _start_ms(fields: _Fields, typed: Mapping[str, Any], captured_at: float | No
     return int((time.time() if captured_at is None else captured_at) * 1000)
 
 
-def _name(call: object) -> str:
-    """Return a call's id as it is taken from a payload; nothing where it cannot be one."""
-    coerced = _keyword(call)
+def _to_call_id(call: object) -> str:
+    """Return a call's id as a payload field of it would be; empty where it cannot be one."""
+    coerced = _to_keyword(call)
     return "" if coerced is _MISTYPED else str(coerced)
 
 
-def _spelt(start_time: Any) -> str:
-    """Return what the event id is made of; the same for a doubly fired pair, whatever it is."""
+def _write_start_time(start_time: Any) -> str:
+    """Return the start time in the event id; equal for both payloads of a hook that fires twice."""
     return str(start_time) if isinstance(start_time, float) else dumps(start_time).decode()
 
 
-def _original(value: Any) -> Any:
-    """Keep numbers that JSON cannot write as text; null would lose them."""
+def _keep_number(value: Any) -> Any:
+    """Return the value; a number that JSON cannot write as text, because null would lose it."""
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     return value
 
 
-def _keyword(value: Any) -> Any:
+def _to_keyword(value: Any) -> Any:
     if type(value) is str and value.isascii():
         return value
     if isinstance(value, Enum):
         value = value.value
     if isinstance(value, str):
-        return text(value)
+        return to_text(value)
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, (int, float)) and (number := plain(value)) is not None:
+    if isinstance(value, (int, float)) and (number := to_plain(value)) is not None:
         return str(number)
     return _MISTYPED
 
 
-def _boolean(value: Any) -> Any:
+def _to_boolean(value: Any) -> Any:
     if isinstance(value, bool):
         return value
     if isinstance(value, str):
@@ -236,7 +247,7 @@ def _boolean(value: Any) -> Any:
     return _MISTYPED
 
 
-def _double(value: Any) -> Any:
+def _to_double(value: Any) -> Any:
     if type(value) is float and not value - value:
         return value
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
@@ -248,7 +259,7 @@ def _double(value: Any) -> Any:
     return number if math.isfinite(number) else _MISTYPED
 
 
-def _long(value: Any) -> Any:
+def _to_long(value: Any) -> Any:
     if type(value) is int and 0 <= value <= _MAX_LONG:
         return value
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
@@ -261,42 +272,42 @@ def _long(value: Any) -> Any:
     return number if whole and 0 <= number <= _MAX_LONG else _MISTYPED
 
 
-def _seconds(value: Any) -> Any:
+def _to_milliseconds(value: Any) -> Any:
     if isinstance(value, dt.datetime):
         try:
             value = value.timestamp()
         except (ValueError, OverflowError, OSError):
             return _MISTYPED
-    number = _double(value)
+    number = _to_double(value)
     if number is _MISTYPED or abs(number * 1000) > _MAX_MS:
         return _MISTYPED
     return int(number * 1000)
 
 
-def _keywords(value: Any) -> Any:
+def _to_keywords(value: Any) -> Any:
     items = [value] if isinstance(value, str) else value
     if not isinstance(items, (list, tuple, set, frozenset)):
         return _MISTYPED
-    coerced = [_keyword(item) for item in items if item is not None]
+    coerced = [_to_keyword(item) for item in items if item is not None]
     return _MISTYPED if _MISTYPED in coerced else coerced
 
 
-def _flattened(value: Any) -> Any:
-    if type(value) is dict and _lies_flat(value, 1):
+def _to_flattened(value: Any) -> Any:
+    if type(value) is dict and _is_plain_flattened(value, 1):
         return value
-    rebuilt = plain(value, max_depth=FLATTENED_DEPTH, max_key_bytes=FLATTENED_KEY_BYTES)
+    rebuilt = to_plain(value, max_depth=MAX_FLATTENED_DEPTH, max_key_bytes=MAX_FLATTENED_KEY_BYTES)
     return rebuilt if isinstance(rebuilt, dict) else _MISTYPED
 
 
 _SCALARS: Final = frozenset((str, int, float, bool, type(None)))
-_MAX_KEYS: Final = 4096
+_MAX_CACHED_KEYS: Final = 4096
 _flat_keys: set[str] = set()
-"""Keys that Elasticsearch takes as they are; the same ones come with every payload."""
+"""Keys that Elasticsearch accepts as they are; the same ones come with every payload."""
 
 
-def _lies_flat(value: dict[Any, Any] | list[Any], depth: int) -> bool:
-    """Tell whether `plain` would change nothing that the writing of JSON does not change too."""
-    if depth > FLATTENED_DEPTH:
+def _is_plain_flattened(value: dict[Any, Any] | list[Any], depth: int) -> bool:
+    """Tell whether `to_plain` would change nothing in a value that orjson would not change too."""
+    if depth > MAX_FLATTENED_DEPTH:
         return False
     items: Any = value
     if type(value) is dict:
@@ -307,43 +318,47 @@ def _lies_flat(value: dict[Any, Any] | list[Any], depth: int) -> bool:
         kind = type(item)
         if kind in _SCALARS:
             continue
-        if (kind is not dict and kind is not list) or not _lies_flat(item, depth + 1):
+        if (kind is not dict and kind is not list) or not _is_plain_flattened(item, depth + 1):
             return False
     return True
 
 
 def _is_flat_key(key: Any) -> bool:
-    if type(key) is not str or not key.isascii() or not 0 < len(key) <= FLATTENED_KEY_BYTES // 4:
+    if (
+        type(key) is not str
+        or not key.isascii()
+        or not 0 < len(key) <= MAX_FLATTENED_KEY_BYTES // 4
+    ):
         return False
     if "\0" in key:
         return False
-    if len(_flat_keys) < _MAX_KEYS:
+    if len(_flat_keys) < _MAX_CACHED_KEYS:
         _flat_keys.add(key)
     return True
 
 
-_COERCE: Final[dict[Kind, Callable[[Any], Any]]] = {
-    Kind.KEYWORD: _keyword,
-    Kind.TEXT: _keyword,
-    Kind.BOOLEAN: _boolean,
-    Kind.LONG: _long,
-    Kind.DOUBLE: _double,
-    Kind.SECONDS: _seconds,
-    Kind.KEYWORDS: _keywords,
-    Kind.FLATTENED: _flattened,
+_COERCIONS: Final[dict[Kind, Callable[[Any], Any]]] = {
+    Kind.KEYWORD: _to_keyword,
+    Kind.TEXT: _to_keyword,
+    Kind.BOOLEAN: _to_boolean,
+    Kind.LONG: _to_long,
+    Kind.DOUBLE: _to_double,
+    Kind.SECONDS: _to_milliseconds,
+    Kind.KEYWORDS: _to_keywords,
+    Kind.FLATTENED: _to_flattened,
     Kind.STORED: lambda value: value,
 }
 
 _Table = tuple[tuple[str, Callable[[Any], Any]], ...]
 
 
-def _table(kinds: Mapping[str, Kind]) -> _Table:
-    return tuple((name, _COERCE[kind]) for name, kind in kinds.items())
+def _coercions_of(kinds: Mapping[str, Kind]) -> _Table:
+    return tuple((name, _COERCIONS[kind]) for name, kind in kinds.items())
 
 
-_TYPED: Final = _table(TYPED)
-_UNTYPED: Final = _table(UNTYPED)
-_UNTYPED_BUT_MAP: Final = tuple(row for row in _UNTYPED if row[0] != "model_map_information")
-_WORDS: Final = tuple(name for name, kind in TYPED.items() if kind is Kind.KEYWORD)
+_TYPED: Final = _coercions_of(TYPED)
+_UNTYPED: Final = _coercions_of(UNTYPED)
+_UNTYPED_WITHOUT_PRICES: Final = tuple(row for row in _UNTYPED if row[0] != "model_map_information")
+_KEYWORDS: Final = tuple(name for name, kind in TYPED.items() if kind is Kind.KEYWORD)
 _KNOWN: Final = frozenset((*TYPED, *UNTYPED))
-_UNCUT: Final = frozenset((TIMESTAMP, *TYPED))
+_NEVER_TRUNCATED: Final = frozenset((TIMESTAMP, *TYPED))

@@ -1,9 +1,8 @@
-"""The event: its fields, its id, and what "absent" looks like in each.
+"""The event: its fields, its id, and the value of each field where it is absent. Pure.
 
-Pure. An event has its whole document as JSON in bytes, ready-made, so that the consumer neither
-parses nor writes JSON; and for whoever reads the topic about a dozen typed fields without unions,
-each with a natural form of absence. Id and document come first: what makes a document reads no
-further.
+An event holds its whole document as JSON bytes, so that the consumer neither parses nor writes
+JSON. About a dozen typed fields follow, for other readers of the topic; none is a union, and each
+has a value that means absent. Id and document come first: the consumer reads no further.
 """
 
 from __future__ import annotations
@@ -22,22 +21,23 @@ ABSENT_TIME: Final = -1
 
 EVENT_ID: Final = re.compile(r"[A-Za-z0-9_-]{20}")
 
-# Milliseconds since the epoch, UTC: 2020-01-01 and 2100-01-01. What lies outside is a wild clock.
+# Milliseconds since the epoch, UTC: 2020-01-01 and 2100-01-01. A time outside of these comes from a
+# wrong clock.
 EARLIEST_MS: Final = 1_577_836_800_000
 LATEST_MS: Final = 4_102_444_800_000
 
 
 class EventHead(TypedDict):
-    """What the index needs of an event: the first fields of its record."""
+    """The first fields of an event: all that the consumer needs."""
 
     event_id: str
     """20 characters, see `make_event_id`."""
     document: bytes
-    """A JSON object on one line: what Elasticsearch holds of the event."""
+    """A JSON object on one line: the event's document in Elasticsearch."""
 
 
 class LLMEvent(EventHead):
-    """One call of a model, as it travels; field for field the record `LLMEvent` of the schema."""
+    """One call of a model, field for field the record `LLMEvent` of the Avro schema."""
 
     litellm_call_id: str
     trace_id: str
@@ -61,10 +61,10 @@ class LLMEvent(EventHead):
 def make_event_id(
     start_time_ms: int, *, call_id: str, call_type: str, status: str, start_time: object
 ) -> str:
-    """Name one event: URL-safe base64 of 6 bytes of time and 9 bytes of SHA-256.
+    """Return an event's id: URL-safe base64 of 6 bytes of time and 9 bytes of SHA-256.
 
-    It grows with time (old Lucene segments are not searched for it), has the form of
-    Elasticsearch's own ids, and is equal for the two payloads of a doubly fired hook.
+    Ids grow with time, so that old Lucene segments are not searched for them. They have the form of
+    Elasticsearch's own ids, and are equal for the two payloads of a hook that fires twice.
 
     Args:
         start_time_ms: epoch milliseconds, the first 6 bytes, big-endian; it decides the index.
@@ -81,6 +81,6 @@ def make_event_id(
 
 def event_time_ms(event_id: str) -> int:
     """Read the start time, in epoch milliseconds, out of a well-formed event id."""
-    # Asked of every record: the standard library's own URL-safe decoder costs half as much again.
+    # Called for every record: the standard library's URL-safe decoder costs half as much again.
     standard = event_id[:8].replace("-", "+").replace("_", "/")
     return int.from_bytes(binascii.a2b_base64(standard), "big")

@@ -1,8 +1,8 @@
-"""LiteLLM's payload fields that are known by name, and the kind of value each holds.
+"""The payload fields that are known by name, and the kind of value that each holds. Pure.
 
-Pure data. The gateway writes values of exactly these kinds, and the index template maps the
-same names to the same kinds (a contract test holds the two together), so no payload can be
-refused for its shape. What stands in no table here is kept under `extra`.
+The gateway writes values of exactly these kinds, and the index template maps the same names to the
+same kinds (a contract test compares them), so Elasticsearch refuses no payload for its shape.
+Fields that are in no table are kept under `extra`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Final
 
 
 class Kind(Enum):
-    """What a field holds in the event and in Elasticsearch."""
+    """The kind of a field's value in the event and in Elasticsearch."""
 
     KEYWORD = "keyword"
     TEXT = "text"
@@ -43,7 +43,7 @@ TYPED: Final[dict[str, Kind]] = {
     "completion_tokens": Kind.LONG,
     "total_tokens": Kind.LONG,
 }
-"""Fields with a place of their own in the Avro schema, beside that in the document."""
+"""Fields of the Avro schema; they are in the document too."""
 
 UNTYPED: Final[dict[str, Kind]] = {
     "messages": Kind.STORED,
@@ -80,19 +80,22 @@ UNTYPED: Final[dict[str, Kind]] = {
     "guardrail_information": Kind.STORED,
     "standard_built_in_tools_params": Kind.STORED,
 }
-"""Fields that stand in the document alone."""
+"""Fields of the document alone."""
 
 SEARCH_TEXTS: Final[dict[str, str]] = {"messages_text": "messages", "response_text": "response"}
-"""Full-text fields that the gateway makes, and the field each is extracted from."""
+"""Full-text fields, and the payload field that each is extracted from."""
 
 TIMESTAMP: Final = "@timestamp"
-"""The time in the event id, epoch milliseconds: what Kibana and others go by."""
+"""The time in the event id, epoch milliseconds; Kibana sorts by it."""
 
 EXTRA: Final = "extra"
-"""The field that the gateway keeps everything else in: stored, not indexed."""
+"""The field for everything else: stored, not indexed."""
 
 DOCUMENT: Final[dict[str, Kind]] = {
-    TIMESTAMP: Kind.SECONDS, **TYPED, **UNTYPED, **dict.fromkeys(SEARCH_TEXTS, Kind.TEXT),
+    TIMESTAMP: Kind.SECONDS,
+    **TYPED,
+    **UNTYPED,
+    **dict.fromkeys(SEARCH_TEXTS, Kind.TEXT),
     EXTRA: Kind.STORED,
-}  # fmt: skip
-"""Every name that a document may hold."""
+}
+"""Every field that a document may have."""

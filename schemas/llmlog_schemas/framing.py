@@ -1,6 +1,6 @@
-"""The framing of a Kafka value: which schema wrote it, and where its Avro body begins.
+"""The framing of a Kafka value: which schema wrote it, and where its Avro body begins. Pure.
 
-Pure. Two framings may share a topic, told apart by their first bytes:
+Two framings may share a topic; their first bytes differ:
 
     C3 01 + 8 bytes   Avro single-object encoding: CRC-64-AVRO fingerprint, little-endian
     00 + 4 bytes      Confluent: the id of a schema in a registry, big-endian
@@ -12,13 +12,13 @@ import struct
 from typing import Final, NamedTuple
 
 SINGLE_OBJECT_MAGIC: Final = b"\xc3\x01"
-SINGLE_OBJECT_HEADER: Final = 10
+SINGLE_OBJECT_HEADER_BYTES: Final = 10
 CONFLUENT_MAGIC: Final = b"\x00"
-CONFLUENT_HEADER: Final = 5
+CONFLUENT_HEADER_BYTES: Final = 5
 
 
 class FramingError(ValueError):
-    """The value carries neither framing."""
+    """The value has neither framing."""
 
 
 class Fingerprint(NamedTuple):
@@ -27,7 +27,7 @@ class Fingerprint(NamedTuple):
     value: int
 
     def __str__(self) -> str:
-        """Print as 16 hexadecimal digits."""
+        """Return 16 hexadecimal digits."""
         return f"{self.value:016x}"
 
 
@@ -48,17 +48,17 @@ def confluent_header(schema_id: RegistryId) -> bytes:
 
 
 def read_header(value: bytes) -> tuple[Fingerprint | RegistryId, int]:
-    """Tell who wrote `value` and the position of its Avro body.
+    """Return the schema that wrote `value`, and the position of its Avro body.
 
     Raises:
         FramingError: with the first bytes in its text.
     """
-    if value[:2] == SINGLE_OBJECT_MAGIC and len(value) >= SINGLE_OBJECT_HEADER:
+    if value[:2] == SINGLE_OBJECT_MAGIC and len(value) >= SINGLE_OBJECT_HEADER_BYTES:
         (number,) = struct.unpack_from("<Q", value, 2)
-        return Fingerprint(number), SINGLE_OBJECT_HEADER
-    if value[:1] == CONFLUENT_MAGIC and len(value) >= CONFLUENT_HEADER:
+        return Fingerprint(number), SINGLE_OBJECT_HEADER_BYTES
+    if value[:1] == CONFLUENT_MAGIC and len(value) >= CONFLUENT_HEADER_BYTES:
         (number,) = struct.unpack_from(">I", value, 1)
-        return RegistryId(number), CONFLUENT_HEADER
+        return RegistryId(number), CONFLUENT_HEADER_BYTES
     start = value[:8].hex(" ") or "nothing"
     raise FramingError(
         f"no Avro framing: {len(value)} bytes that begin with {start} "

@@ -1,8 +1,8 @@
-"""The JSON form of whatever Python objects a payload holds. Pure, and never raises.
+"""The JSON form of any Python object in a payload. Pure, and never raises.
 
-orjson writes the usual payload directly; what it refuses (objects that are not JSON, lone
-surrogates, integers over 64 bits, keys that are no strings, cycles, great depth) is rebuilt
-first by `plain`.
+orjson writes the usual payload directly. What it refuses (objects that are not JSON, lone
+surrogates, integers over 64 bits, keys that are no strings, cycles, great depth) is first rebuilt
+by `to_plain`.
 """
 
 from __future__ import annotations
@@ -20,11 +20,10 @@ from uuid import UUID
 
 import orjson
 
-MAX_DEPTH: Final = 100
-"""Levels of nesting that are kept; Elasticsearch and orjson both give up further down."""
+from llmlog_schemas.limits import MAX_DOCUMENT_DEPTH
 
-TO_ITSELF: Final = "<cut: refers to itself>"
-"""What takes the place of a container within itself."""
+SELF_REFERENCE: Final = "<cut: refers to itself>"
+"""The text that replaces a container within itself."""
 
 _MIN_INT: Final = -(2**63)
 _MAX_INT: Final = 2**64 - 1
@@ -33,28 +32,31 @@ _MAX_INT: Final = 2**64 - 1
 def dumps(value: object) -> bytes:
     """Write any object as one line of JSON."""
     try:
-        # Dataclasses are read by `plain`: orjson ends the process at one with an empty slot.
+        # Dataclasses are read by `to_plain`: orjson ends the process at one with an empty slot.
         return orjson.dumps(value, option=orjson.OPT_PASSTHROUGH_DATACLASS)
-    except Exception:  # noqa: BLE001 - foreign objects raise what they like
-        return orjson.dumps(plain(value))
+    except Exception:  # noqa: BLE001 - any object's own code runs here
+        return orjson.dumps(to_plain(value))
 
 
-def plain(value: Any, *, max_depth: int = MAX_DEPTH, max_key_bytes: int | None = None) -> Any:
-    """Rebuild a value of dict, list, str, int, float, bool and None alone.
+def to_plain(
+    value: Any, *, max_depth: int = MAX_DOCUMENT_DEPTH, max_key_bytes: int | None = None
+) -> Any:
+    """Rebuild a value from dict, list, str, int, float, bool and None alone.
 
     Args:
         value: any object; it is not changed.
-        max_depth: what lies deeper is replaced by a text that says so.
-        max_key_bytes: keys are cut to this many bytes of UTF-8, freed of NUL, and never empty.
+        max_depth: deeper values are replaced by a text that says so.
+        max_key_bytes: longer keys are shortened to so many bytes of UTF-8; NUL is removed from
+            keys, and none is empty.
     """
     return _Rebuilder(max_depth, max_key_bytes).rebuild(value, 1)
 
 
-def text(value: str) -> str:
-    """Return the string itself, or with lone surrogates spelt out where it has any."""
+def to_text(value: str) -> str:
+    """Return the string; lone surrogates become backslash escapes."""
     if type(value) is str and value.isascii():
         return value
-    exact = str.__str__(value)  # a subclass may say something else
+    exact = str.__str__(value)  # a subclass may override it
     try:
         exact.encode()
     except UnicodeEncodeError:
@@ -63,7 +65,7 @@ def text(value: str) -> str:
 
 
 class _Rebuilder:
-    """One walk over one value; remembers the path, for cycles."""
+    """One walk over one value. It remembers the containers above, to find cycles."""
 
     def __init__(self, max_depth: int, max_key_bytes: int | None) -> None:
         self._max_depth = max_depth
@@ -74,15 +76,15 @@ class _Rebuilder:
         if value is None or value is True or value is False:
             return value
         if isinstance(value, (str, int, float)) and not isinstance(value, Enum):
-            return _scalar(value)
+            return _convert_scalar(value)
         if id(value) in self._path:
-            return TO_ITSELF
+            return SELF_REFERENCE
         if depth > self._max_depth:
             return f"<cut: deeper than {self._max_depth} levels>"
         self._path.add(id(value))
         try:
             return self._container(value, depth)
-        except Exception as error:  # noqa: BLE001 - foreign objects raise what they like
+        except Exception as error:  # noqa: BLE001 - any object's own code runs here
             return f"<unreadable {type(value).__name__}: {type(error).__name__}>"
         finally:
             self._path.discard(id(value))
@@ -109,11 +111,11 @@ class _Rebuilder:
         if isinstance(key, Enum):
             key = key.value
         if isinstance(key, str):
-            name = text(key)
+            name = to_text(key)
         elif key is None or isinstance(key, bool):
             name = {None: "null", True: "true", False: "false"}[key]
         else:
-            name = _spelt(key)
+            name = _write_key(key)
         if self._max_key_bytes is None:
             return name
         name = name.replace("\0", "")
@@ -123,43 +125,43 @@ class _Rebuilder:
 
     def _object(self, value: Any, depth: int) -> Any:
         if isinstance(value, type):
-            return text(repr(value))
-        known = _known_object(value)
-        if known is not value:
-            return self.rebuild(known, depth)
+            return to_text(repr(value))
+        converted = _convert_standard_type(value)
+        if converted is not value:
+            return self.rebuild(converted, depth)
         if callable(dump := getattr(value, "model_dump", None)):
             return self.rebuild(dump(), depth)
         if dataclasses.is_dataclass(value):
             fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
             return self.rebuild(fields, depth)
-        return text(repr(value))
+        return to_text(repr(value))
 
 
-def _scalar(value: str | float) -> str | int | float | None:
+def _convert_scalar(value: str | float) -> str | int | float | None:
     if isinstance(value, str):
-        return text(value)
+        return to_text(value)
     if isinstance(value, int):
         number = int(value)
-        return number if _MIN_INT <= number <= _MAX_INT else _digits(number)
+        return number if _MIN_INT <= number <= _MAX_INT else _write_integer(number)
     return float(value) if math.isfinite(value) else None
 
 
-def _digits(number: int) -> str:
+def _write_integer(number: int) -> str:
     try:
         return str(number)
     except ValueError:  # Python writes no more than 4,300 decimal digits
         return hex(number)
 
 
-def _spelt(key: object) -> str:
+def _write_key(key: object) -> str:
     try:
-        return text(str(key))
-    except Exception:  # noqa: BLE001 - foreign objects raise what they like
+        return to_text(str(key))
+    except Exception:  # noqa: BLE001 - any object's own code runs here
         return f"<unreadable {type(key).__name__}>"
 
 
-def _known_object(value: Any) -> Any:  # noqa: PLR0911 - a table of types
-    """Turn the standard library's own types into what stands for them; others stay."""
+def _convert_standard_type(value: Any) -> Any:  # noqa: PLR0911 - a table of types
+    """Return the JSON form of the standard library's types; other objects themselves."""
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, (dt.date, dt.time)):

@@ -1,4 +1,4 @@
-"""The Schema Registry: Confluent's client, made of our settings, with errors of our own."""
+"""The Schema Registry: Confluent's client with our settings and our errors."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ if TYPE_CHECKING:
     from llmlog_common.settings import Settings
 
 ANSWER_SECONDS: Final = 5.0
-"""How long an answer may take. The client asks once: who waits for a registry tries again."""
+"""How long an answer may take. The client asks once; callers that wait for a registry repeat."""
 
-HTTP_NOT_FOUND = 404
-HTTP_REFUSED = (401, 403)
-HTTP_SERVER_ERROR = 500
+_HTTP_NOT_FOUND: Final = 404
+_HTTP_REFUSED: Final = (401, 403)
+_HTTP_SERVER_ERROR: Final = 500
 
 
 class Registry:
-    """Schemas by id, and the id of ours.
+    """Returns schemas by their ids, and registers ours.
 
     Args:
         client: anything with `register_schema` and `get_schema` of Confluent's client.
@@ -29,8 +29,14 @@ class Registry:
         self._client = client
 
     @classmethod
-    def from_settings(cls, settings: Settings) -> Registry | None:
-        """Connect to the registry that the settings name; None where they name none.
+    def from_settings(
+        cls, settings: Settings, *, answer_seconds: float = ANSWER_SECONDS
+    ) -> Registry | None:
+        """Return the registry that the settings name; None where they name none.
+
+        Args:
+            settings: URL, credentials, certificates.
+            answer_seconds: how long an answer may take.
 
         Raises:
             ConfigurationError: a setting is wrong, or the client's dependencies are missing.
@@ -41,12 +47,12 @@ class Registry:
             from confluent_kafka.schema_registry import SchemaRegistryClient  # noqa: PLC0415
         except ImportError as error:
             raise ConfigurationError(
-                f"LLMLOG_SCHEMA_REGISTRY_URL is set, but {error.name} is missing: "
+                f"LLMLOG_SCHEMA_REGISTRY_URL is set, but the package {error.name} is missing: run "
                 "pip install 'llmlog-pipeline[registry]'"
             ) from None
         conf: dict[str, Any] = {
             "url": settings.schema_registry_url,
-            "timeout": ANSWER_SECONDS,
+            "timeout": answer_seconds,
             "max.retries": 0,
         }
         if settings.schema_registry_username and settings.schema_registry_password:
@@ -60,7 +66,8 @@ class Registry:
             raise ConfigurationError(f"schema_registry_ca_certs: {error}") from None
         except ValueError:  # its text holds the URL, and the URL may hold a password
             raise ConfigurationError(
-                "schema_registry_url: not an http(s) URL, or credentials in it and beside it"
+                "schema_registry_url: it is no http(s) URL, or it holds credentials and "
+                "schema_registry_username is set too"
             ) from None
 
     def register(self, topic: str) -> int:
@@ -77,8 +84,10 @@ class Registry:
             return int(self._client.register_schema(f"{topic}-value", schema))
         except Exception as error:
             if _is_answer(error):
-                raise ConfigurationError(f"Schema Registry refuses our schema: {error}") from error
-            raise Unreachable(f"Schema Registry: {error}") from error
+                raise ConfigurationError(
+                    f"the Schema Registry refuses our schema: {error}"
+                ) from error
+            raise Unreachable(f"the Schema Registry cannot be used now: {error}") from error
 
     def schema_text(self, schema_id: int) -> str:
         """Return the schema of this id; see `codec.SchemaSource`."""
@@ -86,13 +95,13 @@ class Registry:
             return str(self._client.get_schema(schema_id).schema_str)
         except Exception as error:
             status = getattr(error, "http_status_code", None)
-            if status == HTTP_NOT_FOUND:
+            if status == _HTTP_NOT_FOUND:
                 raise DecodeError(f"the Schema Registry knows no schema {schema_id}") from error
-            if status in HTTP_REFUSED:
+            if status in _HTTP_REFUSED:
                 raise ConfigurationError(f"Schema Registry: {error}") from error
-            raise Unreachable(f"Schema Registry: {error}") from error
+            raise Unreachable(f"the Schema Registry cannot be used now: {error}") from error
 
 
 def _is_answer(error: Exception) -> bool:
     status = getattr(error, "http_status_code", None)
-    return status is not None and status < HTTP_SERVER_ERROR
+    return status is not None and status < _HTTP_SERVER_ERROR

@@ -1,63 +1,71 @@
-"""The words in a prompt or an answer, for full-text search. Pure and bounded."""
+"""The text of a prompt or an answer, for full-text search. Pure and bounded."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from llmlog_schemas.json_form import text
+from llmlog_schemas.json_form import to_text
+from llmlog_schemas.limits import MAX_SEARCH_TEXT_CHARACTERS, MAX_SEARCH_TEXT_DEPTH
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-MAX_CHARACTERS: Final = 32_768
-"""Characters of text that are extracted from one part."""
+_SCALARS: Final = frozenset((int, float, bool, type(None)))
 
-_MAX_DEPTH: Final = 12
-_SILENT: Final = frozenset((int, float, bool, type(None)))
-
-# Under these keys stands what people and models said, in every request and response format.
-_SPOKEN: Final = frozenset(
-    ("content", "text", "input", "prompt", "output", "output_text", "arguments", "refusal",
-     "reasoning_content", "query", "instructions")
-)  # fmt: skip
+# These keys hold what people and models wrote, in every request and response format.
+_TEXT_KEYS: Final = frozenset(
+    (
+        "content",
+        "text",
+        "input",
+        "prompt",
+        "output",
+        "output_text",
+        "arguments",
+        "refusal",
+        "reasoning_content",
+        "query",
+        "instructions",
+    )
+)
 
 
 def searchable_text(part: Any) -> str:
-    """Return the spoken strings of messages or a response, one a line, cut at the bound."""
+    """Return the texts in messages or a response, one a line, up to the bound."""
     pieces: list[str] = []
-    _gather(part, pieces, MAX_CHARACTERS, spoken=True, depth=0)
+    _collect_text(part, pieces, MAX_SEARCH_TEXT_CHARACTERS, is_text=True, depth=0)
     return "\n".join(pieces)
 
 
-def _gather(value: Any, pieces: list[str], room: int, *, spoken: bool, depth: int) -> int:
-    """Append what is spoken in a value; return the room that is left, none where it is full."""
+def _collect_text(value: Any, pieces: list[str], room: int, *, is_text: bool, depth: int) -> int:
+    """Append the texts in a value; return the characters that are left, 0 or less for none."""
     if room <= 0:
         return room
     if isinstance(value, str):
-        return _say(value, pieces, room) if spoken else room
-    if depth >= _MAX_DEPTH:
+        return _append_text(value, pieces, room) if is_text else room
+    if depth >= MAX_SEARCH_TEXT_DEPTH:
         return room
     if isinstance(value, dict):
         for key, item in value.items():
-            if type(item) not in _SILENT:
-                room = _gather(item, pieces, room, spoken=key in _SPOKEN, depth=depth + 1)
+            if type(item) not in _SCALARS:
+                room = _collect_text(item, pieces, room, is_text=key in _TEXT_KEYS, depth=depth + 1)
     elif isinstance(value, (list, tuple)):
         for item in value:
-            room = _gather(item, pieces, room, spoken=spoken, depth=depth + 1)
+            room = _collect_text(item, pieces, room, is_text=is_text, depth=depth + 1)
     elif callable(dump := getattr(value, "model_dump", None)):
-        room = _gather(_dumped(dump), pieces, room, spoken=spoken, depth=depth + 1)
+        room = _collect_text(_dump_model(dump), pieces, room, is_text=is_text, depth=depth + 1)
     return room
 
 
-def _say(value: str, pieces: list[str], room: int) -> int:
+def _append_text(value: str, pieces: list[str], room: int) -> int:
     if not value or value.startswith("data:"):
         return room
-    pieces.append(text(value[:room]))
+    pieces.append(to_text(value[:room]))
     return room - len(value) - 1
 
 
-def _dumped(dump: Callable[[], Any]) -> Any:
+def _dump_model(dump: Callable[[], Any]) -> Any:
     try:
         return dump()
-    except Exception:  # noqa: BLE001 - foreign objects raise what they like
+    except Exception:  # noqa: BLE001 - any object's own code runs here
         return None

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from llmlog_consumer.elasticsearch.document import one_line
 from llmlog_schemas.codec import Decoder, Encoder
-from llmlog_schemas.convert import fit, to_event
+from llmlog_schemas.convert import to_event, truncate_event
 from llmlog_schemas.event import EVENT_ID, event_time_ms
 from llmlog_schemas.fields import DOCUMENT, SEARCH_TEXTS, TIMESTAMP, TYPED, UNTYPED, Kind
 from llmlog_schemas.json_form import dumps
@@ -187,7 +187,7 @@ def test_every_value_of_the_payload_leaves_a_trace(payload):
 @given(payloads, st.integers(600, 2000))
 def test_a_truncated_event_is_an_event(payload, bound):
     whole = to_event(payload, call_id="c", captured_at=NOW)
-    event = fit(whole, bound)
+    event = truncate_event(whole, bound)
     found = strict(one_line(event["document"]))
     typed = {
         name: value

@@ -20,7 +20,7 @@ from llmlog_consumer.cli.output import complain
 from llmlog_consumer.kafka.admin import KafkaAdmin
 from llmlog_consumer.kafka.producer import KafkaProducer
 from llmlog_schemas.codec import Encoder
-from llmlog_schemas.convert import PayloadError, fit, to_event
+from llmlog_schemas.convert import PayloadError, to_event, truncate_event
 from llmlog_schemas.registry import Registry
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ class _EventSender:
         )
         value = self._encoder.encode(event)
         if len(value) > MAX_RECORD_BYTES:
-            value = self._encoder.encode(fit(event, MAX_RECORD_BYTES // 2))
+            value = self._encoder.encode(truncate_event(event, MAX_RECORD_BYTES // 2))
         self.producer.send(None, self._settings.topic, value, event["event_id"])
 
 

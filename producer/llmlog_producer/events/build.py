@@ -12,8 +12,8 @@ from llmlog_producer.events.snapshot import size_of
 from llmlog_producer.events.truncate import Truncator
 from llmlog_producer.journal.journal import KEY_BYTES
 from llmlog_schemas.codec import Decoder, Encoder
-from llmlog_schemas.convert import PayloadError, fit, to_event
-from llmlog_schemas.json_form import plain
+from llmlog_schemas.convert import PayloadError, to_event, truncate_event
+from llmlog_schemas.json_form import to_plain
 
 if TYPE_CHECKING:
     from llmlog_common.settings import Settings
@@ -107,7 +107,7 @@ class EventBuilder:
         value = self._encoder.encode(event)
         if len(value) > self.limit:
             around = len(value) - len(event["document"])
-            value = self._encoder.encode(fit(event, self.limit - around))
+            value = self._encoder.encode(truncate_event(event, self.limit - around))
             truncated_places += 1
         if truncated_places:
             self._stats.add("truncated")
@@ -121,7 +121,7 @@ class EventBuilder:
     def shrink(self, event: EncodedEvent) -> EncodedEvent | None:
         """Return the event at half its size, or None where nothing is left to truncate."""
         decoded = Decoder().decode(event.value)
-        value = self._encoder.encode(fit(decoded, len(event.value) // 2))
+        value = self._encoder.encode(truncate_event(decoded, len(event.value) // 2))
         if len(value) >= len(event.value):
             return None
         self._stats.add("truncated")
@@ -163,4 +163,4 @@ class EventBuilder:
         except PayloadError:
             raise
         except Exception:  # noqa: BLE001 - an object in it raised: read it the careful way
-            return convert(plain(redacted))
+            return convert(to_plain(redacted))

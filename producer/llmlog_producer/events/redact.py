@@ -19,7 +19,8 @@ from llmlog_common.errors import ConfigurationError
 from llmlog_common.throttled_log import GatewayLogger, ThrottledLog, error_name
 from llmlog_producer.events.secrets import REDACTED, hide_secrets, is_secret_name, may_hold_secret
 from llmlog_schemas.fields import TYPED
-from llmlog_schemas.json_form import plain
+from llmlog_schemas.json_form import to_plain
+from llmlog_schemas.limits import MAX_PAYLOAD_DEPTH
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,7 +47,6 @@ _HARMLESS_TYPES: Final = (
     Decimal,
     UUID,
 )
-_MAX_DEPTH: Final = 60
 
 
 class Redactor:
@@ -128,8 +128,8 @@ class Redactor:
             return self.clean_text(value)
         if isinstance(value, _HARMLESS_TYPES) and not isinstance(value, Enum):
             return value
-        if type(value) not in {dict, list, tuple} or depth > _MAX_DEPTH:
-            value = plain(value)
+        if type(value) not in {dict, list, tuple} or depth > MAX_PAYLOAD_DEPTH:
+            value = to_plain(value)
             if isinstance(value, str):
                 return self.clean_text(value)
         if isinstance(value, dict):
@@ -153,7 +153,7 @@ class Redactor:
             return self.clean_text(key)
         if isinstance(key, _HARMLESS_TYPES):
             return key
-        return self._scrub_value(next(iter(plain({key: None}))), 0)
+        return self._scrub_value(next(iter(to_plain({key: None}))), 0)
 
     def _is_hidden(self, key: Any, item: Any, container: dict[Any, Any]) -> bool:
         """Tell whether the whole value under a key is redacted, because of the key's name."""
@@ -172,7 +172,7 @@ class Redactor:
 def _document_key(key: Any) -> Any:
     """Return a key as the document will have it: the value of an enumeration, without NUL."""
     if isinstance(key, Enum):
-        key = next(iter(plain({key: None})))
+        key = next(iter(to_plain({key: None})))
     return key.replace("\0", "") if isinstance(key, str) and "\0" in key else key
 
 
@@ -181,7 +181,7 @@ def _keep_field(_name: str, value: Any) -> Any:
 
 
 def _mask_field(_name: str, value: Any) -> Any:
-    return _mask(plain(value))
+    return _mask(to_plain(value))
 
 
 def _drop_field(name: str, _value: Any) -> Any:
@@ -277,7 +277,7 @@ def _redact_path(value: Any, path: list[str]) -> bool:
     for key in keys:
         if rest:
             if not isinstance(value[key], (dict, list)):
-                value[key] = plain(value[key])
+                value[key] = to_plain(value[key])
             found |= _redact_path(value[key], rest)
         elif value[key] is not None:
             value[key] = REDACTED

@@ -16,7 +16,8 @@ from uuid import UUID
 
 import orjson
 
-from llmlog_schemas.json_form import TO_ITSELF
+from llmlog_schemas.json_form import SELF_REFERENCE
+from llmlog_schemas.limits import MAX_PAYLOAD_DEPTH
 
 if TYPE_CHECKING:
     from llmlog_common.settings import Settings
@@ -28,7 +29,6 @@ _EXACT_TYPES: Final = (
     | orjson.OPT_PASSTHROUGH_SUBCLASS
 )
 _LEAVES: Final = frozenset((str, int, float, bool, type(None)))
-_MAX_DEPTH: Final = 60
 _MAX_PARTS: Final = 200
 _SIZED: Final = (str, bytes, bytearray)
 
@@ -116,12 +116,12 @@ def _parts(value: Any) -> list[Any]:
 def _copy(value: Any, depth: int, above: set[int]) -> Any:
     """Copy a value; `above` holds the ids of its containers: a cycle would be copied 2^60 times."""
     kind = type(value)
-    if depth > _MAX_DEPTH:
+    if depth > MAX_PAYLOAD_DEPTH:
         return value
     if kind is not dict and kind is not list:
         return _copy_object(value, depth, above)
     if id(value) in above:
-        return TO_ITSELF
+        return SELF_REFERENCE
     above.add(id(value))
     copy = _copy_dict(value, depth, above) if kind is dict else _copy_list(value, depth, above)
     above.discard(id(value))

@@ -13,7 +13,8 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
 
 from llmlog_schemas.fields import DOCUMENT, Kind
-from llmlog_schemas.json_form import dumps, plain, text
+from llmlog_schemas.json_form import dumps, to_plain, to_text
+from llmlog_schemas.limits import MAX_PAYLOAD_DEPTH
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,7 +31,6 @@ _MAX_SECRET_BYTES: Final = 9 * 1024
 """Characters of the largest secret, with its name, that may lie across the end of a text."""
 
 _MAX_LISTED_PLACES: Final = 50
-_MAX_DEPTH: Final = 60
 _LEAVES: Final = frozenset((int, float, bool, type(None)))
 _OPEN_KINDS: Final = frozenset((Kind.STORED, Kind.FLATTENED))
 _ALPHABET: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/-_=\r\n"
@@ -93,18 +93,18 @@ class _Walk:
                 if kind is not str and kind is not list:
                     if _keeps_object(value, kind, None if path else key):
                         continue
-                    value = container[key] = plain(value)  # noqa: PLW2901
+                    value = container[key] = to_plain(value)  # noqa: PLW2901
                 if (marker := self._replacement(value)) is not None:
                     container[key] = marker
                     self._note((*path, key))
                     continue
-            if isinstance(value, (dict, list)) and len(path) < _MAX_DEPTH:
+            if isinstance(value, (dict, list)) and len(path) < MAX_PAYLOAD_DEPTH:
                 self.visit(value, (*path, key))
 
     def _note(self, path: tuple[Any, ...]) -> None:
         self.places += 1
         if len(self.listed) < _MAX_LISTED_PLACES:
-            self.listed.append(".".join(text(str(key)) for key in path)[:200])
+            self.listed.append(".".join(to_text(str(key)) for key in path)[:200])
 
     def _replacement(self, value: Any) -> Any:
         """Return the marker or the shorter text that replaces a value; None to keep the value."""

@@ -265,7 +265,7 @@ class Sender:
         if self._topic.encoder is None:
             return False
         try:
-            value = self._topic.encoder.reframed(event.value)
+            value = self._topic.encoder.reframe(event.value)
             self._client.produce(event, value)
         except BufferError:
             return False

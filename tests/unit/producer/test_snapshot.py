@@ -14,7 +14,7 @@ from llmlog_producer.counters import Stats
 from llmlog_producer.events.build import CapturedPayload, EventBuilder
 from llmlog_producer.events.snapshot import size_of, snapshot
 from llmlog_schemas.codec import Decoder
-from llmlog_schemas.json_form import TO_ITSELF
+from llmlog_schemas.json_form import SELF_REFERENCE
 from support.payloads import payload
 
 
@@ -66,7 +66,7 @@ def test_a_value_that_refers_to_itself_ends_there():
 
     copy = copied({"metadata": around})
 
-    assert copy == {"metadata": {"text": "kept", "in": TO_ITSELF, "list": [TO_ITSELF]}}
+    assert copy == {"metadata": {"text": "kept", "in": SELF_REFERENCE, "list": [SELF_REFERENCE]}}
     assert size_of(copy) < 5000
     assert orjson.loads(event_of({"metadata": around})["document"])["metadata"]["text"] == "kept"
 
@@ -104,7 +104,7 @@ def test_a_payload_that_refers_to_itself_ends_there():
     given = {"model": "m"}
     given["extra"] = [given]
 
-    assert copied(given) == {"model": "m", "extra": [TO_ITSELF]}
+    assert copied(given) == {"model": "m", "extra": [SELF_REFERENCE]}
 
 
 def test_a_value_in_two_places_stays_in_both():

@@ -11,10 +11,11 @@ from uuid import UUID
 import pytest
 
 from llmlog_schemas.codec import Decoder, Encoder
-from llmlog_schemas.convert import MAX_WORD, PayloadError, fit, to_event
+from llmlog_schemas.convert import PayloadError, to_event, truncate_event
 from llmlog_schemas.event import EVENT_ID, event_time_ms, make_event_id
 from llmlog_schemas.fields import DOCUMENT, EXTRA, SEARCH_TEXTS, TIMESTAMP, TYPED, UNTYPED
-from llmlog_schemas.search_text import MAX_CHARACTERS, searchable_text
+from llmlog_schemas.limits import MAX_KEYWORD_CHARACTERS, MAX_SEARCH_TEXT_CHARACTERS
+from llmlog_schemas.search_text import searchable_text
 
 START = 1_767_225_600.5  # 2026-01-01T00:00:00.5Z
 START_MS = 1_767_225_600_500
@@ -346,7 +347,7 @@ def test_search_text_can_be_switched_off():
 
 def test_search_text_leaves_out_data_and_is_bounded():
     assert searchable_text([{"content": "data:image/png;base64,AAAA"}]) == ""
-    assert len(searchable_text(["a" * 30_000] * 5)) <= MAX_CHARACTERS + 1
+    assert len(searchable_text(["a" * 30_000] * 5)) <= MAX_SEARCH_TEXT_CHARACTERS + 1
     assert searchable_text("lone \ud800") == "lone \\ud800"
 
 
@@ -470,12 +471,12 @@ def test_a_start_time_of_5000_digits_is_survived():
 
 def test_what_has_room_stays():
     event = event_of(messages=["x" * 1000], metadata={"a": 1})
-    assert fit(event, 10_000) == event
+    assert truncate_event(event, 10_000) == event
 
 
 def test_the_largest_parts_go_first_and_leave_a_marker():
     event = event_of(messages=["m" * 5000], response=["r" * 3000], metadata={"small": "s"})
-    cut = fit(event, 8000)
+    cut = truncate_event(event, 8000)
     before, after = document(event), document(cut)
     assert {name for name in before if after[name] != before[name]} == {"messages", "messages_text"}
     written = json.dumps(before["messages"]).encode()
@@ -488,7 +489,7 @@ def test_the_largest_parts_go_first_and_leave_a_marker():
 
 def test_what_is_cut_is_still_of_its_kind():
     event = event_of(error_str="e" * 5000, request_tags=["t" * 5000], metadata={"m": "n" * 5000})
-    cut = document(fit(event, 1500))
+    cut = document(truncate_event(event, 1500))
     assert cut["error_str"].startswith("<cut: 5002 bytes of JSON, sha256 ")
     assert cut["request_tags"][0].startswith("<cut: 5004 bytes of JSON, sha256 ")
     assert cut["metadata"]["llmlog_cut"]["bytes"] == 5008
@@ -496,14 +497,14 @@ def test_what_is_cut_is_still_of_its_kind():
 
 def test_cutting_never_makes_a_field_longer():
     event = event_of(messages=["m" * 500], metadata={"a": 1}, end_user="somebody", stream=True)
-    before, after = document(event), document(fit(event, 600))
+    before, after = document(event), document(truncate_event(event, 600))
     assert after.keys() == before.keys()
     assert (after["metadata"], after["end_user"], after["stream"]) == ({"a": 1}, "somebody", True)
 
 
 def test_where_markers_are_too_much_the_typed_fields_are_left():
     event = event_of(messages=["m" * 5000], metadata={"a": 1}, end_user="somebody")
-    cut = document(fit(event, 1))
+    cut = document(truncate_event(event, 1))
     whole = event["document"]
     digest = hashlib.sha256(whole).hexdigest()
     assert {name: cut[name] for name in BASE} == {name: document(event)[name] for name in BASE}
@@ -514,7 +515,7 @@ def test_where_markers_are_too_much_the_typed_fields_are_left():
 def test_cutting_leaves_the_event_itself_alone():
     event = event_of(messages=["m" * 5000])
     before = dict(event)
-    fit(event, 100)
+    truncate_event(event, 100)
     assert event == before
 
 
@@ -526,11 +527,11 @@ def test_a_word_of_megabytes_can_be_cut_too(name):
     assert name not in document(event)
     assert extra(event) == {"mistyped": {name: word}}
     assert event["event_id"] == event_of(**{name: word})["event_id"]
-    assert len(Encoder().encode(fit(event, 10_000))) < 11_000
+    assert len(Encoder().encode(truncate_event(event, 10_000))) < 11_000
 
 
 def test_a_word_at_the_bound_stays():
-    assert event_of(model="w" * MAX_WORD)["model"] == "w" * MAX_WORD
+    assert event_of(model="w" * MAX_KEYWORD_CHARACTERS)["model"] == "w" * MAX_KEYWORD_CHARACTERS
 
 
 def test_the_odd_objects_of_one_payload_come_through_together():

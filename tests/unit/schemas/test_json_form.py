@@ -13,7 +13,8 @@ from uuid import UUID
 
 import pytest
 
-from llmlog_schemas.json_form import MAX_DEPTH, dumps, plain, text
+from llmlog_schemas.json_form import dumps, to_plain, to_text
+from llmlog_schemas.limits import MAX_DOCUMENT_DEPTH
 
 Point = namedtuple("Point", "x y")  # noqa: PYI024 - what a caller may have written
 
@@ -150,7 +151,7 @@ def depth_of(value):
 def test_the_same_form_on_the_fast_path_and_on_the_slow_one(value, expected, beside):
     """An object that orjson refuses sends everything beside it down the slow path."""
     assert read([value, beside])[0] == expected
-    assert plain(value) == expected
+    assert to_plain(value) == expected
 
 
 @pytest.mark.parametrize(
@@ -178,14 +179,14 @@ def test_keys_that_become_the_same_string_stay_two():
 def test_many_keys_that_become_the_same_string_take_no_time():
     """With a search for a free name that begins anew each time this takes minutes."""
     same = {"k" * 600 + str(number): number for number in range(5000)}
-    kept = plain(same, max_key_bytes=512)
+    kept = to_plain(same, max_key_bytes=512)
     assert sorted(kept.values()) == list(range(5000))
     assert max(map(len, kept)) <= 512
 
 
 def test_keys_are_bounded_freed_of_nul_and_never_empty_where_asked():
     keys = ["", "\0", "a\0b", "x" * 2000, "é" * 400, "fits"]
-    kept = list(plain(dict.fromkeys(keys), max_key_bytes=512))
+    kept = list(to_plain(dict.fromkeys(keys), max_key_bytes=512))
     assert len(kept) == len(keys)
     assert kept[0] == "_"
     assert kept[2] == "ab"
@@ -229,35 +230,35 @@ def test_cycles_are_cut_where_they_close():
 
 def test_the_same_object_twice_is_no_cycle():
     shared = {"a": 1}
-    assert plain([shared, shared]) == [shared, shared]
+    assert to_plain([shared, shared]) == [shared, shared]
 
 
-@pytest.mark.parametrize("depth", [MAX_DEPTH, 255, 2_000, 50_000])
+@pytest.mark.parametrize("depth", [MAX_DOCUMENT_DEPTH, 255, 2_000, 50_000])
 def test_great_depth_is_cut(depth):
-    assert depth_of(read([nested(depth), object()])[0]) <= MAX_DEPTH
-    assert depth_of(read(nested(depth))) <= max(MAX_DEPTH, 254)
+    assert depth_of(read([nested(depth), object()])[0]) <= MAX_DOCUMENT_DEPTH
+    assert depth_of(read(nested(depth))) <= max(MAX_DOCUMENT_DEPTH, 254)
 
 
 def test_depth_is_kept_up_to_the_bound():
-    assert plain(nested(MAX_DEPTH)) == nested(MAX_DEPTH)
-    cut = plain(nested(3), max_depth=2)
+    assert to_plain(nested(MAX_DOCUMENT_DEPTH)) == nested(MAX_DOCUMENT_DEPTH)
+    cut = to_plain(nested(3), max_depth=2)
     assert cut == [["<cut: deeper than 2 levels>"]]
 
 
 def test_nothing_is_changed_in_place():
     value = {"a": (1, {2}), 3: b"x"}
     before = dict(value)
-    plain(value)
+    to_plain(value)
     dumps(value)
     assert value == before
 
 
 @pytest.mark.parametrize("value", ["plain", "é", "", "\U0001f600"])
 def test_text_that_is_well_formed_stays(value):
-    assert text(value) == value
+    assert to_text(value) == value
 
 
 @pytest.mark.parametrize("value", [LyingText("a"), Word.SUCCESS])
 def test_text_of_a_subclass_is_its_content(value):
-    assert type(text(value)) is str
-    assert text(value) in ("a", "success")
+    assert type(to_text(value)) is str
+    assert to_text(value) in ("a", "success")

@@ -70,6 +70,11 @@ def test_a_topic_recreated_between_two_rounds_is_verified_from_its_start():
     assert following.restarted == (0,)
 
 
+def test_a_round_without_news_verifies_nothing_again():
+    verifier = Verifier(deployment(FakeAdmin({0: (0, 90)}, {0: 80})))
+    assert verifier.next_scope(Scope({0: (0, 80)})) == Scope({0: (80, 80)})
+
+
 def test_a_later_round_sees_gaps_that_are_new():
     verifier = Verifier(deployment(FakeAdmin({0: (50, 90)}, {0: 20})))
     following = verifier.next_scope(Scope({0: (0, 20)}))
