@@ -1,1 +1,1 @@
-"""What gateway and consumer share beside the schemas: settings, errors, Kafka clients, logging."""
+"""Shared by gateway and consumer beside the schemas: settings, errors, Kafka clients, logging."""

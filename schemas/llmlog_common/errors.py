@@ -1,14 +1,14 @@
-"""The errors that end a command, each with its exit code.
+"""The errors that end a command, each with its exit code. Pure.
 
 PipelineError (1)
-├── ConfigurationError (2)   a setting, a file, an option: name it and its place
-├── KafkaError (3)           the cluster refuses, or what we need of it is missing
-├── ElasticsearchError (4)   the same of Elasticsearch
-├── WorkerError (5)          a worker could not be kept alive
-├── CircuitOpenError (6)     the circuit between failed records and dead letters is open
-└── DifferenceError (7)      `pipeline verify` found something lost or doubled
+├── ConfigurationError (2)   a setting, a file or an option is wrong: the text names it
+├── KafkaError (3)           the cluster refuses, or a topic is missing
+├── ElasticsearchError (4)   Elasticsearch refuses, or the template or the alias is missing
+├── WorkerError (5)          a worker keeps crashing
+├── CircuitOpenError (6)     the circuit breaker is open: nearly every record fails
+└── DifferenceError (7)      `pipeline verify` found an event lost or doubled
 
-`Unreachable` is beside the tree on purpose: not to be reached is a reason to wait, not to end.
+`Unreachable` is no `PipelineError`: workers wait for a server that does not answer.
 """
 
 from __future__ import annotations
@@ -17,49 +17,49 @@ from typing import ClassVar
 
 
 class PipelineError(Exception):
-    """Something a person has to act on; its text is one line and says what to do."""
+    """An error that a person has to act on. Its text is one line and says what to do."""
 
     exit_code: ClassVar[int] = 1
 
 
 class ConfigurationError(PipelineError):
-    """A setting, option or file is wrong; the text names it and its place."""
+    """A setting, an option or a file is wrong. The text names it and its place."""
 
     exit_code = 2
 
 
 class KafkaError(PipelineError):
-    """Kafka answered, and the answer is no: credentials, permissions, a missing topic."""
+    """Kafka refuses: credentials, permissions, a missing topic."""
 
     exit_code = 3
 
 
 class ElasticsearchError(PipelineError):
-    """Elasticsearch answered, and the answer is no: credentials, template, alias."""
+    """Elasticsearch refuses: credentials, permissions, a missing template or alias."""
 
     exit_code = 4
 
 
 class WorkerError(PipelineError):
-    """A worker kept dying."""
+    """A worker keeps crashing."""
 
     exit_code = 5
 
 
 class CircuitOpenError(PipelineError):
-    """Nearly every record fails with one cause: the deployment is wrong, not the documents."""
+    """Nearly every record fails for one cause: the deployment is wrong, not the documents."""
 
     exit_code = 6
 
 
 class DifferenceError(PipelineError):
-    """An event is neither document nor letter, or is two documents."""
+    """An event is neither a document nor a dead letter, or it is two documents."""
 
     exit_code = 7
 
 
 class Unreachable(Exception):  # noqa: N818 - a condition to wait out, not an error to report
-    """A server does not answer; who can wait, waits. Who cannot, ends with its exit code."""
+    """A server does not answer. Workers wait for it; other commands end with the exit code."""
 
     exit_code: ClassVar[int] = 1
 
@@ -71,10 +71,10 @@ class KafkaUnreachable(Unreachable):
 
 
 class ElasticsearchUnreachable(Unreachable):
-    """No node answers, or the answer is "not now"."""
+    """No node answers, or one answers with 429 or 5xx."""
 
     exit_code = 4
 
 
 class ElasticsearchCutOff(ElasticsearchUnreachable):
-    """The connection was closed in the middle of a request: it may have been too large."""
+    """The connection was closed during a request, which may have been too large."""

@@ -1,4 +1,4 @@
-"""The librdkafka properties that the delivery contract rests on, for each kind of client."""
+"""Makes librdkafka's clients, with the properties that the delivery contract rests on."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 MAX_RECORD_BYTES: Final = 8 * 1024 * 1024
-"""Bytes of the largest record: `max.message.bytes` of the topics that `pipeline setup` makes."""
+"""The largest record: `max.message.bytes` of the topics that `pipeline setup` creates."""
 
-_RECORD_OVERHEAD: Final = 64 * 1024
+_RECORD_OVERHEAD_BYTES: Final = 64 * 1024
 """Room for key, headers and framing beside a value of `MAX_RECORD_BYTES`."""
 
-_FETCH_BYTES: Final = 1024 * 1024
-"""Of one answer to a fetch; the default, 50 MB, is what a worker's memory peaks by."""
+_MIN_FETCH_BYTES: Final = 1024 * 1024
+"""One answer to a fetch. The default of 50 MB would be most of a worker's memory."""
 
-_ANSWER_OVERHEAD: Final = 512
-"""What librdkafka wants `receive.message.max.bytes` to be above `fetch.max.bytes`."""
+_ANSWER_OVERHEAD_BYTES: Final = 512
+"""librdkafka requires `receive.message.max.bytes` to exceed `fetch.max.bytes` by so much."""
 
 _STRATEGY: Final = "partition.assignment.strategy"
 _RECEIVE: Final = "receive.message.max.bytes"
@@ -35,45 +35,49 @@ _QUEUE: Final = "queue.buffering.max.kbytes"
 CLIENT_ID: Final = "llmlog-pipeline"
 
 LIBRDKAFKA_LOGGER: Final = logging.getLogger("llmlog.librdkafka")
-"""For `logger=` of every client: librdkafka's own lines repeat every second while a broker is
-away. `error_cb` says the same once; set the logger's level to see them."""
+"""The logger of every client. It is off, because librdkafka repeats its lines every second while a
+broker is away, and `error_cb` reports the same. Set the logger's level to see them."""
 LIBRDKAFKA_LOGGER.setLevel(logging.CRITICAL)
 
 
 def new_client(kind: Callable[..., T], config: Mapping[str, Any]) -> T:
-    """Make a client of librdkafka that logs nothing by itself.
+    """Return a new client of librdkafka, whose own log is off.
 
     Args:
         kind: `Producer`, `Consumer` or `AdminClient`.
-        config: its properties.
+        config: librdkafka properties, such as those of `producer_config`.
 
     Raises:
-        ConfigurationError: librdkafka does not know a property or its value, or two contradict.
+        ConfigurationError: librdkafka does not know a property or its value, or two properties
+            contradict each other.
     """
     try:
         return kind(config, logger=LIBRDKAFKA_LOGGER)
     except KafkaException as error:
         raise ConfigurationError(f"Kafka settings: {error.args[0].str()}") from None
-    except (TypeError, ValueError) as error:  # what the client keeps for itself, as `error_cb`
+    except (
+        TypeError,
+        ValueError,
+    ) as error:  # a property that confluent-kafka sets itself, such as `error_cb`
         raise ConfigurationError(f"Kafka settings: {error}") from None
 
 
 def producer_config(settings: Settings) -> dict[str, Any]:
-    """Properties of a producer that loses nothing: waits for ever, writes once."""
+    """Return the properties of a producer that waits without limit and writes each record once."""
     config = {
         "client.id": CLIENT_ID,
         "compression.type": "zstd",
         "linger.ms": 5,
-        # Checked before compression, so a little above what the topic takes after it.
-        "message.max.bytes": MAX_RECORD_BYTES + _RECORD_OVERHEAD,
+        # librdkafka checks it before compression, the topic after it: so a little more.
+        "message.max.bytes": MAX_RECORD_BYTES + _RECORD_OVERHEAD_BYTES,
         _QUEUE: 64 * 1024,
-        # 0: an unreachable broker is waited for; memory is bounded by the queue, not by time.
+        # 0: records wait for an unreachable broker; the queue bounds memory, not time.
         "message.timeout.ms": 0,
         **settings.producer_properties(),
         "acks": "all",
         "enable.idempotence": True,
     }
-    # In a queue without room for a record, that record would be waited for without end.
+    # A queue smaller than one record would never accept that record.
     record_bytes = _at_least(0, config["message.max.bytes"])
     if isinstance(record_bytes, int):
         config[_QUEUE] = _at_least(record_bytes // 1024 + 1, config[_QUEUE])
@@ -81,21 +85,21 @@ def producer_config(settings: Settings) -> dict[str, Any]:
 
 
 def consumer_config(settings: Settings) -> dict[str, Any]:
-    """Properties of a group member that commits by its own hand."""
+    """Return the properties of a group member that commits offsets itself."""
     properties = settings.consumer_properties()
     config = {
         "client.id": CLIENT_ID,
         _STRATEGY: "cooperative-sticky",
-        # A worker that is killed is missed after this long; librdkafka beats from a thread of
-        # its own, so a long drain does not cost the membership.
+        # The broker notices a killed worker after this long. librdkafka sends heartbeats from a
+        # thread of its own, so a long drain does not cost the membership.
         "session.timeout.ms": 10_000,
         "heartbeat.interval.ms": 1_000,
-        # Little ahead: it costs no throughput, and a third of a worker's memory less.
+        # Fetch little ahead: throughput stays, a worker's memory is a third less.
         "fetch.message.max.bytes": 256 * 1024,
-        "fetch.max.bytes": _at_least(_FETCH_BYTES, properties.get("message.max.bytes")),
+        "fetch.max.bytes": _at_least(_MIN_FETCH_BYTES, properties.get("message.max.bytes")),
         "queued.max.messages.kbytes": 4 * 1024,
         "fetch.wait.max.ms": 100,
-        # A full queue is looked at again so soon; the default of a second leaves workers idle.
+        # Check a full queue again this soon; the default of a second leaves workers idle.
         "fetch.queue.backoff.ms": 5,
         **properties,
         "group.id": settings.group,
@@ -107,38 +111,39 @@ def consumer_config(settings: Settings) -> dict[str, Any]:
     if _RECEIVE in config:
         config[_RECEIVE] = _receive_bytes(config)
     if config.get("group.protocol") == "consumer":
-        # The broker decides these there, and librdkafka refuses them.
+        # With this protocol the broker sets these, and librdkafka refuses them.
         for decided in (_STRATEGY, "session.timeout.ms", "heartbeat.interval.ms"):
             config.pop(decided, None)
     elif config.get("group.instance.id") and "cooperative" in str(config[_STRATEGY]):
         # A cooperative rebalance hands partitions over in a second round, which the member that
-        # gave them up has to begin. A static one that is killed before that comes back without a
-        # rebalance, and the partitions belong to nobody for good.
+        # gave them up begins. A static member that is killed before that comes back without a
+        # rebalance, and no member ever owns these partitions again.
         config[_STRATEGY] = "range"
     return config
 
 
-def _at_least(least: int, wanted: Any) -> Any:
-    """Return what is wanted, or the least that works."""
+def _at_least(minimum: int, wanted: Any) -> Any:
+    """Return the wanted number, or the minimum that works; a value that is no number as it is."""
     try:
-        return max(least, int(wanted or 0))
+        return max(minimum, int(wanted or 0))
     except (TypeError, ValueError):
-        return wanted  # librdkafka will say what is wrong
+        return wanted  # librdkafka will report it
 
 
 def _receive_bytes(config: Mapping[str, Any]) -> Any:
-    """Have room for the largest answer: a larger one is dropped, and asked for again without end.
+    """Return a `receive.message.max.bytes` that fits the largest answer.
 
-    At least one batch is answered, however little was asked for.
+    librdkafka drops a larger answer and asks for it again without end. A broker answers with one
+    whole batch at least, however little is asked for.
     """
-    largest = MAX_RECORD_BYTES + _RECORD_OVERHEAD
+    largest = MAX_RECORD_BYTES + _RECORD_OVERHEAD_BYTES
     try:
         largest = max(largest, int(config["fetch.max.bytes"]))
     except (TypeError, ValueError):
         return config[_RECEIVE]
-    return _at_least(largest + _ANSWER_OVERHEAD, config[_RECEIVE])
+    return _at_least(largest + _ANSWER_OVERHEAD_BYTES, config[_RECEIVE])
 
 
 def admin_config(settings: Settings) -> dict[str, Any]:
-    """Properties of a client that asks and creates."""
+    """Return the properties of an admin client."""
     return {"client.id": CLIENT_ID, **settings.admin_properties()}

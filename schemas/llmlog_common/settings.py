@@ -1,8 +1,8 @@
-"""The one list of settings: names, defaults, where they come from, what is refused.
+"""The settings: their names, defaults and sources, and the properties that are refused.
 
-The environment (`LLMLOG_…`) wins over `pipeline.toml`.
-A table in the file joins its name to its keys (`[kafka] security_protocol` is
-`LLMLOG_KAFKA_SECURITY_PROTOCOL`). Any setting can be read from a file by the suffix `_FILE`.
+The environment (`LLMLOG_…`) wins over `pipeline.toml`. In the file, a table's name is joined to its
+keys: `[kafka] security_protocol` is `LLMLOG_KAFKA_SECURITY_PROTOCOL`. The suffix `_FILE` reads any
+setting from a file.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ REFUSED: Final = {
     "acks": "an event counts as sent when every in-sync replica has it",
     "request.required.acks": "an event counts as sent when every in-sync replica has it",
     "enable.idempotence": "without it a retry doubles events on the topic",
-    "delivery.report.only.error": "an event that is not reported is waited for without end",
+    "delivery.report.only.error": "the producer would wait without end for events not reported",
     "transactional.id": "events are sent without transactions",
     "group.id": "use LLMLOG_GROUP",
     "bootstrap.servers": "use LLMLOG_KAFKA_BOOTSTRAP_SERVERS",
     "metadata.broker.list": "use LLMLOG_KAFKA_BOOTSTRAP_SERVERS",
 }
 
-# What Kubernetes puts into every pod for a service whose name begins with `llmlog`.
+# Variables that Kubernetes sets in every pod for a service whose name begins with `llmlog`.
 _SERVICE_LINK: Final = re.compile(
     r"_SERVICE_HOST$|_SERVICE_PORT(_[A-Z0-9_]+)?$|_PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?$"
 )
@@ -70,12 +70,23 @@ _UNITS: Final = {
     **dict.fromkeys(("d", "day", "days"), 86400.0),
 }
 _BYTES: Final = re.compile(r"\s*(\d+)\s*(|b|kib|mib|gib|kb|mb|gb)\s*", re.IGNORECASE)
-_SIZES: Final = {"": 1, "b": 1, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30,
-                 "kb": 10**3, "mb": 10**6, "gb": 10**9}  # fmt: skip
+_SIZES: Final = {
+    "": 1,
+    "b": 1,
+    "kib": 1 << 10,
+    "mib": 1 << 20,
+    "gib": 1 << 30,
+    "kb": 10**3,
+    "mb": 10**6,
+    "gb": 10**9,
+}
 
 
 def parse_duration(value: object) -> object:
-    """Read `400 days`, `7d`, `90 s` or a bare number of seconds; leave the rest to the type."""
+    """Return the duration in `400 days`, `7d`, `90 s` or a bare number of seconds.
+
+    A value of another type is returned as it is, for pydantic to check.
+    """
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return _seconds(value)
     if not isinstance(value, (str, bool)):
@@ -94,7 +105,7 @@ def _seconds(number: float) -> timedelta:
 
 
 def parse_bytes(value: object) -> object:
-    """Read `1 GiB`, `500 MB` or a bare number of bytes; leave the rest to the type."""
+    """Return the bytes in `1 GiB`, `500 MB` or a bare number; another type as it is."""
     if not isinstance(value, (str, bool)):
         return value
     match = _BYTES.fullmatch(str(value))
@@ -104,7 +115,7 @@ def parse_bytes(value: object) -> object:
 
 
 def parse_names(value: object) -> object:
-    """Read `a, b.c`; leave the rest, such as a list in the file, to the type."""
+    """Return the names in `a, b.c`; another type, such as a list in the file, as it is."""
     if not isinstance(value, str):
         return value
     return tuple(name.strip() for name in value.split(",") if name.strip())
@@ -121,7 +132,7 @@ Names = Annotated[tuple[str, ...], BeforeValidator(parse_names)]
 
 
 class Settings(BaseSettings):
-    """Everything that can be set, with its default; made by `load`, never changed."""
+    """All settings with their defaults. `load` makes them; they never change."""
 
     model_config = SettingsConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
@@ -148,7 +159,7 @@ class Settings(BaseSettings):
     index: AliasName = "litellm-logs"
     max_event_age: Duration = timedelta(days=400)
     metrics_port: int = Field(default=0, ge=0, le=65_535)
-    """Port on which `pipeline consume` shows its counts to Prometheus; 0: none."""
+    """Port of `pipeline consume` for Prometheus; 0: none."""
 
     schema_registry_url: str | None = Field(default=None, repr=False)
     schema_registry_username: str | None = None
@@ -156,7 +167,7 @@ class Settings(BaseSettings):
     schema_registry_ca_certs: Path | None = None
 
     journal: Literal["spill", "always", "off"] = "spill"
-    """What the gateway writes to disk: what Kafka cannot take at once, every event, nothing."""
+    """Events that the gateway writes to disk: those Kafka cannot take at once, all, or none."""
     journal_dir: Path | None = None
     """Default: `llmlog-pipeline/journal` in the user's state folder."""
     journal_max_bytes: Bytes = 1 << 30
@@ -167,25 +178,25 @@ class Settings(BaseSettings):
     """Default: the stricter of messages and response; provider errors repeat prompts."""
     redact_error_information: RedactMode | None = None
     redact_fields: Names = ()
-    """Dotted paths into the payload; `*` stands for any one key or list position."""
+    """Dotted paths into the payload; `*` matches any one key or list position."""
     redact_keys: Names = ()
-    """Keys or headers, anywhere, in any case."""
+    """Keys or headers that are hidden wherever they are, in any case."""
     redact_secrets: bool = True
-    """Replace whatever looks like a secret, by its name or its form, anywhere."""
+    """Replace values that look like secrets, by their name or their form, anywhere."""
     redact_function: str | None = None
-    """`package.module.function`, called with each payload; returns what is to be kept."""
+    """`package.module.function`, called with each payload; returns the payload to keep."""
 
     keep_binary: bool = False
     """Keep base64 audio and images, `data:` URIs and embedding vectors whole."""
     max_field_bytes: Bytes = 2 * 1024 * 1024
-    """Characters of any one text that are kept; of a larger one the beginning is."""
+    """Characters of one text that are kept, from its beginning."""
     max_event_bytes: Bytes = 8 * 1024 * 1024
-    """Bound of an event; the topic's `max.message.bytes` bounds it too."""
+    """The largest event; the topic's `max.message.bytes` bounds it too."""
 
     gateway_converter: Literal["process", "thread"] = "process"
-    """Who makes events of payloads: a process beside the gateway, or a thread within it."""
+    """Where payloads become events: in a process beside the gateway, or in a thread of it."""
     gateway_metrics: bool = True
-    """Show the gateway's counters in its own Prometheus registry, where there is one."""
+    """Add our counters to the gateway's Prometheus registry, where it has one."""
 
     search_text: bool = True
     """Extract the text of prompt and answer into fields for full-text search."""
@@ -194,19 +205,19 @@ class Settings(BaseSettings):
 
     @model_validator(mode="before")
     @classmethod
-    def _dead_letters_beside_their_source(cls, values: dict[str, Any]) -> dict[str, Any]:
+    def _default_dlq_topic(cls, values: dict[str, Any]) -> dict[str, Any]:
         if not values.get("dlq_topic"):
             values["dlq_topic"] = f"{values.get('topic') or 'litellm-logs'}.dlq"
         return values
 
     @model_validator(mode="after")
-    def _one_way_to_sign_in(self) -> Settings:
+    def _check_combinations(self) -> Settings:
         if self.dlq_topic == self.topic:
-            raise ValueError("dlq_topic is the source topic itself")
+            raise ValueError("dlq_topic and topic have to be different")
         for server in ("elasticsearch", "schema_registry"):
             pair = [f"{server}_username", f"{server}_password"]
             if len({getattr(self, name) is None for name in pair}) > 1:
-                raise ValueError(f"{' and '.join(pair)} go together")
+                raise ValueError(f"set both {' and '.join(pair)}, or neither")
         ways = [
             name
             for name in ("api_key", "username", "bearer_auth")
@@ -225,7 +236,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Read nothing but what `load` hands over: it knows where each value stood."""
+        """Use only the values that `load` passes: it remembers the place of each."""
         del settings_cls, env_settings, dotenv_settings, file_secret_settings
         return (init_settings,)
 
@@ -241,16 +252,16 @@ class Settings(BaseSettings):
         """Return the librdkafka properties that users set for every client."""
         return self._properties({})
 
-    def _properties(self, of_kind: Mapping[str, str]) -> dict[str, str]:
-        return {"bootstrap.servers": self.kafka_bootstrap_servers, **self.kafka, **of_kind}
+    def _properties(self, of_client: Mapping[str, str]) -> dict[str, str]:
+        return {"bootstrap.servers": self.kafka_bootstrap_servers, **self.kafka, **of_client}
 
 
 def load(*, environ: Mapping[str, str] | None = None, config: Path | None = None) -> Settings:
-    """Gather, check and freeze the settings.
+    """Read and check the settings.
 
     Args:
-        environ: defaults to the process's environment.
-        config: a TOML file that has to exist; by default `pipeline.toml` where there is one.
+        environ: of the process by default.
+        config: a TOML file, which has to exist; by default `pipeline.toml` where there is one.
 
     Raises:
         ConfigurationError: one line that names the setting and its place.
@@ -258,15 +269,15 @@ def load(*, environ: Mapping[str, str] | None = None, config: Path | None = None
     environ = os.environ if environ is None else environ
     places: dict[str, str] = {}
     values: dict[str, Any] = {}
-    for name, place, value in (*_of_file(config), *_of_environment(environ)):
-        _put(values, places, name, place, value)
+    for name, place, value in (*_read_file(config), *_read_environment(environ)):
+        _add(values, places, name, place, value)
     try:
         return Settings(**values)
     except ValidationError as error:
-        raise ConfigurationError(_first_line(error, places)) from None
+        raise ConfigurationError(_describe_error(error, places)) from None
 
 
-def _of_file(config: Path | None) -> Iterator[tuple[str, str, object]]:
+def _read_file(config: Path | None) -> Iterator[tuple[str, str, object]]:
     path = Path(CONFIG_FILE) if config is None else config
     if config is None and not path.is_file():
         return
@@ -276,21 +287,21 @@ def _of_file(config: Path | None) -> Iterator[tuple[str, str, object]]:
         raise ConfigurationError(f"{path}: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{path}: not TOML: {error}") from None
-    for keys, value in _leaves(tables, ()):
-        yield _resolved("_".join(keys), f"{path}: {'.'.join(keys)}", value)
+    for keys, value in _flatten(tables, ()):
+        yield _resolve("_".join(keys), f"{path}: {'.'.join(keys)}", value)
 
 
-def _leaves(
+def _flatten(
     table: Mapping[str, Any], above: tuple[str, ...]
 ) -> Iterator[tuple[tuple[str, ...], Any]]:
     for key, value in table.items():
         if isinstance(value, dict):
-            yield from _leaves(value, (*above, key))
+            yield from _flatten(value, (*above, key))
         else:
             yield (*above, key), value
 
 
-def _of_environment(environ: Mapping[str, str]) -> Iterator[tuple[str, str, object]]:
+def _read_environment(environ: Mapping[str, str]) -> Iterator[tuple[str, str, object]]:
     for variable, value in environ.items():
         if not variable.startswith(PREFIX):
             continue
@@ -298,26 +309,26 @@ def _of_environment(environ: Mapping[str, str]) -> Iterator[tuple[str, str, obje
             variable.endswith("_PORT") and _SERVICE_URL.match(value)
         ):
             continue
-        yield _resolved(variable.removeprefix(PREFIX).lower(), f"environment: {variable}", value)
+        yield _resolve(variable.removeprefix(PREFIX).lower(), f"environment: {variable}", value)
 
 
-def _resolved(name: str, place: str, value: object) -> tuple[str, str, object]:
-    """Follow the suffix `_FILE` to the content of the file."""
+def _resolve(name: str, place: str, value: object) -> tuple[str, str, object]:
+    """Return the setting; for a name with the suffix `_FILE` the content of that file."""
     if not name.endswith("_file") or _NAMES_A_FILE.fullmatch(name):
         return name, place, value
     try:
         text = Path(str(value)).read_text()
-    except OSError as error:  # the value stays out: it may be the secret itself
+    except OSError as error:  # without the value, which may be the secret itself
         raise ConfigurationError(f"{place}: cannot read that file: {error.strerror}") from None
     except ValueError:
         raise ConfigurationError(f"{place}: cannot read that file: not UTF-8") from None
     return name.removesuffix("_file"), place, text.strip()
 
 
-def _put(
+def _add(
     values: dict[str, Any], places: dict[str, str], name: str, place: str, value: object
 ) -> None:
-    """Sort one setting into its field; a Kafka property into the dictionary of its kind."""
+    """Add one setting to its field, a librdkafka property to the dictionary of its clients."""
     if name in Settings.model_fields and name not in ("kafka", "kafka_producer", "kafka_consumer"):
         values[name], places[name] = value, place
         return
@@ -332,8 +343,8 @@ def _put(
     raise ConfigurationError(f"{place}: there is no such setting")
 
 
-def _first_line(error: ValidationError, places: Mapping[str, str]) -> str:
-    """Say the first complaint in one line; the value stays out, it may be a secret."""
+def _describe_error(error: ValidationError, places: Mapping[str, str]) -> str:
+    """Return the first problem in one line, without the value, which may be a secret."""
     first = error.errors(include_url=False, include_input=False)[0]
     name = str(first["loc"][0]) if first["loc"] else ""
     message = str(first["msg"]).removeprefix("Value error, ")

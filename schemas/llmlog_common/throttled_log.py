@@ -1,6 +1,6 @@
-"""Owns how often one cause is logged: at once, then at most once a minute.
+"""Limits how often one cause is logged: at once, then at most once a minute.
 
-An outage must fill neither the gateway's log nor a worker's.
+So an outage fills neither the gateway's log nor a worker's.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ INTERVAL_SECONDS: Final = 60.0
 
 
 class Logger(Protocol):
-    """What a throttled log writes to: a structlog logger is one."""
+    """The logger behind a throttled log: a structlog logger is one."""
 
     def log(self, level: int, event: str, **details: Any) -> Any:
         """Write one line."""
@@ -25,7 +25,7 @@ class Logger(Protocol):
 
 
 class GatewayLogger:
-    """A logger of the standard library with structlog's call, for the gateway's process.
+    """A standard library logger that is called as structlog's, for the gateway's process.
 
     Args:
         name: of the logger, which users may configure.
@@ -57,7 +57,7 @@ class ThrottledLog:
         self._causes: dict[object, tuple[float, int]] = {}  # guarded by `_lock`
 
     def is_due(self, cause: object) -> bool:
-        """Tell whether an event of this cause would be logged now; for details that cost much."""
+        """Tell whether an event of this cause would be logged now; for details that are costly."""
         last, _ = self._causes.get(cause, (-INTERVAL_SECONDS, 0))
         return self._clock() - last >= INTERVAL_SECONDS
 
@@ -66,7 +66,7 @@ class ThrottledLog:
 
         Args:
             level: of `logging`.
-            cause: hashable; events of one cause are one event, whatever their text.
+            cause: hashable; events of one cause count as the same event, whatever their text.
             event: the line.
             details: beside it.
         """
@@ -83,5 +83,5 @@ class ThrottledLog:
 
 
 def error_name(error: BaseException) -> str:
-    """Name an error by its type: its text may quote a payload, or raise by itself."""
+    """Return the name of an error's type: its text may quote a payload, or raise itself."""
     return type(error).__name__

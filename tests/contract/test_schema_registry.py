@@ -140,6 +140,6 @@ def test_a_setting_of_the_registry_that_is_wrong_is_named(url, more):
 
 @pytest.mark.parametrize("alone", ["username", "password"])
 def test_credentials_go_together(alone):
-    with pytest.raises(ConfigurationError, match="go together") as caught:
+    with pytest.raises(ConfigurationError, match="or neither") as caught:
         registry_at("http://localhost", **{alone: SECRET})
     assert SECRET not in str(caught.value)

@@ -343,8 +343,8 @@ def test_one_way_to_sign_in():
     password = {"LLMLOG_ELASTICSEARCH_PASSWORD": SECRET}
     key = {"LLMLOG_ELASTICSEARCH_API_KEY": SECRET}
     assert load(environ={**name, **password}).elasticsearch_username == "u"
-    assert "go together" in refusal(environ=name)
-    assert "go together" in refusal(environ=password)
+    assert "or neither" in refusal(environ=name)
+    assert "or neither" in refusal(environ=password)
     both = refusal(environ={**name, **password, **key})
     assert "api_key" in both
     assert "username" in both
