@@ -101,7 +101,7 @@ def test_a_registry_that_never_answers_is_unreachable():
 
 
 @pytest.mark.parametrize("status", [None, 408, 429, 500, 502, 503])
-def test_what_may_pass_is_unreachable(status):
+def test_an_error_that_may_pass_is_unreachable(status):
     with pytest.raises(Unreachable):
         Registry(Answering(status)).schema_text(1)
 

@@ -28,7 +28,7 @@ def recycled():
     return ProcessIdentity(os.getpid(), "born before")
 
 
-def test_what_is_written_is_read(tmp_path):
+def test_a_written_state_is_read_back(tmp_path):
     servers = {"kafka": server("kafka", this_process())}
     write_state(tmp_path / "state.json", servers)
     assert read_state(tmp_path / "state.json") == servers
@@ -47,7 +47,7 @@ def test_a_damaged_file_is_an_error_that_names_it(tmp_path, text):
         read_state(path)
 
 
-def test_a_process_is_told_from_another_with_its_id():
+def test_a_process_differs_from_a_later_one_with_its_id():
     assert this_process().alive
     assert not recycled().alive
 

@@ -121,7 +121,7 @@ def test_null_is_absence_and_leaves_no_trace():
 
 
 @pytest.mark.parametrize("payload", [None, "text", 1, [], b"{}", object()])
-def test_what_is_no_dict_is_refused_by_its_type(payload):
+def test_a_payload_that_is_no_dict_is_refused_with_its_type(payload):
     with pytest.raises(PayloadError, match=f"the payload is {type(payload).__name__}"):
         to_event(payload)
 
@@ -159,7 +159,7 @@ KEPT = [
 
 
 @pytest.mark.parametrize(("name", "value", "field", "expected"), KEPT)
-def test_what_loses_nothing_is_coerced(name, value, field, expected):
+def test_a_value_is_converted_where_nothing_is_lost(name, value, field, expected):
     event = event_of(**{name: value})
     assert event[field] == expected
     assert type(event[field]) is type(expected)
@@ -198,7 +198,9 @@ MISTYPED = [
 
 
 @pytest.mark.parametrize(("name", "value", "absent", "original"), MISTYPED)
-def test_what_would_lose_something_is_absent_and_kept(name, value, absent, original):
+def test_a_value_that_conversion_would_change_is_absent_and_its_original_kept(
+    name, value, absent, original
+):
     event = event_of(**{name: value})
     found = event["end_time_ms" if name == "endTime" else name]
     assert math.isnan(found) if absent is None else found == absent
@@ -284,7 +286,7 @@ def test_messages_of_any_shape_are_kept():
         )
 
 
-def test_one_broken_message_takes_nothing_with_it():
+def test_one_broken_message_does_not_lose_the_others():
     event = event_of(messages=[Broken(), {"role": "user", "content": "kept"}])
     assert document(event)["messages"][1] == {"role": "user", "content": "kept"}
     assert document(event)["messages_text"] == "kept"
@@ -327,7 +329,7 @@ def test_no_two_tables_know_the_same_name():
 # Search text
 
 
-def test_what_was_said_is_extracted():
+def test_the_text_of_prompt_and_answer_is_extracted():
     event = event_of(
         messages=[
             {"role": "system", "content": "be brief"},
@@ -361,7 +363,7 @@ def test_search_text_reads_objects_and_survives_broken_ones_and_cycles():
 # Identity
 
 
-def test_the_id_is_of_elasticsearchs_own_form():
+def test_an_event_id_has_the_form_of_elasticsearchs_ids():
     event_id = event_of()["event_id"]
     assert len(event_id) == 20
     assert EVENT_ID.fullmatch(event_id)
@@ -447,7 +449,7 @@ def test_an_id_of_lone_surrogates_is_made():
     [0, -5, 1e12, 5e9, "soon", math.nan, math.inf, 1e300, [], Broken(), dt.datetime(1, 1, 1)],  # noqa: DTZ001
     ids=lambda start: type(start).__name__,
 )
-def test_a_clock_beyond_reason_falls_back_to_the_end_time(start):
+def test_an_absurd_start_time_falls_back_to_the_end_time(start):
     event = event_of(startTime=start, endTime=START + 1)
     assert event["start_time_ms"] == START_MS + 1000
     assert event_time_ms(event["event_id"]) == START_MS + 1000
@@ -469,12 +471,12 @@ def test_a_start_time_of_5000_digits_is_survived():
 # Size
 
 
-def test_what_has_room_stays():
+def test_an_event_that_fits_is_not_truncated():
     event = event_of(messages=["x" * 1000], metadata={"a": 1})
     assert truncate_event(event, 10_000) == event
 
 
-def test_the_largest_parts_go_first_and_leave_a_marker():
+def test_the_largest_fields_are_replaced_first_by_a_marker():
     event = event_of(messages=["m" * 5000], response=["r" * 3000], metadata={"small": "s"})
     cut = truncate_event(event, 8000)
     before, after = document(event), document(cut)
@@ -487,7 +489,7 @@ def test_the_largest_parts_go_first_and_leave_a_marker():
     assert {**cut, "document": b""} == {**event, "document": b""}
 
 
-def test_what_is_cut_is_still_of_its_kind():
+def test_a_replaced_field_keeps_its_kind():
     event = event_of(error_str="e" * 5000, request_tags=["t" * 5000], metadata={"m": "n" * 5000})
     cut = document(truncate_event(event, 1500))
     assert cut["error_str"].startswith("<cut: 5002 bytes of JSON, sha256 ")
@@ -495,14 +497,14 @@ def test_what_is_cut_is_still_of_its_kind():
     assert cut["metadata"]["llmlog_cut"]["bytes"] == 5008
 
 
-def test_cutting_never_makes_a_field_longer():
+def test_truncation_never_makes_a_field_longer():
     event = event_of(messages=["m" * 500], metadata={"a": 1}, end_user="somebody", stream=True)
     before, after = document(event), document(truncate_event(event, 600))
     assert after.keys() == before.keys()
     assert (after["metadata"], after["end_user"], after["stream"]) == ({"a": 1}, "somebody", True)
 
 
-def test_where_markers_are_too_much_the_typed_fields_are_left():
+def test_an_event_without_room_for_markers_keeps_its_typed_fields():
     event = event_of(messages=["m" * 5000], metadata={"a": 1}, end_user="somebody")
     cut = document(truncate_event(event, 1))
     whole = event["document"]
@@ -512,7 +514,7 @@ def test_where_markers_are_too_much_the_typed_fields_are_left():
     assert cut.keys() == {"@timestamp", *BASE, "extra"}
 
 
-def test_cutting_leaves_the_event_itself_alone():
+def test_truncation_does_not_change_the_given_event():
     event = event_of(messages=["m" * 5000])
     before = dict(event)
     truncate_event(event, 100)
@@ -520,7 +522,7 @@ def test_cutting_leaves_the_event_itself_alone():
 
 
 @pytest.mark.parametrize("name", ["model", "trace_id", "status", "call_type", "litellm_call_id"])
-def test_a_word_of_megabytes_can_be_cut_too(name):
+def test_a_keyword_of_megabytes_can_be_truncated(name):
     word = "w" * 3_000_000
     event = event_of(**{name: word})
     assert event[name] == ""
@@ -530,7 +532,7 @@ def test_a_word_of_megabytes_can_be_cut_too(name):
     assert len(Encoder().encode(truncate_event(event, 10_000))) < 11_000
 
 
-def test_a_word_at_the_bound_stays():
+def test_a_keyword_at_the_bound_stays():
     assert event_of(model="w" * MAX_KEYWORD_CHARACTERS)["model"] == "w" * MAX_KEYWORD_CHARACTERS
 
 

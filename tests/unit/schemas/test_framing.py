@@ -48,7 +48,7 @@ def test_a_fingerprint_prints_as_16_hexadecimal_digits():
         (b'{"a": 1}', "8 bytes that begin with 7b 22 61 22 3a 20 31 7d"),
     ],
 )
-def test_what_has_neither_framing_is_named(value, said):
+def test_a_value_without_framing_is_refused_with_its_first_bytes(value, said):
     with pytest.raises(FramingError) as caught:
         read_header(value)
     assert said in str(caught.value)

@@ -184,7 +184,7 @@ def test_many_keys_that_become_the_same_string_take_no_time():
     assert max(map(len, kept)) <= 512
 
 
-def test_keys_are_bounded_freed_of_nul_and_never_empty_where_asked():
+def test_keys_are_short_without_nul_and_never_empty_where_asked():
     keys = ["", "\0", "a\0b", "x" * 2000, "é" * 400, "fits"]
     kept = list(to_plain(dict.fromkeys(keys), max_key_bytes=512))
     assert len(kept) == len(keys)
@@ -205,7 +205,7 @@ def test_an_object_that_misbehaves_is_replaced_by_a_text(value):
     assert '"beside": "kept"' in written
 
 
-def test_a_key_that_misbehaves_takes_nothing_with_it():
+def test_a_key_that_misbehaves_does_not_lose_the_others():
     assert read({Broken(): 1, "b": 2}) == {"<unreadable Broken>": 1, "b": 2}
 
 
@@ -215,11 +215,11 @@ def test_a_dataclass_with_an_empty_slot_does_not_end_the_process():
     assert read([value, "kept"]) == ["<unreadable Slotted: AttributeError>", "kept"]
 
 
-def test_a_number_too_long_to_print_takes_nothing_with_it():
+def test_a_number_too_long_to_print_does_not_lose_the_others():
     assert read({"huge": 10**5000, "b": 2})["b"] == 2
 
 
-def test_cycles_are_cut_where_they_close():
+def test_a_cycle_is_replaced_where_it_closes():
     loop = {"name": "a"}
     loop["self"] = loop
     row = [1]
@@ -234,7 +234,7 @@ def test_the_same_object_twice_is_no_cycle():
 
 
 @pytest.mark.parametrize("depth", [MAX_DOCUMENT_DEPTH, 255, 2_000, 50_000])
-def test_great_depth_is_cut(depth):
+def test_values_deeper_than_the_bound_are_replaced(depth):
     assert depth_of(read([nested(depth), object()])[0]) <= MAX_DOCUMENT_DEPTH
     assert depth_of(read(nested(depth))) <= max(MAX_DOCUMENT_DEPTH, 254)
 

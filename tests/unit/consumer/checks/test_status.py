@@ -109,6 +109,11 @@ def test_a_topic_that_is_settled_is_current_and_is_not_read():
     assert (status.lag, status.behind_ms, consumer.starts) == (0, 0, [])
 
 
+def test_the_last_record_of_the_log_waits_too():
+    status = status_of(FakeAdmin({0: (0, 900)}, {0: 899}), answer(age=90))
+    assert status.verdict.startswith("BEHIND: 1 records wait, the oldest for 90 s")
+
+
 # Where the group stands
 
 

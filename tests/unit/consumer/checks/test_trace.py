@@ -99,6 +99,10 @@ def test_rows_of_one_request_are_bounded():
         elastic.index(TODAY, str(number), litellm_call_id=CALL)
     assert len(trace(sources(elastic)).documents) == MAX_ROWS
 
+    topic = [Message(TOPIC, 0, offset, value_=RECORD.value_) for offset in range(MAX_ROWS + 1)]
+    sent_often = deployment(FakeAdmin({0: (0, MAX_ROWS + 1)}, {0: 0}), records=topic)
+    assert len(trace(sent_often).records) == MAX_ROWS
+
 
 # The source topic
 
@@ -112,6 +116,11 @@ def test_a_record_beyond_the_committed_offset_waits():
 
 def test_the_record_at_the_committed_offset_waits():
     assert trace(sources(committed=7)).verdict == "WAITING: 0 records before it are not settled"
+
+
+def test_a_record_in_a_partition_without_a_committed_offset_waits():
+    where = deployment(FakeAdmin({0: (0, 8)}), records=[RECORD])
+    assert trace(where).verdict == "WAITING: 7 records before it are not settled"
 
 
 def test_a_settled_record_without_a_document_was_expired_or_deleted():
@@ -149,6 +158,13 @@ def test_the_dead_letter_of_its_record_is_found_and_names_the_cause():
     assert result.verdict == "DEAD: parsing: failed to parse"
     assert [row["source"] for row in result.dead_letters] == [f"{TOPIC}/0/7"]
     assert result.as_json()["dead_letters"] == result.dead_letters
+
+
+def test_a_dead_letter_whose_record_is_deleted_is_found_by_its_value():
+    letter = letter_of(TOPIC, 0, 3)
+    letter.value_ = encoded(1)
+    result = trace(deployment(topic(), letters=[letter, letter_of(TOPIC, 0, 4)]))
+    assert [row["source"] for row in result.dead_letters] == [f"{TOPIC}/0/3"]
 
 
 def test_a_dead_letter_without_a_cause_says_so():

@@ -7,6 +7,7 @@ import time
 import pytest
 
 from llmlog_common.errors import ElasticsearchUnreachable, KafkaError
+from llmlog_consumer.checks.event_files import SeenEvent
 from llmlog_consumer.checks.proof import MAX_ROWS, Proof
 from llmlog_consumer.checks.verify import Limits, Scope, Verifier
 from llmlog_consumer.kafka.gaps import Gap
@@ -224,6 +225,18 @@ def test_an_event_with_documents_in_two_indices_is_doubled():
     proof = verify(deployment(settled(1), elastic, records=records(1)))
     assert (proof.documents, proof.doubled_count, proof.ok) == (1, 1, False)
     assert proof.doubled[0]["indices"] == ["logs-2021.01.01", TODAY]
+
+
+def test_an_event_with_two_documents_in_one_index_is_doubled():
+    """Custom routing makes that possible."""
+    proof = Proof()
+    proof.count_event(event_id(1), SeenEvent(), [TODAY, TODAY], 0)
+    assert (proof.documents, proof.doubled_count) == (1, 1)
+
+
+def test_a_lost_event_is_named_with_the_places_of_all_its_records():
+    proof = verify(deployment(settled(2), records=records(1, 1)))
+    assert [row["coordinates"] for row in proof.lost] == [[f"{TOPIC}/0/0", f"{TOPIC}/0/1"]]
 
 
 def test_an_event_older_than_the_limit_is_expired_and_a_younger_one_is_lost():
