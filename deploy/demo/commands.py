@@ -1,4 +1,4 @@
-"""Runs the demo's commands where the reader sees them; none of them outlives the demo."""
+"""Runs the demo's commands and prints them; none of them outlives the demo."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 PIPELINE = Path(sys.executable).with_name("pipeline")
-_END_PATIENCE_S = 30.0
+_END_TIMEOUT_SECONDS = 30.0
 
 
 class CommandFailedError(Exception):
@@ -30,8 +30,8 @@ class Commands:
 
     Attributes:
         folder: where they run.
-        environment: what they start with: the caller's, without settings that point to other
-            servers; the demo adds those of its own.
+        environment: of the commands: the caller's without `LLMLOG_…`; the demo adds its own
+            settings.
     """
 
     def __init__(self, console: Console, folder: Path) -> None:
@@ -48,34 +48,32 @@ class Commands:
     def run(self, *arguments: str) -> None:
         """Run `pipeline ARGUMENTS`; it writes where this process does."""
         self.echo(_line(arguments))
-        with self._started(arguments) as process:
+        with self._start(arguments) as process:
             process.wait()
 
-    def ask(self, *arguments: str, shown: str | None = None) -> str:
+    def ask(self, *arguments: str, echo_as: str | None = None) -> str:
         """Run `pipeline ARGUMENTS` and return what it prints.
 
         Args:
             arguments: of the command.
-            shown: what is echoed in its place.
+            echo_as: printed instead of the command.
         """
-        self.echo(shown or _line(arguments))
-        with self._started(arguments, stdout=subprocess.PIPE) as process:
+        self.echo(echo_as or _line(arguments))
+        with self._start(arguments, stdout=subprocess.PIPE) as process:
             return process.communicate()[0]
 
     def run_logged(self, *arguments: str) -> list[str]:
         """Run `pipeline ARGUMENTS`; show the lines of its log as they come and return them."""
         self.echo(_line(arguments))
         lines = []
-        with self._started(arguments, stderr=subprocess.PIPE) as process:
+        with self._start(arguments, stderr=subprocess.PIPE) as process:
             for line in process.stderr or ():
                 lines.append(line.rstrip())
                 self._console.print(Text(lines[-1], style="dim"), soft_wrap=True)
         return lines
 
     @contextmanager
-    def _started(
-        self, arguments: tuple[str, ...], **streams: int
-    ) -> Iterator[subprocess.Popen[str]]:
+    def _start(self, arguments: tuple[str, ...], **streams: int) -> Iterator[subprocess.Popen[str]]:
         process = subprocess.Popen(  # noqa: S603 - our own command
             [PIPELINE, *arguments], cwd=self.folder, env=self.environment, text=True, **streams
         )
@@ -85,7 +83,7 @@ class Commands:
         except BaseException:
             process.terminate()
             try:
-                process.wait(_END_PATIENCE_S)
+                process.wait(_END_TIMEOUT_SECONDS)
             except subprocess.TimeoutExpired:
                 process.kill()
             raise

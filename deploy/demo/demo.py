@@ -3,8 +3,7 @@
     make demo           # ends by itself and leaves nothing running
     make demo KEEP=1    # leaves Kafka and Elasticsearch up, to look around
 
-Every number that is printed is checked against what the HTTP answers said; exit code 1 if one
-does not add up.
+Every printed number is checked against the HTTP answers; the exit code is 1 if one differs.
 """
 
 from __future__ import annotations
@@ -29,12 +28,12 @@ from rich.table import Table
 from rich.text import Text
 
 from commands import CommandFailedError, Commands
-from gateway import ROOT, Gateway, GatewayError, end_left_over
+from gateway import ROOT, Gateway, GatewayError, end_previous
 from llmlog_consumer.elasticsearch.index_names import DAY_MS, daily_index
 from llmlog_local.errors import LocalStackError
 from llmlog_local.stack import LocalStack
 from topic import TopicReader
-from traffic import KINDS, THREADS, Expected, send_all
+from traffic import KINDS, THREADS, Expectation, send_all
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,7 +44,7 @@ if TYPE_CHECKING:
 FOLDER = ROOT / ".llmlog-demo"
 TOPIC = INDEX = "litellm-logs"
 WORKERS = 2
-DELIVERY_PATIENCE_S = 30.0
+DELIVERY_TIMEOUT_SECONDS = 30.0
 
 # The queries of LiteLLM's Elasticsearch guide, as they stand there.
 TOTAL_COST = (
@@ -70,14 +69,14 @@ class Demo:
         self._checks: list[tuple[str, object, object, bool]] = []
 
     def run(self) -> bool:
-        """Go the whole way; False where a number does not add up."""
+        """Run all steps; return False where a number differs from what is expected."""
         self._step("Start Kafka and Elasticsearch, real ones, on this machine")
         self._commands.echo(f"cd {self._folder.name}")
         exports = self._commands.ask(
-            "local", "up", "--dir", ".", shown='eval "$(pipeline local up --dir .)"'
+            "local", "up", "--dir", ".", echo_as='eval "$(pipeline local up --dir .)"'
         )
         self._console.print(Text(exports.rstrip(), style="dim"), soft_wrap=True)
-        self._commands.environment |= _exported(exports)
+        self._commands.environment |= _parse_exports(exports)
 
         self._step("Create topics, index template and today's index")
         self._commands.run("setup")
@@ -98,7 +97,7 @@ class Demo:
         return self._conclude()
 
     def leave_running(self) -> None:
-        """Say how to look around."""
+        """Print how to look around."""
         folder = self._folder.name
         self._step("Kafka and Elasticsearch stay up")
         self._console.print(
@@ -116,8 +115,8 @@ class Demo:
         )
 
     def take_down(self) -> None:
-        """End the servers, if they run; at the beginning those of a run before."""
-        end_left_over(self._folder)
+        """End the servers that run, also those of an earlier run."""
+        end_previous(self._folder)
         if ended := LocalStack(self._folder).down():
             self._say(f"\nended {' and '.join(ended)}")
 
@@ -155,7 +154,7 @@ class Demo:
         self._commands.run("produce", "yesterday.ndjson")
         return call_id
 
-    def _send(self, gateway: Gateway) -> tuple[list[Answer], Expected]:
+    def _send(self, gateway: Gateway) -> tuple[list[Answer], Expectation]:
         total = sum(kind.count for kind in KINDS)
         self._step(f"Send {total} requests from {THREADS} threads")
         with Progress(
@@ -168,31 +167,31 @@ class Demo:
             statuses = sorted({answer.status for answer in answers if answer.kind is kind})
             table.add_row(kind.name, str(kind.count), " ".join(map(str, statuses)))
         self._console.print(table)
-        expected = Expected(answers, gateway.models())
+        expected = Expectation(answers, gateway.models())
         self._check("requests answered", len(answers), total)
         self._say(f"One event for each attempt: {expected.events}, {expected.failures} failed.")
         return answers, expected
 
     def _deliver(self, gateway: Gateway, topic: TopicReader, expected: int) -> None:
         self._step("Wait until the callback has delivered them, then end the proxy")
-        topic.read_until(lambda: len(topic.events) >= expected, DELIVERY_PATIENCE_S)
+        topic.read_until(lambda: len(topic.events) >= expected, DELIVERY_TIMEOUT_SECONDS)
         gateway.stop()
         size = topic.size()
-        topic.read_until(lambda: topic.records >= size, DELIVERY_PATIENCE_S)
+        topic.read_until(lambda: topic.records >= size, DELIVERY_TIMEOUT_SECONDS)
         self._say(f"{topic.records} records, {len(topic.events)} events")
         self._check("events on the topic, with yesterday's", len(topic.events), expected)
 
-    def _consume(self, topic: TopicReader, expected: Expected) -> None:
+    def _consume(self, topic: TopicReader, expected: Expectation) -> None:
         self._step(f"Index the topic with {WORKERS} workers")
         log = self._commands.run_logged("consume", "--workers", str(WORKERS), "--until-end")
-        totals = _totals(log)
+        totals = _read_totals(log)
         self._check("records consumed", totals["consumed"], topic.records)
         self._check("indexed", totals["indexed"], expected.events)
         self._check("dead letters written", totals["dead"], 1)
         settled = sum(totals[name] for name in ("indexed", "duplicate", "dead", "expired"))
         self._check("indexed + duplicate + dead + expired", settled, totals["consumed"])
 
-    def _query(self, answers: list[Answer], expected: Expected) -> None:
+    def _query(self, answers: list[Answer], expected: Expectation) -> None:
         self._step("The three queries of LiteLLM's Elasticsearch guide, word for word")
         self._curl("POST", f"/{INDEX}/_refresh")
         by_model = self._search(TOTAL_COST)
@@ -258,16 +257,18 @@ class Demo:
             self._check("the call in the dead letter", event["litellm_call_id"], refused)
             reason = letter["es"]["reason"]
             self._check(
-                "Elasticsearch's reason names", FIELD_IN_CONFLICT, FIELD_IN_CONFLICT,
+                "Elasticsearch's reason names",
+                FIELD_IN_CONFLICT,
+                FIELD_IN_CONFLICT,
                 holds=FIELD_IN_CONFLICT in reason,
-            )  # fmt: skip
+            )
 
     def _conclude(self) -> bool:
         self._step("Does it add up?")
         table = Table("", "found", "expected", "", box=None, pad_edge=False)
         for what, found, expected, holds in self._checks:
             verdict = "ok" if holds else Text("WRONG", style="red")
-            table.add_row(what, _brief(found), _brief(expected), verdict)
+            table.add_row(what, _shorten(found), _shorten(expected), verdict)
         self._console.print(table)
         return all(holds for *_, holds in self._checks)
 
@@ -283,7 +284,7 @@ class Demo:
         return self._curl("POST", f"/{INDEX}/_search", query)
 
     def _curl(self, method: str, path: str, body: str | None = None) -> Any:
-        """Ask Elasticsearch, and show how to do so with curl."""
+        """Send a request to Elasticsearch, and print it as a curl command."""
         data = (
             "" if body is None else f" -H 'content-type: application/json' -d {shlex.quote(body)}"
         )
@@ -320,12 +321,12 @@ def main() -> int:
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda number, _: sys.exit(128 + number))
     began = time.monotonic()
-    with _alone(FOLDER):
+    with _lock(FOLDER):
         demo = Demo(console, FOLDER)
         kept = False
         try:
             demo.take_down()
-            _empty(FOLDER)
+            _clear(FOLDER)
             adds_up = demo.run()
             if keep and adds_up:
                 demo.leave_running()
@@ -338,7 +339,7 @@ def main() -> int:
             return 1
         finally:
             if not kept:
-                # The taking down is not for interrupting: it would leave servers behind.
+                # An interrupt here would leave servers running.
                 for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
                     signal.signal(number, signal.SIG_IGN)
                 demo.take_down()
@@ -348,8 +349,8 @@ def main() -> int:
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Hold the folder against another demo."""
+def _lock(folder: Path) -> Iterator[None]:
+    """Lock the folder, so that no other demo uses it."""
     folder.mkdir(exist_ok=True)
     handle = os.open(folder, os.O_RDONLY)
     try:
@@ -362,8 +363,8 @@ def _alone(folder: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def _empty(folder: Path) -> None:
-    """Remove what a run before has left, so that the counts begin at nothing."""
+def _clear(folder: Path) -> None:
+    """Remove the files of an earlier run, so that counts begin at zero."""
     for entry in folder.iterdir():
         if entry.is_dir():
             shutil.rmtree(entry)
@@ -371,20 +372,22 @@ def _empty(folder: Path) -> None:
             entry.unlink()
 
 
-def _exported(lines: str) -> dict[str, str]:
+def _parse_exports(lines: str) -> dict[str, str]:
     """Read `export NAME=value` lines as a shell does."""
     words = (shlex.split(line) for line in lines.splitlines())
     return dict(word[1].split("=", 1) for word in words if word)
 
 
-def _brief(value: object) -> str:
+def _shorten(value: object) -> str:
     return f"{sum(value.values())} in {len(value)}" if isinstance(value, dict) else str(value)
 
 
-def _totals(log: list[str]) -> dict[str, int]:
+def _read_totals(log: list[str]) -> dict[str, int]:
     """Read the counts of the line with which `pipeline consume` ends."""
-    ended = [line for line in log if "event=ended" in line]
-    return {name: int(count) for name, count in re.findall(r"(\w+)=(\d+)\b", "".join(ended[-1:]))}
+    last_lines = [line for line in log if "event=ended" in line]
+    return {
+        name: int(count) for name, count in re.findall(r"(\w+)=(\d+)\b", "".join(last_lines[-1:]))
+    }
 
 
 if __name__ == "__main__":

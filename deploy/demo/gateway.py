@@ -24,15 +24,15 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = Path("deploy/litellm/config.yaml")
-_START_PATIENCE_S = 120.0
-_STOP_PATIENCE_S = 30.0
+_START_TIMEOUT_SECONDS = 120.0
+_STOP_TIMEOUT_SECONDS = 30.0
 
 
 class GatewayError(Exception):
     """The proxy is not installed, or did not start; the text says what to do."""
 
 
-def newest_litellm() -> Path:
+def find_litellm() -> Path:
     """Return the command `litellm` of the newest environment that `make litellm` made.
 
     Raises:
@@ -51,13 +51,13 @@ class Gateway:
     """The proxy as a child process, from `with` to `stop` or the end of the block.
 
     Attributes:
-        command: as a shell would have it.
+        command: as typed in a shell.
         address: its base URL.
         key: the master key, made up for this run.
     """
 
     def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
-        self._litellm = newest_litellm()
+        self._litellm = find_litellm()
         self._folder = folder
         self._environment = environment
         (self._port,) = free_ports(1)
@@ -82,19 +82,19 @@ class Gateway:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                start_new_session=True,  # a Ctrl-C is for the demo, which ends it in order
+                start_new_session=True,  # Ctrl-C reaches the demo alone, which ends it in order
             )
         if me := identify(self._process.pid):
-            _note(self._folder).write_text(json.dumps(asdict(me)))
+            _pid_file(self._folder).write_text(json.dumps(asdict(me)))
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Leave nothing running."""
+        """End it."""
         self.stop()
 
     @property
     def log_path(self) -> Path:
-        """Where its output goes."""
+        """Its log."""
         return self._folder / "litellm.log"
 
     def wait_ready(self) -> None:
@@ -103,8 +103,8 @@ class Gateway:
         Raises:
             GatewayError: it ended, or did not answer in time.
         """
-        deadline = time.monotonic() + _START_PATIENCE_S
-        while not self._answers():
+        deadline = time.monotonic() + _START_TIMEOUT_SECONDS
+        while not self._is_ready():
             if self._process is None or self._process.poll() is not None:
                 raise GatewayError(f"the proxy ended while it started: see {self.log_path}")
             if time.monotonic() > deadline:
@@ -121,7 +121,7 @@ class Gateway:
 
     @property
     def headers(self) -> dict[str, str]:
-        """What a client signs in with."""
+        """The headers of a client that is signed in."""
         return {"Authorization": f"Bearer {self.key}"}
 
     def stop(self) -> None:
@@ -130,26 +130,26 @@ class Gateway:
             return
         self._process.terminate()
         try:
-            self._process.wait(_STOP_PATIENCE_S)
+            self._process.wait(_STOP_TIMEOUT_SECONDS)
         finally:
             with suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
             self._process = None
-            _note(self._folder).unlink(missing_ok=True)
+            _pid_file(self._folder).unlink(missing_ok=True)
 
-    def _answers(self) -> bool:
+    def _is_ready(self) -> bool:
         try:
             return httpx.get(f"{self.address}/health/readiness").is_success
         except httpx.TransportError:
             return False
 
 
-def end_left_over(folder: Path) -> None:
-    """End the proxy of a run that was killed, and so could not."""
-    if _note(folder).exists():
-        ProcessIdentity(**json.loads(_note(folder).read_text())).end(_STOP_PATIENCE_S)
+def end_previous(folder: Path) -> None:
+    """End the proxy of an earlier run that was killed."""
+    if _pid_file(folder).exists():
+        ProcessIdentity(**json.loads(_pid_file(folder).read_text())).end(_STOP_TIMEOUT_SECONDS)
 
 
-def _note(folder: Path) -> Path:
+def _pid_file(folder: Path) -> Path:
     return folder / "gateway.json"

@@ -1,4 +1,4 @@
-"""Reads the source topic beside the consumer group, to know what the callback has delivered."""
+"""Reads the source topic beside the consumer group, to count what the callback delivered."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class TopicReader:
-    """Counts what the topic holds, from its beginning on; commits nothing.
+    """Counts the records on a topic from its beginning; commits nothing.
 
     Attributes:
         records: read so far.
@@ -31,22 +31,22 @@ class TopicReader:
             }
         )
         self._topic = topic
-        found = self._consumer.list_topics(topic, timeout=30).topics[topic].partitions
-        self._partitions = [TopicPartition(topic, number, OFFSET_BEGINNING) for number in found]
+        numbers = self._consumer.list_topics(topic, timeout=30).topics[topic].partitions
+        self._partitions = [TopicPartition(topic, number, OFFSET_BEGINNING) for number in numbers]
         self._consumer.assign(self._partitions)
 
     def __enter__(self) -> Self:
-        """Nothing more to do: it reads from its making on."""
+        """Return the reader, which reads since its construction."""
         return self
 
     def __exit__(self, *_: object) -> None:
         """Close the connection."""
         self._consumer.close()
 
-    def read_until(self, satisfied: Callable[[], bool], patience_s: float) -> bool:
-        """Read until the condition holds; False where it does not within the patience."""
-        deadline = time.monotonic() + patience_s
-        while not satisfied():
+    def read_until(self, condition: Callable[[], bool], timeout_seconds: float) -> bool:
+        """Read until the condition holds; return False where it does not in time."""
+        deadline = time.monotonic() + timeout_seconds
+        while not condition():
             if time.monotonic() > deadline:
                 return False
             for message in self._consumer.consume(num_messages=500, timeout=0.1):

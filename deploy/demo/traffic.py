@@ -1,4 +1,4 @@
-"""The requests that the demo sends, and what the HTTP answers to them say should be found."""
+"""The requests of the demo, and the events that their HTTP answers make us expect."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 THREADS = 4
 _CHAT = "/v1/chat/completions"
-_FIRST_ERROR = 400
+_MIN_ERROR_STATUS = 400
 _WEATHER = {
     "type": "function",
     "function": {
@@ -58,14 +58,14 @@ KINDS = (
 
 @dataclass(frozen=True)
 class Answer:
-    """What the client was told.
+    """The answer to one request.
 
     Attributes:
         kind: of the request.
         status: of HTTP.
         seconds: from the request to the last byte.
         model: the provider's, as the answer names it; empty where it does not.
-        call_id: LiteLLM's name of the call; empty where it told none.
+        call_id: LiteLLM's id of the call; empty without one.
         fallbacks: attempts that failed before this answer.
         cost: in USD; None where the answer names none, as a streamed one.
     """
@@ -81,11 +81,11 @@ class Answer:
     @property
     def failed(self) -> bool:
         """Whether it is an error."""
-        return self.status >= _FIRST_ERROR
+        return self.status >= _MIN_ERROR_STATUS
 
 
-class Expected:
-    """What the answers say that dashboards should show.
+class Expectation:
+    """The numbers that dashboards should show, by the HTTP answers.
 
     Args:
         answers: to all requests.
@@ -96,7 +96,7 @@ class Expected:
         failures: how many of them failed.
         models: events by the provider's model.
         costs: USD by model, of the models whose every answer names its cost.
-        call_ids: of all answers that tell it.
+        call_ids: of all answers that name one.
         slowest: seconds of the slowest answer.
     """
 
@@ -161,14 +161,14 @@ def _send(client: httpx.Client, kind: Kind, number: int) -> Answer:
     headers = {"Authorization": f"Bearer {kind.key}"} if kind.key else None
     began = time.perf_counter()
     answer = client.post(kind.path, json=body, headers=headers)
-    said = answer.headers
-    cost = said.get("x-litellm-response-cost")
+    headers = answer.headers
+    cost = headers.get("x-litellm-response-cost")
     return Answer(
         kind=kind,
         status=answer.status_code,
         seconds=time.perf_counter() - began,
-        model=said.get("x-litellm-model-name", ""),
-        call_id=said.get("x-litellm-call-id", ""),
-        fallbacks=int(said.get("x-litellm-attempted-fallbacks", 0)),
+        model=headers.get("x-litellm-model-name", ""),
+        call_id=headers.get("x-litellm-call-id", ""),
+        fallbacks=int(headers.get("x-litellm-attempted-fallbacks", 0)),
         cost=None if cost is None else float(cost),
     )

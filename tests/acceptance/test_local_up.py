@@ -47,8 +47,8 @@ def servers(folder):
     return found
 
 
-def wait_until(condition, patience_s=60):
-    deadline, never = time.monotonic() + patience_s, threading.Event()
+def wait_until(condition, timeout_seconds=60):
+    deadline, never = time.monotonic() + timeout_seconds, threading.Event()
     while not condition():
         assert time.monotonic() < deadline, "the condition did not come to hold"
         never.wait(0.02)

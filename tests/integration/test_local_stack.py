@@ -23,8 +23,8 @@ from llmlog_local.testing import running_servers
 TOPIC = INDEX = "kept"
 
 
-def wait_until(condition, patience_s=30):
-    deadline, never = time.monotonic() + patience_s, threading.Event()
+def wait_until(condition, timeout_seconds=30):
+    deadline, never = time.monotonic() + timeout_seconds, threading.Event()
     while not condition():
         assert time.monotonic() < deadline, "the condition did not come to hold"
         never.wait(0.05)

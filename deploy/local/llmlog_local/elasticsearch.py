@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from llmlog_local import jars
 from llmlog_local.errors import ElasticsearchStartError, LocalStackError
 from llmlog_local.ports import HOST, free_ports
-from llmlog_local.server import LOGGING, Server, as_arguments
+from llmlog_local.server import LOGGING, Server, repeat_flag
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -58,7 +58,7 @@ class ElasticsearchServer(Server):
 
     @property
     def url(self) -> str:
-        """What clients are given."""
+        """The address for clients."""
         return f"http://{HOST}:{self.port}"
 
     def _prepare(self) -> list[str]:
@@ -80,10 +80,10 @@ class ElasticsearchServer(Server):
             "llmlog_local.es_node",
             "--heap",
             self.heap,
-            *as_arguments("--setting", settings),
+            *repeat_flag("--setting", settings),
         ]
 
-    def _answers(self) -> bool:
+    def _is_ready(self) -> bool:
         # The process id tells this node from another that happens to hold the port.
         local = self._get("/_nodes/_local/process")
         if local is None or self._popen is None:
@@ -101,12 +101,12 @@ class ElasticsearchServer(Server):
             return None
 
 
-# Without the proxies of the environment, which have no business with 127.0.0.1.
+# Without the proxies of the environment: 127.0.0.1 needs none.
 _opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 def lay_out_home(home: Path, classpath: list[Path]) -> None:
-    """Lay out an Elasticsearch home: links to the jars, and the module that serves HTTP."""
+    """Create an Elasticsearch home: links to the jars, and the module that serves HTTP."""
     lib, module = home / "lib", home / "modules" / _MODULE
     for folder in (lib, module):
         shutil.rmtree(folder, ignore_errors=True)

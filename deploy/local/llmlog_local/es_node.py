@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llmlog_local.guard import guard, wait_until_asked_to_end
+from llmlog_local.guard import guard, wait_for_signal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,7 +29,7 @@ def main() -> None:
 
     settings = dict(setting.split("=", 1) for setting in arguments.setting)
     node = _start(arguments.heap, settings)
-    wait_until_asked_to_end()
+    wait_for_signal()
     node.close()
     sys.stdout.flush()
     os._exit(0)
@@ -39,8 +39,8 @@ def _start(heap: str, settings: Mapping[str, str]) -> Any:
     from llmlog_local.jvm import start_jvm  # noqa: PLC0415 - the guard stands before anything slow
 
     home = settings["path.home"]
-    # Its own choice of collector: it rejects by how full the heap is, and G1 keeps garbage out of
-    # that figure. Both compilers: without the optimising one bulk takes half as long again.
+    # Elasticsearch's own choice of collector: its circuit breakers measure how full the heap is,
+    # and G1 keeps garbage out of that. Both compilers: bulk is slower without the optimising one.
     options = ("-XX:+UseG1GC", f"-Des.path.home={home}")
     logging = f"-Dlog4j2.configurationFile={Path(home, 'config', 'log4j2.properties').as_uri()}"
     start_jvm(sorted(Path(home, "lib").iterdir()), heap, logging, *options)
@@ -53,22 +53,22 @@ def _start(heap: str, settings: Mapping[str, str]) -> Any:
 def _build_node(values: Mapping[str, str]) -> Any:
     import jpype  # noqa: PLC0415 - as above
 
-    text, found = jpype.JString, _elasticsearch
-    builder = found("common.settings.Settings").builder()
+    text, java_class = jpype.JString, _java_class
+    builder = java_class("common.settings.Settings").builder()
     for key, value in values.items():
         builder.put(text(key), text(value))
     settings = builder.build()
 
-    found("common.logging.LogConfigurator").configureESLogging()
+    java_class("common.logging.LogConfigurator").configureESLogging()
     name = dict(get=lambda: text(values["node.name"]))  # noqa: C408 - reads as the Java interface
-    environment = found("node.InternalSettingsPreparer").prepareEnvironment(
+    environment = java_class("node.InternalSettingsPreparer").prepareEnvironment(
         settings,
         jpype.JClass("java.util.HashMap")(),
         jpype.JClass("java.nio.file.Path").of(str(Path(values["path.home"], "config"))),
         jpype.JProxy("java.util.function.Supplier", name),
     )
-    plugins = found("plugins.PluginsLoader")
-    version = [int(part) for part in str(found("Build").current().version()).split(".")[:2]]
+    plugins = java_class("plugins.PluginsLoader")
+    version = [int(part) for part in str(java_class("Build").current().version()).split(".")[:2]]
     more = (False,) if version >= [9, 3] else ()  # an argument that 9.3 added
     loader = plugins.createPluginsLoader(
         plugins.loadModulesBundles(environment.modulesDir(), *more),
@@ -76,16 +76,16 @@ def _build_node(values: Mapping[str, str]) -> Any:
         jpype.JClass("java.util.HashMap")(),
         False,  # noqa: FBT003 - Java has no keywords
     )
-    return found("node.Node")(environment, loader)
+    return java_class("node.Node")(environment, loader)
 
 
 def _serve_root(node: Any, name: str) -> None:
-    """Serve `GET /`, which clients ask first and which is a module that is not published."""
+    """Serve `GET /`, which clients ask first: the module that does so is not published."""
     import jpype  # noqa: PLC0415 - as above
 
-    text, found = jpype.JString, _elasticsearch
-    version = str(found("Build").current().version())
-    cluster = node.injector().getInstance(found("cluster.service.ClusterService"))
+    text, java_class = jpype.JString, _java_class
+    version = str(java_class("Build").current().version())
+    cluster = node.injector().getInstance(java_class("cluster.service.ClusterService"))
 
     def answer(_request: Any, channel: Any, _client: Any) -> None:
         body = {
@@ -95,19 +95,19 @@ def _serve_root(node: Any, name: str) -> None:
             "version": {"number": version, "build_flavor": "default"},
             "tagline": "You Know, for Search",
         }
-        response, ok = found("rest.RestResponse"), found("rest.RestStatus").OK
+        response, ok = java_class("rest.RestResponse"), java_class("rest.RestStatus").OK
         channel.sendResponse(response(ok, text("application/json"), text(json.dumps(body))))
 
-    field = found("http.AbstractHttpServerTransport").class_.getDeclaredField("dispatcher")
+    field = java_class("http.AbstractHttpServerTransport").class_.getDeclaredField("dispatcher")
     field.setAccessible(True)
-    dispatcher = field.get(node.injector().getInstance(found("http.HttpServerTransport")))
-    methods = found("rest.RestRequest$Method")
+    dispatcher = field.get(node.injector().getInstance(java_class("http.HttpServerTransport")))
+    methods = java_class("rest.RestRequest$Method")
     for method in (methods.GET, methods.HEAD):
-        handler = jpype.JProxy(found("rest.RestHandler"), {"handleRequest": answer})
-        dispatcher.registerHandler(found("rest.RestHandler$Route")(method, text("/")), handler)
+        handler = jpype.JProxy(java_class("rest.RestHandler"), {"handleRequest": answer})
+        dispatcher.registerHandler(java_class("rest.RestHandler$Route")(method, text("/")), handler)
 
 
-def _elasticsearch(name: str) -> Any:
+def _java_class(name: str) -> Any:
     import jpype  # noqa: PLC0415 - as above
 
     return jpype.JClass("org.elasticsearch." + name)

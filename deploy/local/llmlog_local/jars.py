@@ -1,4 +1,4 @@
-"""Owns which jars a server is made of: lock files, and a classpath that is checked against them.
+"""Owns the jars of a server: lock files, and a classpath that is checked against them.
 
 A maintainer re-locks with `python -m llmlog_local.jars lock`.
 """
@@ -24,10 +24,10 @@ KAFKA_VERSION = "4.1.0"
 ELASTICSEARCH_VERSIONS = ("8.19.21", "9.5.3")
 KAFKA_LOCK = LOCKS / f"kafka-{KAFKA_VERSION}.toml"
 
-_DOWNLOADS_AT_ONCE = 16
-_ATTEMPTS = 3
+_MAX_DOWNLOADS = 16
+_MAX_ATTEMPTS = 3
 _SCRATCH = ".llmlog-"
-_LEFT_BEHIND_S = 3600
+_ABANDONED_SECONDS = 3600
 
 
 @dataclass(frozen=True, order=True)
@@ -46,7 +46,7 @@ class Jar:
 
     @property
     def path(self) -> Path:
-        """Where it lies below a Maven repository."""
+        """Its place below a Maven repository."""
         return Path(*self.group.split("."), self.artifact, self.version, self.name)
 
 
@@ -78,7 +78,7 @@ def read_lock(path: Path) -> list[Jar]:
 def classpath(lock_file: Path) -> list[Path]:
     """Return exactly the locked jars, in lock order, each with the locked sha256.
 
-    Jars that are not in the cache are downloaded first, which is said on stderr.
+    Jars that are not in the cache are downloaded first; a line on stderr reports it.
 
     Raises:
         LocalStackError: a jar, cached or downloaded, is not the locked one.
@@ -86,12 +86,12 @@ def classpath(lock_file: Path) -> list[Path]:
     """
     fetch(lock_file)
     cache, locked = cache_folder(), read_lock(lock_file)
-    with ThreadPoolExecutor(_DOWNLOADS_AT_ONCE) as threads:
-        return list(threads.map(lambda jar: _checked(cache / jar.path, jar), locked))
+    with ThreadPoolExecutor(_MAX_DOWNLOADS) as threads:
+        return list(threads.map(lambda jar: _verify(cache / jar.path, jar), locked))
 
 
 def fetch(*lock_files: Path) -> None:
-    """Download what the cache lacks of these locks, side by side.
+    """Download the jars of these locks that the cache lacks, in parallel.
 
     Raises:
         LocalStackError: a download failed, or is not the locked jar.
@@ -106,12 +106,12 @@ def fetch(*lock_files: Path) -> None:
         _download(missing, cache)
 
 
-def _checked(path: Path, jar: Jar) -> Path:
+def _verify(path: Path, jar: Jar) -> Path:
     with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != jar.sha256:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    if sha256 != jar.sha256:
         raise LocalStackError(
-            f"{jar.name} is not the locked one (sha256 {found[:12]}…, locked {jar.sha256[:12]}…): "
+            f"{jar.name} is not the locked one (sha256 {sha256[:12]}…, locked {jar.sha256[:12]}…): "
             f"delete {path} and try again; if it comes back, do not use it"
         )
     return path
@@ -122,10 +122,10 @@ def _download(jars: list[Jar], cache: Path) -> None:
     # even if this process is killed or another one downloads the same.
     try:
         cache.mkdir(parents=True, exist_ok=True)
-        _remove_left_behind(cache)
+        _remove_abandoned(cache)
         with (
             tempfile.TemporaryDirectory(prefix=_SCRATCH, dir=cache) as scratch,
-            ThreadPoolExecutor(_DOWNLOADS_AT_ONCE) as threads,
+            ThreadPoolExecutor(_MAX_DOWNLOADS) as threads,
         ):
             context = _maven(Path(scratch))
             list(threads.map(lambda jar: _download_one(context, jar, cache), jars))
@@ -133,22 +133,22 @@ def _download(jars: list[Jar], cache: Path) -> None:
         raise LocalStackError(f"cannot keep jars in {cache}: {error}; set M2_REPO") from error
 
 
-def _remove_left_behind(cache: Path) -> None:
-    """Remove scratch folders of downloads that were killed, but none that may still be at work."""
+def _remove_abandoned(cache: Path) -> None:
+    """Remove scratch folders of killed downloads, but none that may still be in use."""
     for folder in cache.glob(f"{_SCRATCH}*"):
-        if time.time() - folder.stat().st_mtime > _LEFT_BEHIND_S:
+        if time.time() - folder.stat().st_mtime > _ABANDONED_SECONDS:
             shutil.rmtree(folder, ignore_errors=True)
 
 
 def _download_one(context: Any, jar: Jar, cache: Path) -> None:
     component = context.project(jar.group, jar.artifact).at_version(jar.version)
-    for attempt in range(1, _ATTEMPTS + 1):
+    for attempt in range(1, _MAX_ATTEMPTS + 1):
         try:
-            fetched = _checked(Path(component.artifact("", "jar").resolve()), jar)
+            fetched = _verify(Path(component.artifact("", "jar").resolve()), jar)
             break
         except (OSError, RuntimeError) as error:  # requests' errors are OSErrors
             (context.repo_cache / jar.path).unlink(missing_ok=True)
-            if attempt == _ATTEMPTS:
+            if attempt == _MAX_ATTEMPTS:
                 raise LocalStackError(
                     f"cannot download {jar.name}: check the network and try again ({error})"
                 ) from error
@@ -163,29 +163,29 @@ def _maven(repository: Path) -> Any:
         from jgo.maven import MavenContext  # noqa: PLC0415
     except ImportError as error:
         raise LocalUsageError(MISSING_EXTRA) from error
-    # Downloads trust whom this machine trusts, a company's own authority included.
+    # Downloads trust this machine's certificate authorities, a company's own included.
     truststore.inject_into_ssl()
     return MavenContext(repo_cache=repository, timeout=60)
 
 
 def lock(coordinates: list[str], lock_file: Path) -> None:
-    """Resolve Maven coordinates anew and write what they come to, with sha256 each."""
+    """Resolve Maven coordinates again and write the jars with their sha256."""
     from jgo.env import EnvironmentBuilder, EnvironmentSpec  # noqa: PLC0415 - as above
 
     cache = cache_folder()
     builder = EnvironmentBuilder(context=_maven(cache), cache_dir=cache.parent / "jgo")
     spec = EnvironmentSpec(name=lock_file.stem, coordinates=coordinates)
     lines = ["# Written by `python -m llmlog_local.jars lock`.", f"coordinates = {coordinates}"]
-    for found in builder.resolve_lockfile(spec).dependencies:
-        if found.packaging != "jar" or found.classifier:
-            raise LocalStackError(f"{found} is no plain jar: teach llmlog_local.jars about it")
+    for dependency in builder.resolve_lockfile(spec).dependencies:
+        if dependency.packaging != "jar" or dependency.classifier:
+            raise LocalStackError(f"{dependency} is no plain jar: teach llmlog_local.jars about it")
         lines += [
             "",
             "[[jar]]",
-            f'group = "{found.groupId}"',
-            f'artifact = "{found.artifactId}"',
-            f'version = "{found.version}"',
-            f'sha256 = "{found.sha256}"',
+            f'group = "{dependency.groupId}"',
+            f'artifact = "{dependency.artifactId}"',
+            f'version = "{dependency.version}"',
+            f'sha256 = "{dependency.sha256}"',
         ]
     lock_file.write_text("\n".join(lines) + "\n", encoding="utf-8")
 

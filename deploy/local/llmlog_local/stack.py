@@ -1,15 +1,15 @@
-"""Owns the pair: one Kafka and one Elasticsearch in a folder, left running in the background.
+"""Owns the stack: one Kafka and one Elasticsearch in a folder, running in the background.
 
-The order of `up`, which is what its promises rest on:
+The steps of `up`:
 
-1. take the folder's lock, so that two of them do not meet;
-2. launch what does not run, each server tied to this process (`llmlog_local.guard`);
-3. wait until both answer as a client sees them;
+1. take the folder's lock, so that two commands do not interfere;
+2. launch the servers that do not run, each tied to this process (`llmlog_local.guard`);
+3. wait until both answer clients;
 4. announce the environment;
 5. list both in the state file, in one step: from here on they outlive this process;
-6. close the ties.
+6. release them.
 
-A `kill -9` before 5 leaves nothing running, after it both.
+A `kill -9` before step 5 leaves no server running, after it both.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from llmlog_local.elasticsearch import ElasticsearchServer
 from llmlog_local.errors import LocalStackError, LocalUsageError
 from llmlog_local.kafka import KafkaServer
 from llmlog_local.ports import HOST, choose_port
-from llmlog_local.server import STOP_PATIENCE_S, Server
+from llmlog_local.server import STOP_TIMEOUT_SECONDS, Server
 from llmlog_local.state import ServerState, read_state, write_state
 
 if TYPE_CHECKING:
@@ -66,9 +66,9 @@ class LocalStack:
         elasticsearch_version: str | None = None,
         announce: Callable[[Environment], None] = lambda _: None,
     ) -> Environment:
-        """Start what does not run; return when both servers answer.
+        """Start the servers that do not run; return when both answer.
 
-        A server that ran before and does not now comes back on the port it had.
+        A server that ran before comes back on the port it had.
 
         Args:
             kafka_port: None: the port it had, else 9092 if that is free, else any.
@@ -82,10 +82,10 @@ class LocalStack:
             The settings that make this project use the two servers.
 
         Raises:
-            LocalStackError: with an exit code of its own for each kind of trouble.
+            LocalStackError: a server does not start; each kind of problem has an exit code.
         """
         asked = {KAFKA: kafka_port, ELASTICSEARCH: elasticsearch_port}
-        with self._locked():
+        with self._lock():
             known = read_state(self.state_file)
             for name, port in asked.items():
                 _refuse_change(known.get(name), "port", port)
@@ -121,24 +121,27 @@ class LocalStack:
         announce(environment)
         write_state(self.state_file, state)
         for server in servers:
-            server.let_go()
+            server.release()
         return environment
 
     def down(self) -> list[str]:
-        """End what runs, cleanly if it lets itself be ended so; return the names. Data stays.
+        """End the running servers, cleanly if possible; return their names. Data stays.
 
         Raises:
-            LocalStackError: a server could not even be killed.
+            LocalStackError: a server could not be killed.
         """
         if not self.state_file.exists():
             return []
-        with self._locked():
-            running = [one for one in read_state(self.state_file).values() if one.process.alive]
+        with self._lock():
+            known = read_state(self.state_file).values()
+            running = [server for server in known if server.process.alive]
             for server in running:
-                server.process.end(STOP_PATIENCE_S)
+                server.process.end(STOP_TIMEOUT_SECONDS)
             for server in running:
                 if server.process.alive:
-                    raise LocalStackError(f"{server.name}, process {server.process.pid}, stays")
+                    raise LocalStackError(
+                        f"{server.name}, process {server.process.pid}, cannot be killed"
+                    )
             self.state_file.unlink(missing_ok=True)
         return [server.name for server in running]
 
@@ -153,7 +156,7 @@ class LocalStack:
         return _environment(read_state(self.state_file))
 
     def status(self) -> list[ServerStatus]:
-        """How each server is, Kafka first."""
+        """Return each server's status, Kafka first."""
         known = read_state(self.state_file)
         rows = []
         for name in (KAFKA, ELASTICSEARCH):
@@ -167,7 +170,7 @@ class LocalStack:
         return rows
 
     def log_path(self, name: str) -> Path:
-        """Where a server logs, or logged last."""
+        """Return the log of a server, or of its last run."""
         server = read_state(self.state_file).get(name)
         if server is not None:
             return Path(server.log)
@@ -178,7 +181,7 @@ class LocalStack:
         self, name: str, asked: int | None, before: ServerState | None, version: str | None
     ) -> Server:
         if before:
-            before.process.wait_gone(STOP_PATIENCE_S)  # its port is free only then
+            before.process.wait_for_end(STOP_TIMEOUT_SECONDS)  # its port is free only after that
         preferred = before.port if before else _PREFERRED_PORT[name]
         port = choose_port(asked, preferred, f"--{name}-port")
         if name == KAFKA:
@@ -188,7 +191,7 @@ class LocalStack:
         return ElasticsearchServer(folder, port, version=version)
 
     @contextmanager
-    def _locked(self) -> Iterator[None]:
+    def _lock(self) -> Iterator[None]:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             file = (self.folder / "lock").open("w")
@@ -196,7 +199,7 @@ class LocalStack:
             raise LocalStackError(
                 f"cannot write in {self.folder}: {error.strerror}; choose another with --dir"
             ) from error
-        with file:  # closing it, or the end of this process, gives the lock back
+        with file:  # closing it, or the end of this process, releases the lock
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:

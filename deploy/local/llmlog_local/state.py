@@ -1,4 +1,4 @@
-"""Owns the stack's state file: which servers were left running, and where."""
+"""Owns the stack's state file: the servers in the background, and their ports and logs."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def read_state(path: Path) -> dict[str, ServerState]:
         return {}
     except (ValueError, KeyError, TypeError) as error:
         raise LocalStackError(
-            f"{path} is damaged: end what still runs by hand, then delete it"
+            f"{path} is damaged: end the servers that still run by hand, then delete it"
         ) from error
     return {server.name: server for server in servers}
 

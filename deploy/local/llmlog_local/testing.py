@@ -1,4 +1,4 @@
-"""Owns a pair of servers for tests: tied to the process that runs them, gone at the end."""
+"""Owns a pair of servers for tests: they end with the process that runs them."""
 
 from __future__ import annotations
 
@@ -54,10 +54,10 @@ def running_servers(
         settings=elasticsearch_settings,
     )
     try:
-        for launched in (kafka, elasticsearch):
-            launched.launch()
-        for launched in (kafka, elasticsearch):
-            launched.wait_ready()
+        for server in (kafka, elasticsearch):
+            server.launch()
+        for server in (kafka, elasticsearch):
+            server.wait_ready()
         yield RunningServers(kafka, elasticsearch)
     finally:
         for server in (kafka, elasticsearch):

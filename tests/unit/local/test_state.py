@@ -53,14 +53,14 @@ def test_a_process_differs_from_a_later_one_with_its_id():
 
 
 def test_a_recycled_id_is_never_sent_a_signal():
-    recycled().end(patience_s=1)  # this very process would be the victim
+    recycled().end(timeout_seconds=1)  # this very process would be the victim
 
 
 def test_a_process_that_ended_is_not_alive_even_as_a_zombie():
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     identity = identify(child.pid)
     child.stdin.close()
-    assert identity.wait_gone(30)  # not reaped yet
+    assert identity.wait_for_end(30)  # not reaped yet
     assert identify(child.pid) is None
     child.wait()
 
