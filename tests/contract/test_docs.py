@@ -1,4 +1,4 @@
-"""The reference says what the code does: commands, options, settings, codes, schema, JSON."""
+"""The reference matches the code: commands, options, settings, exit codes, schema, JSON."""
 
 import json
 import re
@@ -137,7 +137,7 @@ def test_help_has_an_example(name):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_no_page_names_a_command_or_option_that_is_none(page):
+def test_no_page_names_a_command_or_option_that_does_not_exist(page):
     """`pipeline x --y` in code: x has to be a command, and --y an option of it."""
     for code in code_in(page.read_text()):
         for line in code.replace("\\\n", " ").splitlines():
@@ -158,7 +158,7 @@ def _named(words):
     return name, {option for word in words for option in re.findall("^--[a-z-]+", word)}
 
 
-def test_options_that_the_reference_names_alone_exist():
+def test_options_that_the_reference_names_exist():
     every = {"--help", *COMPLETION}.union(*map(options_of, COMMANDS.values()))
     named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", CLI))
     assert named <= every, f"docs/cli.md: no such option {sorted(named - every)}"
@@ -221,7 +221,7 @@ def report():
 
 
 @pytest.mark.parametrize(
-    ("name", "made"),
+    ("name", "build"),
     [
         ("pipeline dlq list", letter),
         ("pipeline dlq stats", letter_stats),
@@ -229,8 +229,8 @@ def report():
         ("pipeline report", report),
     ],
 )
-def test_documented_json_has_the_shape_of_what_is_printed(name, made):
-    assert shape(json_in(name)) == shape(made()), f"docs/cli.md, {name}: JSON"
+def test_documented_json_has_the_shape_of_the_printed_json(name, build):
+    assert shape(json_in(name)) == shape(build()), f"docs/cli.md, {name}: JSON"
 
 
 def test_documented_json_of_verify():
@@ -267,7 +267,7 @@ def test_the_ways_to_set_a_librdkafka_property_are_documented():
     assert patterns == {f"{table}_<property>" for table in KAFKA_TABLES}
 
 
-def spelt(value):
+def write_default(value):
     if value is None:
         return "none"
     if isinstance(value, timedelta):
@@ -280,10 +280,12 @@ def test_the_documented_default_is_the_default(name):
     value = "<topic>.dlq" if name == "dlq_topic" else getattr(load(environ={}), name)
     assert name in documented_settings(), f"docs/configuration.md: add {PREFIX}{name.upper()}"
     default, meaning = documented_settings()[name]
-    same = default == spelt(value)
+    same = default == write_default(value)
     if isinstance(value, int) and not isinstance(value, bool):
         same = parse_bytes(default.strip("`")) == value  # 1 GiB is better read than its bytes
-    assert same, f"docs/configuration.md: default of {PREFIX}{name.upper()} is {spelt(value)}"
+    assert same, (
+        f"docs/configuration.md: default of {PREFIX}{name.upper()} is {write_default(value)}"
+    )
     assert meaning
 
 
@@ -310,7 +312,7 @@ def test_our_defaults_of_librdkafka_are_documented():
     assert documented == {name: str(value) for name, value in ours.items() if name not in fixed}
 
 
-def test_the_file_and_the_environment_of_the_page_say_the_same(tmp_path):
+def test_the_file_and_the_environment_on_the_page_are_the_same_settings(tmp_path):
     first, *_ = re.findall(r"(?ms)^```sh\n(.*?)^```", CONFIGURATION)
     (toml,) = re.findall(r"(?ms)^```toml\n(.*?)^```", CONFIGURATION)
     file = tmp_path / "pipeline.toml"
@@ -339,7 +341,7 @@ def test_the_fingerprint_is_documented():
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_links_lead_somewhere(page):
+def test_links_lead_to_a_file_and_a_heading(page):
     text = page.read_text()
     for target in re.findall(r"\]\(([^)\s]+)\)", text):
         path, _, anchor = target.partition("#")
