@@ -61,16 +61,16 @@ _NAMES_A_FILE: Final = re.compile(
     r"kafka_(producer_|consumer_)?sasl_oauthbearer_assertion_((private_key|jwt_template)_)?file"
 )
 
-_DURATION: Final = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*")
-_UNITS: Final = {
+_DURATION_PATTERN: Final = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*")
+_UNIT_SECONDS: Final = {
     **dict.fromkeys(("ms", "millisecond", "milliseconds"), 0.001),
     **dict.fromkeys(("", "s", "second", "seconds"), 1.0),
     **dict.fromkeys(("m", "min", "minute", "minutes"), 60.0),
     **dict.fromkeys(("h", "hour", "hours"), 3600.0),
     **dict.fromkeys(("d", "day", "days"), 86400.0),
 }
-_BYTES: Final = re.compile(r"\s*(\d+)\s*(|b|kib|mib|gib|kb|mb|gb)\s*", re.IGNORECASE)
-_SIZES: Final = {
+_SIZE_PATTERN: Final = re.compile(r"\s*(\d+)\s*(|b|kib|mib|gib|kb|mb|gb)\s*", re.IGNORECASE)
+_UNIT_BYTES: Final = {
     "": 1,
     "b": 1,
     "kib": 1 << 10,
@@ -91,10 +91,10 @@ def parse_duration(value: object) -> object:
         return _seconds(value)
     if not isinstance(value, (str, bool)):
         return value
-    match = _DURATION.fullmatch(str(value).lower())
-    if match is None or match[2] not in _UNITS:
+    match = _DURATION_PATTERN.fullmatch(str(value).lower())
+    if match is None or match[2] not in _UNIT_SECONDS:
         raise ValueError("not a duration: write a number and a unit, as in `7 days` or `90 s`")
-    return _seconds(float(match[1]) * _UNITS[match[2]])
+    return _seconds(float(match[1]) * _UNIT_SECONDS[match[2]])
 
 
 def _seconds(number: float) -> timedelta:
@@ -108,10 +108,10 @@ def parse_bytes(value: object) -> object:
     """Return the bytes in `1 GiB`, `500 MB` or a bare number; another type as it is."""
     if not isinstance(value, (str, bool)):
         return value
-    match = _BYTES.fullmatch(str(value))
+    match = _SIZE_PATTERN.fullmatch(str(value))
     if match is None:
         raise ValueError("not a size: write a number and a unit, as in `1 GiB`")
-    return int(match[1]) * _SIZES[match[2].lower()]
+    return int(match[1]) * _UNIT_BYTES[match[2].lower()]
 
 
 def parse_names(value: object) -> object:

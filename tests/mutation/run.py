@@ -43,6 +43,8 @@ MODULES = (
     "service/supervisor",
     "service/child_process",
     "checks/verify",
+    "checks/proof",
+    "checks/event_files",
 )
 """Of the consumer: what decides whether a record is lost or doubled, or that somebody is told."""
 

@@ -119,7 +119,7 @@ class Tracer:
         return trace
 
     def _find_documents(self, call_id: str) -> list[dict[str, Any]]:
-        # Without it a search misses what was indexed a moment ago.
+        # Without it a search misses documents that were indexed a moment ago.
         self._sources.refresh()
         hits = self._sources.search(
             {

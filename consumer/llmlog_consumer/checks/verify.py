@@ -83,7 +83,7 @@ class Verifier:
         self._clock = clock
 
     def scope(self, since_ms: int | None = None, until_ms: int | None = None) -> Scope:
-        """Return what is settled now: from the log's start to the committed offsets.
+        """Return the settled part of the topic: from the log's start to the committed offsets.
 
         Args:
             since_ms: epoch milliseconds; records that were written before are left out.
@@ -116,7 +116,7 @@ class Verifier:
         return Scope(ranges, self._unaccepted_gaps(logs, committed, recreated))
 
     def next_scope(self, before: Scope) -> Scope:
-        """Return what was settled since a round; a restarted partition from its log's start.
+        """Return the part that was settled since a round; a restarted partition from its start.
 
         Args:
             before: what that round verified.
@@ -160,7 +160,7 @@ class Verifier:
     def _unaccepted_gaps(
         self, logs: Ranges, committed: Mapping[int, int], recreated: Container[int]
     ) -> tuple[dict[str, Any], ...]:
-        """Return what is deleted, was not settled, and is not recorded as accepted."""
+        """Return the ranges that were deleted before they were settled and are not accepted."""
         topic = self._settings.topic
         accepted = self._sources.gaps.of_topic(topic)
         return tuple(

@@ -115,7 +115,7 @@ def logs(
 
 
 def follow_files(paths: list[Path], *, sleep: Callable[[float], None] = time.sleep) -> None:
-    """Print what is appended to some files, until Ctrl-C.
+    """Print the lines that are appended to some files, until Ctrl-C.
 
     Args:
         paths: of files that exist; their present content is left out.

@@ -33,7 +33,7 @@ def verify(
     since: SinceOption = None,
     until: UntilOption = None,
     watch: Annotated[
-        bool, typer.Option("--watch", help="Go on with what is committed meanwhile.")
+        bool, typer.Option("--watch", help="Go on with records committed meanwhile.")
     ] = False,
     as_json: JsonOption = False,
     config: ConfigOption = None,

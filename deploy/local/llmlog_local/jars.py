@@ -15,9 +15,12 @@ import tomllib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llmlog_local.errors import MISSING_EXTRA, LocalStackError, LocalUsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 LOCKS = Path(__file__).parent / "locks"
 KAFKA_VERSION = "4.1.0"
@@ -75,23 +78,33 @@ def read_lock(path: Path) -> list[Jar]:
     ]
 
 
-def classpath(lock_file: Path) -> list[Path]:
+def classpath(
+    lock_file: Path, *, open_repository: Callable[[Path], Any] | None = None
+) -> list[Path]:
     """Return exactly the locked jars, in lock order, each with the locked sha256.
 
     Jars that are not in the cache are downloaded first; a line on stderr reports it.
+
+    Args:
+        lock_file: of a server.
+        open_repository: returns jgo's context that downloads into a folder; default: Maven Central.
 
     Raises:
         LocalStackError: a jar, cached or downloaded, is not the locked one.
         LocalUsageError: a download is needed and the extra is not installed.
     """
-    fetch(lock_file)
+    fetch(lock_file, open_repository=open_repository)
     cache, locked = cache_folder(), read_lock(lock_file)
     with ThreadPoolExecutor(_MAX_DOWNLOADS) as threads:
         return list(threads.map(lambda jar: _verify(cache / jar.path, jar), locked))
 
 
-def fetch(*lock_files: Path) -> None:
+def fetch(*lock_files: Path, open_repository: Callable[[Path], Any] | None = None) -> None:
     """Download the jars of these locks that the cache lacks, in parallel.
+
+    Args:
+        lock_files: of servers.
+        open_repository: see `classpath`.
 
     Raises:
         LocalStackError: a download failed, or is not the locked jar.
@@ -103,7 +116,7 @@ def fetch(*lock_files: Path) -> None:
     if missing:
         names = " and ".join(lock_file.stem for lock_file in lock_files)
         print(f"downloading {len(missing)} jars of {names}, once", file=sys.stderr)  # noqa: T201
-        _download(missing, cache)
+        _download(missing, cache, open_repository or _maven)
 
 
 def _verify(path: Path, jar: Jar) -> Path:
@@ -117,7 +130,7 @@ def _verify(path: Path, jar: Jar) -> Path:
     return path
 
 
-def _download(jars: list[Jar], cache: Path) -> None:
+def _download(jars: list[Jar], cache: Path, open_repository: Callable[[Path], Any]) -> None:
     # Into a scratch repository first: a jar enters the cache whole and checked, or not at all,
     # even if this process is killed or another one downloads the same.
     try:
@@ -127,7 +140,7 @@ def _download(jars: list[Jar], cache: Path) -> None:
             tempfile.TemporaryDirectory(prefix=_SCRATCH, dir=cache) as scratch,
             ThreadPoolExecutor(_MAX_DOWNLOADS) as threads,
         ):
-            context = _maven(Path(scratch))
+            context = open_repository(Path(scratch))
             list(threads.map(lambda jar: _download_one(context, jar, cache), jars))
     except OSError as error:
         raise LocalStackError(f"cannot keep jars in {cache}: {error}; set M2_REPO") from error

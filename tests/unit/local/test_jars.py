@@ -45,12 +45,12 @@ def test_a_tampered_lock_is_refused_by_name(one_jar):
         jars.classpath(lock)
 
 
-def test_a_download_that_is_not_the_locked_jar_never_enters_the_cache(one_jar, monkeypatch):
+def test_a_download_that_is_not_the_locked_jar_never_enters_the_cache(one_jar):
     lock, jar = one_jar
     jar.unlink()
 
     class Downloader:
-        """Stands in for jgo's context and every step from it to a file."""
+        """jgo's context and every step from it to a file, without a network."""
 
         def __init__(self, repository):
             self.repo_cache = repository
@@ -65,9 +65,8 @@ def test_a_download_that_is_not_the_locked_jar_never_enters_the_cache(one_jar, m
             found.write_bytes(b"something else")
             return found
 
-    monkeypatch.setattr(jars, "_maven", Downloader)
     with pytest.raises(LocalStackError, match=r"anvil-1\.0\.jar is not the locked one"):
-        jars.classpath(lock)
+        jars.classpath(lock, open_repository=Downloader)
     assert not jar.exists()
     assert [path.name for path in (jars.cache_folder()).iterdir()] == ["org"]
 
