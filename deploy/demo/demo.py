@@ -10,302 +10,29 @@ from __future__ import annotations
 
 import argparse
 import fcntl
-import json
 import os
-import re
-import shlex
 import shutil
 import signal
 import sys
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import httpx
 from rich.console import Console
-from rich.progress import Progress
-from rich.table import Table
 from rich.text import Text
 
-from commands import CommandFailedError, Commands
-from gateway import ROOT, Gateway, GatewayError, end_previous
-from llmlog_consumer.elasticsearch.index_names import DAY_MS, daily_index
+from commands import CommandFailedError
+from gateway import ROOT, GatewayError
 from llmlog_local.errors import LocalStackError
-from llmlog_local.stack import LocalStack
-from topic import TopicReader
-from traffic import KINDS, THREADS, Expectation, send_all
+from steps import Demo
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from traffic import Answer
 
 FOLDER = ROOT / ".llmlog-demo"
-TOPIC = INDEX = "litellm-logs"
-WORKERS = 2
-DELIVERY_TIMEOUT_SECONDS = 30.0
-
-# The queries of LiteLLM's Elasticsearch guide, as they stand there.
-TOTAL_COST = (
-    '{"size":0,"aggs":{"models":{"terms":{"field":"model"},'
-    '"aggs":{"total_cost":{"sum":{"field":"response_cost"}}}}}}'
-)
-AVERAGE_RESPONSE_TIME = '{"size":0,"aggs":{"avg_response_time":{"avg":{"field":"response_time"}}}}'
-RECENT_ERRORS = (
-    '{"query":{"term":{"status":"failure"}},"size":10,"sort":[{"endTime":{"order":"desc"}}]}'
-)
-FIELD_IN_CONFLICT = "end_user"
-
-
-class Demo:
-    """The steps, in their order; each prints what it does and checks what it finds."""
-
-    def __init__(self, console: Console, folder: Path) -> None:
-        self._console = console
-        self._commands = Commands(console, folder)
-        self._folder = folder
-        self._steps = 0
-        self._checks: list[tuple[str, object, object, bool]] = []
-
-    def run(self) -> bool:
-        """Run all steps; return False where a number differs from what is expected."""
-        self._step("Start Kafka and Elasticsearch, real ones, on this machine")
-        self._commands.echo(f"cd {self._folder.name}")
-        exports = self._commands.ask(
-            "local", "up", "--dir", ".", echo_as='eval "$(pipeline local up --dir .)"'
-        )
-        self._console.print(Text(exports.rstrip(), style="dim"), soft_wrap=True)
-        self._commands.environment |= _parse_exports(exports)
-
-        self._step("Create topics, index template and today's index")
-        self._commands.run("setup")
-
-        self._step("Start a LiteLLM proxy with our callback")
-        with Gateway(self._folder, self._commands.environment) as gateway:
-            self._commands.echo(gateway.command)
-            self._say(f"its log: {gateway.log_path.relative_to(ROOT)}")
-            self._step("Meanwhile: an event that Elasticsearch is going to refuse")
-            refused = self._send_to_conflict()
-            gateway.wait_ready()
-            with TopicReader(self._kafka, TOPIC) as topic:
-                answers, expected = self._send(gateway)
-                self._deliver(gateway, topic, 1 + expected.events)
-        self._consume(topic, expected)
-        self._query(answers, expected)
-        self._inspect(refused)
-        return self._conclude()
-
-    def leave_running(self) -> None:
-        """Print how to look around."""
-        folder = self._folder.name
-        self._step("Kafka and Elasticsearch stay up")
-        self._console.print(
-            Text(
-                "Look around:\n"
-                "  . .venv/bin/activate\n"
-                f'  eval "$(pipeline local env --dir {folder})"\n'
-                "  pipeline report\n"
-                "  pipeline dlq list\n"
-                f'  curl -s "$LLMLOG_ELASTICSEARCH_URL/{INDEX}/_search?q=status:failure&pretty"\n'
-                "End them:\n"
-                f"  pipeline local down --dir {folder}"
-            ),
-            soft_wrap=True,
-        )
-
-    def take_down(self) -> None:
-        """End the servers that run, also those of an earlier run."""
-        end_previous(self._folder)
-        if ended := LocalStack(self._folder).down():
-            self._say(f"\nended {' and '.join(ended)}")
-
-    @property
-    def _kafka(self) -> str:
-        return self._commands.environment["LLMLOG_KAFKA_BOOTSTRAP_SERVERS"]
-
-    @property
-    def _elasticsearch(self) -> str:
-        return self._commands.environment["LLMLOG_ELASTICSEARCH_URL"]
-
-    def _send_to_conflict(self) -> str:
-        """Make yesterday's index with one field mapped wrongly; return the call meant for it."""
-        yesterday = time.time() - DAY_MS / 1000
-        index = daily_index(INDEX, int(yesterday * 1000))
-        mapping = {"mappings": {"properties": {FIELD_IN_CONFLICT: {"type": "long"}}}}
-        self._say(f"Yesterday's index takes {FIELD_IN_CONFLICT} for a number; then comes a name.")
-        self._curl("PUT", f"/{index}", json.dumps(mapping))
-        call_id = "the-call-of-yesterday"
-        payload = {
-            "litellm_call_id": call_id,
-            "call_type": "acompletion",
-            "status": "success",
-            "model": "openai/gpt-4o-mini",
-            "startTime": yesterday,
-            "endTime": yesterday + 0.5,
-            "response_time": 0.5,
-            "response_cost": 0.001,
-            "total_tokens": 12,
-            "messages": [{"role": "user", "content": "Will this be found?"}],
-            "response": {"choices": [{"message": {"content": "As a dead letter."}}]},
-            FIELD_IN_CONFLICT: "alice",
-        }
-        (self._folder / "yesterday.ndjson").write_text(json.dumps(payload) + "\n")
-        self._commands.run("produce", "yesterday.ndjson")
-        return call_id
-
-    def _send(self, gateway: Gateway) -> tuple[list[Answer], Expectation]:
-        total = sum(kind.count for kind in KINDS)
-        self._step(f"Send {total} requests from {THREADS} threads")
-        with Progress(
-            console=self._console, transient=True, disable=not self._console.is_terminal
-        ) as progress:
-            task = progress.add_task("requests", total=total)
-            answers = send_all(gateway.address, gateway.headers, lambda _: progress.advance(task))
-        table = Table("request", "sent", "HTTP status", box=None, pad_edge=False)
-        for kind in KINDS:
-            statuses = sorted({answer.status for answer in answers if answer.kind is kind})
-            table.add_row(kind.name, str(kind.count), " ".join(map(str, statuses)))
-        self._console.print(table)
-        expected = Expectation(answers, gateway.models())
-        self._check("requests answered", len(answers), total)
-        self._say(f"One event for each attempt: {expected.events}, {expected.failures} failed.")
-        return answers, expected
-
-    def _deliver(self, gateway: Gateway, topic: TopicReader, expected: int) -> None:
-        self._step("Wait until the callback has delivered them, then end the proxy")
-        topic.read_until(lambda: len(topic.events) >= expected, DELIVERY_TIMEOUT_SECONDS)
-        gateway.stop()
-        size = topic.size()
-        topic.read_until(lambda: topic.records >= size, DELIVERY_TIMEOUT_SECONDS)
-        self._say(f"{topic.records} records, {len(topic.events)} events")
-        self._check("events on the topic, with yesterday's", len(topic.events), expected)
-
-    def _consume(self, topic: TopicReader, expected: Expectation) -> None:
-        self._step(f"Index the topic with {WORKERS} workers")
-        log = self._commands.run_logged("consume", "--workers", str(WORKERS), "--until-end")
-        totals = _read_totals(log)
-        self._check("records consumed", totals["consumed"], topic.records)
-        self._check("indexed", totals["indexed"], expected.events)
-        self._check("dead letters written", totals["dead"], 1)
-        settled = sum(totals[name] for name in ("indexed", "duplicate", "dead", "expired"))
-        self._check("indexed + duplicate + dead + expired", settled, totals["consumed"])
-
-    def _query(self, answers: list[Answer], expected: Expectation) -> None:
-        self._step("The three queries of LiteLLM's Elasticsearch guide, word for word")
-        self._curl("POST", f"/{INDEX}/_refresh")
-        by_model = self._search(TOTAL_COST)
-        buckets = by_model["aggregations"]["models"]["buckets"]
-        table = Table("model", "events", "total cost, USD", box=None, pad_edge=False)
-        for bucket in buckets:
-            table.add_row(
-                bucket["key"], str(bucket["doc_count"]), f"{bucket['total_cost']['value']:.6f}"
-            )
-        self._console.print(table)
-        self._check("documents", by_model["hits"]["total"]["value"], expected.events)
-        self._check(
-            "events by model",
-            {bucket["key"]: bucket["doc_count"] for bucket in buckets},
-            dict(expected.models),
-        )
-        costs = {bucket["key"]: bucket["total_cost"]["value"] for bucket in buckets}
-        for model, cost in expected.costs.items():
-            self._check(f"cost of {model}", f"{costs.get(model, 0.0):.9f}", f"{cost:.9f}")
-
-        average = self._search(AVERAGE_RESPONSE_TIME)["aggregations"]["avg_response_time"]["value"]
-        self._say(f"{average:.4f} s")
-        self._check(
-            "average response time, seconds",
-            f"{average:.4f}",
-            f"up to {expected.slowest:.4f}",
-            holds=0 < average <= expected.slowest,
-        )
-
-        errors = self._search(RECENT_ERRORS)["hits"]
-        sources = [hit["_source"] for hit in errors["hits"]]
-        table = Table("model", "class", "error", box=None, pad_edge=False)
-        for source in sources:
-            kind = source["error_information"].get("error_class")
-            text = " ".join(source["error_str"].split())
-            table.add_row(source["model"], kind, Text(text[:60]))
-        self._console.print(table)
-        self._check("failures", errors["total"]["value"], expected.failures)
-        ends = [source["endTime"] for source in sources]
-        self._check("recent errors, newest first", len(ends), 10, holds=ends == sorted(ends)[::-1])
-
-        self._say("And every answer's x-litellm-call-id has its document:")
-        query = json.dumps({"size": len(answers) * 2, "_source": ["litellm_call_id"]})
-        hits = self._search(query)["hits"]["hits"]
-        found = {hit["_source"]["litellm_call_id"] for hit in hits}
-        present = len(found & expected.call_ids)
-        self._check("calls found by their id", present, len(expected.call_ids))
-
-        self._step("The same as a report")
-        self._commands.run("report")
-
-    def _inspect(self, refused: str) -> None:
-        self._step("The event that Elasticsearch refused")
-        self._commands.run("dlq", "list")
-        letters = [
-            json.loads(line) for line in self._commands.ask("dlq", "list", "--json").splitlines()
-        ]
-        self._check("dead letters on their topic", len(letters), 1)
-        for letter in letters:
-            shown = ("dlq", "show", letter["coordinates"])
-            self._commands.run(*shown)
-            event = json.loads(self._commands.ask(*shown, "--json"))["event"]
-            self._check("the call in the dead letter", event["litellm_call_id"], refused)
-            reason = letter["es"]["reason"]
-            self._check(
-                "Elasticsearch's reason names",
-                FIELD_IN_CONFLICT,
-                FIELD_IN_CONFLICT,
-                holds=FIELD_IN_CONFLICT in reason,
-            )
-
-    def _conclude(self) -> bool:
-        self._step("Does it add up?")
-        table = Table("", "found", "expected", "", box=None, pad_edge=False)
-        for what, found, expected, holds in self._checks:
-            verdict = "ok" if holds else Text("WRONG", style="red")
-            table.add_row(what, _shorten(found), _shorten(expected), verdict)
-        self._console.print(table)
-        return all(holds for *_, holds in self._checks)
-
-    def _check(
-        self, what: str, found: object, expected: object, *, holds: bool | None = None
-    ) -> None:
-        holds = found == expected if holds is None else holds
-        self._checks.append((what, found, expected, holds))
-        if not holds:
-            self._say(f"WRONG: {what}: {found}, expected {expected}", style="red")
-
-    def _search(self, query: str) -> Any:
-        return self._curl("POST", f"/{INDEX}/_search", query)
-
-    def _curl(self, method: str, path: str, body: str | None = None) -> Any:
-        """Send a request to Elasticsearch, and print it as a curl command."""
-        data = (
-            "" if body is None else f" -H 'content-type: application/json' -d {shlex.quote(body)}"
-        )
-        self._commands.echo(f'curl -s -X {method} "$LLMLOG_ELASTICSEARCH_URL{path}"{data}')
-        answer = httpx.request(
-            method,
-            f"{self._elasticsearch}{path}",
-            content=body,
-            headers={"content-type": "application/json"} if body else {},
-            timeout=30,
-        )
-        answer.raise_for_status()
-        return answer.json()
-
-    def _step(self, title: str) -> None:
-        self._steps += 1
-        self._console.print()
-        self._console.print(Text(f"{self._steps}. {title}", style="bold"))
-
-    def _say(self, text: str, style: str = "") -> None:
-        self._console.print(Text(text, style=style), soft_wrap=True)
 
 
 def main() -> int:
@@ -370,24 +97,6 @@ def _clear(folder: Path) -> None:
             shutil.rmtree(entry)
         else:
             entry.unlink()
-
-
-def _parse_exports(lines: str) -> dict[str, str]:
-    """Read `export NAME=value` lines as a shell does."""
-    words = (shlex.split(line) for line in lines.splitlines())
-    return dict(word[1].split("=", 1) for word in words if word)
-
-
-def _shorten(value: object) -> str:
-    return f"{sum(value.values())} in {len(value)}" if isinstance(value, dict) else str(value)
-
-
-def _read_totals(log: list[str]) -> dict[str, int]:
-    """Read the counts of the line with which `pipeline consume` ends."""
-    last_lines = [line for line in log if "event=ended" in line]
-    return {
-        name: int(count) for name, count in re.findall(r"(\w+)=(\d+)\b", "".join(last_lines[-1:]))
-    }
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from llmlog_common.errors import ConfigurationError
+from llmlog_common.units import parse_bytes, parse_duration, parse_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -60,66 +61,6 @@ _SERVICE_URL: Final = re.compile(r"(tcp|udp|sctp)://")
 _NAMES_A_FILE: Final = re.compile(
     r"kafka_(producer_|consumer_)?sasl_oauthbearer_assertion_((private_key|jwt_template)_)?file"
 )
-
-_DURATION_PATTERN: Final = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*")
-_UNIT_SECONDS: Final = {
-    **dict.fromkeys(("ms", "millisecond", "milliseconds"), 0.001),
-    **dict.fromkeys(("", "s", "second", "seconds"), 1.0),
-    **dict.fromkeys(("m", "min", "minute", "minutes"), 60.0),
-    **dict.fromkeys(("h", "hour", "hours"), 3600.0),
-    **dict.fromkeys(("d", "day", "days"), 86400.0),
-}
-_SIZE_PATTERN: Final = re.compile(r"\s*(\d+)\s*(|b|kib|mib|gib|kb|mb|gb)\s*", re.IGNORECASE)
-_UNIT_BYTES: Final = {
-    "": 1,
-    "b": 1,
-    "kib": 1 << 10,
-    "mib": 1 << 20,
-    "gib": 1 << 30,
-    "kb": 10**3,
-    "mb": 10**6,
-    "gb": 10**9,
-}
-
-
-def parse_duration(value: object) -> object:
-    """Return the duration in `400 days`, `7d`, `90 s` or a bare number of seconds.
-
-    A value of another type is returned as it is, for pydantic to check.
-    """
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return _seconds(value)
-    if not isinstance(value, (str, bool)):
-        return value
-    match = _DURATION_PATTERN.fullmatch(str(value).lower())
-    if match is None or match[2] not in _UNIT_SECONDS:
-        raise ValueError("not a duration: write a number and a unit, as in `7 days` or `90 s`")
-    return _seconds(float(match[1]) * _UNIT_SECONDS[match[2]])
-
-
-def _seconds(number: float) -> timedelta:
-    try:
-        return timedelta(seconds=number)
-    except OverflowError:
-        raise ValueError("longer than a duration can be") from None
-
-
-def parse_bytes(value: object) -> object:
-    """Return the bytes in `1 GiB`, `500 MB` or a bare number; another type as it is."""
-    if not isinstance(value, (str, bool)):
-        return value
-    match = _SIZE_PATTERN.fullmatch(str(value))
-    if match is None:
-        raise ValueError("not a size: write a number and a unit, as in `1 GiB`")
-    return int(match[1]) * _UNIT_BYTES[match[2].lower()]
-
-
-def parse_names(value: object) -> object:
-    """Return the names in `a, b.c`; another type, such as a list in the file, as it is."""
-    if not isinstance(value, str):
-        return value
-    return tuple(name.strip() for name in value.split(",") if name.strip())
-
 
 Duration = Annotated[timedelta, BeforeValidator(parse_duration), Field(gt=timedelta(0))]
 Bytes = Annotated[int, BeforeValidator(parse_bytes), Field(gt=0)]

@@ -7,17 +7,14 @@ original is kept under `extra.mistyped`. Keys that are in no table are kept unde
 from __future__ import annotations
 
 import datetime as dt
-import hashlib
 import math
 import time
 from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
 
-import orjson
-
 from llmlog_schemas import event as records
-from llmlog_schemas.fields import DOCUMENT, EXTRA, SEARCH_TEXTS, TIMESTAMP, TYPED, UNTYPED, Kind
+from llmlog_schemas.fields import EXTRA, SEARCH_TEXTS, TIMESTAMP, TYPED, UNTYPED, Kind
 from llmlog_schemas.json_form import dumps, to_plain, to_text
 from llmlog_schemas.limits import (
     MAX_FLATTENED_DEPTH,
@@ -106,44 +103,6 @@ def to_event(
         "total_tokens": known("total_tokens", records.ABSENT_COUNT),
         "document": dumps(document),
     }
-
-
-def truncate_event(event: LLMEvent, max_bytes: int) -> LLMEvent:
-    """Return the event with the largest fields of its document replaced until it fits.
-
-    A field is replaced by `{"llmlog_cut": {"bytes": …, "sha256": …}}`, or by a text with the same
-    numbers where Elasticsearch expects text. Where that is not enough, only the typed fields stay.
-
-    Args:
-        event: it is not changed.
-        max_bytes: of the document.
-    """
-    whole = event["document"]
-    if len(whole) <= max_bytes:
-        return event
-    document = orjson.loads(whole)
-    excess = len(whole) - max_bytes
-    written = {name: orjson.dumps(document[name]) for name in document.keys() - _NEVER_TRUNCATED}
-    for name in sorted(written, key=lambda field: (-len(written[field]), field)):
-        if excess <= 0:
-            break
-        marker = _new_marker(DOCUMENT.get(name, Kind.STORED), written[name])
-        if (gain := len(written[name]) - len(orjson.dumps(marker))) > 0:
-            document[name] = marker
-            excess -= gain
-    if excess > 0:
-        document = {name: value for name, value in document.items() if name in _NEVER_TRUNCATED}
-        document[EXTRA] = _new_marker(Kind.STORED, whole)
-    return {**event, "document": orjson.dumps(document)}
-
-
-def _new_marker(kind: Kind, written: bytes) -> Any:
-    """Return the marker that replaces a field of this kind."""
-    size, sha256 = len(written), hashlib.sha256(written).hexdigest()
-    if kind is Kind.STORED or kind is Kind.FLATTENED:
-        return {"llmlog_cut": {"bytes": size, "sha256": sha256}}
-    marker = f"<cut: {size} bytes of JSON, sha256 {sha256}>"
-    return [marker] if kind is Kind.KEYWORDS else marker
 
 
 class _Fields:
@@ -361,4 +320,3 @@ _UNTYPED: Final = _coercions_of(UNTYPED)
 _UNTYPED_WITHOUT_PRICES: Final = tuple(row for row in _UNTYPED if row[0] != "model_map_information")
 _KEYWORDS: Final = tuple(name for name, kind in TYPED.items() if kind is Kind.KEYWORD)
 _KNOWN: Final = frozenset((*TYPED, *UNTYPED))
-_NEVER_TRUNCATED: Final = frozenset((TIMESTAMP, *TYPED))

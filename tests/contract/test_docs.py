@@ -9,7 +9,8 @@ import pytest
 from typer.main import get_command
 
 from llmlog_common import errors, kafka_clients
-from llmlog_common.settings import PREFIX, REFUSED, describe, load, parse_bytes
+from llmlog_common.settings import PREFIX, REFUSED, describe, load
+from llmlog_common.units import parse_bytes
 from llmlog_consumer.checks.proof import Proof
 from llmlog_consumer.checks.status import PartitionStatus, Status
 from llmlog_consumer.cli.app import app
@@ -211,11 +212,20 @@ def current_status():
 
 
 def report():
-    bucket = {"key": "m", "doc_count": 1, "failures": {"doc_count": 0}, "total_cost": {"value": 0},
-              "tokens": {"value": 0}, "avg_response_time": {"value": 0}}  # fmt: skip
+    bucket = {
+        "key": "m",
+        "doc_count": 1,
+        "failures": {"doc_count": 0},
+        "total_cost": {"value": 0},
+        "tokens": {"value": 0},
+        "avg_response_time": {"value": 0},
+    }
     percentiles = {"50.0": 1, "95.0": 1, "99.0": 1}
-    aggregations = {"models": {"buckets": [bucket]}, "avg_response_time": {"value": 0},
-                    "percentiles": {"values": percentiles}}  # fmt: skip
+    aggregations = {
+        "models": {"buckets": [bucket]},
+        "avg_response_time": {"value": 0},
+        "percentiles": {"values": percentiles},
+    }
     numbers = {"hits": {"total": {"value": 1}}, "aggregations": aggregations}
     return build_report(numbers, {"hits": {"hits": [{"_source": {}}]}})
 
@@ -327,9 +337,10 @@ def test_the_file_and_the_environment_on_the_page_are_the_same_settings(tmp_path
 def test_the_fields_of_the_event_are_documented():
     schema = json.loads(schema_text())
     documented = [
-        [cells[0].strip("`"), cells[1]] for cells in rows(WIRE.split("## The event\n")[1])
+        [cells[0].strip("`"), cells[1]]
+        for cells in rows(WIRE.split("## The event\n")[1])
         if cells[1] in ("string", "long", "double", "bytes")
-    ]  # fmt: skip
+    ]
     assert documented == [[field["name"], field["type"]] for field in schema["fields"]]
 
 

@@ -97,9 +97,14 @@ def test_a_field_without_a_default_cannot_be_removed(name):
 
 @pytest.mark.parametrize(
     ("name", "other"),
-    [("model", "long"), ("start_time_ms", "string"), ("response_cost", "long"),
-     ("total_tokens", "double"), ("document", "string")],
-)  # fmt: skip
+    [
+        ("model", "long"),
+        ("start_time_ms", "string"),
+        ("response_cost", "long"),
+        ("total_tokens", "double"),
+        ("document", "string"),
+    ],
+)
 def test_a_type_cannot_change(name, other):
     newer = v1()
     next(field for field in newer["fields"] if field["name"] == name)["type"] = other

@@ -114,9 +114,15 @@ def test_refused_credentials_are_configuration(status):
 
 @pytest.mark.parametrize(
     ("status", "error"),
-    [(None, Unreachable), (500, Unreachable), (503, Unreachable),
-     (401, ConfigurationError), (409, ConfigurationError), (422, ConfigurationError)],
-)  # fmt: skip
+    [
+        (None, Unreachable),
+        (500, Unreachable),
+        (503, Unreachable),
+        (401, ConfigurationError),
+        (409, ConfigurationError),
+        (422, ConfigurationError),
+    ],
+)
 def test_a_refused_registration_is_configuration(status, error):
     with pytest.raises(error, match="what the server said"):
         Registry(Answering(status)).register("litellm-logs")

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 
 from llmlog_consumer.elasticsearch.document import one_line
 from llmlog_schemas.codec import Decoder, Encoder
-from llmlog_schemas.convert import to_event, truncate_event
+from llmlog_schemas.convert import to_event
 from llmlog_schemas.event import EVENT_ID, event_time_ms
 from llmlog_schemas.fields import DOCUMENT, SEARCH_TEXTS, TIMESTAMP, TYPED, UNTYPED, Kind
 from llmlog_schemas.json_form import dumps
+from llmlog_schemas.truncate import truncate_event
 
 
 class Colour(Enum):

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from llmlog_common.settings import parse_duration
+from llmlog_common.units import parse_duration
 
 ConfigOption = Annotated[
     Path | None,

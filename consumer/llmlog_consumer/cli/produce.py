@@ -20,8 +20,9 @@ from llmlog_consumer.cli.output import complain
 from llmlog_consumer.kafka.admin import KafkaAdmin
 from llmlog_consumer.kafka.producer import KafkaProducer
 from llmlog_schemas.codec import Encoder
-from llmlog_schemas.convert import PayloadError, to_event, truncate_event
+from llmlog_schemas.convert import PayloadError, to_event
 from llmlog_schemas.registry import Registry
+from llmlog_schemas.truncate import truncate_event
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager

@@ -12,8 +12,9 @@ from llmlog_producer.events.snapshot import size_of
 from llmlog_producer.events.truncate import Truncator
 from llmlog_producer.journal.journal import KEY_BYTES
 from llmlog_schemas.codec import Decoder, Encoder
-from llmlog_schemas.convert import PayloadError, to_event, truncate_event
+from llmlog_schemas.convert import PayloadError, to_event
 from llmlog_schemas.json_form import to_plain
+from llmlog_schemas.truncate import truncate_event
 
 if TYPE_CHECKING:
     from llmlog_common.settings import Settings

@@ -11,11 +11,12 @@ from uuid import UUID
 import pytest
 
 from llmlog_schemas.codec import Decoder, Encoder
-from llmlog_schemas.convert import PayloadError, to_event, truncate_event
+from llmlog_schemas.convert import PayloadError, to_event
 from llmlog_schemas.event import EVENT_ID, event_time_ms, make_event_id
 from llmlog_schemas.fields import DOCUMENT, EXTRA, SEARCH_TEXTS, TIMESTAMP, TYPED, UNTYPED
 from llmlog_schemas.limits import MAX_KEYWORD_CHARACTERS, MAX_SEARCH_TEXT_CHARACTERS
 from llmlog_schemas.search_text import searchable_text
+from llmlog_schemas.truncate import truncate_event
 
 START = 1_767_225_600.5  # 2026-01-01T00:00:00.5Z
 START_MS = 1_767_225_600_500
@@ -546,8 +547,13 @@ def test_the_odd_objects_of_one_payload_come_through_together():
     assert Decoder().decode(Encoder().encode(event)) == event
     found = document(event)
     assert found["messages"] == [
-        {"role": "user", "content": "hi"}, [1, 2], {"3": [4]}, "/w==", "\\ud800", "\0",
-    ]  # fmt: skip
+        {"role": "user", "content": "hi"},
+        [1, 2],
+        {"3": [4]},
+        "/w==",
+        "\\ud800",
+        "\0",
+    ]
     assert found["response"] == {
         "at": "2026-01-01T00:00:00+00:00",
         "n": [None, None, str(2**70)],

@@ -7,7 +7,8 @@ from confluent_kafka import Consumer, Producer
 
 from llmlog_common.errors import ConfigurationError
 from llmlog_common.kafka_clients import consumer_config, new_client, producer_config
-from llmlog_common.settings import REFUSED, Settings, describe, load, parse_bytes
+from llmlog_common.settings import REFUSED, Settings, describe, load
+from llmlog_common.units import parse_bytes
 from llmlog_consumer.kafka.admin import KafkaAdmin
 
 SECRET = "Hunter2-do-not-print"

@@ -204,8 +204,10 @@ def test_ctrl_c_ends_what_goes_on_until_then_as_any_other_command(monkeypatch, t
     assert CliRunner().invoke(app, ["status", "--watch"]).exit_code == 130
     log = tmp_path / "log"
     log.touch()
-    for go_on in (lambda: repeat(lambda: True, 2.0, sleep=interrupted),
-                  lambda: follow_files([log], sleep=interrupted)):  # fmt: skip
+    for go_on in (
+        lambda: repeat(lambda: True, 2.0, sleep=interrupted),
+        lambda: follow_files([log], sleep=interrupted),
+    ):
         with pytest.raises(KeyboardInterrupt):
             go_on()
 
