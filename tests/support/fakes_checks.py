@@ -25,8 +25,8 @@ _DEFAULT_HITS = 10
 
 
 @dataclass
-class FakeAdmin:
-    """Kafka's answers about one topic.
+class FakeKafka:
+    """Kafka's answers about one topic: admin, offsets and gaps in one.
 
     Attributes:
         logs: start and end of each partition.
@@ -197,11 +197,10 @@ def _within(ranges: Mapping[int, tuple[int, int]], partition: int, offset: int) 
     return start <= offset < end
 
 
-def deployment(admin: FakeAdmin, elastic: FakeElastic | None = None, **more: Any) -> FakeSources:
+def deployment(kafka: FakeKafka, elastic: FakeElastic | None = None, **more: Any) -> FakeSources:
     """Return the sources of a deployment without a Schema Registry."""
-    return FakeSources(
-        SETTINGS, admin, admin, elastic or FakeElastic(), None, lambda *_: None, **more
-    )  # type: ignore[arg-type]
+    elastic = elastic or FakeElastic()
+    return FakeSources(SETTINGS, kafka, kafka, elastic, None, lambda *_: None, **more)
 
 
 def letter_of(topic: str, partition: int, offset: int, **headers: str) -> Message:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmlog_common.errors import ElasticsearchUnreachable
 from llmlog_consumer.dead_letters.reader import DeadLetters
-from llmlog_consumer.elasticsearch.connection import REQUEST_TIMEOUT, Elastic
+from llmlog_consumer.elasticsearch.connection import REQUEST_TIMEOUT_SECONDS, Elastic
 from llmlog_consumer.elasticsearch.index_names import daily_indices
 from llmlog_consumer.kafka import reader as topic_reader
 from llmlog_consumer.kafka.admin import KafkaAdmin
@@ -49,7 +49,11 @@ class Sources:
 
     @classmethod
     def connect(
-        cls, settings: Settings, on_progress: OnProgress, *, timeout: float = REQUEST_TIMEOUT
+        cls,
+        settings: Settings,
+        on_progress: OnProgress,
+        *,
+        timeout: float = REQUEST_TIMEOUT_SECONDS,
     ) -> Sources:
         """Make the clients that the settings describe.
 

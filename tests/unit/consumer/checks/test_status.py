@@ -21,22 +21,22 @@ from llmlog_consumer.cli import status as command
 from llmlog_consumer.cli.app import app
 from llmlog_consumer.cli.local import follow_files
 from llmlog_consumer.cli.output import repeat
-from support.fakes_checks import SETTINGS, FakeAdmin, FakeConsumer
+from support.fakes_checks import SETTINGS, FakeConsumer, FakeKafka
 
 NOW = time.time()
 
 
-def one_partition(**more) -> FakeAdmin:
+def one_partition(**more) -> FakeKafka:
     """Return a topic of one partition with 900 records, 100 of them settled, and one worker."""
-    return FakeAdmin({0: (0, 900)}, {0: 100}, **more)
+    return FakeKafka({0: (0, 900)}, {0: 100}, **more)
 
 
-def status_of(admin: FakeAdmin, *messages) -> Status:
+def status_of(kafka: FakeKafka, *messages) -> Status:
     consumer = FakeConsumer(list(messages))
     return read_status(
         SETTINGS,
-        admin,
-        admin,
+        kafka,
+        kafka,
         timing=Timing(ages_seconds=0.02),
         open_partitions=consumer.open,
         clock=lambda: NOW,
@@ -66,8 +66,8 @@ def test_an_unknown_age_is_not_current(answers):
 
 
 def test_one_partition_of_unknown_age_makes_the_whole_age_unknown():
-    admin = FakeAdmin({0: (0, 9), 1: (0, 9)}, {0: 5, 1: 5})
-    status = status_of(admin, answer(age=1, partition=1))
+    kafka = FakeKafka({0: (0, 9), 1: (0, 9)}, {0: 5, 1: 5})
+    status = status_of(kafka, answer(age=1, partition=1))
     assert status.behind_ms is None
     assert status.verdict.startswith("BEHIND: 8 records wait, age unknown")
 
@@ -82,8 +82,8 @@ def test_the_age_is_that_of_the_first_waiting_record():
 
 
 def test_the_age_is_that_of_the_partition_that_is_furthest_behind():
-    admin = FakeAdmin({0: (0, 9), 1: (0, 9)}, {0: 5, 1: 5})
-    status = status_of(admin, answer(age=90), answer(age=1, partition=1))
+    kafka = FakeKafka({0: (0, 9), 1: (0, 9)}, {0: 5, 1: 5})
+    status = status_of(kafka, answer(age=90), answer(age=1, partition=1))
     assert [p.behind_ms for p in status.partitions] == pytest.approx([90_000, 1_000], abs=2)
     assert status.behind_ms == pytest.approx(90_000, abs=2)
 
@@ -103,14 +103,14 @@ def test_where_the_log_ends_without_a_record_nothing_waits():
 
 def test_a_topic_that_is_settled_is_current_and_is_not_read():
     consumer = FakeConsumer([])
-    admin = FakeAdmin({0: (0, 900)}, {0: 900})
-    status = read_status(SETTINGS, admin, admin, open_partitions=consumer.open)
+    kafka = FakeKafka({0: (0, 900)}, {0: 900})
+    status = read_status(SETTINGS, kafka, kafka, open_partitions=consumer.open)
     assert status.verdict == "CURRENT: nothing waits"
     assert (status.lag, status.behind_ms, consumer.starts) == (0, 0, [])
 
 
 def test_the_last_record_of_the_log_waits_too():
-    status = status_of(FakeAdmin({0: (0, 900)}, {0: 899}), answer(age=90))
+    status = status_of(FakeKafka({0: (0, 900)}, {0: 899}), answer(age=90))
     assert status.verdict.startswith("BEHIND: 1 records wait, the oldest for 90 s")
 
 
@@ -120,8 +120,8 @@ def test_the_last_record_of_the_log_waits_too():
 def test_a_partition_without_a_committed_offset_waits_from_its_start():
     """Nothing is known to be settled there: it may not count as current."""
     consumer = FakeConsumer([answer(age=90)])
-    admin = FakeAdmin({0: (40, 900)})
-    status = read_status(SETTINGS, admin, admin, open_partitions=consumer.open, clock=lambda: NOW)
+    kafka = FakeKafka({0: (40, 900)})
+    status = read_status(SETTINGS, kafka, kafka, open_partitions=consumer.open, clock=lambda: NOW)
     assert consumer.starts == [{0: 40}]
     assert (status.lag, status.partitions[0].committed) == (860, None)
     assert status.verdict.startswith("BEHIND: 860 records wait, the oldest for 90 s")
@@ -130,7 +130,7 @@ def test_a_partition_without_a_committed_offset_waits_from_its_start():
 @pytest.mark.parametrize("log", [(200, 900), (0, 50)])
 def test_a_group_outside_of_the_log_is_stuck(log):
     """Retention deleted its next record, or the topic was recreated."""
-    status = status_of(FakeAdmin({0: log}, {0: 100}), answer())
+    status = status_of(FakeKafka({0: log}, {0: 100}), answer())
     assert status.verdict.startswith("STUCK: partition 0 is out of range")
     assert status.partitions[0].out_of_range
     assert not status.ok
@@ -138,13 +138,13 @@ def test_a_group_outside_of_the_log_is_stuck(log):
 
 @pytest.mark.parametrize("committed", [0, 900])
 def test_a_group_at_either_end_of_the_log_is_not_stuck(committed):
-    status = status_of(FakeAdmin({0: (0, 900)}, {0: committed}), answer())
+    status = status_of(FakeKafka({0: (0, 900)}, {0: committed}), answer())
     assert not status.partitions[0].out_of_range
 
 
 def test_a_group_without_members_is_stopped_even_when_nothing_waits():
-    admin = FakeAdmin({0: (0, 900)}, {0: 900}, member_count=0)
-    status = status_of(admin)
+    kafka = FakeKafka({0: (0, 900)}, {0: 900}, member_count=0)
+    status = status_of(kafka)
     assert status.verdict == "STOPPED: no worker runs, nothing waits"
     assert not status.ok
 
@@ -165,26 +165,26 @@ def test_a_worker_that_reports_a_problem_makes_the_group_unhealthy():
 
 
 def test_a_problem_that_two_workers_report_is_shown_once():
-    admin = FakeAdmin({0: (0, 9), 1: (0, 9)}, {0: 9, 1: 9})
-    admin.notes = {0: note(unhealthy="x"), 1: note(worker="host/1", unhealthy="x")}
-    assert status_of(admin).unhealthy == ["x"]
+    kafka = FakeKafka({0: (0, 9), 1: (0, 9)}, {0: 9, 1: 9})
+    kafka.notes = {0: note(unhealthy="x"), 1: note(worker="host/1", unhealthy="x")}
+    assert status_of(kafka).unhealthy == ["x"]
 
 
 @pytest.mark.parametrize(("age_ms", "counts"), [(0, True), (MAX_NOTE_AGE_MS + 1, False)])
 def test_an_old_note_says_nothing_about_now(age_ms, counts):
-    admin = one_partition(notes={0: note(age_ms, unhealthy="x")})
-    (partition,) = status_of(admin, answer()).partitions
+    kafka = one_partition(notes={0: note(age_ms, unhealthy="x")})
+    (partition,) = status_of(kafka, answer()).partitions
     assert partition.in_flight == (7 if counts else None)
     assert partition.worker == ("host/0" if counts else "")
-    status = status_of(admin, answer())
+    status = status_of(kafka, answer())
     assert status.unhealthy == (["x"] if counts else [])
     assert (status.rate, status.in_flight) == ((50.0, 7) if counts else (0.0, 0))
 
 
 def test_the_rate_of_a_worker_with_two_partitions_counts_once():
-    admin = FakeAdmin({0: (0, 9), 1: (0, 9), 2: (0, 9)}, {0: 9, 1: 9, 2: 9})
-    admin.notes = {0: note(), 1: note(), 2: note(worker="host/1", rate=5.0)}
-    status = status_of(admin)
+    kafka = FakeKafka({0: (0, 9), 1: (0, 9), 2: (0, 9)}, {0: 9, 1: 9, 2: 9})
+    kafka.notes = {0: note(), 1: note(), 2: note(worker="host/1", rate=5.0)}
+    status = status_of(kafka)
     assert (status.rate, status.in_flight) == (55.0, 21)
 
 

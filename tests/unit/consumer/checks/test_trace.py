@@ -9,8 +9,8 @@ from llmlog_consumer.checks.trace import MAX_ROWS, Trace, Tracer
 from support.fakes_checks import (
     SETTINGS,
     TODAY,
-    FakeAdmin,
     FakeElastic,
+    FakeKafka,
     FakeSources,
     deployment,
     letter_of,
@@ -24,9 +24,9 @@ OTHER = payload(2)["litellm_call_id"]
 RECORD = Message(topic_=TOPIC, partition_=0, offset_=7, value_=encoded(1))
 
 
-def topic(committed: int = 8) -> FakeAdmin:
+def topic(committed: int = 8) -> FakeKafka:
     """Return a topic of one partition with eight records; all of them are settled."""
-    return FakeAdmin({0: (0, 8)}, {0: committed})
+    return FakeKafka({0: (0, 8)}, {0: committed})
 
 
 def with_document(index: str = TODAY, call_id: str = CALL, name: str = "a") -> FakeElastic:
@@ -100,7 +100,7 @@ def test_rows_of_one_request_are_bounded():
     assert len(trace(sources(elastic)).documents) == MAX_ROWS
 
     topic = [Message(TOPIC, 0, offset, value_=RECORD.value_) for offset in range(MAX_ROWS + 1)]
-    sent_often = deployment(FakeAdmin({0: (0, MAX_ROWS + 1)}, {0: 0}), records=topic)
+    sent_often = deployment(FakeKafka({0: (0, MAX_ROWS + 1)}, {0: 0}), records=topic)
     assert len(trace(sent_often).records) == MAX_ROWS
 
 
@@ -119,7 +119,7 @@ def test_the_record_at_the_committed_offset_waits():
 
 
 def test_a_record_in_a_partition_without_a_committed_offset_waits():
-    where = deployment(FakeAdmin({0: (0, 8)}), records=[RECORD])
+    where = deployment(FakeKafka({0: (0, 8)}), records=[RECORD])
     assert trace(where).verdict == "WAITING: 7 records before it are not settled"
 
 

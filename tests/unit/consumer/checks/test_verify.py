@@ -14,8 +14,8 @@ from llmlog_consumer.kafka.gaps import Gap
 from support.fakes_checks import (
     SETTINGS,
     TODAY,
-    FakeAdmin,
     FakeElastic,
+    FakeKafka,
     FakeSources,
     deployment,
     letter_of,
@@ -38,9 +38,9 @@ def records(*seeds: int, first: int = 0) -> list[Message]:
     ]
 
 
-def settled(number: int) -> FakeAdmin:
+def settled(number: int) -> FakeKafka:
     """Return a topic of one partition whose records are all settled."""
-    return FakeAdmin({0: (0, number)}, {0: number})
+    return FakeKafka({0: (0, number)}, {0: number})
 
 
 def indexed(*seeds: int, index: str = TODAY) -> FakeElastic:
@@ -59,82 +59,82 @@ def verify(sources: FakeSources, **options) -> Proof:
 
 
 def test_a_round_begins_where_the_round_before_ended():
-    verifier = Verifier(deployment(FakeAdmin({0: (0, 900), 1: (0, 5)}, {0: 800, 1: 5})))
+    verifier = Verifier(deployment(FakeKafka({0: (0, 900), 1: (0, 5)}, {0: 800, 1: 5})))
     following = verifier.next_scope(Scope({0: (0, 500)}))
     assert following == Scope({0: (500, 800), 1: (0, 5)})
 
 
 def test_a_topic_recreated_between_two_rounds_is_verified_from_its_start():
-    verifier = Verifier(deployment(FakeAdmin({0: (0, 90), 1: (3, 5)}, {0: 80, 1: 5})))
+    verifier = Verifier(deployment(FakeKafka({0: (0, 90), 1: (3, 5)}, {0: 80, 1: 5})))
     following = verifier.next_scope(Scope({0: (100, 500), 1: (0, 3)}))
     assert following.ranges == {0: (0, 80), 1: (3, 5)}
     assert following.restarted == (0,)
 
 
 def test_a_round_without_news_verifies_nothing_again():
-    verifier = Verifier(deployment(FakeAdmin({0: (0, 90)}, {0: 80})))
+    verifier = Verifier(deployment(FakeKafka({0: (0, 90)}, {0: 80})))
     assert verifier.next_scope(Scope({0: (0, 80)})) == Scope({0: (80, 80)})
 
 
 def test_a_later_round_sees_gaps_that_are_new():
-    verifier = Verifier(deployment(FakeAdmin({0: (50, 90)}, {0: 20})))
+    verifier = Verifier(deployment(FakeKafka({0: (50, 90)}, {0: 20})))
     following = verifier.next_scope(Scope({0: (0, 20)}))
     assert [gap["next"] for gap in following.unaccepted_gaps] == [50]
 
 
 def test_records_beyond_the_committed_offset_are_not_verified():
-    sources = deployment(FakeAdmin({0: (0, 3)}, {0: 2}), indexed(1, 2), records=records(1, 2, 3))
+    sources = deployment(FakeKafka({0: (0, 3)}, {0: 2}), indexed(1, 2), records=records(1, 2, 3))
     assert Verifier(sources).scope().ranges == {0: (0, 2)}
     proof = verify(sources)
     assert (proof.records, proof.events, proof.lost_count, proof.ok) == (2, 2, 0, True)
 
 
 def test_a_partition_without_a_committed_offset_has_nothing_to_verify():
-    scope = Verifier(deployment(FakeAdmin({0: (4, 9), 1: (0, 5)}, {1: 5}))).scope()
+    scope = Verifier(deployment(FakeKafka({0: (4, 9), 1: (0, 5)}, {1: 5}))).scope()
     assert scope.ranges == {0: (4, 4), 1: (0, 5)}
 
 
 def test_since_and_until_narrow_what_is_verified():
-    admin = FakeAdmin({0: (0, 90)}, {0: 80}, written_before={0: 30})
-    verifier = Verifier(deployment(admin))
+    kafka = FakeKafka({0: (0, 90)}, {0: 80}, written_before={0: 30})
+    verifier = Verifier(deployment(kafka))
     assert verifier.scope(since_ms=1).ranges == {0: (30, 80)}
     assert verifier.scope(until_ms=1).ranges == {0: (0, 30)}
 
 
 def test_until_later_than_the_committed_offset_stays_at_the_committed_offset():
-    admin = FakeAdmin({0: (0, 90)}, {0: 80}, written_before={0: 85})
-    assert Verifier(deployment(admin)).scope(until_ms=1).ranges == {0: (0, 80)}
+    kafka = FakeKafka({0: (0, 90)}, {0: 80}, written_before={0: 85})
+    assert Verifier(deployment(kafka)).scope(until_ms=1).ranges == {0: (0, 80)}
 
 
 def test_a_group_that_has_committed_nothing_is_an_error_unless_the_topic_is_empty():
     with pytest.raises(KafkaError, match="has committed nothing"):
-        Verifier(deployment(FakeAdmin({0: (0, 9)}))).scope()
-    assert Verifier(deployment(FakeAdmin({0: (9, 9)}))).scope().ranges == {0: (9, 9)}
+        Verifier(deployment(FakeKafka({0: (0, 9)}))).scope()
+    assert Verifier(deployment(FakeKafka({0: (9, 9)}))).scope().ranges == {0: (9, 9)}
 
 
 def test_a_log_that_ends_before_the_committed_offset_was_recreated_and_nothing_of_it_is_settled():
     """Its records wait for `offsets accept-gap`; they are not lost."""
-    scope = Verifier(deployment(FakeAdmin({0: (0, 50), 1: (0, 5)}, {0: 1000, 1: 5}))).scope()
+    scope = Verifier(deployment(FakeKafka({0: (0, 50), 1: (0, 5)}, {0: 1000, 1: 5}))).scope()
     assert scope.ranges == {0: (0, 0), 1: (0, 5)}
     assert [gap["first"] for gap in scope.unaccepted_gaps] == [1000]
 
 
 def test_records_written_and_settled_during_the_questions_are_no_recreated_topic():
-    admin = FakeAdmin({0: (0, 50)}, {0: 70}, later_logs={0: (0, 90)})
-    assert Verifier(deployment(admin)).scope() == Scope({0: (0, 50)})
+    kafka = FakeKafka({0: (0, 50)}, {0: 70}, later_logs={0: (0, 90)})
+    assert Verifier(deployment(kafka)).scope() == Scope({0: (0, 50)})
 
 
 # Gaps
 
 
 def test_records_deleted_before_they_were_settled_are_a_difference_until_the_gap_is_accepted():
-    admin = FakeAdmin({0: (7, 8)}, {0: 5})
-    proof = verify(deployment(admin))
+    kafka = FakeKafka({0: (7, 8)}, {0: 5})
+    proof = verify(deployment(kafka))
     assert proof.unaccepted_gaps == [{"partition": f"{TOPIC}/0", "first": 5, "next": 7}]
     assert not proof.ok
 
-    admin.accepted = {0: [Gap(5, 7, 1_769_860_000_000)]}
-    proof = verify(deployment(admin))
+    kafka.accepted = {0: [Gap(5, 7, 1_769_860_000_000)]}
+    proof = verify(deployment(kafka))
     assert proof.ok
     assert proof.accepted_gaps == [
         {
@@ -148,18 +148,18 @@ def test_records_deleted_before_they_were_settled_are_a_difference_until_the_gap
 
 
 def test_a_gap_that_was_accepted_before_does_not_cover_a_new_one():
-    admin = FakeAdmin({0: (70, 80)}, {0: 50}, accepted={0: [Gap(5, 7, 1)]})
-    assert not verify(deployment(admin)).ok
+    kafka = FakeKafka({0: (70, 80)}, {0: 50}, accepted={0: [Gap(5, 7, 1)]})
+    assert not verify(deployment(kafka)).ok
 
 
 def test_a_group_that_stands_at_the_start_of_the_log_has_no_gap():
-    assert verify(deployment(FakeAdmin({0: (7, 7)}, {0: 7}))).ok
+    assert verify(deployment(FakeKafka({0: (7, 7)}, {0: 7}))).ok
 
 
 def test_offsets_that_retention_deletes_while_the_topic_is_read_are_counted():
-    admin = FakeAdmin({0: (2, 20), 1: (0, 3)}, {0: 8, 1: 3})
-    admin.later_logs = {0: (7, 20), 1: (50, 50)}
-    proof = verify(deployment(admin, indexed(1), records=records(1, first=7)))
+    kafka = FakeKafka({0: (2, 20), 1: (0, 3)}, {0: 8, 1: 3})
+    kafka.later_logs = {0: (7, 20), 1: (50, 50)}
+    proof = verify(deployment(kafka, indexed(1), records=records(1, first=7)))
     assert (proof.records, proof.documents, proof.deleted_while_reading) == (1, 1, 5 + 3)
     assert proof.ok
 
