@@ -15,9 +15,9 @@ import pytest
 from acceptance.gateway.proxy import ROOT, VERSIONS, Proxy, offline, python_of
 from acceptance.gateway.scripts import SCRIPTS
 from llmlog_local.ports import free_ports
-from llmlog_local.testing import RunningServers
 from support.judge import judge, read_all
 from support.pipeline import Pipeline, base_environment
+from support.shared_servers import Addresses
 
 TEMPLATE = ROOT / "schemas/llmlog_schemas/elasticsearch/index_template.json"
 MAPPED = json.loads(TEMPLATE.read_text())["template"]["mappings"]["properties"]
@@ -57,14 +57,14 @@ class Scripts:
 
 @pytest.fixture(scope="module", autouse=True)
 def scripts(
-    version: str, servers: RunningServers, tmp_path_factory: pytest.TempPathFactory
+    version: str, servers: Addresses, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Scripts]:
     """Start every script of `gateway.scripts`; they run while the proxy is tested."""
     name = f"scripts-{version}"
     folder = tmp_path_factory.mktemp(name)
     names = {f"LLMLOG_{setting}": name for setting in ("TOPIC", "INDEX", "GROUP")}
     environment = base_environment({**servers.environment, **names, "LLMLOG_PARTITIONS": "4"})
-    pipeline = Pipeline(environment, folder, servers.elasticsearch.url, name, name, name)
+    pipeline = Pipeline(environment, folder, servers.elasticsearch_url, name, name, name)
     pipeline.run("setup")
     (closed,) = free_ports(1)
     special = {
