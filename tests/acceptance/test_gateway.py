@@ -16,7 +16,7 @@ from acceptance.gateway.proxy import ROOT, VERSIONS, Proxy, offline, python_of
 from acceptance.gateway.scripts import SCRIPTS
 from llmlog_local.ports import free_ports
 from support.judge import judge, read_all
-from support.pipeline import Pipeline, base_environment
+from support.pipeline import SLOW, Pipeline, base_environment
 from support.shared_servers import Addresses
 
 TEMPLATE = ROOT / "schemas/llmlog_schemas/elasticsearch/index_template.json"
@@ -78,7 +78,7 @@ def scripts(
     def run(name: str, source: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [python_of(version), "-c", source], env=offline(environment | special.get(name, {})),
-            cwd=folder, text=True, capture_output=True, timeout=120, check=False,
+            cwd=folder, text=True, capture_output=True, timeout=60 * SLOW, check=False,
         )  # fmt: skip
 
     with ThreadPoolExecutor(3) as pool:
