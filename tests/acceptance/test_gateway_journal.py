@@ -110,6 +110,14 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaServer]:
         yield server
 
 
+@pytest.fixture(autouse=True)
+def _broker_runs(kafka: KafkaServer) -> Iterator[None]:
+    """A test that fails while it has stopped the broker fails alone."""
+    yield
+    if not kafka.running:
+        kafka.start()
+
+
 @pytest.fixture
 def environment(kafka: KafkaServer, tmp_path: Path) -> dict[str, str]:
     """Settings of a gateway with a topic and a spool folder of its own."""
