@@ -27,7 +27,7 @@ def pytest_configure(config: pytest.Config) -> None:
     # A shell's background job inherits SIGINT ignored; Ctrl-C has to reach the children.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     config.stash[_until_end] = ExitStack()
-    # A deadline fails where the machine is busy, and says nothing about the code.
+    # A deadline on an example fails on a busy machine and says nothing about the code.
     hypothesis.settings.register_profile(
         "tests",
         deadline=None,
