@@ -1,4 +1,4 @@
-"""Fixtures for all tests: the real servers once a session, names of its own for every test."""
+"""Fixtures for all tests: the real servers once a run, names of its own for every test."""
 
 from __future__ import annotations
 
@@ -6,14 +6,50 @@ import itertools
 import os
 import signal
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
+import hypothesis
 import pytest
 
-from llmlog_local.testing import RunningServers, running_servers
+from llmlog_local import ports
+from support import workers
 from support.pipeline import Pipeline, base_environment
+from support.shared_servers import Addresses, shared_servers
 
 _numbers = itertools.count(1)
+_until_end = pytest.StashKey[ExitStack]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Prepare a process that runs tests: the only one, or one of pytest-xdist's workers."""
+    # A shell's background job inherits SIGINT ignored; Ctrl-C has to reach the children.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    config.stash[_until_end] = ExitStack()
+    # A deadline on an example fails on a busy machine and says nothing about the code.
+    hypothesis.settings.register_profile(
+        "tests",
+        deadline=None,
+        suppress_health_check=[hypothesis.HealthCheck.too_slow],
+    )
+    hypothesis.settings.load_profile("tests")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Under pytest-xdist, begin with what takes long, and end with what fills gaps."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: workers.rank(item.nodeid))
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> workers.Scheduler:
+    """Hand tests out to workers in our order."""
+    return workers.Scheduler(config, log)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """End the shared servers, once no worker needs them any more."""
+    session.config.stash[_until_end].close()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -24,20 +60,27 @@ def _state_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
-def pytest_configure() -> None:
-    """Let Ctrl-C reach children: a shell's background job inherits it ignored."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+@pytest.fixture(scope="session", autouse=True)
+def _ports_of_this_worker() -> Iterator[None]:
+    """Two workers never find the same port free before either listens on it."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0")
+    number, workers = int(worker[2:]), int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ports, "FREE_RANGE", ports.FREE_RANGE[number::workers])
+        yield
 
 
 @pytest.fixture(scope="session")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServers]:
-    """A real Kafka and a real Elasticsearch, shared by the session."""
-    with running_servers(tmp_path_factory.mktemp("servers")) as running:
-        yield running
+def servers(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Addresses:
+    """A real Kafka and a real Elasticsearch, shared by the whole run."""
+    folder = tmp_path_factory.getbasetemp()
+    if hasattr(pytestconfig, "workerinput"):
+        folder = folder.parent  # which all workers share
+    return pytestconfig.stash[_until_end].enter_context(shared_servers(folder))
 
 
 @pytest.fixture
-def bare_pipeline(servers: RunningServers, tmp_path: Path) -> Iterator[Pipeline]:
+def bare_pipeline(servers: Addresses, tmp_path: Path) -> Iterator[Pipeline]:
     """The command with names of its own; nothing is set up."""
     name = f"t{os.getpid()}-{next(_numbers)}"
     environment = base_environment(
@@ -49,7 +92,7 @@ def bare_pipeline(servers: RunningServers, tmp_path: Path) -> Iterator[Pipeline]
             "LLMLOG_PARTITIONS": "4",
         }
     )
-    pipeline = Pipeline(environment, tmp_path, servers.elasticsearch.url, name, name, name)
+    pipeline = Pipeline(environment, tmp_path, servers.elasticsearch_url, name, name, name)
     yield pipeline
     for process in pipeline.processes:
         if process.poll() is None:

@@ -13,7 +13,10 @@ import pytest
 
 from support.judge import judge
 from support.payloads import encoded, event, ndjson, payload, send
-from support.pipeline import Pipeline, wait_until
+from support.pipeline import SLOW, Pipeline, wait_until
+
+DEAD_ARE_MISSED_SOON = {"LLMLOG_KAFKA_CONSUMER_SESSION_TIMEOUT_MS": "6000"}
+"""The shortest that the broker grants: after a kill -9 the group waits for so long."""
 
 
 def judged(pipeline: Pipeline):
@@ -194,6 +197,7 @@ def test_an_injected_operation_deletes_nothing(pipeline: Pipeline) -> None:
 
 
 def test_kill_9_of_a_worker_loses_and_doubles_nothing(pipeline: Pipeline) -> None:
+    pipeline.environment |= DEAD_ARE_MISSED_SOON
     write(pipeline, [encoded(seed) for seed in range(20_000)])
     running = pipeline.start("consume", "--workers", "2", "--until-end")
 
@@ -206,7 +210,7 @@ def test_kill_9_of_a_worker_loses_and_doubles_nothing(pipeline: Pipeline) -> Non
         return workers[0] if len(workers) == 2 and pipeline.count() > 500 else None
 
     wait_until(a_worker_with_work).send_signal(signal.SIGKILL)
-    assert running.wait(120) == 0, pipeline.stderr_of(running)
+    assert running.wait(120 * SLOW) == 0, pipeline.stderr_of(running)
     assert "worker died, starting it again" in pipeline.stderr_of(running)
     result = judged(pipeline)
     result.assert_exact()
@@ -218,7 +222,7 @@ def test_sigterm_drains_and_commits(pipeline: Pipeline) -> None:
     running = pipeline.start("consume", "--workers", "2")
     wait_until(lambda: pipeline.count() > 100)
     running.send_signal(signal.SIGTERM)
-    assert running.wait(60) == 0, pipeline.stderr_of(running)
+    assert running.wait(60 * SLOW) == 0, pipeline.stderr_of(running)
     ended = re.search(r"event=ended consumed=(\d+) indexed=(\d+)", pipeline.stderr_of(running))
     assert ended is not None
     assert ended[1] == ended[2], "what was consumed was indexed"
@@ -234,12 +238,13 @@ def test_until_end_that_is_stopped_before_says_so_with_its_code(pipeline: Pipeli
     running = pipeline.start("consume", "--until-end")
     wait_until(lambda: "consuming" in pipeline.stderr_of(running))
     running.send_signal(signal.SIGTERM)
-    assert running.wait(60) == 1, pipeline.stderr_of(running)
+    assert running.wait(60 * SLOW) == 1, pipeline.stderr_of(running)
     assert "stopped before everything was settled" in pipeline.stderr_of(running)
     assert pipeline.count() < 20_000
 
 
 def test_kill_9_of_the_supervisor_leaves_no_worker(pipeline: Pipeline) -> None:
+    pipeline.environment |= DEAD_ARE_MISSED_SOON
     write(pipeline, [encoded(seed) for seed in range(100)])
     running = pipeline.start("consume", "--workers", "2")
     wait_until(lambda: pipeline.count() == 100)
@@ -247,7 +252,7 @@ def test_kill_9_of_the_supervisor_leaves_no_worker(pipeline: Pipeline) -> None:
     assert len(workers) >= 2
     os.kill(running.pid, signal.SIGKILL)
     running.wait(10)
-    _, alive = psutil.wait_procs(workers, timeout=20)
+    _, alive = psutil.wait_procs(workers, timeout=20 * SLOW)
     assert not alive
     assert "duplicate=0" in pipeline.run("consume", "--until-end").stderr
     judged(pipeline).assert_exact()
@@ -342,7 +347,7 @@ def test_other_kinds_of_membership_consume_as_well(pipeline: Pipeline, membershi
     )
     assert members
     process.send_signal(signal.SIGTERM)
-    assert process.wait(60) == 0
+    assert process.wait(60 * SLOW) == 0
     pipeline.run("consume", "--until-end")
     assert json.loads(pipeline.run("status", "--json").stdout)["lag"] == 0
     judged(pipeline).assert_exact()

@@ -23,7 +23,7 @@ from llmlog_schemas.codec import Encoder
 from llmlog_schemas.convert import to_event
 from support import foreign
 from support.payloads import encoded, payload, send
-from support.pipeline import Pipeline, wait_until
+from support.pipeline import SLOW, Pipeline, wait_until
 
 
 def bootstrap(pipeline: Pipeline) -> str:
@@ -181,7 +181,7 @@ def test_a_replay_that_is_killed_is_run_again_and_ends_the_same(pipeline: Pipeli
     stopped = pipeline.start("dlq", "replay", "--stage", "index", "--rate", "100", "--yes")
     wait_until(lambda: pipeline.count() >= there + 30)
     stopped.send_signal(signal.SIGINT)
-    assert stopped.wait(30) == 1
+    assert stopped.wait(30 * SLOW) == 1
     assert "run it again" in pipeline.stderr_of(stopped)
     done = replay(pipeline, "--stage", "index", "--yes")
     assert done["indexed"] + done["duplicate"] == 600

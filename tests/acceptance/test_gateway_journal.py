@@ -33,7 +33,7 @@ from llmlog_producer.sending.timing import TIMING
 from llmlog_schemas.codec import Decoder
 from support.judge import read_all
 from support.payloads import payload
-from support.pipeline import base_environment, wait_until
+from support.pipeline import SLOW, base_environment, wait_until
 
 NEWEST = VERSIONS[-1]
 
@@ -110,6 +110,14 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaServer]:
         yield server
 
 
+@pytest.fixture(autouse=True)
+def _broker_runs(kafka: KafkaServer) -> Iterator[None]:
+    """A test that fails while it has stopped the broker fails alone."""
+    yield
+    if not kafka.running:
+        kafka.start()
+
+
 @pytest.fixture
 def environment(kafka: KafkaServer, tmp_path: Path) -> dict[str, str]:
     """Settings of a gateway with a topic and a spool folder of its own."""
@@ -166,7 +174,7 @@ def journal(environment: dict[str, str], *arguments: str) -> subprocess.Complete
     """Run `python -m llmlog_producer journal`."""
     return subprocess.run(
         [python_of(NEWEST), "-m", "llmlog_producer", "journal", *arguments],
-        env=environment, text=True, capture_output=True, timeout=60, check=False,
+        env=environment, text=True, capture_output=True, timeout=60 * SLOW, check=False,
     )  # fmt: skip
 
 
@@ -188,7 +196,7 @@ def end_after(process: subprocess.Popen[str], number: int, end: signal.Signals) 
         if accepted >= number:
             break
     process.send_signal(end)
-    lines = process.communicate(timeout=30)[0].splitlines()
+    lines = process.communicate(timeout=30 * SLOW)[0].splitlines()
     assert process.returncode == -end
     return max([accepted, *(int(line) for line in lines)])
 
@@ -241,7 +249,7 @@ def test_a_sigterm_while_an_exit_handler_waits_for_kafka_loses_nothing(
 ) -> None:
     ended = subprocess.run(
         [python_of(NEWEST), "-c", ENDS, when], env=no_kafka, cwd=tmp_path, text=True,
-        capture_output=True, timeout=60, check=False,
+        capture_output=True, timeout=60 * SLOW, check=False,
     )  # fmt: skip
     assert ended.returncode == -signal.SIGTERM, ended.stderr
     assert ended.stdout == "asked to end\n"
@@ -253,7 +261,7 @@ def test_what_a_script_could_not_send_the_next_one_sends(
     environment: dict[str, str], no_kafka: dict[str, str], tmp_path: Path
 ) -> None:
     first = calls(no_kafka | {"STOP_AFTER": "3"}, tmp_path)
-    first.communicate(timeout=60)
+    first.communicate(timeout=60 * SLOW)
     assert first.returncode == 0
     output = (tmp_path / "stderr").read_text()
     assert "3 events are not sent yet: they are kept in" in output
@@ -297,7 +305,7 @@ def test_a_proxy_that_uvicorn_ends_leaves_everything_in_the_journal(
 def test_check_finds_everything_in_order(environment: dict[str, str]) -> None:
     done = subprocess.run(
         [python_of(NEWEST), "-m", "llmlog_producer", "check", "--litellm-config", CONFIG],
-        env=environment, text=True, capture_output=True, timeout=60, check=False,
+        env=environment, text=True, capture_output=True, timeout=60 * SLOW, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert {line.split()[0] for line in done.stdout.splitlines()} == {"ok"}

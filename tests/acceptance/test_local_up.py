@@ -7,13 +7,12 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
-import time
 
 import psutil
 import pytest
 
 from llmlog_local.ports import free_ports
+from support.pipeline import SLOW, wait_until
 
 MAIN = "from llmlog_consumer.cli.local import app; app(prog_name='pipeline local')"
 
@@ -24,7 +23,7 @@ def command(folder, *words):
 
 def run(folder, *words):
     return subprocess.run(
-        command(folder, *words), capture_output=True, text=True, timeout=120, check=False
+        command(folder, *words), capture_output=True, text=True, timeout=120 * SLOW, check=False
     )
 
 
@@ -45,13 +44,6 @@ def servers(folder):
         if module and str(folder / "state.json") in words:
             found[module] = process
     return found
-
-
-def wait_until(condition, timeout_seconds=60):
-    deadline, never = time.monotonic() + timeout_seconds, threading.Event()
-    while not condition():
-        assert time.monotonic() < deadline, "the condition did not come to hold"
-        never.wait(0.02)
 
 
 def logged(folder, server, text):
@@ -81,7 +73,7 @@ def test_kill_9_before_up_has_returned_leaves_nothing_running(folder, moment):
     up = start_up(folder)
     wait_until(lambda: MOMENTS[moment](folder))
     up.kill()
-    printed, _ = up.communicate(timeout=30)
+    printed, _ = up.communicate(timeout=30 * SLOW)
     assert printed == ""
     wait_until(lambda: not servers(folder))
     assert run(folder, "status").returncode == 1
@@ -95,7 +87,7 @@ def test_a_server_that_dies_while_it_starts_ends_up_and_the_other_one(folder, mo
     up = start_up(folder)
     wait_until(lambda: len(servers(folder)) == 2)
     servers(folder)[f"llmlog_local.{module}"].kill()
-    printed, said = up.communicate(timeout=120)
+    printed, said = up.communicate(timeout=120 * SLOW)
     assert (up.returncode, printed) == (code, "")
     assert re.search(f"error: {name} ended while it started; log .*server.log", said)
     assert not servers(folder)
@@ -105,11 +97,11 @@ def test_captured_output_returns_and_the_servers_stay_until_down(folder):
     killed = start_up(folder)  # what it leaves behind must not be in the way
     wait_until(lambda: len(servers(folder)) == 2)
     killed.kill()
-    killed.communicate(timeout=30)
+    killed.communicate(timeout=30 * SLOW)
     wait_until(lambda: not servers(folder))
 
     up = start_up(folder)
-    printed, _ = up.communicate(timeout=120)  # ends when nobody holds the pipe any more
+    printed, _ = up.communicate(timeout=120 * SLOW)  # ends when nobody holds the pipe any more
     assert up.returncode == 0
     kafka, elasticsearch = printed.splitlines()
     assert re.fullmatch(r"export LLMLOG_KAFKA_BOOTSTRAP_SERVERS=127\.0\.0\.1:\d+", kafka)
@@ -140,7 +132,7 @@ def test_ctrl_c_in_up_leaves_nothing_running(folder):
     up = start_up(folder)
     wait_until(lambda: len(servers(folder)) == 2)
     up.send_signal(signal.SIGINT)
-    printed, _ = up.communicate(timeout=30)
+    printed, _ = up.communicate(timeout=30 * SLOW)
     assert up.returncode != 0
     assert printed == ""
     # One that was being launched in that very moment sees by itself that nobody holds it.

@@ -25,7 +25,7 @@ from confluent_kafka.admin import (
 from llmlog_local.ports import free_ports
 from support.judge import judge, read_all
 from support.payloads import encoded, ndjson, payload, send
-from support.pipeline import Pipeline, wait_until
+from support.pipeline import SLOW, Pipeline, wait_until
 
 
 def bootstrap(pipeline: Pipeline) -> str:
@@ -47,7 +47,7 @@ def offsets_of(pipeline: Pipeline) -> list[dict]:
 
 def stop(pipeline: Pipeline, process) -> None:
     process.send_signal(signal.SIGTERM)
-    assert process.wait(60) == 0, pipeline.stderr_of(process)
+    assert process.wait(60 * SLOW) == 0, pipeline.stderr_of(process)
 
 
 def test_verify_finds_what_was_deleted_and_what_was_doubled(pipeline: Pipeline) -> None:

@@ -73,14 +73,14 @@ def test_bytes_behind_an_event_are_not_overlooked(more):
     assert f"{len(more)} bytes follow the event" in refusal(VALUES["full"] + more)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.binary(max_size=300), st.sampled_from([b"", HEADER, b"\xc3\x01", b"\x00", b"\x00" * 5]))
 def test_random_bytes_are_an_event_or_refused(noise, start):
     """Behind the right header 32 zero bytes are an event; its document is another matter."""
     event_or_refused(start + noise)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     st.sampled_from(sorted(VALUES)),
     st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 255)), min_size=1, max_size=4),

@@ -14,7 +14,7 @@ from confluent_kafka.admin import (
 )
 
 from support.fault_run import SHORT, UNAUTHORIZED, Arena, Run, run_under_load
-from support.pipeline import Pipeline
+from support.pipeline import SLOW, Pipeline
 
 
 def test_kill_9_of_a_worker(arena: Arena, pipeline: Pipeline) -> None:
@@ -30,7 +30,7 @@ def test_kill_9_of_the_supervisor(arena: Arena, pipeline: Pipeline) -> None:
         family = run.family()
         run.kill(run.consuming)
         run.consuming.wait(10)
-        _, alive = psutil.wait_procs(family, timeout=30)
+        _, alive = psutil.wait_procs(family, timeout=30 * SLOW)
         assert not alive, "no orphan is left"
         run.consuming = run.consume()
 
@@ -114,6 +114,6 @@ def test_rebalance_storm(arena: Arena, pipeline: Pipeline) -> None:
         for other in others:
             other.send_signal(signal.SIGTERM)
         for other in others:
-            assert other.wait(60) == 0, pipeline.stderr_of(other)[-4000:]
+            assert other.wait(60 * SLOW) == 0, pipeline.stderr_of(other)[-4000:]
 
     run_under_load("rebalance storm", fault, arena, pipeline, bad_share=0.05)

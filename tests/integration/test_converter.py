@@ -111,7 +111,7 @@ JSON = st.recursive(
 )
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.dictionaries(st.sampled_from([*payload(1), "else"]), JSON), min_size=1))
 def test_it_makes_what_the_gateway_would_make(
     one: ConversionProcess, dicts: list[dict[str, Any]]

@@ -2,8 +2,6 @@
 
 import os
 import signal
-import threading
-import time
 
 import psutil
 import pytest
@@ -19,15 +17,9 @@ from llmlog_local.processes import identify
 from llmlog_local.server import tail
 from llmlog_local.stack import LocalStack
 from llmlog_local.testing import running_servers
+from support.pipeline import wait_until
 
 TOPIC = INDEX = "kept"
-
-
-def wait_until(condition, timeout_seconds=30):
-    deadline, never = time.monotonic() + timeout_seconds, threading.Event()
-    while not condition():
-        assert time.monotonic() < deadline, "the condition did not come to hold"
-        never.wait(0.05)
 
 
 def stop_process(pid):
@@ -42,7 +34,7 @@ def write_everywhere(environment):
     producer = Producer(bootstrap)
     producer.produce(TOPIC, b"kept")
     assert producer.flush(30) == 0
-    with Elasticsearch(environment["LLMLOG_ELASTICSEARCH_URL"]) as client:
+    with Elasticsearch(environment["LLMLOG_ELASTICSEARCH_URL"], request_timeout=60) as client:
         client.index(index=INDEX, id="1", document={"kept": True})
 
 
@@ -60,7 +52,7 @@ def assert_everything_is_there(environment):
     assert found is not None
     assert found.error() is None
     assert found.value() == b"kept"
-    with Elasticsearch(environment["LLMLOG_ELASTICSEARCH_URL"]) as client:
+    with Elasticsearch(environment["LLMLOG_ELASTICSEARCH_URL"], request_timeout=60) as client:
         assert client.get(index=INDEX, id="1")["_source"] == {"kept": True}
 
 
@@ -109,7 +101,7 @@ def test_settings_properties_and_the_newer_version_reach_the_servers(tmp_path):
         elasticsearch_settings={"thread_pool.write.queue_size": "1"},
         elasticsearch_version="9.5.3",
     ) as servers:
-        with Elasticsearch(servers.elasticsearch.url, request_timeout=10) as client:
+        with Elasticsearch(servers.elasticsearch.url, request_timeout=60) as client:
             assert client.info()["version"]["number"] == "9.5.3"
             (node,) = client.nodes.info(metric="thread_pool")["nodes"].values()
             assert node["thread_pool"]["write"]["queue_size"] == 1

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from acceptance.gateway.proxy import ROOT, VERSIONS, offline, python_of
-from support.pipeline import base_environment
+from support.pipeline import SLOW, base_environment
 
 PACKAGES = {"llmlog_producer", "llmlog_consumer", "llmlog_schemas", "llmlog_common", "llmlog_local"}
 
@@ -60,7 +60,7 @@ def gateway(
 def _pip(python: Path | str, *arguments: Path | str) -> None:
     subprocess.run(
         [python, "-m", "pip", "--quiet", "--disable-pip-version-check", *arguments],
-        check=True, capture_output=True, timeout=120,
+        check=True, capture_output=True, timeout=120 * SLOW,
     )  # fmt: skip
 
 
@@ -71,7 +71,7 @@ def _run(
     return subprocess.run(
         [python, *arguments],
         env=offline(base_environment({"PYTHONPATH": str(target)})), cwd=folder, text=True,
-        capture_output=True, timeout=60, check=False,
+        capture_output=True, timeout=60 * SLOW, check=False,
     )  # fmt: skip
 
 

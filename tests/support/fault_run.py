@@ -32,7 +32,7 @@ from llmlog_local.testing import RunningServers
 from support.fault_proxy import FaultProxy
 from support.judge import Judgement, judge
 from support.payloads import encoded
-from support.pipeline import Pipeline, wait_until
+from support.pipeline import SLOW, Pipeline, wait_until
 
 SEED = int(os.environ.get("FAULT_SEED") or random.SystemRandom().randrange(1_000_000))
 _RECORDS = os.environ.get("FAULT_RECORDS")
@@ -292,7 +292,7 @@ class Run:
     ) -> None:
         """Wait for a condition; show what the consumer said where it does not come."""
         try:
-            wait_until(condition, timeout, what)
+            wait_until(condition, timeout / SLOW, what)  # long enough for any machine
         except AssertionError as error:
             raise AssertionError(f"{error}; it said:\n{self.said()[-6000:]}") from None
 
@@ -424,11 +424,11 @@ def stop(run: Run) -> None:
     family = run.family()
     run.consuming.send_signal(signal.SIGTERM)
     try:
-        code = run.consuming.wait(60)
+        code = run.consuming.wait(60 * SLOW)
     except subprocess.TimeoutExpired:
         raise AssertionError(f"SIGTERM does not end it; it said:\n{run.said()[-6000:]}") from None
     assert code == 0, run.said()[-6000:]
-    _, alive = psutil.wait_procs(family, timeout=10)
+    _, alive = psutil.wait_procs(family, timeout=10 * SLOW)
     assert not alive, f"left behind: {alive}"
     if run.undisturbed:
         assert "worker died" not in run.said(), run.said()[-6000:]

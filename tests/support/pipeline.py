@@ -14,17 +14,25 @@ from pathlib import Path
 import httpx
 
 PIPELINE = str(Path(sys.executable).with_name("pipeline"))
+SLOW = 5
+"""Factor of every deadline: they are written for a quiet machine, and end a test that hangs."""
 
 
 def wait_until(condition: Callable[[], object], timeout: float = 60.0, what: str = "") -> object:
-    """Return the condition's first true value; fail where there is none in time."""
-    deadline = time.monotonic() + timeout
+    """Return the condition's first true value; fail where there is none in time.
+
+    Args:
+        condition: asked every 50 ms.
+        timeout: seconds on a quiet machine.
+        what: the condition in words, for the failure.
+    """
+    deadline = time.monotonic() + timeout * SLOW
     pause = threading.Event()
     while time.monotonic() < deadline:
         if value := condition():
             return value
         pause.wait(0.05)
-    raise AssertionError(f"not within {timeout} s: {what or condition}")
+    raise AssertionError(f"not within {timeout * SLOW} s: {what or condition}")
 
 
 @dataclass
@@ -51,7 +59,7 @@ class Pipeline:
         """Run `pipeline ARGUMENTS` to its end."""
         done = subprocess.run(
             [PIPELINE, *arguments], env=self.environment, cwd=self.folder, text=True,
-            capture_output=True, timeout=timeout, check=False, **options,
+            capture_output=True, timeout=timeout * SLOW, check=False, **options,
         )  # fmt: skip
         if check:
             assert done.returncode == 0, f"{arguments}: {done.returncode}\n{done.stderr[-4000:]}"
@@ -74,13 +82,13 @@ class Pipeline:
     def get(self, path: str, **json: object) -> dict:
         """Ask Elasticsearch."""
         answer = httpx.request(
-            "POST" if json else "GET", f"{self.elasticsearch}{path}", json=json or None, timeout=30
+            "POST" if json else "GET", f"{self.elasticsearch}{path}", json=json or None, timeout=120
         )
         return answer.json()
 
     def refresh(self) -> None:
         """Make everything indexed so far visible."""
-        httpx.post(f"{self.elasticsearch}/{self.index}-*/_refresh", timeout=30)
+        httpx.post(f"{self.elasticsearch}/{self.index}-*/_refresh", timeout=120)
 
     def count(self) -> int:
         """Return the number of documents behind the alias."""

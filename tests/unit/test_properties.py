@@ -7,7 +7,7 @@ from enum import Enum
 from itertools import starmap
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from llmlog_consumer.elasticsearch.document import one_line
@@ -141,7 +141,6 @@ def within_flattened(value, depth=1):
     return True
 
 
-@settings(deadline=None)
 @given(payloads)
 def test_any_payload_travels_and_becomes_one_line_of_valid_json(payload):
     event = to_event(payload, call_id="c", captured_at=NOW)
@@ -164,7 +163,6 @@ def test_any_payload_travels_and_becomes_one_line_of_valid_json(payload):
     assert all(found[name] == event[field] for name, field in BOTH.items() if name in found)
 
 
-@settings(deadline=None)
 @given(payloads)
 def test_every_value_of_the_payload_leaves_a_trace(payload):
     payload = {key: value for key, value in payload.items() if key != "model_map_information"}
@@ -184,7 +182,6 @@ def test_every_value_of_the_payload_leaves_a_trace(payload):
     )
 
 
-@settings(deadline=None)
 @given(payloads, st.integers(600, 2000))
 def test_a_truncated_event_is_an_event(payload, bound):
     whole = to_event(payload, call_id="c", captured_at=NOW)
@@ -200,7 +197,6 @@ def test_a_truncated_event_is_an_event(payload, bound):
     assert {**event, "document": whole["document"]} == whole
 
 
-@settings(deadline=None)
 @given(values)
 def test_any_object_has_a_json_form(value):
     written = dumps(value)
@@ -208,7 +204,6 @@ def test_any_object_has_a_json_form(value):
     strict(written)
 
 
-@settings(deadline=None)
 @given(payloads)
 def test_a_doubly_fired_pair_has_one_id(payload):
     first, second = (

@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 
 from llmlog_local.ports import free_ports
-from support.pipeline import wait_until
+from support.pipeline import SLOW, wait_until
 
 ROOT = Path(__file__).resolve().parents[3]
 CONFIG = ROOT / "deploy/litellm/config.yaml"
@@ -50,7 +50,7 @@ class Proxy:
         self.client = httpx.Client(
             base_url=f"http://127.0.0.1:{port}",
             headers={"Authorization": f"Bearer {key}"},
-            timeout=60,
+            timeout=60 * SLOW,
         )
         with self.log_file.open("w") as log:
             self.process = subprocess.Popen(
@@ -68,7 +68,7 @@ class Proxy:
 
     def wait_ready(self):
         """Wait until it answers."""
-        wait_until(self._ready, 300, "the proxy is ready")  # compiled at first, on busy cores
+        wait_until(self._ready, 60, "the proxy is ready")
 
     def _ready(self):
         assert self.process.poll() is None, f"the proxy ended:\n{self.log()[-4000:]}"
@@ -90,7 +90,7 @@ class Proxy:
     def stop(self):
         """End it with SIGTERM, as an init system or Kubernetes does."""
         self.process.send_signal(signal.SIGTERM)
-        self.process.wait(30)
+        self.process.wait(30 * SLOW)
 
     def clean_up(self):
         """Leave nothing running, whatever happened before."""

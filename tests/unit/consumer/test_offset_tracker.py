@@ -369,7 +369,7 @@ class TrackerMachine(RuleBasedStateMachine):
                 assert self.tracker.watermark(number) > max(consumed, default=-1)
 
 
-TrackerMachine.TestCase.settings = settings(deadline=None, max_examples=100, stateful_step_count=40)
+TrackerMachine.TestCase.settings = settings(max_examples=100, stateful_step_count=40)
 TestAnyOrderOfAnswersAndRebalances = TrackerMachine.TestCase
 
 

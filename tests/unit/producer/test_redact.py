@@ -162,7 +162,7 @@ planted = st.sampled_from(FORMS).flatmap(embedded) | st.builds(
 ).flatmap(lambda held: st.sampled_from([held, [held], {"deeper": (held,)}, Dumped(held)]))
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.sampled_from(PLACES), planted, st.booleans(), texts)
 def test_no_planted_secret_survives_anywhere(place, secret, failed, around):
     given_ = payload(10 if failed else 1, end_user=around)
@@ -172,7 +172,7 @@ def test_no_planted_secret_survives_anywhere(place, secret, failed, around):
     assert PLANTED.lower() not in written.lower()
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.sampled_from(FORMS), texts, texts)
 def test_the_fast_search_misses_nothing(form, before, after):
     text = f"{before}{form}{after}"
@@ -215,7 +215,7 @@ def test_a_flag_holds_no_secret(flag):
         assert Redactor(load(environ={})).scrub(holder) == holder
 
 
-@settings(max_examples=3000, deadline=None)
+@settings(max_examples=3000)
 @given(built)
 def test_the_fast_search_misses_no_text_and_no_name(text):
     if hide_secrets(text) != text:

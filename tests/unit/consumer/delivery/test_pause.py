@@ -125,5 +125,5 @@ class PauseMachine(RuleBasedStateMachine):
         assert self.pause.active == bool(self.pause.why)
 
 
-PauseMachine.TestCase.settings = settings(deadline=None, max_examples=50, stateful_step_count=30)
+PauseMachine.TestCase.settings = settings(max_examples=50, stateful_step_count=30)
 TestAnyOrderOfRefusalsAndProbes = PauseMachine.TestCase

@@ -43,7 +43,7 @@ def values():
     ),
     order=st.randoms(use_true_random=False),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_each_record_ends_exactly_once_whatever_the_server_answers(answers, whole, order):
     script = dict(enumerate([list(a) for a in answers]))
     values = [encoded(seed) for seed in range(len(answers))]
