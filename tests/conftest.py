@@ -10,11 +10,13 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import hypothesis
 import pytest
 
 from llmlog_local import ports
-from support import workers
+from support import (
+    property_tests,  # noqa: F401 - loads the profile
+    workers,
+)
 from support.pipeline import Pipeline, base_environment
 from support.shared_servers import Addresses, shared_servers
 
@@ -27,13 +29,6 @@ def pytest_configure(config: pytest.Config) -> None:
     # A shell's background job inherits SIGINT ignored; Ctrl-C has to reach the children.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     config.stash[_until_end] = ExitStack()
-    # A deadline on an example fails on a busy machine and says nothing about the code.
-    hypothesis.settings.register_profile(
-        "tests",
-        deadline=None,
-        suppress_health_check=[hypothesis.HealthCheck.too_slow],
-    )
-    hypothesis.settings.load_profile("tests")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -84,6 +84,8 @@ def lay_out(modules: list[str]) -> None:
     for folder in ("unit", "support"):
         shutil.copytree(ROOT / "tests" / folder, WORK / "tests" / folder,
                         ignore=shutil.ignore_patterns("__pycache__"))  # fmt: skip
+    # The profile of property tests, and nothing of the servers.
+    (WORK / "tests" / "conftest.py").write_text("from support import property_tests\n")
     paths = [f"src/llmlog_consumer/{module}.py" for module in modules]
     (WORK / "pyproject.toml").write_text(CONFIG.format(modules=json.dumps(paths)))
 
@@ -103,16 +105,19 @@ def mutmut(*arguments: str, log: Path | None = None) -> str:
 
 def results() -> dict[str, Counter[str]]:
     """Return how many mutants of each module ended how; write those that no test sees."""
+    os.chdir(WORK)  # mutmut reads its configuration from the working directory, at its import
+    from mutmut.mutation.diff_apply import get_diff_for_mutant
+
     counts: dict[str, Counter[str]] = {}
-    survivors = (WORK / "survivors.txt").open("w")
-    for line in mutmut("results", "--all", "true").splitlines():
-        name, _, status = line.strip().partition(": ")
-        if "__mutmut_" in name:
+    with (WORK / "survivors.txt").open("w") as survivors:
+        for line in mutmut("results", "--all", "true").splitlines():
+            name, _, status = line.strip().partition(": ")
+            if "__mutmut_" not in name:
+                continue
             module = name.rpartition(".x")[0].removeprefix("llmlog_consumer.")
             counts.setdefault(module, Counter())[status] += 1
             if status not in SEEN:
-                survivors.write(f"{mutmut('show', name)}\n")
-    survivors.close()
+                survivors.write(f"# {name}: {status}\n{get_diff_for_mutant(name)}\n\n")
     return counts
 
 
