@@ -101,7 +101,7 @@ def test_captured_output_returns_and_the_servers_stay_until_down(folder):
     wait_until(lambda: not servers(folder))
 
     up = start_up(folder)
-    printed, _ = up.communicate(timeout=120 * SLOW)  # ends when nobody holds the pipe any more
+    printed, _ = up.communicate(timeout=120 * SLOW)  # ends once no process holds the pipe
     assert up.returncode == 0
     kafka, elasticsearch = printed.splitlines()
     assert re.fullmatch(r"export LLMLOG_KAFKA_BOOTSTRAP_SERVERS=127\.0\.0\.1:\d+", kafka)
@@ -135,7 +135,7 @@ def test_ctrl_c_in_up_leaves_nothing_running(folder):
     printed, _ = up.communicate(timeout=30 * SLOW)
     assert up.returncode != 0
     assert printed == ""
-    # One that was being launched in that very moment sees by itself that nobody holds it.
+    # One that was being launched in that very moment sees by itself that no process holds it.
     wait_until(lambda: not servers(folder))
 
 

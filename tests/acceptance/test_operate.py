@@ -158,7 +158,7 @@ def test_a_flood_trips_the_breaker_and_accept_lets_it_through(pipeline: Pipeline
 
 
 def test_an_open_breaker_closes_once_the_deployment_is_mended(pipeline: Pipeline) -> None:
-    """A day's index with a wrong mapping refuses everything; then it is made anew."""
+    """A day's index with a wrong mapping refuses everything; then it is created again."""
     started = payload(1)["startTime"] - 3 * 86_400
     day = time.strftime("%Y.%m.%d", time.gmtime(started))
     url = f"{pipeline.elasticsearch}/{pipeline.index}-{day}"

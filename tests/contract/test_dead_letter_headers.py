@@ -12,7 +12,7 @@ from llmlog_consumer.dead_letters.deduplicate import NewestPerRecord
 from llmlog_consumer.dead_letters.headers import OUR_HEADERS, PREFIX, build_headers
 from llmlog_consumer.dead_letters.letter import read_letter
 from llmlog_consumer.dead_letters.reader import sort_newest_first
-from support.fakes_kafka import ConfirmingProducer, kafka_exception
+from support.fakes.kafka import ConfirmingProducer, kafka_exception
 from support.messages import Message
 
 IDENTITY = ("version", "topic", "partition", "offset", "timestamp", "group")

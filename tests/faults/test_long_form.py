@@ -47,7 +47,7 @@ ENDS_WITHIN = 60.0
 
 
 def again(run: Run, family: list[psutil.Process] | None = None, *, code: int | None = 0) -> None:
-    """See the consumer end by itself, leaving nobody behind; start another."""
+    """See the consumer end by itself, leaving no process behind; start another."""
     family = run.family() if family is None else family
     ended = run.consuming.wait(ENDS_WITHIN)
     assert code is None or ended == code, run.said()[-4000:]
@@ -218,7 +218,7 @@ def elastic_slow(run: Run) -> None:
 
 
 def elastic_half_open(run: Run) -> None:
-    """Answers never come, and the requests were carried out or not: nobody knows."""
+    """Answers never come, and the requests may have been carried out."""
     run.arena.elastic_proxy.hang()
     run.outlast(2 * SESSION)
     run.arena.elastic_proxy.reset()
@@ -306,7 +306,7 @@ def test_elasticsearch_refuses(arena: Arena, pipeline: Pipeline, name: str, faul
 def test_push_back_storm(
     arena: Arena, new_pipeline: Callable[..., Pipeline], tmp_path: Path, version: str
 ) -> None:
-    """A queue of one, less room than one bulk takes, and somebody else who writes."""
+    """A queue of one, less room than one bulk takes, and another client that writes."""
     with another_elasticsearch(
         tmp_path, version, node__processors="1", thread_pool__write__queue_size="1",
         indexing_pressure__memory__limit="400kb",
@@ -383,7 +383,7 @@ def test_dead_letter_topic_gone(arena: Arena, pipeline: Pipeline) -> None:
 
 
 def test_everything_is_bad(arena: Arena, pipeline: Pipeline) -> None:
-    """The breaker trips and nothing is lost; then somebody accepts the cause."""
+    """The breaker trips and nothing is lost; then an operator accepts the cause."""
     began = time.monotonic()
     load = Load(arena.bootstrap, pipeline.topic, LONG)
     load.value = lambda number: f"garbage {number}".encode()  # type: ignore[method-assign]

@@ -46,7 +46,7 @@ MODULES = (
     "checks/proof",
     "checks/event_files",
 )
-"""Of the consumer: what decides whether a record is lost or doubled, or that somebody is told."""
+"""Of the consumer: what decides if a record is lost or doubled, and if a person is told."""
 
 MIN_SCORE = 0.9
 """Share of mutants that a test sees, below which the command fails."""

@@ -1,4 +1,4 @@
-"""Payloads of the shape that LiteLLM makes, and records that nobody should have written."""
+"""Payloads of the shape that LiteLLM makes, and records that should not exist."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ class Addresses:
 
 @contextmanager
 def shared_servers(folder: Path) -> Iterator[Addresses]:
-    """Use the servers for the length of the block; start them where nobody has.
+    """Use the servers for the length of the block; start them where no process has.
 
     Args:
         folder: the same for all workers of a run.

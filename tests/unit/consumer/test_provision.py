@@ -8,7 +8,7 @@ from llmlog_common.errors import ElasticsearchError, ElasticsearchUnreachable
 from llmlog_common.settings import load
 from llmlog_consumer import provision
 from llmlog_consumer.elasticsearch.connection import Answer
-from support.fakes_service import FakeCluster, FakeTopics
+from support.fakes.service import FakeCluster, FakeTopics
 
 SETTINGS = load(environ={"LLMLOG_INDEX": "logs"})
 

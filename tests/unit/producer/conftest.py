@@ -4,7 +4,7 @@ import signal
 
 import pytest
 
-from support.fakes_gateway import FakeCluster, Gateway
+from support.fakes.gateway import FakeCluster, Gateway
 
 
 @pytest.fixture

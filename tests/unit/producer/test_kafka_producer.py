@@ -7,7 +7,7 @@ from llmlog_common.settings import load
 from llmlog_producer.events.build import EncodedEvent
 from llmlog_producer.sending.kafka_producer import KafkaProducer
 from llmlog_producer.sending.partitioner import BY_KEY
-from support.fakes_gateway import TRANSPORT, FakeProducer
+from support.fakes.gateway import TRANSPORT, FakeProducer
 
 TOPIC = load(environ={}).topic
 EVENT = EncodedEvent(b"k" * 20 + b"value")

@@ -12,7 +12,7 @@ from confluent_kafka import KafkaError
 from llmlog_producer.events.build import CapturedPayload
 from llmlog_producer.sending.queue import WAKE_BYTES, EventQueue
 from llmlog_producer.sending.timing import Limits
-from support.fakes_gateway import FAST, TRANSPORT, captured
+from support.fakes.gateway import FAST, TRANSPORT, captured
 from support.pipeline import wait_until
 
 LONG_WAITS = replace(FAST, max_idle_seconds=60, overdue_seconds=60)

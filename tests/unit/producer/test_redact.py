@@ -230,8 +230,8 @@ def test_the_fast_search_misses_no_text_and_no_name(text):
 @pytest.mark.parametrize("around", ["", "x-", "_", "a.b "])
 @pytest.mark.parametrize("more", ["", "_value", "-header", " Value"])
 def test_the_fast_search_finds_every_name_in_every_case(name, around, more):
-    for spelt in (name, name.upper(), name.lower()):
-        whole = f"{around}{spelt}{more}"
+    for spelling in (name, name.upper(), name.lower()):
+        whole = f"{around}{spelling}{more}"
         if is_secret_name(whole):
             assert may_hold_secret(dumps({"messages": [{whole: 1}]}))
             assert may_hold_secret(dumps({"messages": json.dumps({whole: 1})}))

@@ -14,7 +14,7 @@ import pytest
 from llmlog_producer.sending.queue import EventQueue
 from llmlog_producer.sending.shutdown import Handover, run_before_sigterm
 from llmlog_producer.sending.timing import TIMING
-from support.fakes_gateway import FAST, Clock, RecordedWakeup
+from support.fakes.gateway import FAST, Clock, RecordedWakeup
 from support.pipeline import base_environment, wait_until
 
 

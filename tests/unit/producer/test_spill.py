@@ -12,7 +12,7 @@ from llmlog_producer.journal.journal import Journal
 from llmlog_producer.sending.queue import EventQueue
 from llmlog_producer.sending.spill import Spill
 from llmlog_producer.sending.timing import Limits, Timing
-from support.fakes_gateway import captured
+from support.fakes.gateway import captured
 
 
 @pytest.fixture

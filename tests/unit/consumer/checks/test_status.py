@@ -21,7 +21,7 @@ from llmlog_consumer.cli import status as command
 from llmlog_consumer.cli.app import app
 from llmlog_consumer.cli.local import follow_files
 from llmlog_consumer.cli.output import repeat
-from support.fakes_checks import SETTINGS, FakeConsumer, FakeKafka
+from support.fakes.checks import SETTINGS, FakeConsumer, FakeKafka
 
 NOW = time.time()
 

@@ -6,7 +6,7 @@ import pytest
 
 from llmlog_common.errors import ElasticsearchUnreachable
 from llmlog_consumer.checks.trace import MAX_ROWS, Trace, Tracer
-from support.fakes_checks import (
+from support.fakes.checks import (
     SETTINGS,
     TODAY,
     FakeElastic,

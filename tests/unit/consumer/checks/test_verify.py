@@ -11,7 +11,7 @@ from llmlog_consumer.checks.event_files import SeenEvent
 from llmlog_consumer.checks.proof import MAX_ROWS, Proof
 from llmlog_consumer.checks.verify import Limits, Scope, Verifier
 from llmlog_consumer.kafka.gaps import Gap
-from support.fakes_checks import (
+from support.fakes.checks import (
     SETTINGS,
     TODAY,
     FakeElastic,

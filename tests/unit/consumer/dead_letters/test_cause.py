@@ -17,7 +17,7 @@ from llmlog_consumer.dead_letters.cause import (
 )
 from llmlog_consumer.elasticsearch.document import Documents, TransformError
 from llmlog_schemas.convert import to_event
-from support.fakes_letters import POISON, REFUSED
+from support.fakes.letters import POISON, REFUSED
 from support.payloads import payload
 
 # Fingerprints

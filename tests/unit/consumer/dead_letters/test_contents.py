@@ -13,7 +13,7 @@ from llmlog_consumer.dead_letters.contents import Contents, format_hex_dump
 from llmlog_consumer.dead_letters.letter import read_letter
 from llmlog_consumer.dead_letters.source_record import OriginalMissingError
 from llmlog_schemas.codec import Decoder
-from support.fakes_letters import SETTINGS, new_letter
+from support.fakes.letters import SETTINGS, new_letter
 from support.payloads import encoded
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from llmlog_consumer.dead_letters.deduplicate import TABLE_BYTES, NewestPerRecord
 from llmlog_consumer.dead_letters.headers import TRUNCATED_KEY_BYTES
 from llmlog_consumer.dead_letters.record import read_record
-from support.fakes_letters import POISON, CountingMessage, new_letter
+from support.fakes.letters import POISON, CountingMessage, new_letter
 from support.messages import Message
 
 KEYS = st.sampled_from([None, b"", b"a", b"b", bytes(TRUNCATED_KEY_BYTES)])

@@ -5,7 +5,7 @@ import pytest
 from llmlog_consumer.dead_letters.filters import Filter
 from llmlog_consumer.dead_letters.letter import read_letter
 from llmlog_consumer.dead_letters.stats import Stats
-from support.fakes_letters import HOUR_MS, REFUSED, new_letter
+from support.fakes.letters import HOUR_MS, REFUSED, new_letter
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from llmlog_consumer.dead_letters.headers import (
 )
 from llmlog_consumer.dead_letters.letter import read_letter
 from llmlog_consumer.dead_letters.stats import Stats
-from support.fakes_letters import POISON, REFUSED, UnreadableMessage, our_headers
+from support.fakes.letters import POISON, REFUSED, UnreadableMessage, our_headers
 from support.messages import Message
 
 NOW = datetime(2026, 1, 31, 12, 30, 15, 123456, tzinfo=UTC)

@@ -15,7 +15,7 @@ from llmlog_consumer.dead_letters.headers import PREFIX
 from llmlog_consumer.dead_letters.letter import clamp_second, read_letter
 from llmlog_consumer.dead_letters.source_record import OriginalMissingError
 from llmlog_consumer.dead_letters.stats import Stats
-from support.fakes_letters import CONNECT_HEADERS, new_letter
+from support.fakes.letters import CONNECT_HEADERS, new_letter
 from support.messages import Message
 
 

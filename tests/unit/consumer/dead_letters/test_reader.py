@@ -15,7 +15,7 @@ from llmlog_consumer.dead_letters.reader import (
     split_chunks,
     warn_of_topic,
 )
-from support.fakes_letters import POISON, REFUSED, SETTINGS, FakeTopic, new_letter
+from support.fakes.letters import POISON, REFUSED, SETTINGS, FakeTopic, new_letter
 
 
 @given(st.lists(st.integers(-2, 9), max_size=30), st.integers(1, 7), st.integers(1, 40))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from llmlog_consumer.dead_letters.headers import OUR_HEADERS, PREFIX, build_headers
 from llmlog_consumer.dead_letters.letter import read_letter
 from llmlog_consumer.dead_letters.record import build_record, read_record
-from support.fakes_letters import DLQ_TOPIC, HOUR_MS, REFUSED, new_letter
+from support.fakes.letters import DLQ_TOPIC, HOUR_MS, REFUSED, new_letter
 from support.messages import Message
 
 

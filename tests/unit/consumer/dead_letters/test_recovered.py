@@ -6,7 +6,7 @@ from llmlog_consumer.dead_letters.recovered import (
     find_existing,
     find_recovered,
 )
-from support.fakes_letters import POISON, REFUSED, FakeElastic, new_letter
+from support.fakes.letters import POISON, REFUSED, FakeElastic, new_letter
 
 
 def letters(count, cause=REFUSED):

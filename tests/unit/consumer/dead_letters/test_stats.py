@@ -8,7 +8,7 @@ from llmlog_consumer.dead_letters.cause import Cause, Ending, Stage
 from llmlog_consumer.dead_letters.filters import Filter
 from llmlog_consumer.dead_letters.headers import PREFIX
 from llmlog_consumer.dead_letters.stats import OTHER, Limits, Stats
-from support.fakes_letters import HOUR_MS, POISON, REFUSED, new_letter
+from support.fakes.letters import HOUR_MS, POISON, REFUSED, new_letter
 from support.messages import Message
 
 

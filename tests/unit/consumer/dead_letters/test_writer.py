@@ -8,7 +8,7 @@ from confluent_kafka import KafkaError
 from llmlog_common.settings import load
 from llmlog_consumer.dead_letters.cause import Cause, Ending, Stage
 from llmlog_consumer.dead_letters.writer import LetterWriter, PendingLetter
-from support.fakes_kafka import FakeProducer, fatal_error, kafka_exception
+from support.fakes.kafka import FakeProducer, fatal_error, kafka_exception
 from support.messages import Message
 
 CAUSE = Cause(Stage.DECODE, Ending.POISON, reason="r")

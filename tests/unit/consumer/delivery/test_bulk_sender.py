@@ -3,7 +3,7 @@
 from llmlog_consumer.delivery.bulk_sender import BulkSender, ConcurrencyLimit
 from llmlog_consumer.elasticsearch.batch import BatchBuilder
 from llmlog_consumer.offset_tracker import Span
-from support.fakes_delivery import FakeClock, FakeElasticsearch, FakeRecord, ManualExecutor, always
+from support.fakes.delivery import FakeClock, FakeElasticsearch, FakeRecord, ManualExecutor, always
 
 
 def test_concurrency_grows_by_one_for_each_round_of_answers():

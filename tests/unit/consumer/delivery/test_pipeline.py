@@ -12,7 +12,7 @@ from llmlog_consumer.delivery.pipeline import DeliveryLimits
 from llmlog_consumer.elasticsearch.error_rules import Disposition
 from llmlog_consumer.outcomes import Outcome
 from llmlog_schemas.codec import Decoder
-from support.fakes_delivery import DeliveryRig, FakeRecord, always
+from support.fakes.delivery import DeliveryRig, FakeRecord, always
 from support.payloads import encoded
 
 MAPPING = (400, {"type": "document_parsing_exception", "reason": "failed to parse field [a]"})

@@ -6,7 +6,7 @@ from llmlog_consumer.delivery.circuit_breaker import ALERT_SHARE
 from llmlog_consumer.delivery.pipeline import DeliveryLimits
 from llmlog_consumer.delivery.results import MAX_REFUSED_ATTEMPTS
 from llmlog_consumer.outcomes import Outcome
-from support.fakes_delivery import DeliveryRig, FakeRecord, always
+from support.fakes.delivery import DeliveryRig, FakeRecord, always
 from support.payloads import encoded
 
 MAPPING = (400, {"type": "document_parsing_exception", "reason": "failed to parse field [a]"})

@@ -11,7 +11,7 @@ from llmlog_consumer.elasticsearch.document import Documents
 from llmlog_consumer.offset_tracker import Span
 from llmlog_schemas.codec import Decoder, Encoder
 from llmlog_schemas.convert import to_event
-from support.fakes_delivery import FakeClock, FakeRecord
+from support.fakes.delivery import FakeClock, FakeRecord
 from support.payloads import encoded, payload
 
 MAX_CALLS = 8

@@ -10,7 +10,7 @@ from llmlog_consumer.kafka.consumer import FencedError, GroupConsumer, Timing
 from llmlog_consumer.kafka.errors import REFUSAL_REPEAT_SECONDS
 from llmlog_consumer.kafka.start_offsets import Timing as StartTiming
 from llmlog_consumer.offset_tracker import Commit
-from support.fakes_kafka import FakeConsumer, fatal_error
+from support.fakes.kafka import FakeConsumer, fatal_error
 
 REFUSALS = [
     KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED,

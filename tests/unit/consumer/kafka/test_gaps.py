@@ -9,7 +9,7 @@ from llmlog_common.errors import KafkaError as KafkaRefusal
 from llmlog_common.settings import load
 from llmlog_consumer.kafka.admin import KafkaAdmin
 from llmlog_consumer.kafka.gaps import MAX_GAPS_PER_PARTITION, AcceptedGaps, Gap
-from support.fakes_kafka import FakeAdminClient
+from support.fakes.kafka import FakeAdminClient
 
 
 @pytest.fixture

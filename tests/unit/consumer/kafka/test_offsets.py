@@ -10,7 +10,7 @@ from llmlog_common.errors import KafkaUnreachable
 from llmlog_common.settings import load
 from llmlog_consumer.kafka.admin import KafkaAdmin
 from llmlog_consumer.kafka.offsets import CommittedOffset, KafkaOffsets, parse_note
-from support.fakes_kafka import FakeAdminClient, FakeConsumer
+from support.fakes.kafka import FakeAdminClient, FakeConsumer
 
 MARKS = {0: (500, 900), 1: (0, 50)}
 

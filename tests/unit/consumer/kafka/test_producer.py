@@ -8,7 +8,7 @@ from confluent_kafka import KafkaError
 from llmlog_common.errors import KafkaError as KafkaRefusal
 from llmlog_common.settings import load
 from llmlog_consumer.kafka.producer import KafkaProducer
-from support.fakes_kafka import ConfirmingProducer, FakeProducer, kafka_exception
+from support.fakes.kafka import ConfirmingProducer, FakeProducer, kafka_exception
 
 TIMED_OUT = KafkaError(KafkaError._MSG_TIMED_OUT)
 

@@ -6,7 +6,7 @@ from confluent_kafka import KafkaError, cimpl
 from llmlog_common.errors import KafkaError as KafkaRefusal
 from llmlog_common.settings import load
 from llmlog_consumer.kafka.reader import PartitionConsumer, RangeProgress
-from support.fakes_kafka import FakeConsumer
+from support.fakes.kafka import FakeConsumer
 
 
 def of(partition, offsets):

@@ -17,7 +17,7 @@ from llmlog_consumer.dead_letters.source_record import OriginalMissingError, res
 from llmlog_consumer.replay.plan import MAX_REPLAYS, DryRun, ReplayOutcome, ReplayPolicy
 from llmlog_schemas.codec import Encoder
 from llmlog_schemas.convert import to_event
-from support.fakes_letters import (
+from support.fakes.letters import (
     POISON,
     REFUSED,
     SETTINGS,

@@ -19,8 +19,8 @@ from llmlog_consumer.dead_letters.record import build_record, read_record
 from llmlog_consumer.kafka.producer import KafkaProducer
 from llmlog_consumer.replay.plan import ReplayOutcome, ReplayPolicy
 from llmlog_consumer.replay.replay import IndexReplay, ReplayRun, Timing, TopicReplay
-from support.fakes_kafka import ConfirmingProducer
-from support.fakes_letters import (
+from support.fakes.kafka import ConfirmingProducer
+from support.fakes.letters import (
     DLQ_TOPIC,
     SETTINGS,
     FakeDelivery,

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from llmlog_consumer.dead_letters.filters import Filter
 from llmlog_consumer.replay.scan import SHARE_OFFSETS, split_shares
-from support.fakes_letters import POISON, REFUSED, FakeTopic
+from support.fakes.letters import POISON, REFUSED, FakeTopic
 
 SOURCES = st.tuples(st.integers(0, 6), st.integers(0, 5))
 

@@ -12,7 +12,7 @@ from llmlog_common.errors import ElasticsearchError, KafkaUnreachable
 from llmlog_common.settings import load
 from llmlog_consumer.kafka.admin import Topic
 from llmlog_consumer.service import preflight
-from support.fakes_service import FakeCluster, FakeTopics
+from support.fakes.service import FakeCluster, FakeTopics
 
 SETTINGS = load(environ={"LLMLOG_GROUP": "g"})
 TOPICS = {SETTINGS.topic: Topic(4, 1), SETTINGS.dlq_topic: Topic(8, 1)}

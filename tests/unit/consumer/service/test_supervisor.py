@@ -13,7 +13,7 @@ from llmlog_consumer.service.supervisor import (
     Supervisor,
     Timing,
 )
-from support.fakes_service import Clock, FakeContext
+from support.fakes.service import Clock, FakeContext
 
 FINAL = 6
 TIMING = Timing(drain=45.0, steady=60.0, restart=Backoff(first_seconds=1.0, max_seconds=1.0))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from llmlog_consumer.service.worker_process import REPORT_SECONDS, Reporter
-from support.fakes_service import Clock
+from support.fakes.service import Clock
 
 
 class Worker:

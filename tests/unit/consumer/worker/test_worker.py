@@ -11,8 +11,8 @@ from llmlog_consumer.kafka.gaps import Gap
 from llmlog_consumer.outcomes import Outcome
 from llmlog_consumer.worker.limits import Limits, Timing
 from llmlog_consumer.worker.worker import Task
-from support.fakes_delivery import FakeRecord
-from support.fakes_worker import WorkerRig
+from support.fakes.delivery import FakeRecord
+from support.fakes.worker import WorkerRig
 
 VALUE = b"x" * 100
 

@@ -13,7 +13,7 @@ from llmlog_consumer.offset_tracker import Commit, Span
 from llmlog_consumer.outcomes import Outcome
 from llmlog_consumer.worker.limits import Limits, Timing
 from llmlog_consumer.worker.worker import Clients, Task, Worker
-from support.fakes_delivery import FakeClock, FakeRecord
+from support.fakes.delivery import FakeClock, FakeRecord
 
 
 class FakeDelivery:
