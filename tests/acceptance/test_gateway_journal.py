@@ -120,7 +120,7 @@ def _broker_runs(kafka: KafkaServer) -> Iterator[None]:
 
 @pytest.fixture
 def environment(kafka: KafkaServer, tmp_path: Path) -> dict[str, str]:
-    """Settings of a gateway with a topic and a spool folder of its own."""
+    """Settings of a gateway with a topic and a journal folder of its own."""
     admin = AdminClient({"bootstrap.servers": kafka.bootstrap_servers})
     admin.create_topics([NewTopic(tmp_path.name, 3, 1)])[tmp_path.name].result(30)
     return offline(

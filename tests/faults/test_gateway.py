@@ -48,7 +48,7 @@ def kafka(tmp_path: Path) -> Iterator[KafkaServer]:
 
 @pytest.fixture
 def environment(kafka: KafkaServer, tmp_path: Path) -> dict[str, str]:
-    """Settings of a gateway with a topic and a spool folder of its own."""
+    """Settings of a gateway with a topic and a journal folder of its own."""
     admin = AdminClient({"bootstrap.servers": kafka.bootstrap_servers})
     admin.create_topics([NewTopic("gateway", 3, 1)])["gateway"].result(30)
     return base_environment(

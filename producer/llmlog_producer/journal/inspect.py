@@ -1,4 +1,4 @@
-"""Owns the view of a spool folder from outside: it takes nothing over."""
+"""Owns the view of a journal folder from outside: it takes nothing over."""
 
 from __future__ import annotations
 

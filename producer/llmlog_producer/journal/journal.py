@@ -1,4 +1,4 @@
-"""Owns the spool folder: appends events, hands out the unsent, takes over from dead processes.
+"""Owns the journal's folder: appends events, hands out the unsent, takes over from dead processes.
 
     <folder>/<owner>.lock          held by flock(2) while the owner lives
     <folder>/<owner>.<n>.journal   its segments; one is deleted when all its events are settled
@@ -56,7 +56,7 @@ class Recovered(NamedTuple):
 
 
 def folder_of(settings: Settings) -> Path:
-    """Return the spool folder: one for each topic, since its events go to that topic.
+    """Return the journal's folder: one for each topic, since its events go to that topic.
 
     Raises:
         RuntimeError: the user has no home folder, and none is set.
