@@ -38,13 +38,19 @@ class EventFiles:
 
     All records of one event are in one file. Use as a context manager: `add` every record, then
     iterate over `read` once. The files are deleted at the end of the block.
+
+    Args:
+        folder: in which the files' own folder is made; by default the system's for temporary files.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path | None = None) -> None:
+        self._folder = folder
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
-        folder = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="llmlog-verify-"))
+        folder = self._stack.enter_context(
+            tempfile.TemporaryDirectory(prefix="llmlog-verify-", dir=self._folder)
+        )
         self._paths = [Path(folder) / str(number) for number in range(GROUPS)]
         self._files = [self._stack.enter_context(path.open("wb")) for path in self._paths]
         return self

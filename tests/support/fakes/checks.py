@@ -11,11 +11,12 @@ from typing import Any
 
 from llmlog_common.errors import ElasticsearchUnreachable, KafkaError
 from llmlog_common.settings import load
-from llmlog_consumer.checks.sources import Sources
+from llmlog_consumer.checks.sources import OnProgress, Sources
 from llmlog_consumer.dead_letters.letter import read_letter
 from llmlog_consumer.elasticsearch.connection import Answer
 from llmlog_consumer.kafka.admin import Topic
 from llmlog_consumer.kafka.offsets import CommittedOffset
+from llmlog_schemas.codec import SchemaSource
 from support.messages import Message
 
 SETTINGS = load(environ={"LLMLOG_INDEX": "logs"})
@@ -36,6 +37,8 @@ class FakeKafka:
         notes: of workers, by partition.
         member_count: of the group.
         dead_letter_log: start and end of the dead-letter topic; None where there is none.
+        first_at: by epoch milliseconds, the first offset of each partition written then or later.
+        questions: partitions of each call of `watermarks` for the source topic.
     """
 
     logs: dict[int, tuple[int, int]]
@@ -45,7 +48,8 @@ class FakeKafka:
     notes: dict[int, dict[str, Any]] = field(default_factory=dict)
     member_count: int = 1
     dead_letter_log: tuple[int, int] | None = None
-    written_before: dict[int, int] = field(default_factory=dict)
+    first_at: dict[int, dict[int, int]] = field(default_factory=dict)
+    questions: list[list[int]] = field(default_factory=list)
 
     def require(self, topic):
         assert topic == SETTINGS.topic
@@ -64,27 +68,34 @@ class FakeKafka:
         assert topic == SETTINGS.topic
         return dict(self.logs) if since_ms is None else self.narrow(topic, self.logs, since_ms)
 
-    def narrow(self, _topic, logs, _since_ms):
-        return {p: (self.written_before.get(p, start), end) for p, (start, end) in logs.items()}
+    def narrow(self, topic, logs, since_ms):
+        first = self.offsets_at(topic, logs, since_ms)
+        return {p: (max(start, first.get(p, end)), end) for p, (start, end) in logs.items()}
 
-    def offsets_at(self, _topic, _partitions, _ms):
-        return dict(self.written_before)
+    def offsets_at(self, topic, partitions, ms):
+        assert topic == SETTINGS.topic
+        return {p: offset for p, offset in self.first_at[ms].items() if p in partitions}
 
     def watermarks(self, topic, partitions):
         if topic == SETTINGS.dlq_topic:
             return {0: self.dead_letter_log}
+        assert topic == SETTINGS.topic
+        self.questions.append(list(partitions))
         now = {**self.logs, **self.later_logs}
         return {p: log for p, log in now.items() if p in partitions}
 
-    def committed(self, _topic, _partitions):
-        return dict(self.committed_offsets)
+    def committed(self, topic, partitions):
+        assert topic == SETTINGS.topic
+        return {p: offset for p, offset in self.committed_offsets.items() if p in partitions}
 
-    def committed_with_notes(self, _topic):
+    def committed_with_notes(self, topic):
+        assert topic == SETTINGS.topic
         return {
             p: CommittedOffset(o, self.notes.get(p, {})) for p, o in self.committed_offsets.items()
         }
 
-    def of_topic(self, _topic):
+    def of_topic(self, topic):
+        assert topic == SETTINGS.topic
         return self.accepted
 
 
@@ -94,6 +105,10 @@ class FakeElastic:
     A document is found after a refresh of its index. Ten hits are returned unless more are asked
     for. An index of `failing` has a shard that does not answer: a search says so in `_shards`, or
     is refused where partial results are not allowed and `refuses_partial` holds.
+
+    Attributes:
+        asked: method and path of each request.
+        searches: body and parameters of each search.
     """
 
     where = "fake"
@@ -105,6 +120,7 @@ class FakeElastic:
         self.timed_out = False
         self.refuses_partial = True
         self.asked: list[tuple[str, str]] = []
+        self.searches: list[tuple[Any, Mapping[str, str]]] = []
         self.on_search: list[Any] = []
 
     def index(self, index: str, document_id: str, **source: Any) -> None:
@@ -122,6 +138,7 @@ class FakeElastic:
         self.asked.append((method, path))
         pattern, action = path.strip("/").split("/")
         assert action == "_search"
+        self.searches.append((body, params))
         failed = [index for index in self.failing if fnmatch(index, pattern)]
         allowed = params.get("allow_partial_search_results") != "false"
         if failed and self.refuses_partial and not allowed:
@@ -169,7 +186,7 @@ class FakeDeadLetters:
 
 @dataclass(frozen=True)
 class FakeSources(Sources):
-    """Sources whose topics are lists.
+    """Sources whose topics are lists; the source topic is read two records at a time.
 
     Attributes:
         records: on the source topic.
@@ -184,7 +201,9 @@ class FakeSources(Sources):
     late_refusal: str = ""
 
     def read_topic(self, ranges):
-        yield [r for r in self.records if _within(ranges, r.partition(), r.offset())]
+        found = [r for r in self.records if _within(ranges, r.partition(), r.offset())]
+        for start in range(0, len(found), 2):
+            yield found[start : start + 2]
 
     def dead_letters(self, since_ms=None):
         if self.refusal:
@@ -197,10 +216,17 @@ def _within(ranges: Mapping[int, tuple[int, int]], partition: int, offset: int) 
     return start <= offset < end
 
 
-def deployment(kafka: FakeKafka, elastic: FakeElastic | None = None, **more: Any) -> FakeSources:
-    """Return the sources of a deployment without a Schema Registry."""
+def deployment(
+    kafka: FakeKafka,
+    elastic: FakeElastic | None = None,
+    *,
+    registry: SchemaSource | None = None,
+    on_progress: OnProgress = lambda *_: None,
+    **more: Any,
+) -> FakeSources:
+    """Return the sources of a deployment, by default without a Schema Registry."""
     elastic = elastic or FakeElastic()
-    return FakeSources(SETTINGS, kafka, kafka, elastic, None, lambda *_: None, **more)
+    return FakeSources(SETTINGS, kafka, kafka, elastic, registry, on_progress, **more)
 
 
 def letter_of(topic: str, partition: int, offset: int, **headers: str) -> Message:

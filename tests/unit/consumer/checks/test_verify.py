@@ -7,10 +7,11 @@ import time
 import pytest
 
 from llmlog_common.errors import ElasticsearchUnreachable, KafkaError
-from llmlog_consumer.checks.event_files import SeenEvent
-from llmlog_consumer.checks.proof import MAX_ROWS, Proof
+from llmlog_consumer.checks.event_files import GROUPS
+from llmlog_consumer.checks.proof import Proof
 from llmlog_consumer.checks.verify import Limits, Scope, Verifier
 from llmlog_consumer.kafka.gaps import Gap
+from llmlog_schemas.codec import Encoder, schema_text
 from support.fakes.checks import (
     SETTINGS,
     TODAY,
@@ -76,6 +77,12 @@ def test_a_round_without_news_verifies_nothing_again():
     assert verifier.next_scope(Scope({0: (0, 80)})) == Scope({0: (80, 80)})
 
 
+def test_a_partition_that_was_added_since_and_is_still_empty_has_not_restarted():
+    verifier = Verifier(deployment(FakeKafka({0: (0, 5), 1: (0, 0)}, {0: 5})))
+    following = verifier.next_scope(Scope({0: (0, 5)}))
+    assert following == Scope({0: (5, 5), 1: (0, 0)})
+
+
 def test_a_later_round_sees_gaps_that_are_new():
     verifier = Verifier(deployment(FakeKafka({0: (50, 90)}, {0: 20})))
     following = verifier.next_scope(Scope({0: (0, 20)}))
@@ -83,10 +90,11 @@ def test_a_later_round_sees_gaps_that_are_new():
 
 
 def test_records_beyond_the_committed_offset_are_not_verified():
-    sources = deployment(FakeKafka({0: (0, 3)}, {0: 2}), indexed(1, 2), records=records(1, 2, 3))
-    assert Verifier(sources).scope().ranges == {0: (0, 2)}
+    kafka, elastic = FakeKafka({0: (0, 4)}, {0: 3}), indexed(1, 2, 3)
+    sources = deployment(kafka, elastic, records=records(1, 2, 3, 4))
+    assert Verifier(sources).scope().ranges == {0: (0, 3)}
     proof = verify(sources)
-    assert (proof.records, proof.events, proof.lost_count, proof.ok) == (2, 2, 0, True)
+    assert (proof.records, proof.events, proof.lost_count, proof.ok) == (3, 3, 0, True)
 
 
 def test_a_partition_without_a_committed_offset_has_nothing_to_verify():
@@ -95,20 +103,25 @@ def test_a_partition_without_a_committed_offset_has_nothing_to_verify():
 
 
 def test_since_and_until_narrow_what_is_verified():
-    kafka = FakeKafka({0: (0, 90)}, {0: 80}, written_before={0: 30})
+    kafka = FakeKafka({0: (0, 90)}, {0: 80}, first_at={1_000: {0: 30}, 2_000: {0: 60}})
     verifier = Verifier(deployment(kafka))
-    assert verifier.scope(since_ms=1).ranges == {0: (30, 80)}
-    assert verifier.scope(until_ms=1).ranges == {0: (0, 30)}
+    assert verifier.scope(since_ms=1_000).ranges == {0: (30, 80)}
+    assert verifier.scope(until_ms=2_000).ranges == {0: (0, 60)}
+    assert verifier.scope(since_ms=1_000, until_ms=2_000).ranges == {0: (30, 60)}
 
 
 def test_until_later_than_the_committed_offset_stays_at_the_committed_offset():
-    kafka = FakeKafka({0: (0, 90)}, {0: 80}, written_before={0: 85})
-    assert Verifier(deployment(kafka)).scope(until_ms=1).ranges == {0: (0, 80)}
+    kafka = FakeKafka({0: (0, 90)}, {0: 80}, first_at={1_000: {0: 85}})
+    assert Verifier(deployment(kafka)).scope(until_ms=1_000).ranges == {0: (0, 80)}
 
 
 def test_a_group_that_has_committed_nothing_is_an_error_unless_the_topic_is_empty():
-    with pytest.raises(KafkaError, match="has committed nothing"):
+    with pytest.raises(KafkaError) as refusal:
         Verifier(deployment(FakeKafka({0: (0, 9)}))).scope()
+    assert str(refusal.value) == (
+        f"group {SETTINGS.group} has committed nothing of {TOPIC}: there is nothing to verify yet; "
+        "check LLMLOG_GROUP, or run `pipeline consume`"
+    )
     assert Verifier(deployment(FakeKafka({0: (9, 9)}))).scope().ranges == {0: (9, 9)}
 
 
@@ -119,9 +132,17 @@ def test_a_log_that_ends_before_the_committed_offset_was_recreated_and_nothing_o
     assert [gap["first"] for gap in scope.unaccepted_gaps] == [1000]
 
 
-def test_records_written_and_settled_during_the_questions_are_no_recreated_topic():
-    kafka = FakeKafka({0: (0, 50)}, {0: 70}, later_logs={0: (0, 90)})
+@pytest.mark.parametrize("later_end", [70, 90])
+def test_records_written_and_settled_during_the_questions_are_no_recreated_topic(later_end):
+    kafka = FakeKafka({0: (0, 50)}, {0: 70}, later_logs={0: (0, later_end)})
     assert Verifier(deployment(kafka)).scope() == Scope({0: (0, 50)})
+
+
+def test_only_a_log_that_ends_before_the_committed_offset_is_asked_for_again():
+    """Each question is a request to the broker."""
+    kafka = FakeKafka({0: (0, 50), 1: (0, 60), 2: (0, 70)}, {0: 51, 1: 60, 2: 1})
+    Verifier(deployment(kafka)).scope()
+    assert kafka.questions == [[0]]
 
 
 # Gaps
@@ -152,12 +173,23 @@ def test_a_gap_that_was_accepted_before_does_not_cover_a_new_one():
     assert not verify(deployment(kafka)).ok
 
 
+def test_the_gaps_of_all_partitions_are_listed_also_one_whose_number_of_records_is_unknown():
+    """A topic that was recreated begins again at 0: the gap ends before it begins."""
+    gaps = {0: [Gap(5, 7, 1), Gap(9, 12, 2)], 1: [Gap(1000, 0, 3)]}
+    proof = verify(deployment(FakeKafka({0: (20, 20), 1: (0, 0)}, {0: 20, 1: 0}, accepted=gaps)))
+    assert [(gap["partition"], gap["first"], gap["records"]) for gap in proof.accepted_gaps] == [
+        (f"{TOPIC}/0", 5, 2),
+        (f"{TOPIC}/0", 9, 3),
+        (f"{TOPIC}/1", 1000, 0),
+    ]
+
+
 def test_a_group_that_stands_at_the_start_of_the_log_has_no_gap():
     assert verify(deployment(FakeKafka({0: (7, 7)}, {0: 7}))).ok
 
 
 def test_offsets_that_retention_deletes_while_the_topic_is_read_are_counted():
-    kafka = FakeKafka({0: (2, 20), 1: (0, 3)}, {0: 8, 1: 3})
+    kafka = FakeKafka({0: (2, 20), 1: (0, 3), 2: (4, 9)}, {0: 8, 1: 3, 2: 4})
     kafka.later_logs = {0: (7, 20), 1: (50, 50)}
     proof = verify(deployment(kafka, indexed(1), records=records(1, first=7)))
     assert (proof.records, proof.documents, proof.deleted_while_reading) == (1, 1, 5 + 3)
@@ -197,6 +229,31 @@ def test_a_letter_of_another_record_does_not_end_this_one(place):
     assert proof.lost_count == 1
 
 
+def test_what_a_letter_holds_is_not_read():
+    """A topic of large letters would not fit into memory."""
+
+    class LargeLetter(Message):
+        def value(self):
+            raise AssertionError("the value of a letter was read")
+
+    whole = letter_of(TOPIC, 0, 0)
+    letters = [LargeLetter(whole.topic(), 0, 0, headers_=whole.headers())]
+    proof = verify(deployment(settled(1), records=records(1), letters=letters))
+    assert (proof.dead_letters, proof.ok) == (1, True)
+
+
+def test_a_record_whose_schema_the_registry_has_is_read():
+    class FakeRegistry:
+        def schema_text(self, schema_id):
+            assert schema_id == 7
+            return schema_text()
+
+    record = Message(partition_=0, offset_=0, value_=Encoder(schema_id=7).encode(event(1)))
+    sources = deployment(settled(1), indexed(1), records=[record], registry=FakeRegistry())
+    proof = verify(sources)
+    assert (proof.documents, proof.lost_count) == (1, 0)
+
+
 @pytest.mark.parametrize("value", [b"garbage", None, encoded(1, event_id="short")])
 def test_a_record_that_holds_no_event_has_to_have_a_letter(value):
     record = Message(partition_=0, offset_=0, value_=value)
@@ -227,13 +284,6 @@ def test_an_event_with_documents_in_two_indices_is_doubled():
     assert proof.doubled[0]["indices"] == ["logs-2021.01.01", TODAY]
 
 
-def test_an_event_with_two_documents_in_one_index_is_doubled():
-    """Custom routing makes that possible."""
-    proof = Proof()
-    proof.count_event(event_id(1), SeenEvent(), [TODAY, TODAY], 0)
-    assert (proof.documents, proof.doubled_count) == (1, 1)
-
-
 def test_a_lost_event_is_named_with_the_places_of_all_its_records():
     proof = verify(deployment(settled(2), records=records(1, 1)))
     assert [row["coordinates"] for row in proof.lost] == [[f"{TOPIC}/0/0", f"{TOPIC}/0/1"]]
@@ -246,13 +296,6 @@ def test_an_event_older_than_the_limit_is_expired_and_a_younger_one_is_lost():
     assert verify(sources, clock=lambda: now + age - 7200).lost_count == 1
     proof = verify(sources, clock=lambda: now + age + 7200)
     assert (proof.expired, proof.lost_count, proof.ok) == (1, 0, True)
-
-
-def test_more_lost_events_than_rows_are_counted():
-    proof = Proof()
-    for offset in range(MAX_ROWS + 1):
-        proof.count_unreadable(0, offset, has_letter=False)
-    assert (len(proof.lost), proof.lost_count) == (MAX_ROWS, MAX_ROWS + 1)
 
 
 # What Elasticsearch is asked
@@ -286,7 +329,22 @@ def test_every_document_is_found_however_many_are_looked_up_at_once(limits):
     for name in ids:
         elastic.index(TODAY, name)
     proof = verify(deployment(settled(20), elastic, records=topic), limits=limits)
-    assert (proof.documents, proof.lost_count) == (20, 0)
+    assert (proof.records, proof.documents, proof.lost_count) == (20, 20, 0)
+
+
+def test_a_search_asks_where_the_documents_are_and_not_what_they_hold():
+    """The documents of one search may be gigabytes."""
+    elastic = indexed(1)
+    verify(deployment(settled(1), elastic, records=records(1)))
+    ((body, params),) = elastic.searches
+    assert (body["_source"], body["track_total_hits"]) == (False, False)
+    assert params["filter_path"] == "hits.hits._id,hits.hits._index,_shards.failed,timed_out"
+
+
+def test_progress_is_told_after_each_group_of_events():
+    told = []
+    verify(deployment(settled(1), records=records(1), on_progress=lambda *step: told.append(step)))
+    assert told == [("looking up", number, GROUPS) for number in range(1, GROUPS + 1)]
 
 
 def test_a_search_without_some_shards_is_refused_and_nothing_is_called_lost():

@@ -1,0 +1,86 @@
+"""How each end of an event is counted, and what `verify --json` prints of it."""
+
+from __future__ import annotations
+
+from llmlog_consumer.checks.event_files import SeenEvent
+from llmlog_consumer.checks.proof import MAX_ROWS, Proof
+from llmlog_schemas.event import event_time_ms
+from support.payloads import event
+
+ID = event(1)["event_id"]
+TIME = event_time_ms(ID)
+DAY = TIME - TIME % 86_400_000
+INDEX, OTHER_INDEX = "logs-2026.01.31", "logs-2026.02.01"
+
+
+def seen(offset: int = 7, *, has_letter: bool = False) -> SeenEvent:
+    return SeenEvent([(0, offset)], has_letter=has_letter)
+
+
+def test_every_end_of_an_event_is_counted_and_printed():
+    proof = Proof("logs", records=15, accepted_gaps=[{"first": 1}], unaccepted_gaps=[{"first": 2}])
+    for _ in range(2):
+        proof.count_event(ID, seen(), [INDEX], TIME)
+        proof.count_event(ID, seen(has_letter=True), [INDEX], TIME)
+        proof.count_event(ID, seen(has_letter=True), [], TIME)
+        proof.count_event(ID, seen(), [], TIME + 1)
+        proof.count_unreadable(1, 8, has_letter=True)
+    proof.count_event(ID, seen(), [], TIME)
+    proof.count_unreadable(1, 9, has_letter=False)
+    for offset in (20, 21):
+        proof.count_event(ID, seen(offset), [OTHER_INDEX, INDEX], TIME)
+    proof.deleted_while_reading = 3
+    assert proof.as_json() == {
+        "events": 14,
+        "records": 15,
+        "documents": 6,
+        "dead_letters": 4,
+        "recovered": 2,
+        "expired": 2,
+        "accepted_gaps": [{"first": 1}],
+        "unaccepted_gaps": [{"first": 2}],
+        "deleted_while_reading": 3,
+        "lost": [
+            {"event_id": ID, "day": DAY, "coordinates": ["logs/0/7"]},
+            {"event_id": None, "day": None, "coordinates": ["logs/1/9"]},
+        ],
+        "lost_count": 2,
+        "doubled": [
+            {
+                "event_id": ID,
+                "day": DAY,
+                "coordinates": [f"logs/0/{offset}"],
+                "indices": [INDEX, OTHER_INDEX],
+            }
+            for offset in (20, 21)
+        ],
+        "doubled_count": 2,
+        "ok": False,
+    }
+
+
+def test_an_event_exactly_as_old_as_the_limit_is_not_expired():
+    proof = Proof()
+    proof.count_event(ID, seen(), [], TIME)
+    assert (proof.expired, proof.lost_count) == (0, 1)
+
+
+def test_an_event_with_two_documents_in_one_index_is_doubled():
+    """Custom routing makes that possible."""
+    proof = Proof()
+    proof.count_event(ID, seen(), [INDEX, INDEX], 0)
+    assert (proof.documents, proof.doubled_count) == (1, 1)
+
+
+def test_more_lost_events_than_rows_are_counted():
+    proof = Proof()
+    for offset in range(MAX_ROWS + 1):
+        proof.count_unreadable(0, offset, has_letter=False)
+    assert (len(proof.lost), proof.lost_count) == (MAX_ROWS, MAX_ROWS + 1)
+
+
+def test_more_doubled_events_than_rows_are_counted():
+    proof = Proof()
+    for _ in range(MAX_ROWS + 1):
+        proof.count_event(ID, seen(), [INDEX, INDEX], 0)
+    assert (len(proof.doubled), proof.doubled_count) == (MAX_ROWS, MAX_ROWS + 1)
