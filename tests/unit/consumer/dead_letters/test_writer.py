@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import pytest
 from confluent_kafka import KafkaError
+from structlog.testing import capture_logs
 
 from llmlog_common.settings import load
 from llmlog_consumer.dead_letters.cause import Cause, Ending, Stage
-from llmlog_consumer.dead_letters.writer import LetterWriter, PendingLetter
+from llmlog_consumer.dead_letters.headers import TRUNCATED_KEY_BYTES
+from llmlog_consumer.dead_letters.writer import TRUNCATED_BYTES, LetterWriter, PendingLetter
 from support.fakes.kafka import FakeProducer, fatal_error, kafka_exception
+from support.fakes.letters import our_headers
 from support.messages import Message
 
+SETTINGS = load(environ={})
 CAUSE = Cause(Stage.DECODE, Ending.POISON, reason="r")
 REFUSED = KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED)
-A_LONG_TIME = 60.0
+TOO_LARGE = KafkaError.MSG_SIZE_TOO_LARGE
+FIRST_WAIT, LONGEST_WAIT, A_LONG_TIME = 0.5, 30.0, 60.0
+"""Seconds."""
 
 
 class Clock:
@@ -35,7 +43,7 @@ def client():
 
 @pytest.fixture
 def writer(client, clock):
-    return LetterWriter(load(environ={}), 4, client=client, clock=clock)
+    return LetterWriter(SETTINGS, 4, client=client, clock=clock)
 
 
 @pytest.fixture
@@ -49,6 +57,10 @@ def letter(delivered):
         return PendingLetter(Message(offset_=offset), CAUSE, lambda: delivered.append(offset))
 
     return new_letter
+
+
+def letter_of(record: Message) -> PendingLetter:
+    return PendingLetter(record, CAUSE, lambda: None)
 
 
 def test_a_letter_counts_once_it_is_confirmed_and_not_before(writer, client, letter, delivered):
@@ -102,13 +114,134 @@ def test_a_full_queue_is_tried_again_at_the_next_poll(writer, client, letter, de
     assert delivered == [1]
 
 
-def test_a_letter_that_is_too_large_is_truncated_at_once_and_does_not_wait(writer, client, letter):
-    client.errors = [kafka_exception(KafkaError.MSG_SIZE_TOO_LARGE)] * 2
-    writer.write(letter())
+@pytest.mark.parametrize(("source_partition", "partition"), [(3, 3), (6, 2)])
+def test_a_letter_has_the_record_and_its_cause_and_lies_beside_its_source(
+    writer, client, source_partition, partition
+):
+    headers = [("trace", b"\xff")]
+    writer.write(letter_of(Message(partition_=source_partition, offset_=41, headers_=headers)))
+    (sent,) = client.records
+    assert (sent["topic"], sent["partition"]) == ("litellm-logs.dlq", partition)
+    assert (sent["key"], sent["value"]) == (b"key", b"value")
+    assert sent["headers"][0] == ("trace", b"\xff")
+    ours = our_headers(sent["headers"])
+    assert (ours["topic"], ours["partition"], ours["offset"]) == (
+        "litellm-logs",
+        str(source_partition),
+        "41",
+    )
+    assert (ours["group"], ours["stage"], ours["es.reason"]) == (SETTINGS.group, "decode", "r")
+    assert not [name for name in ours if name.startswith("truncated")]
+
+
+# Letters that are too large
+
+LARGE = Message(
+    key_=b"k" * (TRUNCATED_KEY_BYTES + 1),
+    value_=b"v" * TRUNCATED_BYTES + b"the end",
+    headers_=[("trace", b"1")],
+)
+
+
+def test_a_letter_that_is_too_large_is_truncated_at_once_and_says_what_it_was(writer, client):
+    client.errors = [kafka_exception(TOO_LARGE)]
+    writer.write(letter_of(LARGE))
     writer.poll()
-    writer.poll()
-    assert len(client.records) == 1
+    (sent,) = client.records
+    assert sent["value"] == b"v" * TRUNCATED_BYTES
+    assert sent["key"] == LARGE.key_, "the value alone, at first"
+    assert sent["headers"][0] == ("trace", b"1")
+    ours = our_headers(sent["headers"])
+    assert (ours["offset"], ours["stage"]) == ("41", "decode")
+    assert ours["truncated.length"] == str(TRUNCATED_BYTES + len(b"the end"))
+    assert ours["truncated.sha256"] == hashlib.sha256(LARGE.value_).hexdigest()
     assert writer.refusal == ""
+
+
+def test_a_letter_that_is_still_too_large_keeps_our_headers_and_the_beginning_of_its_key(
+    writer, client
+):
+    client.errors = [kafka_exception(TOO_LARGE)] * 2
+    writer.write(letter_of(LARGE))
+    writer.poll()
+    writer.poll()
+    (sent,) = client.records
+    assert sent["value"] == b"v" * TRUNCATED_BYTES
+    assert sent["key"] == b"k" * TRUNCATED_KEY_BYTES
+    assert "trace" not in [name for name, _ in sent["headers"]]
+    ours = our_headers(sent["headers"])
+    assert (ours["offset"], ours["stage"]) == ("41", "decode")
+    assert ours["truncated.sha256"] == hashlib.sha256(LARGE.value_).hexdigest()
+    assert writer.refusal == ""
+
+
+def test_a_letter_without_key_and_value_that_is_too_large_loses_the_sources_headers(writer, client):
+    client.errors = [kafka_exception(TOO_LARGE)] * 2
+    writer.write(letter_of(Message(key_=None, value_=None, headers_=[("trace", b"1")])))
+    writer.poll()
+    writer.poll()
+    (sent,) = client.records
+    assert (sent["key"], sent["value"]) == (None, None)
+    ours = our_headers(sent["headers"])
+    assert len(ours) == len(sent["headers"])
+    assert not [name for name in ours if name.startswith("truncated")], "nothing of it is missing"
+
+
+def test_a_letter_that_cannot_be_made_smaller_waits_like_any_refused_letter(writer, client, clock):
+    client.errors = [kafka_exception(TOO_LARGE)] * 3
+    writer.write(letter_of(LARGE))
+    for _ in range(3):
+        writer.poll()
+    assert (client.records, writer.pending) == ([], 1)
+    assert writer.refusal.startswith("litellm-logs.dlq: ")
+    clock.now = A_LONG_TIME
+    writer.poll()
+    assert client.records[0]["value"] == b"v" * TRUNCATED_BYTES
+    client.report()
+    assert (writer.pending, writer.refusal) == (0, "")
+
+
+# Refusals that last
+
+
+def test_refused_letters_wait_half_a_second_at_most_at_first(writer, client, clock, letter):
+    letters = 50
+    for offset in range(letters):
+        writer.write(letter(offset))
+    client.report(REFUSED)
+    clock.now = FIRST_WAIT
+    writer.poll()
+    assert len(client.records) == 2 * letters
+
+
+def test_a_letter_that_is_refused_again_and_again_waits_longer_up_to_half_a_minute(
+    writer, client, clock, letter
+):
+    writer.write(letter())
+    for _ in range(10):
+        client.report(REFUSED)
+        sent, refused_at = len(client.records), clock.now
+        clock.now = refused_at + LONGEST_WAIT
+        writer.poll()
+        assert len(client.records) == sent + 1
+    client.report(REFUSED)
+    clock.now += LONGEST_WAIT / 11
+    writer.poll()
+    assert len(client.records) == sent + 1, "a tenth of the longest wait at least"
+
+
+def test_a_refusal_is_logged_with_its_reason_once_while_it_lasts(writer, client, letter):
+    with capture_logs() as lines:
+        for offset in (1, 2):
+            writer.write(letter(offset))
+        client.report(REFUSED)
+    assert lines == [
+        {
+            "event": "dead-letter topic refuses letters, they are kept and sent again",
+            "log_level": "error",
+            "why": f"litellm-logs.dlq: {REFUSED.str()}",
+        }
+    ]
 
 
 def test_after_a_fatal_error_a_new_client_sends_every_letter_that_was_not_confirmed(
@@ -118,8 +251,16 @@ def test_after_a_fatal_error_a_new_client_sends_every_letter_that_was_not_confir
         writer.write(letter(offset))
     client.report(number=1)
     late = client.records[2]["on_delivery"]
-    client.report(fatal_error(), number=1)
+    with capture_logs() as lines:
+        client.report(fatal_error(), number=1)
     assert client.created == 2
+    assert lines[1:] == [
+        {
+            "event": "producer of dead letters replaced",
+            "log_level": "warning",
+            "unconfirmed": 1,
+        }
+    ]
     assert (delivered, writer.pending) == ([1], 2)
     clock.now = A_LONG_TIME
     writer.poll()
