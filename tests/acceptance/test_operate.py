@@ -1,4 +1,4 @@
-"""What an operator asks: status, verify, offsets; and the flood breaker, on real servers."""
+"""What an operator asks: status, verify, offsets; and the circuit breaker, on real servers."""
 
 from __future__ import annotations
 
@@ -140,7 +140,9 @@ def test_status_says_what_is_wrong_and_work_goes_on_once_it_is_mended(pipeline: 
     judged(pipeline).assert_exact()
 
 
-def test_a_flood_trips_the_breaker_and_accept_lets_it_through(pipeline: Pipeline) -> None:
+def test_one_cause_opens_the_circuit_and_accept_lets_letters_through(
+    pipeline: Pipeline,
+) -> None:
     values = [f"garbage {number}".encode() for number in range(3000)]
     send(bootstrap(pipeline), pipeline.topic, values, partition=0)
     stopped = pipeline.run("consume", "--until-end", check=False)
@@ -157,7 +159,7 @@ def test_a_flood_trips_the_breaker_and_accept_lets_it_through(pipeline: Pipeline
     assert len(result.dead) == 3000
 
 
-def test_an_open_breaker_closes_once_the_deployment_is_mended(pipeline: Pipeline) -> None:
+def test_an_open_circuit_closes_once_the_deployment_is_mended(pipeline: Pipeline) -> None:
     """A day's index with a wrong mapping refuses everything; then it is created again."""
     started = payload(1)["startTime"] - 3 * 86_400
     day = time.strftime("%Y.%m.%d", time.gmtime(started))

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from llmlog_common.errors import ElasticsearchUnreachable
+from llmlog_common.errors import ElasticsearchError, ElasticsearchUnreachable
 from llmlog_consumer.dead_letters.reader import DeadLetters
 from llmlog_consumer.elasticsearch.connection import REQUEST_TIMEOUT_SECONDS, Elastic
 from llmlog_consumer.elasticsearch.index_names import daily_indices
@@ -134,5 +134,8 @@ class Sources:
                 f"Elasticsearch left {failed_shards or 'some'} shards out of a search of {path}: "
                 "run this again when the cluster is green"
             )
+        # `filter_path` leaves an empty list of hits out, but never what it was asked about shards.
+        if "_shards" not in answer:
+            raise ElasticsearchError(f"Elasticsearch: POST {path}: no answer to a search")
         hits: list[dict[str, Any]] = answer.get("hits", {}).get("hits", [])
         return hits

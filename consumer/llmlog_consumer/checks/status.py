@@ -218,9 +218,9 @@ def read_status(
             ages = _read_ages(consumer, waiting, timing, clock)
     now_ms = clock() * 1000
     notes = {
-        p: place.note
-        for p, place in committed.items()
-        if p in logs and now_ms - place.note.get("at", 0) <= MAX_NOTE_AGE_MS
+        p: committed[p].note
+        for p in logs  # in order: the first problem stands in the verdict
+        if p in committed and now_ms - committed[p].note.get("at", 0) <= MAX_NOTE_AGE_MS
     }
     partitions = [
         _partition_status(p, log, committed.get(p), notes.get(p, {}), ages.get(p, 0))

@@ -152,8 +152,10 @@ class Verifier:
                 max(0, min(logs[p][0], end) - first) for p, (first, end) in scope.ranges.items()
             )
             self._sources.refresh()
-            for number, events in enumerate(files.read(), 1):
-                self._look_up(events, proof)
+            groups = files.read()
+            for number in range(1, GROUPS + 1):
+                # No loop variable: this group's memory is free before the next group is read.
+                self._look_up(next(groups), proof)
                 self._sources.on_progress("looking up", number, GROUPS)
         return proof
 

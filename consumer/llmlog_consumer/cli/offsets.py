@@ -19,7 +19,7 @@ from llmlog_consumer.kafka.offsets import KafkaOffsets
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-app = typer.Typer(help="Where the group stands, and what retention took.", no_args_is_help=True)
+app = typer.Typer(help="Where the group stands, and what retention deleted.", no_args_is_help=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ def read_offsets(
 
 
 def require_gap(place: PartitionOffsets) -> Gap:
-    """Return the gap of a partition that has one, accepted at this moment.
+    """Return the gap of a partition that has one; accepted now.
 
     Raises:
         ConfigurationError: the log has the group's next offset.
@@ -138,7 +138,7 @@ def accept_gap(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     config: ConfigOption = None,
 ) -> None:
-    """Accept that retention took records before they were indexed, and move on behind them.
+    """Accept that retention deleted records before they were indexed, and move on behind them.
 
     The gap is recorded, and `pipeline verify` reports it. Running workers move on by themselves;
     otherwise the next start does.
@@ -149,10 +149,12 @@ def accept_gap(
     admin = KafkaAdmin(settings)
     number = _parse_partition(partition, settings.topic, admin.require(settings.topic).partitions)
     row = read_offsets(KafkaOffsets(admin), settings.topic, [number])[number]
-    gap = require_gap(row)
+    require_gap(row)
     say(f"{partition}: {row.gap_description}")
     if not yes:
         typer.confirm("Record this gap and move on?", abort=True)
+    # The question may have stood for a while: the gap is accepted now.
+    gap = require_gap(row)
     AcceptedGaps(admin).accept(settings.topic, number, gap)
     say(f"accepted: reading goes on at {gap.next}")
 

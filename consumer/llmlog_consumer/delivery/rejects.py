@@ -110,7 +110,7 @@ class Rejects:
         )
         if self._breaker.open and not was_open:
             log.error(
-                "circuit breaker opened: records are held",
+                "circuit breaker opened: records are held, none is lost",
                 why=self.circuit_open,
                 error=redact(cause.message)[:300],
             )

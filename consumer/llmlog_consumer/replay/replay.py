@@ -240,17 +240,17 @@ class TopicReplay:
         """
         run = self._run
         run.start()
-        for record in records:
-            while run.is_ahead_of_rate() and not run.stopping():
-                self._producer.poll(run.timing.turn_seconds)
-            if run.stopping() or self._producer.refusal:
-                break
-            decided = run.decide(record)
-            if decided is not None:
-                self._send(decided)
-            run.counts["sent"] = self._producer.delivered
-            run.report_progress()
         try:
+            for record in records:
+                while run.is_ahead_of_rate() and not run.stopping():
+                    self._producer.poll(run.timing.turn_seconds)
+                if run.stopping() or self._producer.refusal:
+                    break
+                decided = run.decide(record)
+                if decided is not None:
+                    self._send(decided)
+                run.counts["sent"] = self._producer.delivered
+                run.report_progress()
             self._producer.finish("letters")
         finally:
             run.counts["sent"] = self._producer.delivered

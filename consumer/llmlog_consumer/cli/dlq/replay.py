@@ -69,7 +69,7 @@ def replay_letters(
         bool, typer.Option("--dry-run", help="Say what would happen, change nothing.")
     ] = False,
     force: Annotated[
-        bool, typer.Option("--force", help="Also letters that died again after three replays.")
+        bool, typer.Option("--force", help="Also letters that failed again after three replays.")
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     as_json: JsonOption = False,

@@ -170,6 +170,12 @@ def test_a_problem_that_two_workers_report_is_shown_once():
     assert status_of(kafka).unhealthy == ["x"]
 
 
+def test_problems_are_named_in_the_order_of_partitions_however_the_broker_answers():
+    kafka = FakeKafka({0: (0, 9), 1: (0, 9)}, {1: 9, 0: 9})
+    kafka.notes = {1: note(unhealthy="second"), 0: note(unhealthy="first")}
+    assert status_of(kafka).unhealthy == ["first", "second"]
+
+
 @pytest.mark.parametrize(("age_ms", "counts"), [(0, True), (MAX_NOTE_AGE_MS + 1, False)])
 def test_an_old_note_says_nothing_about_now(age_ms, counts):
     kafka = one_partition(notes={0: note(age_ms, unhealthy="x")})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from llmlog_common.errors import ElasticsearchUnreachable
+from llmlog_common.errors import ElasticsearchError, ElasticsearchUnreachable
 from llmlog_consumer.checks.trace import MAX_ROWS, Trace, Tracer
 from support.fakes.checks import (
     SETTINGS,
@@ -83,6 +83,14 @@ def test_a_search_without_some_shards_is_refused():
         trace(sources(elastic))
     elastic.refuses_partial = False
     with pytest.raises(ElasticsearchUnreachable, match="left 1 shards out"):
+        trace(sources(elastic))
+
+
+def test_an_answer_that_is_no_search_result_is_not_taken_for_no_documents():
+    """A proxy may answer 200 with JSON of its own."""
+    elastic = FakeElastic()
+    elastic.demand = lambda *_, **__: {"took": 1}
+    with pytest.raises(ElasticsearchError, match="no answer to a search"):
         trace(sources(elastic))
 
 

@@ -12,6 +12,7 @@ from llmlog_common.errors import (
     ConfigurationError,
     ElasticsearchError,
     KafkaError,
+    KafkaUnreachable,
 )
 from llmlog_consumer.dead_letters.headers import PREFIX
 from llmlog_consumer.dead_letters.letter import read_letter
@@ -230,6 +231,29 @@ def test_a_record_that_the_broker_refuses_is_not_counted_and_ends_the_run():
         replay.run([record(1), record(2)])
     assert replay.counts == {"sent": 0}
     assert len(records) == 1
+
+
+class SlowProducer(ConfirmingProducer):
+    """A client whose confirmations come only to one who waits for them."""
+
+    def poll(self, timeout):
+        return super().poll(timeout) if timeout else 0
+
+
+def test_confirmations_that_come_while_a_rate_is_kept_are_counted_when_the_run_fails():
+    seconds = itertools.count()
+    replay, _ = new_topic_replay(client=SlowProducer, rate=0.5, clock=lambda: float(next(seconds)))
+
+    class Unreadable:
+        """A letter whose original cannot be read."""
+
+        @property
+        def replays(self):
+            raise KafkaUnreachable("no broker answers")
+
+    with pytest.raises(KafkaUnreachable):
+        replay.run([record(1), Unreadable()])
+    assert replay.counts == {"sent": 1}
 
 
 def test_a_signal_is_noticed_while_a_rate_is_kept():
