@@ -171,16 +171,11 @@ class OffsetTracker:
             state.watermark = position
             state.expected = max(state.expected, position)
 
-    def skip_gap(self, partition: int, next_offset: int) -> int:
-        """Begin a generation at another offset, and commit that: a gap was accepted.
-
-        Returns:
-            Records of the generation before that are released unsettled.
-        """
-        released = self.release(partition)
+    def skip_gap(self, partition: int, next_offset: int) -> None:
+        """Begin a generation at another offset, and commit that: a gap was accepted."""
+        self.release(partition)
         self.assign(partition, next_offset)
         self._partitions[partition].committed = _NEVER_COMMITTED
-        return released
 
     def watermark(self, partition: int) -> int:
         """Return the next offset to commit."""
