@@ -31,7 +31,7 @@ class Rig:
         self.clock, self.context = Clock(), FakeContext()
         self.delays = FixedDelays(restart_seconds)
         self.turns, self._max_turns = 0, max_turns
-        self.plan = {}
+        self.plan, self.plan_after = {}, {}
         self.supervisor = Supervisor(
             print,
             ("argument",),
@@ -52,10 +52,16 @@ class Rig:
         ready = [handle for handle in handles if handle.poll()]
         if not ready:
             self.clock.now += seconds
+        for action in self.plan_after.get(self.turns, ()):
+            action()
         return ready
 
     def at(self, turn, action):
         self.plan.setdefault(turn, []).append(action)
+
+    def after(self, turn, action):
+        """Plan what happens when a turn's wait is over already."""
+        self.plan_after.setdefault(turn, []).append(action)
 
     def end(self, number, code):
         """Return the action that ends a process with this code."""
@@ -175,10 +181,17 @@ def test_a_worker_that_drains_for_too_long_is_killed():
 
 def test_at_the_deadline_the_workers_drain():
     rig = Rig()
-    rig.ignore_sigterm(0)
-    rig.at(9, rig.end(0, 0))
     assert rig.supervisor.run(deadline=rig.clock.now + 7) is False
-    assert rig.turns == 9
+    assert rig.turns == 7
+    assert [process.signals for process in rig.processes] == [["SIGTERM"], ["SIGTERM"]]
+
+
+def test_a_worker_may_drain_on_after_the_deadline():
+    rig = Rig()
+    rig.ignore_sigterm(0)
+    rig.at(20, rig.end(0, 0))
+    assert rig.supervisor.run(deadline=rig.clock.now + 7) is False
+    assert rig.turns == 20
     assert [process.signals for process in rig.processes] == [["SIGTERM"], ["SIGTERM"]]
 
 
@@ -313,13 +326,25 @@ def test_counts_of_workers_that_died_stay_in_the_totals():
     assert "in_flight" not in rig.supervisor.totals
 
 
+def test_the_last_report_of_a_worker_counts_though_it_ends_a_moment_later():
+    rig = Rig(workers=1)
+    rig.at(1, rig.report(0, indexed=3))
+    rig.after(4, rig.report(0, indexed=8))
+    rig.after(4, rig.end(0, 0))
+    assert rig.supervisor.run() is True
+    assert rig.turns == 4
+    assert rig.supervisor.totals["indexed"] == 8
+
+
 def test_a_worker_that_closes_its_reports_and_works_on_is_still_watched():
     rig = Rig(workers=1)
+    begin = rig.clock.now
     rig.at(1, rig.report(0, indexed=3))
     rig.at(3, rig.close_reports(0))
     rig.at(6, rig.end(0, 0))
     assert rig.supervisor.run() is True
     assert rig.turns == 6
+    assert rig.clock.now == begin + 3 * TIMING.turn, "the last turn ends with the worker"
     assert rig.supervisor.totals["indexed"] == 3
 
 
