@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
+from itertools import count
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ class OffsetTracker:
 
     def __init__(self) -> None:
         self._partitions: dict[int, _Partition] = {}
-        self._generation = 0
+        self._generations = count()
 
     @property
     def assigned(self) -> tuple[int, ...]:
@@ -94,9 +95,8 @@ class OffsetTracker:
 
     def assign(self, partition: int, next_offset: int) -> None:
         """Begin a generation that reads `partition` from `next_offset`."""
-        self._generation += 1
         self._partitions[partition] = _Partition(
-            self._generation, next_offset, next_offset, committed=next_offset
+            next(self._generations), next_offset, next_offset, committed=next_offset
         )
 
     def release(self, partition: int) -> int:
@@ -167,20 +167,14 @@ class OffsetTracker:
             position: next offset that the consumer will ask for.
         """
         state = self._partitions.get(partition)
-        if state is not None and not state.spans and position > state.watermark:
-            state.watermark = position
-            state.expected = max(state.expected, position)
+        if state is not None and not state.spans:
+            state.watermark = state.expected = max(state.watermark, position)
 
-    def skip_gap(self, partition: int, next_offset: int) -> int:
-        """Begin a generation at another offset, and commit that: a gap was accepted.
-
-        Returns:
-            Records of the generation before that are released unsettled.
-        """
-        released = self.release(partition)
+    def skip_gap(self, partition: int, next_offset: int) -> None:
+        """Begin a generation at another offset, and commit that: a gap was accepted."""
+        self.release(partition)
         self.assign(partition, next_offset)
         self._partitions[partition].committed = _NEVER_COMMITTED
-        return released
 
     def watermark(self, partition: int) -> int:
         """Return the next offset to commit."""

@@ -77,26 +77,37 @@ class State:
     restarts: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class _Child:
+    """One process of a worker.
+
+    Attributes:
+        process: has been started.
+        reports: receiving end of its reports.
+        started_at: monotonic seconds.
+    """
+
+    process: BaseProcess
+    reports: Connection
+    started_at: float
+
+
 @dataclass(slots=True)
 class _Slot:
     """The place of one worker: its process of this moment, and what outlives a process.
 
     Attributes:
         number: of the worker.
-        process: None before the first start and between a crash and the restart.
-        reports: receiving end of the process's reports.
-        report: the last one; see `Worker.report`.
-        started_at: monotonic seconds.
+        child: None before the first start, and from its end on.
+        report: the child's last one; see `Worker.report`.
         crashes: in a row.
         restart_at: monotonic seconds.
         is_done: no process is started here any more.
     """
 
     number: int
-    process: BaseProcess | None = None
-    reports: Connection | None = None
+    child: _Child | None = None
     report: dict[str, Any] = field(default_factory=dict)
-    started_at: float = 0.0
     crashes: int = 0
     restart_at: float = 0.0
     is_done: bool = False
@@ -194,7 +205,7 @@ class Supervisor:
         return self._stopped_at is None
 
     def _start(self, slot: _Slot) -> None:
-        slot.reports, child_end = self._context.Pipe(duplex=False)
+        reports, child_end = self._context.Pipe(duplex=False)
         process: BaseProcess = self._context.Process(  # type: ignore[attr-defined]
             target=run_child,
             args=(self._target, slot.number, child_end, self._arguments, self._timing.drain),
@@ -207,29 +218,24 @@ class Supervisor:
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, previous)
         child_end.close()
-        slot.process = process
-        slot.started_at = self._clock()
+        slot.child = _Child(process, reports, self._clock())
 
     def _wait(self) -> None:
         """Wait for a report, the end of a worker, or the end of this turn."""
-        handles: list[Any] = []
-        for slot in self._slots:
-            if slot.process is not None and not slot.is_done:
-                handles.append(slot.process.sentinel)
-                if slot.reports is not None and not slot.reports.closed:
-                    handles.append(slot.reports)
+        children = [slot.child for slot in self._slots if slot.child is not None]
+        handles: list[Any] = [child.process.sentinel for child in children]
+        handles += [child.reports for child in children if not child.reports.closed]
         ready = self._wait_for_any(handles, self._timing.turn)
         for slot in self._slots:
-            if slot.reports in ready:
-                self._receive_reports(slot)
+            if slot.child is not None and slot.child.reports in ready:
+                self._receive_reports(slot, slot.child.reports)
 
-    def _receive_reports(self, slot: _Slot) -> None:
-        assert slot.reports is not None  # noqa: S101 - only called for slots that have one
+    def _receive_reports(self, slot: _Slot, reports: Connection) -> None:
         try:
-            while slot.reports.poll():
-                slot.report = slot.reports.recv()
+            while reports.poll():
+                slot.report = reports.recv()
         except (EOFError, OSError):
-            slot.reports.close()
+            reports.close()
 
     def _drain_all(self) -> None:
         self._signals = max(self._signals, 1)
@@ -249,8 +255,8 @@ class Supervisor:
                 process.kill()
 
     def _running(self) -> list[BaseProcess]:
-        processes = (slot.process for slot in self._slots)
-        return [process for process in processes if process is not None and process.is_alive()]
+        processes = [slot.child.process for slot in self._slots if slot.child is not None]
+        return [process for process in processes if process.is_alive()]
 
     def _check(self, slot: _Slot) -> WorkerError | None:
         """Find out whether a worker ended, and why; start it again if it should run.
@@ -260,33 +266,33 @@ class Supervisor:
         """
         if slot.is_done:
             return None
-        if slot.process is None:
+        child = slot.child
+        if child is None:
             if self._stopped_at is not None:
                 slot.is_done = True
             elif self._clock() >= slot.restart_at:
                 self._start(slot)
             return None
-        if slot.process.is_alive():
+        if child.process.is_alive():
             return None
-        self._receive_reports(slot)
-        code = slot.process.exitcode
+        self._receive_reports(slot, child.reports)
+        code = child.process.exitcode
         self._counts_of_ended += _counts(slot.report)
         add_counts(self._dead_letters_of_ended, slot.report.get("dead_letters", {}), MAX_KINDS)
         slot.report = {}
-        slot.process = None
+        slot.child = None
         if code in self._final:
             self.final_code = code
             self._drain_all()
         if code == 0 or code in self._final or self._stopped_at is not None:
             slot.is_done = True
             return None
-        return self._plan_restart(slot, code)
+        return self._plan_restart(slot, code, self._clock() - child.started_at)
 
-    def _plan_restart(self, slot: _Slot, code: int | None) -> WorkerError | None:
-        was_steady = self._clock() - slot.started_at >= self._timing.steady
-        slot.crashes = 1 if was_steady else slot.crashes + 1
+    def _plan_restart(self, slot: _Slot, code: int | None, seconds: float) -> WorkerError | None:
+        """Plan the restart of a worker that died with this code after so many seconds."""
+        slot.crashes = 1 if seconds >= self._timing.steady else slot.crashes + 1
         if slot.crashes >= MAX_CRASHES:
-            slot.is_done = True
             self._drain_all()
             return WorkerError(
                 f"worker {slot.number} died {slot.crashes} times in a row, last with code {code}: "
@@ -312,7 +318,7 @@ class Supervisor:
             counts=self.totals,
             dead_letters=dead_letters,
             in_flight=sum(report.get("in_flight", 0) for report in reports),
-            workers=sum(slot.process is not None for slot in self._slots),
+            workers=sum(slot.child is not None for slot in self._slots),
             unhealthy=sum(bool(report.get("unhealthy")) for report in reports),
             restarts=self._restarts,
         )

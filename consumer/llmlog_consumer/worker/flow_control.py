@@ -68,10 +68,10 @@ class FlowControl:
             min(size, self.max_partition_bytes) if partition in self.paused else size
             for partition, size in in_flight.items()
         )
-        if sum(counted) > (self.max_bytes * 3 // 4 if all_paused else self.max_bytes):
+        if sum(counted) > (self.max_bytes * 3 / 4 if all_paused else self.max_bytes):
             return assigned
         return {
             partition
             for partition, size in in_flight.items()
-            if size > self.max_partition_bytes // (2 if partition in self.paused else 1)
+            if size > self.max_partition_bytes / (2 if partition in self.paused else 1)
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from typing import Any
 
 from llmlog_consumer.elasticsearch.connection import Answer, Elastic
@@ -18,6 +19,18 @@ class Clock:
         return self.now
 
 
+class FixedDelays:
+    """In the place of a `Backoff`: each delay is the same; remembers after which attempts."""
+
+    def __init__(self, seconds):
+        self._seconds = seconds
+        self.attempts: list[int] = []
+
+    def delay(self, attempt):
+        self.attempts.append(attempt)
+        return self._seconds
+
+
 class FakeProcess:
     """A worker process that lives until a test, or a signal, ends it."""
 
@@ -25,42 +38,74 @@ class FakeProcess:
         self.target, self.args, self.name = target, args, name
         self.exitcode: int | None = None
         self.signals: list[str] = []
-        self.sentinel = object()
+        self.sentinel = FakeSentinel(self)
         self.obeys = True
         """Whether a SIGTERM ends it at once, with code 0."""
+        self.blocked_at_start: set[int] = set()
 
     def start(self):
-        pass
+        self.blocked_at_start = signal.pthread_sigmask(signal.SIG_BLOCK, ())
 
     def is_alive(self):
         return self.exitcode is None
 
+    def end(self, code):
+        self.exitcode = code
+        self.close_reports()
+
+    def close_reports(self):
+        self.args[2].pipe.writers.discard("worker")
+
     def terminate(self):
         self.signals.append("SIGTERM")
         if self.obeys:
-            self.exitcode = 0
+            self.end(0)
 
     def kill(self):
         self.signals.append("SIGKILL")
-        self.exitcode = -9
+        self.end(-9)
+
+
+class FakeSentinel:
+    """The handle of a process that is ready when it has ended."""
+
+    def __init__(self, process):
+        self._process = process
+
+    def poll(self):
+        return not self._process.is_alive()
 
 
 class FakePipe:
-    """Both ends of a pipe of reports."""
-
-    closed = False
+    """The receiving end of a pipe of reports, which has an end when no writer is left."""
 
     def __init__(self):
         self.reports: list[dict[str, Any]] = []
+        self.writers = {"supervisor", "worker"}
+        self.closed = False
 
     def poll(self):
-        return bool(self.reports)
+        if self.closed:
+            raise OSError("handle is closed")
+        return bool(self.reports) or not self.writers
 
     def recv(self):
+        if not self.reports:
+            raise EOFError
         return self.reports.pop(0)
 
     def close(self):
-        pass
+        self.closed = True
+
+
+class FakeChildEnd:
+    """The sending end of a pipe, as the supervisor has it before it closes it."""
+
+    def __init__(self, pipe):
+        self.pipe = pipe
+
+    def close(self):
+        self.pipe.writers.discard("supervisor")
 
 
 class FakeContext:
@@ -77,7 +122,7 @@ class FakeContext:
 
     def Pipe(self, *, duplex):  # noqa: N802 - the name in multiprocessing
         self.pipes.append(FakePipe())
-        return self.pipes[-1], FakePipe()
+        return self.pipes[-1], FakeChildEnd(self.pipes[-1])
 
     def Process(self, **arguments):  # noqa: N802 - the name in multiprocessing
         self.processes.append(FakeProcess(**arguments))

@@ -46,3 +46,11 @@ def test_a_batch_remembers_the_first_refusal_as_a_whole():
     assert state.nothing_answered_since(5)
     state.record_whole_refusal(6)
     assert not state.nothing_answered_since(6), "another request succeeded after the first refusal"
+
+
+def test_a_refusal_before_any_answer_counts_as_the_first_too():
+    state = RetryState()
+    state.record_whole_refusal(0)
+    state.record_whole_refusal(6)
+    assert not state.nothing_answered_since(6)
+    assert state.nothing_answered_since(0)

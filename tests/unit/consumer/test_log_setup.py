@@ -13,12 +13,6 @@ class Terminal(io.StringIO):
         return True
 
 
-@pytest.fixture(autouse=True)
-def _as_before():
-    yield
-    structlog.reset_defaults()
-
-
 @pytest.fixture(params=[io.StringIO, Terminal], ids=["piped", "terminal"])
 def stderr(request):
     return request.param()

@@ -13,7 +13,7 @@ from hypothesis.stateful import (
     rule,
 )
 
-from llmlog_consumer.offset_tracker import Commit, OffsetTracker
+from llmlog_consumer.offset_tracker import UNKNOWN_EPOCH, Commit, OffsetTracker
 
 
 def assigned(partition=0, start=10):
@@ -93,8 +93,29 @@ def test_an_assignment_by_itself_commits_nothing():
     assert assigned(start=1000).commits() == []
 
 
+def test_the_last_commit_names_every_partition_moved_or_not():
+    tracker = assigned(0)
+    tracker.assign(1, 0)
+    tracker.settle(register(tracker, 10, 10), 1, 100)
+    tracker.record_commits(tracker.commits())
+    assert tracker.all_commits() == [Commit(0, 11, 3), Commit(1, 0, UNKNOWN_EPOCH)]
+
+
+def test_an_accepted_gap_is_committed_at_once_and_ends_the_generation():
+    tracker = assigned(start=0)
+    late = register(tracker, 0, 4)
+    tracker.skip_gap(0, 40)
+    assert tracker.commits() == [Commit(0, 40, UNKNOWN_EPOCH)]
+    assert (tracker.expected(0), tracker.unsettled) == (40, 0)
+    assert late.released
+    assert not tracker.settle(late, 5, 500)
+    assert tracker.watermark(0) == 40
+
+
 def test_records_of_a_partition_that_is_not_ours_are_left_alone():
-    assert register(assigned(), 10, 10, partition=1) is None
+    tracker = assigned()
+    assert register(tracker, 10, 10, partition=1) is None
+    assert tracker.expected(1) == 0, "no record is before what it expects"
 
 
 def test_records_that_were_seen_before_are_left_alone():
@@ -373,12 +394,11 @@ TrackerMachine.TestCase.settings = settings(max_examples=100, stateful_step_coun
 TestAnyOrderOfAnswersAndRebalances = TrackerMachine.TestCase
 
 
-def test_a_commit_that_the_broker_refused_is_due_again():
-    tracker = OffsetTracker()
-    tracker.assign(0, 5)
-    span = tracker.register(0, 5, 9, epoch=1, records=5, size=10, now=0.0)
-    tracker.settle(span, 5, 10)
+@pytest.mark.parametrize("offset", [0, 9])
+def test_a_commit_that_the_broker_refused_is_due_again(offset):
+    tracker = assigned(start=offset)
+    tracker.settle(register(tracker, offset, offset), 1, 100)
     tracker.record_commits(tracker.commits())
     assert tracker.commits() == []
     tracker.commit_failed([0, 7])
-    assert [(c.partition, c.offset) for c in tracker.commits()] == [(0, 10)]
+    assert tracker.commits() == [Commit(0, offset + 1, 3)]

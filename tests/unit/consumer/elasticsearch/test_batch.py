@@ -90,13 +90,17 @@ def test_the_age_of_a_batch_counts_from_its_first_record():
 
 
 def test_slices_start_at_zero_in_every_batch():
-    builder = BatchBuilder()
-    add(builder, "a", b'{"n": "a"}')
-    builder.take()
-    add(builder, "b", b'{"n": "b"}')
-    batch = builder.take()
-    assert batch.operations[0].start == 0
-    assert ids_in(batch.body()) == ["b"]
+    builder = BatchBuilder(max_operations=2)
+    batches = [add(builder, n, json.dumps({"n": n}).encode()) for n in "abcde"]
+    batches += [builder.take(), add(builder, "f", b'{"n": "f"}'), builder.take()]
+    batches = [batch for batch in batches if batch is not None]
+    assert [[op.document_id for op in batch.operations] for batch in batches] == [
+        ["a", "b"], ["c", "d"], ["e"], ["f"],
+    ]  # fmt: skip
+    for batch in batches:
+        assert batch.operations[0].start == 0
+        for operation in batch.operations:
+            assert ids_in(batch.part([operation]).body()) == [operation.document_id]
 
 
 def test_a_part_sends_the_same_bytes_of_its_operations_alone():

@@ -62,6 +62,19 @@ def test_a_worker_whose_supervisor_dies_drains_and_ends_whatever_it_does(child):
     assert child.codes == [1], "and ends, though the drain would go on"
 
 
+def test_a_worker_that_has_finished_ends_though_its_supervisor_lives(child):
+    """The interpreter waits at its end for every thread that is no daemon."""
+    before, watching = set(threading.enumerate()), []
+
+    def work(*_):
+        watching.extend(set(threading.enumerate()) - before)
+
+    child.run(work)
+    assert watching
+    assert all(thread.daemon for thread in watching)
+    child.supervisor_dies()
+
+
 def test_sigterm_drains_a_worker_and_ctrl_c_is_left_to_the_supervisor(child):
     def work(_number, _reports, stop, _argument):
         os.kill(os.getpid(), signal.SIGINT)

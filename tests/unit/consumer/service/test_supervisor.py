@@ -2,59 +2,86 @@
 
 from __future__ import annotations
 
+import dataclasses
+import re
+import signal
+
 import pytest
+from structlog.testing import capture_logs
 
 from llmlog_common.errors import WorkerError
-from llmlog_consumer.backoff import Backoff
 from llmlog_consumer.service.child_process import run_child
 from llmlog_consumer.service.supervisor import (
     MAX_CRASHES,
     MAX_KINDS,
+    State,
     Supervisor,
     Timing,
 )
-from support.fakes.service import Clock, FakeContext
+from support.fakes.service import Clock, FakeContext, FixedDelays
 
 FINAL = 6
-TIMING = Timing(drain=45.0, steady=60.0, restart=Backoff(first_seconds=1.0, max_seconds=1.0))
+TIMING = Timing(turn=1.0, drain=40.0, steady=50.0)
 
 
 class Rig:
     """A supervisor of two workers; each turn does what the test has planned for it."""
 
-    def __init__(self, workers=2, max_turns=500):
+    def __init__(self, workers=2, max_turns=500, restart_seconds=1.0):
         self.clock, self.context = Clock(), FakeContext()
+        self.delays = FixedDelays(restart_seconds)
         self.turns, self._max_turns = 0, max_turns
-        self.plan = {}
+        self.plan, self.plan_after = {}, {}
         self.supervisor = Supervisor(
             print,
             ("argument",),
             workers,
             final=frozenset({FINAL}),
-            timing=TIMING,
+            timing=dataclasses.replace(TIMING, restart=self.delays),
             get_context=self.context,
             wait=self.wait,
             clock=self.clock,
         )
 
     def wait(self, handles, seconds):
-        """Stand in for one turn's wait: a second passes."""
+        """Stand in for one turn's wait: its time passes where no handle is ready."""
         self.turns += 1
         assert self.turns < self._max_turns, "it never ends"
-        self.clock.now += 1.0
-        self.plan.get(self.turns, lambda: None)()
-        return [pipe for pipe in self.context.pipes if pipe.reports]
+        for action in self.plan.get(self.turns, ()):
+            action()
+        ready = [handle for handle in handles if handle.poll()]
+        if not ready:
+            self.clock.now += seconds
+        for action in self.plan_after.get(self.turns, ()):
+            action()
+        return ready
 
     def at(self, turn, action):
-        self.plan[turn] = action
+        self.plan.setdefault(turn, []).append(action)
+
+    def after(self, turn, action):
+        """Plan what happens when a turn's wait is over already."""
+        self.plan_after.setdefault(turn, []).append(action)
 
     def end(self, number, code):
         """Return the action that ends a process with this code."""
+        return lambda: self.processes[number].end(code)
+
+    def end_newest(self, code):
+        """Return the action that ends the process that was started last."""
+        return lambda: self.processes[-1].end(code)
+
+    def close_reports(self, number):
+        """Return the action that closes the reports of a process that goes on."""
 
         def action():
-            self.context.processes[number].exitcode = code
+            self.processes[number].close_reports()
 
         return action
+
+    def report(self, pipe, **report):
+        """Return the action that sends a report through a pipe."""
+        return lambda: self.context.pipes[pipe].reports.append(report)
 
     def ignore_sigterm(self, *numbers):
         """Let these processes drain until a test ends them; from the first turn on."""
@@ -84,6 +111,22 @@ def test_each_worker_has_its_number_and_the_arguments():
         assert process.target is run_child
         assert (target, given, arguments) == (print, number, ("argument",))
         assert drain_seconds == TIMING.drain
+        assert process.name == f"llmlog-worker-{number}"
+
+
+def test_no_signal_reaches_a_worker_before_it_can_drain():
+    """What is blocked as it starts stays pending until it has a handler of its own."""
+    rig, before = Rig(), signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    rig.at(1, rig.supervisor.on_signal)
+    rig.supervisor.run()
+    for process in rig.processes:
+        assert process.blocked_at_start >= {signal.SIGTERM, signal.SIGINT}
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == before
+
+
+def test_before_the_first_turn_it_has_no_workers_and_no_counts():
+    """The metrics page may be asked for then."""
+    assert Rig().supervisor.state == State()
 
 
 def test_it_ends_when_every_worker_has_finished_its_task():
@@ -92,7 +135,16 @@ def test_it_ends_when_every_worker_has_finished_its_task():
     rig.at(5, rig.end(1, 0))
     assert rig.supervisor.run() is True
     assert rig.turns == 5
+    assert rig.supervisor.final_code == 0
     assert [process.signals for process in rig.processes] == [[], []]
+
+
+def test_the_end_of_a_worker_ends_the_turn():
+    rig = Rig(workers=1)
+    begin = rig.clock.now
+    rig.at(4, rig.end(0, 0))
+    rig.supervisor.run()
+    assert rig.clock.now == begin + 3 * TIMING.turn
 
 
 def test_the_first_signal_drains_every_worker_once():
@@ -101,7 +153,9 @@ def test_the_first_signal_drains_every_worker_once():
     rig.at(3, rig.supervisor.on_signal)
     rig.at(9, rig.end(0, 0))
     rig.at(10, rig.end(1, 0))
-    assert rig.supervisor.run() is False
+    with capture_logs() as lines:
+        assert rig.supervisor.run() is False
+    assert lines == [{"event": "draining", "log_level": "info", "workers": 2}]
     assert [process.signals for process in rig.processes] == [["SIGTERM"], ["SIGTERM"]]
     assert rig.turns == 10
 
@@ -132,6 +186,15 @@ def test_at_the_deadline_the_workers_drain():
     assert [process.signals for process in rig.processes] == [["SIGTERM"], ["SIGTERM"]]
 
 
+def test_a_worker_may_drain_on_after_the_deadline():
+    rig = Rig()
+    rig.ignore_sigterm(0)
+    rig.at(20, rig.end(0, 0))
+    assert rig.supervisor.run(deadline=rig.clock.now + 7) is False
+    assert rig.turns == 20
+    assert [process.signals for process in rig.processes] == [["SIGTERM"], ["SIGTERM"]]
+
+
 def test_a_worker_that_dies_is_started_again_while_the_others_work_on():
     rig = Rig()
     rig.at(1, rig.end(0, -9))
@@ -144,17 +207,52 @@ def test_a_worker_that_dies_is_started_again_while_the_others_work_on():
     assert rig.supervisor.state.restarts == 1
 
 
+def test_a_worker_that_died_is_started_again_after_a_delay_and_a_line_says_so():
+    rig, started = Rig(restart_seconds=4.26), []
+    rig.at(2, rig.end(1, -9))
+    rig.at(7, lambda: started.append(len(rig.processes)))
+    rig.at(8, lambda: started.append(len(rig.processes)))
+    rig.at(10, rig.end(2, 3))
+    rig.at(20, rig.supervisor.on_signal)
+    with capture_logs() as lines:
+        rig.supervisor.run()
+    assert started == [2, 3], "not before the delay is over"
+    line = {
+        "event": "worker died, starting it again",
+        "log_level": "error",
+        "worker": 1,
+        "seconds": 4.3,
+    }
+    assert lines[:2] == [{**line, "code": -9}, {**line, "code": 3}]
+    assert rig.delays.attempts == [1, 2], "each crash in a row makes the delay longer"
+    assert rig.supervisor.state.restarts == 2
+
+
+def test_a_worker_that_waits_for_its_restart_is_not_started_during_a_drain():
+    rig = Rig(restart_seconds=30.0)
+    rig.ignore_sigterm(1)
+    rig.at(2, rig.end(0, 1))
+    rig.at(3, rig.supervisor.on_signal)
+    rig.at(36, rig.end(1, 0))
+    assert rig.supervisor.run() is False
+    assert len(rig.processes) == 2
+    assert rig.turns == 36
+
+
 def test_a_worker_that_keeps_dying_ends_everything_and_the_others_drain():
     rig = Rig()
 
     def kill_the_newest_of_the_first():
         for process in rig.processes:
-            if process.args[1] == 0:
-                process.exitcode = process.exitcode or 1
+            if process.args[1] == 0 and process.is_alive():
+                process.end(7)
 
     for turn in range(1, 100):
         rig.at(turn, kill_the_newest_of_the_first)
-    with pytest.raises(WorkerError, match=f"worker 0 died {MAX_CRASHES} times in a row"):
+    message = (
+        f"worker 0 died {MAX_CRASHES} times in a row, last with code 7: see its last lines above"
+    )
+    with pytest.raises(WorkerError, match=f"^{re.escape(message)}$"):
         rig.supervisor.run()
     assert sum(process.args[1] == 0 for process in rig.processes) == MAX_CRASHES
     assert rig.processes[1].signals == ["SIGTERM"]
@@ -163,15 +261,21 @@ def test_a_worker_that_keeps_dying_ends_everything_and_the_others_drain():
 def test_crashes_far_apart_are_not_in_a_row():
     crashes, apart = MAX_CRASHES * 2, int(TIMING.steady) + 5
     rig = Rig(workers=1, max_turns=(crashes + 1) * apart)
-
-    def crash():
-        rig.processes[-1].exitcode = 1
-
     for number in range(1, crashes + 1):
-        rig.at(number * apart, crash)
+        rig.at(number * apart, rig.end_newest(1))
     rig.at(crashes * apart + 5, rig.supervisor.on_signal)
     assert rig.supervisor.run() is False
     assert len(rig.processes) == crashes + 1
+
+
+def test_a_crash_after_a_long_run_is_the_first_in_a_row():
+    rig, steady = Rig(workers=1), int(TIMING.steady) + 5
+    for number in range(MAX_CRASHES - 1):
+        rig.at(steady + 5 * number, rig.end_newest(1))
+    rig.at(steady + 5 * MAX_CRASHES, rig.supervisor.on_signal)
+    assert rig.supervisor.run() is False
+    assert len(rig.processes) == MAX_CRASHES
+    assert rig.delays.attempts == [1, 2, 3, 4]
 
 
 def test_a_final_exit_code_drains_the_others_and_starts_nothing_again():
@@ -198,17 +302,9 @@ def test_counts_of_workers_that_died_stay_in_the_totals():
     cause = ("2f6c1b9d04aa", "index")
 
     def report(pipe, indexed, unhealthy=""):
-        def action():
-            rig.context.pipes[pipe].reports.append(
-                {
-                    "indexed": indexed,
-                    "in_flight": 5,
-                    "unhealthy": unhealthy,
-                    "dead_letters": {cause: 1},
-                }
-            )
-
-        return action
+        return rig.report(
+            pipe, indexed=indexed, in_flight=5, unhealthy=unhealthy, dead_letters={cause: 1}
+        )
 
     rig.at(1, report(0, 10))
     rig.at(2, report(0, 30))
@@ -216,20 +312,46 @@ def test_counts_of_workers_that_died_stay_in_the_totals():
     rig.at(4, report(1, 4, "mend it"))
     rig.at(8, report(2, 7))
     states = []
-    rig.at(9, lambda: states.append(rig.supervisor.state))
+    for turn in (2, 9):
+        rig.at(turn, lambda: states.append(rig.supervisor.state))
     rig.at(10, rig.supervisor.on_signal)
     rig.supervisor.run()
     assert rig.supervisor.totals["indexed"] == 41
     assert rig.supervisor.state.dead_letters[cause] == 3
-    (running,) = states
+    early, running = states
+    assert (early.workers, early.in_flight) == (2, 5), "one has not reported yet"
     assert (running.workers, running.in_flight, running.unhealthy) == (2, 10, 1)
+    assert running.counts["indexed"] == 41
+    assert running.dead_letters == {cause: 3}
     assert "in_flight" not in rig.supervisor.totals
+
+
+def test_the_last_report_of_a_worker_counts_though_it_ends_a_moment_later():
+    rig = Rig(workers=1)
+    rig.at(1, rig.report(0, indexed=3))
+    rig.after(4, rig.report(0, indexed=8))
+    rig.after(4, rig.end(0, 0))
+    assert rig.supervisor.run() is True
+    assert rig.turns == 4
+    assert rig.supervisor.totals["indexed"] == 8
+
+
+def test_a_worker_that_closes_its_reports_and_works_on_is_still_watched():
+    rig = Rig(workers=1)
+    begin = rig.clock.now
+    rig.at(1, rig.report(0, indexed=3))
+    rig.at(3, rig.close_reports(0))
+    rig.at(6, rig.end(0, 0))
+    assert rig.supervisor.run() is True
+    assert rig.turns == 6
+    assert rig.clock.now == begin + 3 * TIMING.turn, "the last turn ends with the worker"
+    assert rig.supervisor.totals["indexed"] == 3
 
 
 def test_kinds_of_deaths_are_bounded():
     rig = Rig(workers=1)
     dead_letters = {(f"{number:012x}", "index"): 1 for number in range(MAX_KINDS + 10)}
-    rig.at(1, lambda: rig.context.pipes[0].reports.append({"dead_letters": dead_letters}))
+    rig.at(1, rig.report(0, dead_letters=dead_letters))
     rig.at(2, rig.supervisor.on_signal)
     rig.supervisor.run()
     assert rig.supervisor.state.dead_letters["other", "other"] == 10

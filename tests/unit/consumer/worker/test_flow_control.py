@@ -27,8 +27,16 @@ def test_enough_altogether_stops_polling_first_and_pauses_after_a_while():
     assert flow.decide(full, 10.0 + MAX_STOP_SECONDS, draining=False) == {0, 1, 2}
     assert not flow.stop_polling
     assert flow.decide({0: 11 * MB, 1: 6 * MB, 2: 2 * MB}, 13.0, draining=False) == {0, 1, 2}
-    assert flow.decide({0: 7 * MB, 1: 0, 2: 0}, 14.0, draining=False) == {0}
-    assert flow.decide({0: 5 * MB, 1: 0, 2: 0}, 15.0, draining=False) == set()
+    assert flow.decide({0: 11 * MB, 1: 6 * MB, 2: 0}, 14.0, draining=False) == {0}
+    assert flow.decide({0: 7 * MB, 1: 0, 2: 0}, 15.0, draining=False) == {0}
+    assert flow.decide({0: 5 * MB, 1: 0, 2: 0}, 16.0, draining=False) == set()
+
+
+def test_as_much_as_the_bounds_allow_is_taken_in():
+    flow = FlowControl()
+    full = {0: MAX_PARTITION_BYTES, 1: MAX_IN_FLIGHT_BYTES - MAX_PARTITION_BYTES}
+    assert flow.decide(full, 1.0, draining=False) == set()
+    assert not flow.stop_polling
 
 
 def test_polling_resumes_as_soon_as_there_is_room():
