@@ -1,5 +1,7 @@
 """How many requests are under way, and what is sent again."""
 
+from structlog.testing import capture_logs
+
 from llmlog_consumer.delivery.bulk_sender import BulkSender, ConcurrencyLimit
 from llmlog_consumer.elasticsearch.batch import BatchBuilder
 from llmlog_consumer.offset_tracker import Span
@@ -151,6 +153,29 @@ def test_no_probe_is_sent_while_another_request_is_under_way():
     assert rig.answers() == [other]
     rig.sender.send()
     assert rig.answers() == [held]
+
+
+def test_the_begin_and_the_end_of_a_pause_are_logged_once():
+    rig = SenderRig()
+    with capture_logs() as lines:
+        rig.sender.hold(rig.batch(1), "closed (open the index)")
+        rig.sender.hold(rig.batch(2), "closed (open the index)")
+        rig.clock.now += 60.0
+        rig.sender.send()
+        (probe,) = rig.answers()
+        rig.sender.hold(probe, "closed (open the index)")
+        rig.clock.now += 60.0
+        rig.sender.send()
+        (probe,) = rig.answers()
+        rig.sender.end_probe(probe)
+    assert lines == [
+        {
+            "event": "indexing paused: the deployment is wrong, nothing is lost",
+            "log_level": "error",
+            "why": "closed (open the index)",
+        },
+        {"event": "indexing resumed", "log_level": "info", "after_refusals": 2},
+    ]
 
 
 def test_an_answer_of_another_batch_does_not_end_the_pause():

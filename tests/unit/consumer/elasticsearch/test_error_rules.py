@@ -369,6 +369,9 @@ def test_every_configuration_error_says_what_to_do():
             assert judge_request(status, error_of(error_type, "")).advice
 
 
-def test_limits_that_are_no_numbers_do_not_count():
-    error = {"type": "circuit_breaking_exception", "reason": "[request] x", "bytes_wanted": "many"}
+@pytest.mark.parametrize(
+    "bytes_of", [{"bytes_wanted": "many", "bytes_limit": 0.5}, {"bytes_wanted": 5}]
+)
+def test_limits_that_are_no_numbers_do_not_count(bytes_of):
+    error = {"type": "circuit_breaking_exception", "reason": "[request] x", **bytes_of}
     assert judge_request(429, error).disposition is Disposition.RETRY
