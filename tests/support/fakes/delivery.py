@@ -163,6 +163,7 @@ class ManualExecutor(Executor):
     def __init__(self) -> None:
         self._open: list[tuple[Future[Any], Callable[..., Any], tuple[Any, ...]]] = []
         self.closed = False
+        self.cancelled = 0
 
     @property
     def under_way(self) -> int:
@@ -179,8 +180,16 @@ class ManualExecutor(Executor):
             future, function, arguments = self._open.pop(pick(len(self._open)))
             future.set_result(function(*arguments))
 
-    def shutdown(self, *_: Any, **__: Any) -> None:
+    def shutdown(  # the signature of Executor
+        self,
+        wait: bool = True,  # noqa: FBT001, FBT002
+        *,
+        cancel_futures: bool = False,
+    ) -> None:
+        assert not (wait and self._open), "it would wait for the server"
         self.closed = True
+        if cancel_futures:
+            self.cancelled = len(self._open)
 
 
 class ExpiringDocuments(Documents):

@@ -39,6 +39,12 @@ def test_one_request_may_always_be_under_way():
     assert ConcurrencyLimit(max_requests=4, size=0.5).limit == 1
 
 
+def test_one_answer_makes_a_second_request_possible():
+    limit = ConcurrencyLimit(max_requests=4, size=1.0)
+    limit.record_success()
+    assert limit.limit == 2
+
+
 def test_concurrency_recovers_after_push_backs():
     limit = ConcurrencyLimit(max_requests=4, size=1.0)
     answers = 0
@@ -207,7 +213,10 @@ def test_after_a_pause_held_batches_are_sent_first():
     assert rig.elasticsearch.requests == [[1], [2], [3], [9]]
 
 
-def test_a_closed_sender_stops_its_threads():
+def test_a_closed_sender_stops_its_threads_and_waits_for_no_request():
     rig = SenderRig()
+    rig.sender.put(rig.batch(1))
+    rig.sender.send()
     rig.sender.close()
     assert rig.executor.closed
+    assert rig.executor.cancelled == 1

@@ -223,6 +223,24 @@ def test_a_probe_that_is_half_good_leaves_the_circuit_open():
     assert breaker.open
 
 
+def test_released_records_say_nothing_about_a_probe():
+    breaker, now = opened(), MIN_PROBE_SECONDS
+    breaker.due(now, is_ours)
+    outcomes = {"indexed": 30, "failed": 30, "released": 40}
+    keys = iter(range(999, 999 + PROBE_RECORDS))
+    for outcome, number in outcomes.items():
+        for key in (next(keys) for _ in range(number)):
+            if outcome == "indexed":
+                breaker.record_indexed(key, now)
+            elif outcome == "failed":
+                fail(breaker, 1, first=key, now=now)
+            else:
+                breaker.record_released(key, now)
+    assert breaker.open, "half of those with an outcome is not enough"
+    assert breaker.due(now + MIN_PROBE_SECONDS - 1, is_ours) == []
+    assert len(breaker.due(now + 60.0, is_ours)) == PROBE_RECORDS
+
+
 def test_a_closed_circuit_counts_from_zero():
     breaker = opened()
     for key in range(999, 999 + len(breaker.due(MIN_PROBE_SECONDS, is_ours))):
