@@ -240,9 +240,9 @@ def test_a_document_that_fails_again_and_again_counts_once(values):
     batch = rig.batch(0)
     for _ in range(3):
         rig.answer(batch, BROKEN)
+        assert rig.sender.failing.failed == 1
         rig.clock.now += 60.0
         (batch,) = rig.send()
-    assert rig.sender.failing.failed == 1
 
 
 def test_documents_that_fail_count_where_their_request_was_refused_before(values):
@@ -315,7 +315,8 @@ def test_a_refused_request_is_halved_and_the_size_of_requests_is_kept(values):
 
 def test_a_request_that_is_too_large_bounds_the_size_of_later_ones(values):
     rig = ResultsRig(values)
-    batch = rig.batch(0, 1, document=b"{}  ")
+    batch = rig.batch(0, document=b"{} ")
+    assert batch.size % 2, "an odd size, of which half is no whole number"
     rig.refuse(batch, 413, detail="413")
     assert rig.builder.max_bytes == batch.size // 2
     larger = rig.batch(0, 1, 2, 3)
