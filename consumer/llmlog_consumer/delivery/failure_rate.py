@@ -35,8 +35,8 @@ class FailureRate:
         self.in_a_row = 0
         self._fade()
 
-    def record_failure(self, cause: str) -> None:
-        """Count one record that failed."""
+    def record_failure(self, cause: str = "") -> None:
+        """Count one record that failed; its cause matters to the row of failures alone."""
         self.seen += 1
         self.failed += 1
         self.in_a_row = self.in_a_row + 1 if cause == self.cause else 1

@@ -172,7 +172,7 @@ class BulkResults:
         if is_last and (verdict is not CUT_OFF or len(batch.operations) > 1):
             verdict = replace(verdict, disposition=verdict.then)
         if verdict.disposition is Disposition.BISECT and response.status == _TOO_LARGE:
-            self._builder.max_bytes = max(1, min(self._builder.max_bytes, batch.size // 2))
+            self._builder.max_bytes = min(self._builder.max_bytes, batch.size // 2)
         # A proxy in Elasticsearch's place may quote the request.
         message = redact(response.detail) if response.status else response.detail
         self._take_next_step(batch, verdict, message, response)
@@ -215,14 +215,16 @@ class BulkResults:
             self._sender.put(*batch.halves())
         else:
             self._sender.put(batch)
-        self._throttled(logging.WARNING, "retry", "waiting for Elasticsearch", why=message)
+        self._throttled(
+            logging.WARNING, Disposition.RETRY, "waiting for Elasticsearch", why=message
+        )
 
     def _retry_alone(self, part: Batch, failed: Sequence[ItemResult]) -> None:
         """Send documents alone whose failure may be their own fault, or the server's."""
         failing = self._sender.failing
-        for item in failed:
-            if len(part.operations) > 1 or part.retry.refusals == 0:
-                failing.record_failure(item.operation.index_name)
+        if len(part.operations) > 1 or part.retry.refusals == 0:
+            for _ in failed:
+                failing.record_failure()
         if failing.exceeds(share=MAX_FAILING_SHARE, records=MAX_FAILING_DOCUMENTS):
             share = f"{failing.failed / failing.seen:.0%}"
             self._sender.hold(
@@ -284,7 +286,7 @@ class BulkResults:
         cause = Cause(
             Stage.OVERSIZE if is_too_large else Stage.INDEX,
             Ending.PERMANENT if is_too_large else Ending.EXHAUSTED,
-            reason=response.detail or message or f"the server does not take {batch.size} bytes",
+            reason=response.detail,
             es_status=status,
             index=operation.index_name,
             document_id=operation.document_id,

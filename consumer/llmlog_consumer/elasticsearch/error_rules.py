@@ -216,7 +216,7 @@ def judge_request(status: int, error: Mapping[str, Any] | None) -> Verdict:
 
 
 def _first(rules: tuple[Rule, ...], status: int, error: Mapping[str, Any]) -> Verdict:
-    error_type, reason = str(error.get("type", "")), str(error.get("reason", ""))
+    error_type, reason = _type_and_reason(error)
     return next((r.verdict for r in rules if r.matches(status, error_type, reason)), _UNKNOWN)
 
 
@@ -224,18 +224,22 @@ def _judge_too_large(status: int, error: Mapping[str, Any]) -> Verdict | None:
     """Return a verdict where waiting cannot help: the request is larger than the limit itself."""
     if status != 429:  # noqa: PLR2004
         return None
-    if error.get("type") == "es_rejected_execution_exception":
-        reason = str(error.get("reason", ""))
+    error_type, reason = _type_and_reason(error)
+    if error_type == "es_rejected_execution_exception":
         wants = max(map(int, _OPERATION_BYTES.findall(reason)), default=0)
         limits = [int(limit) for limit in _LIMIT_BYTES.findall(reason)]
         return _BISECT if limits and wants > min(limits) else None
-    if error.get("type") == "circuit_breaking_exception":
+    if error_type == "circuit_breaking_exception":
         wants, limit = _number(error, "bytes_wanted"), _number(error, "bytes_limit")
         # The parent breaker counts the bytes of all requests; a child breaker counts ours alone.
-        ours = not str(error.get("reason", "")).startswith("[parent]")
+        ours = not reason.startswith("[parent]")
         if error.get("durability") == "PERMANENT" or (ours and 0 < limit < wants):
             return _BISECT
     return None
+
+
+def _type_and_reason(error: Mapping[str, Any]) -> tuple[str, str]:
+    return str(error.get("type", "")), str(error.get("reason", ""))
 
 
 def _number(error: Mapping[str, Any], name: str) -> int:

@@ -11,9 +11,12 @@ from concurrent.futures import Executor, Future
 from datetime import timedelta
 from typing import Any
 
-from llmlog_consumer.delivery.bulk_sender import ConcurrencyLimit
+from llmlog_consumer.delivery.bulk_sender import BulkSender, ConcurrencyLimit
 from llmlog_consumer.delivery.circuit_breaker import CircuitBreaker
 from llmlog_consumer.delivery.pipeline import Delivery, DeliveryLimits
+from llmlog_consumer.delivery.rejects import Rejects
+from llmlog_consumer.delivery.results import BulkResults
+from llmlog_consumer.elasticsearch.batch import Batch, BatchBuilder
 from llmlog_consumer.elasticsearch.bulk import BulkResponse, ItemResult
 from llmlog_consumer.elasticsearch.document import Documents, ExpiredError
 from llmlog_consumer.elasticsearch.error_rules import (
@@ -160,6 +163,7 @@ class ManualExecutor(Executor):
     def __init__(self) -> None:
         self._open: list[tuple[Future[Any], Callable[..., Any], tuple[Any, ...]]] = []
         self.closed = False
+        self.cancelled = 0
 
     @property
     def under_way(self) -> int:
@@ -176,8 +180,16 @@ class ManualExecutor(Executor):
             future, function, arguments = self._open.pop(pick(len(self._open)))
             future.set_result(function(*arguments))
 
-    def shutdown(self, *_: Any, **__: Any) -> None:
+    def shutdown(  # the signature of Executor
+        self,
+        wait: bool = True,  # noqa: FBT001, FBT002
+        *,
+        cancel_futures: bool = False,
+    ) -> None:
+        assert not (wait and self._open), "it would wait for the server"
         self.closed = True
+        if cancel_futures:
+            self.cancelled = len(self._open)
 
 
 class ExpiringDocuments(Documents):
@@ -189,6 +201,73 @@ class ExpiringDocuments(Documents):
         if self.expired:
             raise ExpiredError
         return super().make(event, now_ms)
+
+
+class ResultsRig:
+    """The step after an answer, with a real sender: a test gives the answers itself.
+
+    Args:
+        values: of the records; the offset is the place in the list.
+    """
+
+    def __init__(self, values: Sequence[bytes]) -> None:
+        self.clock = FakeClock()
+        self.executor = ManualExecutor()
+        self.letters = FakeLetters()
+        self.elasticsearch = FakeElasticsearch(always((201, None)))
+        self.counts: Counter[Outcome] = Counter()
+        self.builder = BatchBuilder()
+        self.sender = BulkSender(
+            self.elasticsearch,  # type: ignore[arg-type]
+            lambda _span, _record: None,
+            concurrency=ConcurrencyLimit(max_requests=4, size=4.0),
+            executor=self.executor,
+            clock=self.clock,
+        )
+        rejects = Rejects(self.letters, self._settle, CircuitBreaker(), self.clock)  # type: ignore[arg-type]
+        self.results = BulkResults(
+            self.sender, rejects, self._settle, Decoder(), self.builder, clock=self.clock
+        )
+        self._values = values
+        self._span = Span(0, 1, 0, len(values) - 1, 0, len(values), 0.0)
+
+    def _settle(self, _span: Span, outcome: Outcome, records: int, _size: int) -> None:
+        self.counts[outcome] += records
+
+    def batch(self, *offsets: int, document: bytes = b"{}", sent: int = 1) -> Batch:
+        """Return a batch of these records that was sent so often."""
+        builder = BatchBuilder()
+        for offset in offsets:
+            record: Any = FakeRecord(offset, self._values[offset])
+            builder.add(self._span, record, len(record), "logs-1", f"id{offset}", document, 0.0)
+        batch = builder.take()
+        for _ in range(sent):
+            batch.retry.record_sent()
+        return batch
+
+    def answer(self, batch: Batch, *answers: Answer) -> None:
+        """Answer a batch item by item, or all of its items alike."""
+        each = answers * len(batch.operations) if len(answers) == 1 else answers
+        items = [
+            ItemResult(op, judge_item(status, error), status, error)
+            for op, (status, error) in zip(batch.operations, each, strict=True)
+        ]
+        self.results.handle(BulkResponse(batch, items=items, status=200))
+
+    def refuse(self, batch: Batch, status: int, error: Any = None, detail: str = "") -> None:
+        """Answer a batch as a whole."""
+        verdict = judge_request(status, error)
+        self.results.handle(BulkResponse(batch, verdict=verdict, status=status, detail=detail))
+
+    def create(self, batch: Batch) -> None:
+        """Answer that every document of a batch was created."""
+        self.results.handle(BulkResponse(batch, all_created=True, status=200))
+
+    def send(self) -> list[Batch]:
+        """Send what is due, and return it without handling the answers."""
+        self.sender.send()
+        self.executor.finish()
+        return [response.batch for response in self.sender.answers(0.0)]
 
 
 class DeliveryRig:

@@ -1,5 +1,7 @@
 """How many requests are under way, and what is sent again."""
 
+from structlog.testing import capture_logs
+
 from llmlog_consumer.delivery.bulk_sender import BulkSender, ConcurrencyLimit
 from llmlog_consumer.elasticsearch.batch import BatchBuilder
 from llmlog_consumer.offset_tracker import Span
@@ -35,6 +37,12 @@ def test_one_request_may_always_be_under_way():
         limit.record_pushback()
     assert limit.limit == 1
     assert ConcurrencyLimit(max_requests=4, size=0.5).limit == 1
+
+
+def test_one_answer_makes_a_second_request_possible():
+    limit = ConcurrencyLimit(max_requests=4, size=1.0)
+    limit.record_success()
+    assert limit.limit == 2
 
 
 def test_concurrency_recovers_after_push_backs():
@@ -153,6 +161,29 @@ def test_no_probe_is_sent_while_another_request_is_under_way():
     assert rig.answers() == [held]
 
 
+def test_the_begin_and_the_end_of_a_pause_are_logged_once():
+    rig = SenderRig()
+    with capture_logs() as lines:
+        rig.sender.hold(rig.batch(1), "closed (open the index)")
+        rig.sender.hold(rig.batch(2), "closed (open the index)")
+        rig.clock.now += 60.0
+        rig.sender.send()
+        (probe,) = rig.answers()
+        rig.sender.hold(probe, "closed (open the index)")
+        rig.clock.now += 60.0
+        rig.sender.send()
+        (probe,) = rig.answers()
+        rig.sender.end_probe(probe)
+    assert lines == [
+        {
+            "event": "indexing paused: the deployment is wrong, nothing is lost",
+            "log_level": "error",
+            "why": "closed (open the index)",
+        },
+        {"event": "indexing resumed", "log_level": "info", "after_refusals": 2},
+    ]
+
+
 def test_an_answer_of_another_batch_does_not_end_the_pause():
     rig = SenderRig()
     held, other = rig.batch(1), rig.batch(2)
@@ -182,7 +213,10 @@ def test_after_a_pause_held_batches_are_sent_first():
     assert rig.elasticsearch.requests == [[1], [2], [3], [9]]
 
 
-def test_a_closed_sender_stops_its_threads():
+def test_a_closed_sender_stops_its_threads_and_waits_for_no_request():
     rig = SenderRig()
+    rig.sender.put(rig.batch(1))
+    rig.sender.send()
     rig.sender.close()
     assert rig.executor.closed
+    assert rig.executor.cancelled == 1

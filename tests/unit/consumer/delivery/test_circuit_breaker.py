@@ -119,8 +119,8 @@ def test_an_accepted_cause_becomes_letters_and_is_not_counted():
     assert fail(breaker, 1, "f", first=90_000) == 1
 
 
-def opened():
-    breaker = CircuitBreaker()
+def opened(*accepted):
+    breaker = CircuitBreaker(accepted=frozenset(accepted))
     fail(breaker, MIN_RECORDS + 999)
     assert breaker.held == 1000
     return breaker
@@ -139,7 +139,7 @@ def test_the_circuit_closes_when_the_probe_succeeds_and_gives_every_record_back(
     probe = breaker.due(MIN_PROBE_SECONDS, is_ours)
     for key in range(999, 999 + len(probe)):
         breaker.record_indexed(key, MIN_PROBE_SECONDS)
-    assert not breaker.open
+    assert (breaker.open, breaker.cause) == (False, "")
     assert len(breaker.due(MIN_PROBE_SECONDS, is_ours)) == 900
     assert breaker.held == 0
     assert fail(breaker, 10) == 10
@@ -153,6 +153,47 @@ def test_the_circuit_stays_open_when_the_probe_fails_again():
     assert breaker.held == 1000
     assert breaker.due(MIN_PROBE_SECONDS * 2 - 1, is_ours) == []
     assert len(breaker.due(MIN_PROBE_SECONDS + 300, is_ours)) == PROBE_RECORDS
+
+
+def test_the_first_probe_that_fails_is_followed_by_another_within_a_minute():
+    for _ in range(20):  # the wait is random
+        breaker = opened()
+        breaker.due(MIN_PROBE_SECONDS, is_ours)
+        fail(breaker, PROBE_RECORDS, first=999, now=100.0)
+        assert len(breaker.due(160.0, is_ours)) == PROBE_RECORDS
+
+
+def test_probes_that_fail_again_and_again_wait_longer_and_five_minutes_at_most():
+    breaker, now, longer = opened(), 100.0, 0
+    probe = breaker.due(now, is_ours)
+    for _ in range(20):
+        for item in probe:
+            fail(breaker, 1, first=int(item.split()[1]), now=now)
+        now += 60.0
+        probe = breaker.due(now, is_ours)
+        if not probe:
+            longer += 1
+            now += 240.0
+            probe = breaker.due(now, is_ours)
+        assert len(probe) == PROBE_RECORDS
+    assert longer
+
+
+def test_a_probe_that_ends_by_an_accepted_cause_closes_the_circuit():
+    breaker = opened("accepted")
+    breaker.due(MIN_PROBE_SECONDS, is_ours)
+    assert fail(breaker, PROBE_RECORDS, "accepted", first=999) == PROBE_RECORDS
+    assert not breaker.open
+
+
+def test_an_accepted_cause_may_be_the_last_of_a_probe_that_fails():
+    breaker, now = opened("accepted"), MIN_PROBE_SECONDS
+    breaker.due(now, is_ours)
+    fail(breaker, PROBE_RECORDS - 1, first=999, now=now)
+    fail(breaker, 1, "accepted", first=998 + PROBE_RECORDS, now=now)
+    assert breaker.open
+    assert breaker.due(now + MIN_PROBE_SECONDS - 1, is_ours) == []
+    assert len(breaker.due(now + 60.0, is_ours)) == PROBE_RECORDS
 
 
 def test_no_record_is_given_back_twice_or_forgotten():
@@ -170,7 +211,7 @@ def test_no_record_is_given_back_twice_or_forgotten():
 def test_the_circuit_closes_when_no_held_record_is_ours():
     breaker = opened()
     assert breaker.due(1.0, lambda _: False) == []
-    assert (breaker.open, breaker.held) == (False, 0)
+    assert (breaker.open, breaker.cause, breaker.held) == (False, "", 0)
 
 
 def test_a_probe_has_only_records_that_are_ours():
@@ -221,6 +262,24 @@ def test_a_probe_that_is_half_good_leaves_the_circuit_open():
         breaker.record_indexed(key, MIN_PROBE_SECONDS)
     fail(breaker, half, first=999 + half, now=MIN_PROBE_SECONDS)
     assert breaker.open
+
+
+def test_released_records_say_nothing_about_a_probe():
+    breaker, now = opened(), MIN_PROBE_SECONDS
+    breaker.due(now, is_ours)
+    outcomes = {"indexed": 30, "failed": 30, "released": 40}
+    keys = iter(range(999, 999 + PROBE_RECORDS))
+    for outcome, number in outcomes.items():
+        for key in (next(keys) for _ in range(number)):
+            if outcome == "indexed":
+                breaker.record_indexed(key, now)
+            elif outcome == "failed":
+                fail(breaker, 1, first=key, now=now)
+            else:
+                breaker.record_released(key, now)
+    assert breaker.open, "half of those with an outcome is not enough"
+    assert breaker.due(now + MIN_PROBE_SECONDS - 1, is_ours) == []
+    assert len(breaker.due(now + 60.0, is_ours)) == PROBE_RECORDS
 
 
 def test_a_closed_circuit_counts_from_zero():

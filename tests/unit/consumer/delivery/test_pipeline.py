@@ -167,12 +167,14 @@ def test_concurrency_does_not_grow_by_requests_that_failed(values, answer):
     assert rig.concurrency.size > 2.0
 
 
-def test_a_request_that_is_cut_off_again_and_again_is_halved(values):
-    rig = DeliveryRig(always(GOOD), values, whole=[(0, {})] * 6)
+@pytest.mark.parametrize("number", [60, 2])
+def test_a_request_that_is_cut_off_again_and_again_is_halved(values, number):
+    rig = DeliveryRig(always(GOOD), values[:number], whole=[(0, {})] * 6)
     rig.accept_all()
     rig.until_settled()
-    assert [len(request) for request in rig.elasticsearch.requests] == [60] * 6 + [30, 30]
-    assert rig.counts == {Outcome.INDEXED: 60}
+    sizes = [len(request) for request in rig.elasticsearch.requests]
+    assert sizes == [number] * 6 + [number // 2] * 2
+    assert rig.counts == {Outcome.INDEXED: number}
 
 
 def test_a_document_that_is_cut_off_alone_is_sent_until_it_succeeds(values):

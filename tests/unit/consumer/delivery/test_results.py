@@ -1,12 +1,22 @@
 """The step after each answer: what is settled, counted, retried, and who is at fault."""
 
-import pytest
+import types
 
+import pytest
+from structlog.testing import capture_logs
+
+from llmlog_consumer.dead_letters.cause import Cause, Ending, Stage
 from llmlog_consumer.delivery.circuit_breaker import ALERT_SHARE
 from llmlog_consumer.delivery.pipeline import DeliveryLimits
-from llmlog_consumer.delivery.results import MAX_REFUSED_ATTEMPTS
+from llmlog_consumer.delivery.results import (
+    MAX_PUSHED_BACK_ATTEMPTS,
+    MAX_REFUSED_ATTEMPTS,
+    SMALL_BATCH_BYTES,
+)
+from llmlog_consumer.elasticsearch.bulk import BulkResponse
+from llmlog_consumer.elasticsearch.error_rules import Disposition, Verdict
 from llmlog_consumer.outcomes import Outcome
-from support.fakes.delivery import DeliveryRig, FakeRecord, always
+from support.fakes.delivery import DeliveryRig, FakeRecord, ResultsRig, always
 from support.payloads import encoded
 
 MAPPING = (400, {"type": "document_parsing_exception", "reason": "failed to parse field [a]"})
@@ -86,11 +96,12 @@ def test_unclassified_answers_of_items_and_of_requests_are_counted(values):
 
 
 def test_documents_in_the_failure_store_are_counted(values):
-    rig = DeliveryRig(always(GOOD), values)
+    rig = DeliveryRig(always(GOOD), values, limits=DeliveryLimits(batch_operations=10))
     rig.elasticsearch.failure_store = 2
     rig.accept_all()
     rig.until_settled()
-    assert rig.delivery.counts["failure_store"] == 2
+    assert len(rig.elasticsearch.requests) == 2
+    assert rig.delivery.counts["failure_store"] == 4
     assert rig.counts == {Outcome.INDEXED: 20}
 
 
@@ -102,9 +113,10 @@ def test_a_document_whose_json_is_broken_is_our_own_fault(values):
     ours, theirs = (letter.cause for letter in rig.letters.letters)
     assert (ours.stage, ours.disposition, ours.es_type) == ("transform", "poison", "")
     assert ours.exception.startswith("TransformError: document is no valid JSON")
+    assert ours.model == "gpt-1"
     assert (theirs.stage, theirs.disposition) == ("index", "permanent")
     assert theirs.es_type == "document_parsing_exception"
-    assert theirs.model.startswith("gpt-")
+    assert theirs.model == "gpt-0"
 
 
 def test_a_letter_names_how_often_its_document_was_sent(values):
@@ -113,6 +125,38 @@ def test_a_letter_names_how_often_its_document_was_sent(values):
     rig.until_settled()
     (letter,) = rig.letters.letters
     assert letter.cause.attempts == 3
+
+
+def test_the_letter_of_a_refused_document_names_the_answer_and_its_place(values):
+    rig = ResultsRig(values)
+    rig.answer(rig.batch(4, sent=2), MAPPING)
+    (letter,) = rig.letters.letters
+    assert letter.cause == Cause(
+        Stage.INDEX,
+        Ending.PERMANENT,
+        reason="failed to parse field [a]",
+        es_status=400,
+        es_type="document_parsing_exception",
+        index="logs-1",
+        document_id="id4",
+        model="gpt-1",
+        attempts=2,
+    )
+
+
+def test_the_letter_of_a_document_that_is_too_large_names_the_answer_and_its_place(values):
+    rig = ResultsRig(values)
+    rig.refuse(rig.batch(4, sent=2), 413, detail='413 : "too large"')
+    (letter,) = rig.letters.letters
+    assert letter.cause == Cause(
+        Stage.OVERSIZE,
+        Ending.PERMANENT,
+        reason='413 : "too large"',
+        es_status=413,
+        index="logs-1",
+        document_id="id4",
+        attempts=2,
+    )
 
 
 # One document alone in a request that fails
@@ -152,6 +196,164 @@ def test_a_document_cut_off_alone_while_others_succeed_never_becomes_a_letter(va
     rig.until_settled()
     assert rig.counts == {Outcome.INDEXED: 20}
     assert len(attempts) == 15
+
+
+@pytest.mark.parametrize("meanwhile", [True, False])
+@pytest.mark.parametrize(
+    "succeed",
+    [lambda rig: rig.create(rig.batch(1)), lambda rig: rig.answer(rig.batch(1, 2), GOOD, TWICE)],
+)
+def test_a_document_is_blamed_where_other_requests_succeed_meanwhile(values, succeed, meanwhile):
+    """Those that succeeded before its first attempt say nothing about the server now."""
+    rig = ResultsRig(values)
+    succeed(rig)
+    batch = rig.batch(0)
+    for attempt in range(MAX_REFUSED_ATTEMPTS):
+        if meanwhile and attempt:
+            succeed(rig)
+        rig.refuse(batch, 500, detail="500")
+    assert bool(rig.letters.letters) is meanwhile
+    assert rig.sender.paused is not meanwhile
+
+
+def test_a_server_that_refuses_every_request_is_named_as_the_fault(values):
+    rig = ResultsRig(values)
+    rig.refuse(rig.batch(0), 400, {"type": "x", "reason": ""}, detail="400 x: no such [thing]")
+    assert rig.sender.pause_reason == (
+        "400 x: no such […] (the server refuses every request: check what answers at this URL)"
+    )
+
+
+# Documents that fail with an error of the server
+
+
+def test_documents_with_an_outcome_count_as_not_failing(values):
+    rig = ResultsRig(values)
+    rig.create(rig.batch(0, 1, 2))
+    assert (rig.sender.failing.seen, rig.sender.failing.failed) == (3, 0)
+    rig.answer(rig.batch(3, 4, 5, 6), GOOD, TWICE, MAPPING, GOOD)
+    assert (rig.sender.failing.seen, rig.sender.failing.failed) == (7, 0)
+
+
+def test_a_document_that_fails_again_and_again_counts_once(values):
+    rig = ResultsRig(values)
+    batch = rig.batch(0)
+    for _ in range(3):
+        rig.answer(batch, BROKEN)
+        assert rig.sender.failing.failed == 1
+        rig.clock.now += 60.0
+        (batch,) = rig.send()
+
+
+def test_documents_that_fail_count_where_their_request_was_refused_before(values):
+    rig = ResultsRig(values)
+    batch = rig.batch(0, 1)
+    rig.refuse(batch, 500, detail="500")
+    rig.clock.now += 60.0
+    rig.answer(*rig.send(), BROKEN)
+    assert rig.sender.failing.failed == 2
+
+
+def test_a_document_that_fails_is_sent_alone_after_a_wait(values):
+    rig = ResultsRig(values)
+    rig.answer(rig.batch(0, 1), GOOD, BROKEN)
+    assert rig.send() == []
+    rig.clock.now += 0.25
+    assert [op.document_id for batch in rig.send() for op in batch.operations] == ["id1"]
+
+
+def test_a_pause_by_failing_documents_names_their_share_and_the_first_error(values):
+    rig = ResultsRig(values)
+    more = (500, {"type": "exception", "reason": "another"})
+    rig.answer(rig.batch(*range(15)), *[GOOD] * 4, BROKEN, *[more] * 10)
+    assert rig.sender.pause_reason == (
+        "73% of documents fail with an error of the server: "
+        "500 null_pointer_exception: oops (see Elasticsearch's log)"
+    )
+
+
+def test_a_long_answer_is_cut_in_the_reason_of_a_pause(values):
+    rig = ResultsRig(values)
+    rig.answer(rig.batch(0), (400, {"type": "index_closed_exception", "reason": "x" * 400}))
+    begin = "400 index_closed_exception: "
+    assert rig.sender.pause_reason == f"{begin}{'x' * (300 - len(begin))} (open the index)"
+
+
+# Requests that are sent again
+
+
+@pytest.mark.parametrize(
+    ("status", "detail", "why"),
+    [
+        (0, "[Errno 111] Connection refused", "[Errno 111] Connection refused"),
+        (503, "503 [a value]", "503 […]"),
+    ],
+)
+def test_a_wait_for_elasticsearch_is_logged_with_its_reason_once_a_minute(
+    values, status, detail, why
+):
+    rig = ResultsRig(values)
+    verdict = Verdict(Disposition.RETRY)
+    with capture_logs() as lines:
+        for seconds in (0.0, 59.0, 1.0):
+            rig.clock.now += seconds
+            response = BulkResponse(rig.batch(0), verdict=verdict, status=status, detail=detail)
+            rig.results.handle(response)
+    line = {"event": "waiting for Elasticsearch", "log_level": "warning", "why": why}
+    assert lines == [line, {**line, "left_out": 1}]
+    assert rig.results.counts["retries"] == 3
+
+
+def test_a_refused_request_is_halved_and_the_size_of_requests_is_kept(values):
+    """Only a server that says that a request is too large tells what size it takes."""
+    rig = ResultsRig(values)
+    before = rig.builder.max_bytes
+    rig.refuse(rig.batch(0, 1), 400, {"type": "x_content_parse_exception"}, detail="400")
+    assert rig.builder.max_bytes == before
+    assert [len(batch.operations) for batch in rig.send()] == [1, 1]
+
+
+def test_a_request_that_is_too_large_bounds_the_size_of_later_ones(values):
+    rig = ResultsRig(values)
+    batch = rig.batch(0, document=b"{} ")
+    assert batch.size % 2, "an odd size, of which half is no whole number"
+    rig.refuse(batch, 413, detail="413")
+    assert rig.builder.max_bytes == batch.size // 2
+    larger = rig.batch(0, 1, 2, 3)
+    rig.refuse(larger, 413, detail="413")
+    assert rig.builder.max_bytes == batch.size // 2, "it never grows"
+
+
+def pushed_back(values, *offsets, size, attempts=MAX_PUSHED_BACK_ATTEMPTS):
+    """Return a rig in which a request of so many bytes was pushed back so often."""
+    rig = ResultsRig(values)
+    overhead = rig.batch(*offsets, document=b"").size
+    document, odd = divmod(size - overhead, len(offsets))
+    assert not odd
+    batch = rig.batch(*offsets, document=b" " * document, sent=attempts)
+    assert batch.size == size
+    rig.refuse(batch, *BUSY, detail="429")
+    return rig
+
+
+def test_two_documents_that_are_pushed_back_together_are_sent_apart(values):
+    rig = pushed_back(values, 0, 1, size=SMALL_BATCH_BYTES + 2)
+    rig.clock.now += 60.0
+    assert [len(batch.operations) for batch in rig.send()] == [1, 1]
+
+
+def test_a_small_request_that_is_pushed_back_is_not_halved(values):
+    rig = pushed_back(values, 0, 1, size=SMALL_BATCH_BYTES)
+    rig.clock.now += 60.0
+    assert [len(batch.operations) for batch in rig.send()] == [2]
+
+
+def test_one_document_that_is_pushed_back_waits_longer_and_longer(values):
+    rig = pushed_back(values, 0, size=SMALL_BATCH_BYTES + 1, attempts=9)
+    rig.clock.now += 2.9
+    assert rig.send() == []
+    rig.clock.now += 30.0
+    assert [len(batch.operations) for batch in rig.send()] == [1]
 
 
 # The rest of a probe
@@ -208,3 +410,16 @@ def test_decoded_records_count_against_the_share_of_failures():
     rig.until_settled()
     assert not rig.breaker.open
     assert rig.breaker.share == pytest.approx(1 / 3, abs=0.02)
+
+
+@pytest.mark.parametrize("answer", [GOOD, TWICE])
+def test_documents_that_exist_close_the_circuit(answer):
+    """Whether this attempt created them, or an earlier one."""
+    values = [encoded(seed % 50) for seed in range(1200)]
+    current = types.SimpleNamespace(answer=MAPPING)
+    rig = DeliveryRig(lambda _: [current.answer], values)
+    rig.accept_all()
+    rig.until(lambda: rig.breaker.held)
+    current.answer = answer
+    rig.until_settled()
+    assert not rig.breaker.open

@@ -243,6 +243,12 @@ def test_the_limit_itself_is_not_above_the_limit(judge):
 
 
 @pytest.mark.parametrize("judge", [judge_item, judge_request])
+def test_a_limit_without_the_bytes_of_the_operation_says_nothing_about_its_size(judge):
+    error = error_of("es_rejected_execution_exception", "rejected [max_primary_bytes=0]")
+    assert judge(429, error).disposition is RETRY
+
+
+@pytest.mark.parametrize("judge", [judge_item, judge_request])
 @pytest.mark.parametrize(
     ("more", "disposition"),
     [
@@ -250,6 +256,7 @@ def test_the_limit_itself_is_not_above_the_limit(judge):
         ({"durability": "PERMANENT", "bytes_wanted": 50, "bytes_limit": 100}, BISECT),
         ({"durability": "TRANSIENT", "bytes_wanted": 101, "bytes_limit": 100}, BISECT),
         ({"durability": "TRANSIENT", "bytes_wanted": 100, "bytes_limit": 100}, RETRY),
+        ({"durability": "TRANSIENT", "bytes_wanted": 5, "bytes_limit": 1}, BISECT),
         ({"durability": "TRANSIENT", "bytes_wanted": 5, "bytes_limit": 0}, RETRY),
         ({"durability": "TRANSIENT"}, RETRY),
         ({}, RETRY),
@@ -286,6 +293,7 @@ REQUESTS = [
     (400, "illegal_argument_exception", BISECT, False, False),
     (400, "x_content_parse_exception", BISECT, False, False),
     (400, "action_request_validation_exception", BISECT, False, False),
+    (400, None, CONFIGURATION, False, False),
     (400, "media_type_header_exception", CONFIGURATION, False, False),
     (406, None, CONFIGURATION, False, False),
     (406, "media_type_header_exception", CONFIGURATION, False, False),
@@ -369,6 +377,9 @@ def test_every_configuration_error_says_what_to_do():
             assert judge_request(status, error_of(error_type, "")).advice
 
 
-def test_limits_that_are_no_numbers_do_not_count():
-    error = {"type": "circuit_breaking_exception", "reason": "[request] x", "bytes_wanted": "many"}
+@pytest.mark.parametrize(
+    "bytes_of", [{"bytes_wanted": "many", "bytes_limit": 0.5}, {"bytes_wanted": 5}]
+)
+def test_limits_that_are_no_numbers_do_not_count(bytes_of):
+    error = {"type": "circuit_breaking_exception", "reason": "[request] x", **bytes_of}
     assert judge_request(429, error).disposition is Disposition.RETRY
