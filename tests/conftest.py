@@ -37,6 +37,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items.sort(key=lambda item: workers.rank(item.nodeid))
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> workers.Scheduler:
     """Hand tests out to workers in our order."""
     return workers.Scheduler(config, log)
@@ -58,10 +59,10 @@ def _state_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 @pytest.fixture(scope="session", autouse=True)
 def _ports_of_this_worker() -> Iterator[None]:
     """Two workers never find the same port free before either listens on it."""
-    worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0")
-    number, workers = int(worker[2:]), int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    step = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ports, "FREE_RANGE", ports.FREE_RANGE[number::workers])
+        patch.setattr(ports, "FREE_RANGE", ports.FREE_RANGE[number::step])
         yield
 
 
