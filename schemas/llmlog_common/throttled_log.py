@@ -36,8 +36,10 @@ class GatewayLogger:
 
     def log(self, level: int, event: str, **details: Any) -> None:
         """Write `llmlog: event`, with the details behind it."""
-        more = f" ({', '.join(f'{name}: {value}' for name, value in details.items())})"
-        self._logger.log(level, "llmlog: %s%s", event, more if details else "")
+        left_out = details.pop("left_out", 0)
+        more = [f"{left_out} times more since"] if left_out else []
+        more += [f"{name}: {value}" for name, value in details.items()]
+        self._logger.log(level, "llmlog: %s%s", event, f" ({', '.join(more)})" if more else "")
 
 
 class ThrottledLog:

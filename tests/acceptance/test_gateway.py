@@ -229,12 +229,18 @@ def test_scripts_that_end_at_once_are_one_document_for_each_call(consumed: Scrip
     assert asked == {
         ("sync", "success"): 1,
         ("async", "success"): 1,
+        ("connected", "success"): 2,
         ("both lists", "success"): 1,
         ("both lists", "failure"): 1,
         ("router", "success"): 1,
     }
     for name in ("sync", "async", "lists and router"):
         assert consumed.left[name] or not consumed.lines(name)
+
+
+def test_a_script_that_ends_while_kafka_answers_waits_for_the_delivery(consumed: Scripts) -> None:
+    assert consumed.left["connected"] == 0, "the journal is for a Kafka that does not answer"
+    assert not consumed.lines("connected")
 
 
 def test_the_callback_loads_nothing_of_the_consumer(scripts: Scripts) -> None:

@@ -257,7 +257,7 @@ class Delivery:
         self._registry_error = ""
 
     def _wait_for_registry(self, error: str) -> None:
-        self._registry_error = f"Schema Registry: {error}"
+        self._registry_error = error
         self._decode_not_before = self._clock() + REGISTRY_RETRY_SECONDS
         self._throttled(logging.WARNING, "registry", "waiting for the Schema Registry", why=error)
 

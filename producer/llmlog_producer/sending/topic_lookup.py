@@ -116,7 +116,7 @@ class TopicLookup:
         except KafkaException as error:
             self._log(logging.WARNING, "kafka", f"waiting for Kafka: {error.args[0].str()}")
         except (Unreachable, ConfigurationError) as error:
-            self._log(logging.ERROR, "registry", f"waiting for the Schema Registry: {error}")
+            self._log(logging.ERROR, "registry", f"no events are sent yet: {error}")
         except Exception as error:  # noqa: BLE001 - no error may end the lookups
             self._log(logging.ERROR, f"topic {type(error)}", f"bug: {error_name(error)}")
         finally:

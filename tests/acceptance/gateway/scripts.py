@@ -28,6 +28,17 @@ litellm.callbacks = [handler]
 asyncio.run(litellm.acompletion({_CALL}[{{"role": "user", "content": "async"}}]))
 """
 
+# The first call has Kafka connected, however busy the machine is; the second ends at once.
+_CONNECTED = f"""
+import litellm
+from llmlog_producer.callback import handler
+
+litellm.callbacks = [handler]
+litellm.completion({_CALL}[{{"role": "user", "content": "connected"}}])
+assert handler.flush(60) == 0
+litellm.completion({_CALL}[{{"role": "user", "content": "connected"}}])
+"""
+
 _LISTS_AND_ROUTER = f"""
 import litellm
 from llmlog_producer.callback import handler
@@ -182,6 +193,7 @@ SCRIPTS = {
     "no Kafka": _TWO_CALLS,
     "sync": _SYNC,
     "async": _ASYNC,
+    "connected": _CONNECTED,
     "lists and router": _LISTS_AND_ROUTER,
     "wrong settings": _TWO_CALLS,
     "hostile": _HOSTILE,

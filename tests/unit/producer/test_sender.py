@@ -267,3 +267,31 @@ def test_after_the_end_only_events_of_the_journal_are_not_sent(steps, cluster):
     steps.step()
     steps.sender.end()
     assert not cluster.clients[-1].waiting
+
+
+def test_after_a_refusal_one_event_is_tried_and_then_a_pause_is_made(cluster, tmp_path):
+    clock, stats, wakeup = Clock(), Stats(), RecordedWakeup()
+    log = ThrottledLog(GatewayLogger())
+    queue = EventQueue()
+    handover = Handover(wakeup, hooks_write=False, is_enough=bool, has_thread=bool)
+    sender = Sender(
+        load(environ={"LLMLOG_JOURNAL": "off"}), stats, log, queue, None,
+        wakeup=wakeup, handover=handover, timing=replace(FAST, refusal_pause_seconds=2.0),
+        new_client=cluster.new_client, clock=clock,
+    )  # fmt: skip
+    sender.step(1.0, background=False)  # finds the topic
+    cluster.answer = KafkaError.TOPIC_AUTHORIZATION_FAILED
+    for name in ("a", "b", "c"):
+        stats.add("accepted")
+        queue.put(captured(name))
+
+    def steps(number: int) -> int:
+        before = cluster.produced
+        for _ in range(number):
+            sender.step(0.01, background=False)
+        return cluster.produced - before
+
+    steps(5)  # all three are refused
+    assert steps(20) == 0, "no event is sent during the pause"
+    clock.now += 2.1
+    assert steps(20) == 1, "then one event is tried, and the next pause begins"

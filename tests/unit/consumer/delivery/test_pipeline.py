@@ -402,7 +402,7 @@ class UnreachableOnce(Decoder):
 def test_no_record_is_skipped_when_the_schema_registry_does_not_answer(values, number):
     rig = DeliveryRig(always(GOOD), values[:5], decoder=UnreachableOnce(number))
     rig.accept_all()
-    assert rig.delivery.unhealthy == "Schema Registry: registry: connection refused"
+    assert rig.delivery.unhealthy == "registry: connection refused"
     rig.until_settled()
     assert rig.counts == {Outcome.INDEXED: 5}
     assert sorted(rig.elasticsearch.stored) == [0, 1, 2, 3, 4]

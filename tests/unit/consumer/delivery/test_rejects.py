@@ -128,7 +128,7 @@ def test_a_deployment_that_fails_every_record_opens_the_circuit_and_says_what_to
     assert rig.rejects.circuit_open == why
     assert lines == [
         {
-            "event": "circuit breaker opened: records are held",
+            "event": "circuit breaker opened: records are held, none is lost",
             "log_level": "error",
             "why": why,
             "error": SHOWN,
