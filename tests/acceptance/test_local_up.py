@@ -89,7 +89,7 @@ def test_a_server_that_dies_while_it_starts_ends_up_and_the_other_one(folder, mo
     servers(folder)[f"llmlog_local.{module}"].kill()
     printed, said = up.communicate(timeout=120 * SLOW)
     assert (up.returncode, printed) == (code, "")
-    assert re.search(f"error: {name} ended while it started; log .*server.log", said)
+    assert re.search(f"error: {name} ended while it started; the log .*server.log", said)
     assert not servers(folder)
 
 
