@@ -143,7 +143,7 @@ class BulkSender:
             Exception: a bulk thread failed with an error that no server's answer can cause.
         """
         try:
-            future = self._answers.get(timeout=wait) if wait > 0 else self._answers.get_nowait()
+            future = self._answers.get(timeout=wait)
             while True:
                 self.under_way -= 1
                 yield future.result()

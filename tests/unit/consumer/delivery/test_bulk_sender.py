@@ -1,5 +1,7 @@
 """How many requests are under way, and what is sent again."""
 
+import threading
+
 from structlog.testing import capture_logs
 
 from llmlog_consumer.delivery.bulk_sender import BulkSender, ConcurrencyLimit
@@ -211,6 +213,33 @@ def test_after_a_pause_held_batches_are_sent_first():
         rig.sender.send()
         rig.answers()
     assert rig.elasticsearch.requests == [[1], [2], [3], [9]]
+
+
+def test_as_many_requests_run_at_once_as_concurrency_allows_and_answers_are_waited_for():
+    number = 40
+    together, begin, names = threading.Barrier(number), threading.Event(), []
+
+    class Client(FakeElasticsearch):
+        def send(self, batch):
+            names.append(threading.current_thread().name)
+            together.wait(30.0)
+            begin.wait(30.0)
+            return super().send(batch)
+
+    rig = SenderRig()
+    sender = BulkSender(
+        Client(always((201, None))),
+        lambda _span, _record: None,
+        concurrency=ConcurrencyLimit(max_requests=number, size=float(number)),
+    )
+    sender.put(*(rig.batch(offset) for offset in range(number)))
+    sender.send()
+    assert list(sender.answers(0.0)) == [], "none has arrived yet"
+    begin.set()
+    while sender.under_way:
+        assert list(sender.answers(30.0)), "it waits for the first"
+    sender.close()
+    assert all(name.startswith("llmlog-bulk") for name in names)
 
 
 def test_a_closed_sender_stops_its_threads_and_waits_for_no_request():

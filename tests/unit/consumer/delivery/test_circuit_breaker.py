@@ -2,6 +2,7 @@
 
 import random
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -42,6 +43,27 @@ def test_a_thousand_failures_with_many_causes_open_the_circuit_by_their_share():
     breaker = CircuitBreaker()
     for key in range(MIN_RECORDS):
         breaker.record_failure(INDEX, f"cause {key % 7}", key, None, 0.0)
+    assert breaker.open
+
+
+@pytest.mark.parametrize(("causes", "is_open"), [("f", True), ("fg", False)])
+def test_a_row_of_failures_opens_the_circuit_by_one_cause_alone(causes, is_open):
+    """After many successes the share is small."""
+    breaker = CircuitBreaker()
+    breaker.record_success(INDEX, 2900)
+    for key in range(MIN_RECORDS):
+        breaker.record_failure(INDEX, causes[key % len(causes)], key, None, 0.0)
+    assert breaker.share < 0.3
+    assert breaker.open is is_open
+
+
+def test_half_of_the_records_may_fail_and_no_more():
+    breaker = CircuitBreaker()
+    breaker.record_success(INDEX, MIN_RECORDS // 2)
+    assert fail(breaker, MIN_RECORDS // 2) == MIN_RECORDS // 2
+    assert breaker.share == 0.5
+    assert not breaker.open
+    fail(breaker, 1, first=9000)
     assert breaker.open
 
 

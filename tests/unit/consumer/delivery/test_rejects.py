@@ -1,5 +1,6 @@
 """The end of a rejected record: a letter and its outcome, or held by the circuit breaker."""
 
+import pytest
 from structlog.testing import capture_logs
 
 from llmlog_consumer.dead_letter_counts import OTHER
@@ -120,7 +121,7 @@ def test_a_deployment_that_fails_every_record_opens_the_circuit_and_says_what_to
     rig.reject(*range(MIN_RECORDS - 1))
     assert rig.rejects.circuit_open == ""
     with capture_logs() as lines:
-        rig.reject(MIN_RECORDS - 1, MIN_RECORDS)
+        rig.reject(MIN_RECORDS - 1)
     why = (
         f"nearly every record fails with one cause, {MAPPING.fingerprint}: fix it, "
         f"or let it through with `pipeline consume --accept {MAPPING.fingerprint}`"
@@ -134,6 +135,9 @@ def test_a_deployment_that_fails_every_record_opens_the_circuit_and_says_what_to
             "error": SHOWN,
         }
     ]
+    with capture_logs() as lines:
+        rig.reject(MIN_RECORDS)
+    assert lines == [], "it is said once"
     assert len(rig.letters.letters) == MIN_RECORDS - 1
 
 
@@ -152,14 +156,21 @@ def test_held_records_are_tried_again_and_close_the_circuit_once_indexed():
     assert [record.offset() for _, record in rig.rejects.due()] == list(held[PROBE_RECORDS:])
 
 
-def test_a_probe_that_fails_makes_the_next_one_wait_from_its_end():
+@pytest.mark.parametrize(
+    "last_outcome",
+    [lambda rejects: rejects.record_indexed, lambda rejects: rejects.record_released],
+)
+def test_a_probe_that_fails_makes_the_next_one_wait_from_its_end(last_outcome):
     rig = RejectsRig()
     held = rig.open_circuit()
     rig.clock.now += 1000.0
     assert len(rig.rejects.due()) == PROBE_RECORDS
-    rig.reject(*held[: PROBE_RECORDS // 2])
-    for offset in held[PROBE_RECORDS // 2 : PROBE_RECORDS]:
+    first, *others, last = held[:PROBE_RECORDS]
+    rig.reject(*others[:50])
+    for offset in others[50:]:
         rig.rejects.record_indexed(rig.span, FakeRecord(offset))
+    last_outcome(rig.rejects)(rig.span, FakeRecord(first))
+    last_outcome(rig.rejects)(rig.span, FakeRecord(last))
     assert rig.rejects.circuit_open
     rig.clock.now += MIN_PROBE_SECONDS - 1.0
     assert rig.rejects.due() == []
