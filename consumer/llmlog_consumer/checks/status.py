@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
     from llmlog_common.settings import Settings
     from llmlog_consumer.kafka.admin import KafkaAdmin
-    from llmlog_consumer.kafka.offsets import CommittedOffset, KafkaOffsets
+    from llmlog_consumer.kafka.committed import CommittedOffset
+    from llmlog_consumer.kafka.offsets import KafkaOffsets
 
 MAX_NOTE_AGE_MS: Final = 15_000
 """Age up to which a worker's note counts; an older one says nothing about now."""

@@ -11,7 +11,7 @@ import logging
 import time
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
@@ -36,7 +36,7 @@ from llmlog_schemas.registry import Registry
 
 if TYPE_CHECKING:
     from collections import Counter
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from concurrent.futures import Executor
 
     from llmlog_common.settings import Settings
@@ -200,6 +200,19 @@ class Delivery:
         return self.is_blocked and not (
             self._sender.has_work or is_gathering or self._rejects.pending
         )
+
+    def memory(self, partition: int) -> dict[str, Any]:
+        """Return what the partition's next owner has to know, as keys of its note."""
+        del partition
+        return {}
+
+    def restore(self, partition: int, note: Mapping[str, Any]) -> None:
+        """Take in what the partition's last owner has noted.
+
+        Args:
+            partition: of the source topic.
+            note: checked for the types of its keys alone.
+        """
 
     def accept(self, span: Span, records: Sequence[KafkaRecord]) -> None:
         """Take in records whose span is registered."""

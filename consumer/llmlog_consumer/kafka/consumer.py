@@ -61,8 +61,15 @@ class Listener(Protocol):
     thread within `GroupConsumer.close`.
     """
 
-    def on_assigned(self, offsets: Mapping[int, int]) -> Iterable[int]:
-        """Begin to own partitions, read from these offsets; return the ones to keep paused."""
+    def on_assigned(
+        self, offsets: Mapping[int, int], notes: Mapping[int, Mapping[str, Any]]
+    ) -> Iterable[int]:
+        """Begin to own partitions; return the ones to keep paused.
+
+        Args:
+            offsets: at which they are read first.
+            notes: what their last owner wrote beside its commit; empty where it wrote none.
+        """
         ...
 
     def on_revoked(self, partitions: Sequence[int]) -> None:
@@ -195,12 +202,18 @@ class GroupConsumer:
 
         Args:
             commits: what to commit.
-            notes: metadata beside each partition's offset, for `pipeline status`.
+            notes: metadata beside each partition's offset, for `pipeline status` and for the
+                partition's next owner.
         """
         if commits:
             self._consumer.commit(offsets=self._offsets(commits, notes or {}), asynchronous=True)
 
-    def commit_within(self, commits: Sequence[Commit], timeout: float) -> bool:
+    def commit_within(
+        self,
+        commits: Sequence[Commit],
+        timeout: float,
+        notes: Mapping[int, str] = MappingProxyType({}),
+    ) -> bool:
         """Commit and wait for the broker's answer; return False where it did not come in time.
 
         The client has no time-out for a synchronous commit, so a thread waits for the answer.
@@ -208,15 +221,17 @@ class GroupConsumer:
         Args:
             commits: what to commit.
             timeout: seconds.
+            notes: metadata beside each partition's offset.
         """
         if not commits:
             return True
         deadline = time.monotonic() + min(timeout, self._timing.commit_give_up)
+        offsets = self._offsets(commits, notes)
 
         def commit() -> None:
             while True:
                 try:
-                    self._consumer.commit(offsets=self._offsets(commits), asynchronous=False)
+                    self._consumer.commit(offsets=offsets, asynchronous=False)
                 except KafkaException as error:
                     code = error.args[0].code()
                     if code in REBALANCING and time.monotonic() < deadline:
@@ -285,10 +300,12 @@ class GroupConsumer:
     def _on_assign(self, consumer: Any, partitions: list[TopicPartition]) -> None:
         try:
             numbers = [p.partition for p in partitions]
-            offsets = find_start_offsets(consumer, self._topic, numbers, self._timing.start)
+            committed = find_start_offsets(consumer, self._topic, numbers, self._timing.start)
+            offsets = {p: start.offset for p, start in committed.items()}
+            notes = {p: start.note for p, start in committed.items()}
             starts = [TopicPartition(self._topic, p, o) for p, o in offsets.items()]
             (consumer.incremental_assign if self._incremental else consumer.assign)(starts)
-            paused = set(self._listener.on_assigned(offsets)) & set(offsets)
+            paused = set(self._listener.on_assigned(offsets, notes)) & set(offsets)
             # The client keeps a pause over a revoke: state it for every partition.
             self._paused = (self._paused - set(offsets)) | paused
             self.joined = True
@@ -324,9 +341,7 @@ class GroupConsumer:
         except BaseException as error:  # noqa: BLE001 - `consume` raises it
             self._failure = error
 
-    def _offsets(
-        self, commits: Sequence[Commit], notes: Mapping[int, str] = MappingProxyType({})
-    ) -> list[TopicPartition]:
+    def _offsets(self, commits: Sequence[Commit], notes: Mapping[int, str]) -> list[TopicPartition]:
         offsets = []
         for commit in commits:
             optional: dict[str, Any] = {}

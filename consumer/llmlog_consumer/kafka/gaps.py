@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 import orjson
 from confluent_kafka import TopicPartition
 
-from llmlog_consumer.kafka.offsets import parse_note
+from llmlog_consumer.kafka.committed import parse_note
 
 if TYPE_CHECKING:
     from llmlog_consumer.kafka.admin import KafkaAdmin

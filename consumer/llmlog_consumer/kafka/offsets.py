@@ -3,33 +3,19 @@
 from __future__ import annotations
 
 from contextlib import closing
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import orjson
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from llmlog_common.kafka_clients import consumer_config, new_client
 from llmlog_consumer.kafka.admin import REQUEST_SECONDS, raise_refusal
+from llmlog_consumer.kafka.committed import CommittedOffset, parse_note
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from llmlog_consumer.kafka.admin import KafkaAdmin
-
-
-@dataclass(frozen=True, slots=True)
-class CommittedOffset:
-    """The group's place in a partition.
-
-    Attributes:
-        offset: the next offset; everything before it is settled.
-        note: its worker's state at that moment, as the worker wrote it; empty where it wrote none.
-    """
-
-    offset: int
-    note: Mapping[str, Any]
 
 
 class KafkaOffsets:
@@ -160,15 +146,6 @@ class KafkaOffsets:
         config = consumer_config(self._admin.settings)
         config.pop("group.instance.id", None)
         return closing(new_client(self._new_consumer, config))
-
-
-def parse_note(metadata: str | None) -> dict[str, Any]:
-    """Return the note beside a committed offset; empty where another program wrote it."""
-    try:
-        note = orjson.loads(metadata or "{}")
-    except orjson.JSONDecodeError:
-        return {}
-    return note if isinstance(note, dict) else {}
 
 
 def _describe_unread(marks: Mapping[int, tuple[int, int]], *, latest: bool) -> str:

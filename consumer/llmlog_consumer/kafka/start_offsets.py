@@ -1,4 +1,4 @@
-"""Owns where a group member starts to read the partitions that are assigned to it."""
+"""Owns where a group member starts to read its partitions, and what their last owner noted."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
+from llmlog_consumer.kafka.committed import CommittedOffset, parse_note
 from llmlog_consumer.kafka.errors import NO_ANSWER
 
 if TYPE_CHECKING:
@@ -38,8 +39,8 @@ class Timing:
 
 def find_start_offsets(
     consumer: Any, topic: str, partitions: Sequence[int], timing: Timing
-) -> dict[int, int]:
-    """Return the offset at which each assigned partition is read first.
+) -> dict[int, CommittedOffset]:
+    """Return the offset at which each assigned partition is read first, and the note beside it.
 
     It is the group's committed offset. A partition without one is new, and is read from the start
     of its log: from its end, records would be lost.
@@ -55,12 +56,12 @@ def find_start_offsets(
     """
     places = [TopicPartition(topic, p) for p in partitions]
 
-    def committed() -> dict[int, int]:
+    def committed() -> dict[int, CommittedOffset]:
         answers = consumer.committed(places, timing.request)
         for answer in answers:
             if answer.error is not None:
                 raise KafkaException(answer.error)
-        return {answer.partition: answer.offset for answer in answers}
+        return {a.partition: CommittedOffset(a.offset, parse_note(a.metadata)) for a in answers}
 
     def refresh_metadata() -> None:
         with suppress(KafkaException):
@@ -76,11 +77,11 @@ def find_start_offsets(
                 run_within(timing.request, refresh_metadata)
             raise
 
-    offsets = _retry(committed, timing)
+    starts = _retry(committed, timing)
     for place in places:
-        if offsets[place.partition] < 0:
-            offsets[place.partition] = _retry(partial(log_start, place), timing)
-    return offsets
+        if starts[place.partition].offset < 0:
+            starts[place.partition] = CommittedOffset(_retry(partial(log_start, place), timing))
+    return starts
 
 
 def run_within(seconds: float, call: Callable[[], object]) -> bool:

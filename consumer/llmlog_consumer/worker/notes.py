@@ -1,4 +1,4 @@
-"""Owns the notes beside committed offsets, which `pipeline status` reads."""
+"""Owns the notes beside committed offsets: a worker's state, and what a next owner has to know."""
 
 from __future__ import annotations
 
@@ -10,16 +10,21 @@ import orjson
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+Memory = dict[str, Any]
+"""What the next owner of a partition has to know: keys of its note."""
+
 MAX_UNHEALTHY_CHARACTERS: Final = 400
-"""Length of the reason in a note; the broker bounds a commit's metadata."""
+"""Length of the reason in a note."""
+MAX_NOTE_BYTES: Final = 3_500
+"""Length of a note; a broker takes 4,096 (`offset.metadata.max.bytes`)."""
 
 
 class StatusNotes:
-    """One worker's notes, written every few seconds.
+    """One worker's notes.
 
     Args:
         worker: the worker's name.
-        interval_seconds: time between two notes.
+        interval_seconds: time between two commits of every partition, and of its rate.
         clock: monotonic seconds.
     """
 
@@ -32,14 +37,20 @@ class StatusNotes:
         self._worker = worker
         self._interval = interval_seconds
         self._next = 0.0
-        self._last = (clock(), 0)  # when the last note was written, and records settled by then
+        self._rate = 0.0
+        self._last = (clock(), 0)  # when the rate was computed, and records settled by then
 
     def is_due(self, now: float) -> bool:
-        """Tell whether it is time for the next notes."""
+        """Tell whether it is time to commit every partition, moved or not, with its note."""
         return now >= self._next
 
     def write(
-        self, now: float, settled: int, in_flight: Mapping[int, int], unhealthy: str
+        self,
+        now: float,
+        settled: int,
+        in_flight: Mapping[int, int],
+        unhealthy: str,
+        memory: Mapping[int, Memory],
     ) -> dict[int, str]:
         """Return a note for each partition, as JSON.
 
@@ -48,17 +59,36 @@ class StatusNotes:
             settled: records settled since the worker started.
             in_flight: records in flight, by partition.
             unhealthy: what a person has to fix; empty while all is well.
+            memory: by partition.
         """
-        since, before = self._last
-        self._last, self._next = (now, settled), now + self._interval
+        if self.is_due(now):
+            since, before = self._last
+            self._last, self._next = (now, settled), now + self._interval
+            self._rate = round((settled - before) / max(now - since, 0.001), 1)
         note: dict[str, Any] = {
             "at": int(time.time() * 1000),
             "worker": self._worker,
-            "rate": round((settled - before) / max(now - since, 0.001), 1),
+            "rate": self._rate,
         }
         if unhealthy:
             note["unhealthy"] = unhealthy[:MAX_UNHEALTHY_CHARACTERS]
         return {
-            partition: orjson.dumps(note | {"in_flight": records}).decode()
+            partition: encode(note | {"in_flight": records}, memory.get(partition, {}))
             for partition, records in in_flight.items()
         }
+
+
+def encode(state: Mapping[str, Any], memory: Memory) -> str:
+    """Return a note within the bound; what does not fit is left out, the reason first.
+
+    Args:
+        state: of the worker; empty where it gives the partition away.
+        memory: of the partition.
+    """
+    note = {**memory, **state}
+    for left_out in ("unhealthy", "held", *state, *memory):
+        text = orjson.dumps(note)
+        if len(text) <= MAX_NOTE_BYTES:
+            break
+        note.pop(left_out, None)
+    return orjson.dumps(note).decode() if note else ""

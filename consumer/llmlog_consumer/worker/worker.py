@@ -28,7 +28,7 @@ from llmlog_consumer.worker.end_of_task import EndOfTask
 from llmlog_consumer.worker.flow_control import FlowControl
 from llmlog_consumer.worker.gap_lookup import GapLookup
 from llmlog_consumer.worker.limits import Limits, Timing
-from llmlog_consumer.worker.notes import StatusNotes
+from llmlog_consumer.worker.notes import Memory, StatusNotes, encode
 from llmlog_consumer.worker.unsettled_alarm import UnsettledAlarm
 
 if TYPE_CHECKING:
@@ -202,12 +202,10 @@ class Worker:
             return
         self._last_commit, self._settled_since_commit = now, 0
         self._follow_positions()
-        if self._notes.is_due(now):
-            commits = self._tracker.all_commits()
-            self._consumer.commit(commits, self._write_notes(now))
-        else:
-            commits = self._tracker.commits()
-            self._consumer.commit(commits)
+        is_due = self._notes.is_due(now)
+        commits = self._tracker.all_commits() if is_due else self._tracker.commits()
+        # Each commit, because one without a note would erase the note before.
+        self._consumer.commit(commits, self._write_notes(now))
         self._tracker.record_commits(commits)
         self._gaps.run(now)
         self._alarm.check(self._tracker.oldest(), now, self.unhealthy)
@@ -221,7 +219,8 @@ class Worker:
         self._follow_positions()
         # Every partition: the broker may have refused what was handed over a moment ago.
         commits = self._tracker.all_commits()
-        if self._consumer.commit_within(commits, self._seconds_left(deadline)):
+        notes = self._write_memory(self._tracker.assigned)
+        if self._consumer.commit_within(commits, self._seconds_left(deadline), notes):
             self._tracker.record_commits(commits)
         self._consumer.close(self._seconds_left(deadline))
         for partition in self._tracker.assigned:
@@ -242,10 +241,11 @@ class Worker:
 
     # Rebalances: `kafka.consumer.Listener`, called from within `consume` and `close`
 
-    def on_assigned(self, offsets: Mapping[int, int]) -> Iterable[int]:
+    def on_assigned(self, offsets: Mapping[int, int], notes: Mapping[int, Memory]) -> Iterable[int]:
         """Begin generations; see `Listener`."""
         for partition, offset in offsets.items():
             self._tracker.assign(partition, offset)
+            self._delivery.restore(partition, notes.get(partition, {}))
         log.info("assigned", partitions=sorted(offsets))
         return self._partitions_to_pause()
 
@@ -258,7 +258,7 @@ class Worker:
         commits = [c for c in self._tracker.all_commits() if c.partition in set(partitions)]
         # Not waited for: inside this callback the client lets no other thread commit. The commit
         # leaves before the partitions do, and where it fails the next owner starts earlier.
-        self._consumer.commit(commits)
+        self._consumer.commit(commits, self._write_memory(partitions))
         self.on_lost(partitions)
 
     def on_lost(self, partitions: Sequence[int]) -> None:
@@ -327,7 +327,12 @@ class Worker:
     def _write_notes(self, now: float) -> dict[int, str]:
         settled = sum(self.counts[outcome] for outcome in Outcome)
         in_flight = {p: self._tracker.in_flight_records(p) for p in self._tracker.assigned}
-        return self._notes.write(now, settled, in_flight, self.unhealthy)
+        memory = {p: self._delivery.memory(p) for p in self._tracker.assigned}
+        return self._notes.write(now, settled, in_flight, self.unhealthy, memory)
+
+    def _write_memory(self, partitions: Iterable[int]) -> dict[int, str]:
+        """Return the notes of partitions that this worker gives away."""
+        return {p: encode({}, self._delivery.memory(p)) for p in partitions}
 
 
 def _leader_epoch(record: ConsumedRecord) -> int:

@@ -15,7 +15,7 @@ from llmlog_consumer.checks.sources import OnProgress, Sources
 from llmlog_consumer.dead_letters.letter import read_letter
 from llmlog_consumer.elasticsearch.connection import Answer
 from llmlog_consumer.kafka.admin import Topic
-from llmlog_consumer.kafka.offsets import CommittedOffset
+from llmlog_consumer.kafka.committed import CommittedOffset
 from llmlog_schemas.codec import SchemaSource
 from support.messages import Message
 

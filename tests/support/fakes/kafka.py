@@ -28,6 +28,7 @@ class FakeConsumer(FakeClient):
 
     Attributes:
         committed_offsets: by partition; an error in an offset's place is the broker's refusal.
+        metadata: beside a committed offset, by partition.
         marks: log start and log end by partition; an error in their place is raised, once.
         messages: returned by the next `consume`.
         assigned: first offset of each assigned partition.
@@ -43,6 +44,7 @@ class FakeConsumer(FakeClient):
     ):
         self.committed_offsets = committed or {}
         self.marks = marks or {}
+        self.metadata: dict[int, str] = {}
         self.errors: list[KafkaError] = []
         self.messages: list[Any] = []
         self.assigned: dict[int, int] = {}
@@ -72,7 +74,10 @@ class FakeConsumer(FakeClient):
             refused = offset if isinstance(offset, KafkaError) else None
             answers.append(
                 SimpleNamespace(
-                    partition=place.partition, offset=-1001 if refused else offset, error=refused
+                    partition=place.partition,
+                    offset=-1001 if refused else offset,
+                    error=refused,
+                    metadata=self.metadata.get(place.partition),
                 )
             )
         return answers

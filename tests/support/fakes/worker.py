@@ -36,6 +36,8 @@ class FakeDelivery:
         self.accepted: list[tuple[Span, list[Any]]] = []
         self.flushed = 0
         self.closed = False
+        self.memories: dict[int, dict[str, Any]] = {}
+        self.restored: dict[int, Mapping[str, Any]] = {}
         self.stepped_by: set[threading.Thread] = set()
 
     def accept(self, span: Span, records: Iterable[Any]) -> None:
@@ -55,6 +57,12 @@ class FakeDelivery:
 
     def flush(self) -> None:
         self.flushed += 1
+
+    def memory(self, partition: int) -> dict[str, Any]:
+        return self.memories.get(partition, {})
+
+    def restore(self, partition: int, note: Mapping[str, Any]) -> None:
+        self.restored[partition] = note
 
     def close(self) -> None:
         self.closed = True
@@ -77,6 +85,7 @@ class FakeConsumer:
         self.out_of_range: set[int] = set()
         self.chunks: list[list[FakeRecord]] = []
         self.assign: dict[int, int] = {}
+        self.assigned_notes: dict[int, Mapping[str, Any]] = {}
         self.group_offsets: dict[int, int] = {}
         self.next_offsets: dict[int, int] = {}
         self.paused: set[int] = set()
@@ -88,7 +97,7 @@ class FakeConsumer:
     def consume(self, timeout: float) -> list[FakeRecord]:
         if self.assign:
             assign, self.assign = self.assign, {}
-            self._listener.on_assigned(assign)
+            self._listener.on_assigned(assign, self.assigned_notes)
         return self.chunks.pop(0) if self.chunks else []
 
     def pause_only(self, paused: set[int]) -> None:
@@ -109,8 +118,10 @@ class FakeConsumer:
         if notes is not None:
             self.notes.append(notes)
 
-    def commit_within(self, commits: Sequence[Commit], timeout: float) -> bool:
-        self.commit(commits)
+    def commit_within(
+        self, commits: Sequence[Commit], timeout: float, notes: Mapping[int, str] | None = None
+    ) -> bool:
+        self.commit(commits, notes)
         return True
 
     def close(self, timeout: float) -> None:

@@ -28,7 +28,8 @@ class Worker:
         self.paused = set()
         self.error = None
 
-    def on_assigned(self, offsets):
+    def on_assigned(self, offsets, notes):
+        self.notes = notes
         self.calls.append(("assigned", dict(offsets)))
         if self.error:
             raise self.error
@@ -176,6 +177,13 @@ def test_a_partition_is_read_from_its_committed_offset_and_a_new_one_from_its_st
     client.rebalance("on_assign", 0, 1)
     assert client.assigned == {0: 41, 1: 5}
     assert worker.calls == [("assigned", {0: 41, 1: 5})]
+
+
+def test_an_owner_gets_the_notes_of_the_last_one(source, client, worker):
+    client.committed_offsets, client.marks = {0: 41, 1: 42}, {2: (5, 9)}
+    client.metadata = {0: '{"circuit": "0123456789ab"}', 1: "of another program"}
+    client.rebalance("on_assign", 0, 1, 2)
+    assert worker.notes == {0: {"circuit": "0123456789ab"}, 1: {}, 2: {}}
     assert source.joined
 
 

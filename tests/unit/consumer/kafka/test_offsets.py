@@ -9,7 +9,8 @@ from llmlog_common.errors import KafkaError as KafkaRefusal
 from llmlog_common.errors import KafkaUnreachable
 from llmlog_common.settings import load
 from llmlog_consumer.kafka.admin import KafkaAdmin
-from llmlog_consumer.kafka.offsets import CommittedOffset, KafkaOffsets, parse_note
+from llmlog_consumer.kafka.committed import CommittedOffset, parse_note
+from llmlog_consumer.kafka.offsets import KafkaOffsets
 from support.fakes.kafka import FakeAdminClient, FakeConsumer
 
 MARKS = {0: (500, 900), 1: (0, 50)}
@@ -101,6 +102,18 @@ def test_notes_of_workers_are_read_beside_the_offsets_of_this_topic_alone():
 @pytest.mark.parametrize("metadata", [None, "", "{", "[1]", "3", '"text"'])
 def test_metadata_that_is_no_note_is_an_empty_one(metadata):
     assert parse_note(metadata) == {}
+
+
+@pytest.mark.parametrize(
+    ("metadata", "note"),
+    [
+        ('{"circuit": 7, "held": [], "at": "now", "rate": true, "unhealthy": {}}', {}),
+        ('{"circuit": "abc", "held": {"i": 3}}', {"circuit": "abc", "held": {"i": 3}}),
+        ('{"of_another_program": [1]}', {"of_another_program": [1]}),
+    ],
+)  # fmt: skip
+def test_a_key_of_a_note_whose_value_has_another_type_is_left_out(metadata, note):
+    assert parse_note(metadata) == note
 
 
 def test_ranges_begin_at_a_moment_and_partitions_without_newer_records_are_empty():

@@ -133,12 +133,47 @@ def test_a_note_beside_each_offset_tells_rate_and_what_is_wrong():
         rig.delivery.settles = turn == 1
 
     rig.run(5, on_turn)
-    first, second = ({p: json.loads(n) for p, n in notes.items()} for notes in rig.consumer.notes)
+    first, *_, second = (
+        {p: json.loads(n) for p, n in notes.items()}
+        for notes in rig.consumer.notes
+        if "at" in notes[0]
+    )
     assert first[0]["in_flight"] == 3
     assert second[0]["in_flight"] == second[1]["in_flight"] == 0
     assert (first[0]["rate"], second[0]["rate"]) == (0.0, 1.0)
     assert second[0]["unhealthy"] == "open the index"
     assert rig.consumer.commits[0] == {0: 7, 1: 7}, "with a note, every partition is committed"
+
+
+def test_every_commit_has_a_note_because_one_without_would_erase_the_note_before():
+    rig = rig_of(7, 8, timing=Timing(note_seconds=900), turn_seconds=1.0)
+    rig.delivery.settles = True
+    rig.delivery.memories = {0: {"circuit": "0123456789ab"}}
+    rig.run(3)
+    notes = [json.loads(note[0]) for note in rig.consumer.notes if note]
+    assert len(notes) >= 2
+    assert {note["circuit"] for note in notes} == {"0123456789ab"}
+    assert "at" not in notes[-1], "the last one is of a worker that has left"
+
+
+def test_what_the_last_owner_noted_is_handed_to_the_delivery():
+    rig = rig_of(7)
+    rig.consumer.assigned_notes = {0: {"circuit": "0123456789ab"}}
+    rig.run(1)
+    assert rig.delivery.restored == {0: {"circuit": "0123456789ab"}}
+
+
+def test_partitions_are_given_away_with_a_note_for_their_next_owner():
+    rig = rig_of(7, partitions=(0, 1), turn_seconds=1.0)
+    rig.delivery.memories = {0: {"circuit": "0123456789ab"}}
+
+    def on_turn(turn):
+        if turn == 1:
+            rig.worker.on_revoked([0])
+
+    rig.run(2, on_turn)
+    given_away = [notes for notes in rig.consumer.notes if 0 in notes and "at" not in notes[0]]
+    assert json.loads(given_away[0][0]) == {"circuit": "0123456789ab"}
 
 
 def test_offsets_that_hold_no_record_are_committed_once_nothing_is_in_flight():
@@ -246,7 +281,7 @@ def test_lost_partitions_are_not_committed():
 def test_a_newly_assigned_partition_is_paused_while_the_deployment_is_wrong():
     rig = rig_of()
     rig.delivery.is_blocked = True
-    assert rig.worker.on_assigned({0: 7, 1: 7}) == {0, 1}
+    assert rig.worker.on_assigned({0: 7, 1: 7}, {}) == {0, 1}
 
 
 # The drain at the end
