@@ -66,6 +66,7 @@ def test_verify_finds_what_was_deleted_and_what_was_doubled(pipeline: Pipeline) 
     hit = document["hits"]["hits"][0]
     httpx.delete(f"{pipeline.elasticsearch}/{hit['_index']}/_doc/{gone}").raise_for_status()
     other = f"{pipeline.index}-2021.01.01"
+    httpx.put(f"{pipeline.elasticsearch}/{other}").raise_for_status()
     httpx.put(
         f"{pipeline.elasticsearch}/{other}/_doc/{twice}?refresh=true", json=hit["_source"]
     ).raise_for_status()

@@ -81,6 +81,10 @@ def test_the_lifecycle_is_named_only_where_the_cluster_has_one():
     assert settings(lifecycle=True)["lifecycle"] == {"name": "a"}
 
 
+def test_no_document_makes_an_index_by_itself():
+    assert TEMPLATE["allow_auto_create"] is False
+
+
 def test_one_shard_and_a_replica_where_there_is_a_second_node():
     index = TEMPLATE["template"]["settings"]["index"]
     assert index["number_of_shards"] == 1

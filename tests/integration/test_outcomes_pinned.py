@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
+from llmlog_consumer import provision
 from llmlog_consumer.elasticsearch.error_rules import (
     Disposition,
     Verdict,
@@ -191,6 +192,18 @@ def test_missing_index_without_auto_create_is_configuration(node: Node) -> None:
         item = node.item(f"i{next(_numbers)}", {})
     verdict = verdict_of(item, "index_not_found_exception")
     assert verdict.disposition is Disposition.CONFIGURATION
+
+
+def test_our_template_lets_no_document_make_an_index(node: Node) -> None:
+    alias = f"a{next(_numbers)}"
+    index = f"{alias}-2026.01.31"
+    node.put(f"/_index_template/{alias}", **provision.index_template(alias, lifecycle=False))
+    assert node.item(index, {})["error"]["type"] == "index_not_found_exception"
+    node.put(f"/{index}")
+    assert node.item(index, {})["status"] == 201
+    node.http.delete(f"/{index}")
+    assert verdict_of(node.item(index, {}), "index_not_found_exception")
+    assert node.http.head(f"/{index}").status_code == 404
 
 
 def test_alias_without_write_index_is_configuration(node: Node) -> None:
