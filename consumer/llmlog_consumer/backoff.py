@@ -46,6 +46,9 @@ class RetryState:
     refusals: int = 0
     not_before: float = 0.0
     _answered_before: int = -1
+    _failures: int = 0
+    _passed_before: int = 0
+    _others_passed: bool = False
 
     def record_sent(self) -> None:
         """Count an attempt."""
@@ -62,6 +65,29 @@ class RetryState:
             return False
         self.refusals = 0
         return True
+
+    @property
+    def has_memory(self) -> bool:
+        """Tell whether its refusals matter later, so that it is not joined to other batches."""
+        return bool(self.refusals or self._failures)
+
+    def record_failure(self, passed: int) -> bool:
+        """Count an attempt that failed by an error of the server.
+
+        Others that passed between the first two failures do not count: their requests may have
+        been under way already when the server broke.
+
+        Args:
+            passed: documents of the same index that have passed so far.
+
+        Returns:
+            True where others of the index have passed between two failures of this batch.
+        """
+        self._failures += 1
+        if self._failures > 2 and passed > self._passed_before:  # noqa: PLR2004
+            self._others_passed = True
+        self._passed_before = passed
+        return self._others_passed
 
     def wait_until(self, moment: float) -> None:
         """Send the batch again at this moment at the earliest, in monotonic seconds."""

@@ -1,27 +1,30 @@
 """Owns batches on their way to Elasticsearch: ready, held by a pause, or with a bulk thread.
 
 `ConcurrencyLimit` learns from the answers how many requests the cluster takes at once. While the
-deployment is wrong, `Pause` lets one batch at a time through.
+deployment is wrong, `Pause` lets one batch at a time through. While single indices take nothing,
+`IndexPauses` holds their documents.
 """
 
 from __future__ import annotations
 
+import logging
 import queue
 import time
-from collections import deque
+from collections import Counter, deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import structlog
 
+from llmlog_consumer.delivery.index_pauses import HoldLimits, IndexPauses
 from llmlog_consumer.delivery.pause import Pause
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from concurrent.futures import Executor, Future
 
-    from llmlog_consumer.delivery.failure_rate import FailureRate
+    from llmlog_consumer.delivery.index_pause import Refusal
     from llmlog_consumer.elasticsearch.batch import Batch
     from llmlog_consumer.elasticsearch.bulk import BulkClient, BulkResponse
     from llmlog_consumer.kafka_record import KafkaRecord
@@ -70,10 +73,12 @@ class BulkSender:
             released.
         concurrency: how many requests may be under way.
         executor: runs the requests; by default as many threads as `concurrency` allows.
+        hold: bounds of what waits for single indices.
         clock: monotonic seconds.
 
     Attributes:
         under_way: requests that are with a bulk thread.
+        index_pauses: the indices that take nothing now, and their documents.
     """
 
     def __init__(
@@ -83,6 +88,7 @@ class BulkSender:
         *,
         concurrency: ConcurrencyLimit | None = None,
         executor: Executor | None = None,
+        hold: HoldLimits | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client = client
@@ -94,6 +100,7 @@ class BulkSender:
         self._clock = clock
         self._ready: deque[Batch] = deque()
         self._pause: Pause[Batch] = Pause()
+        self.index_pauses = IndexPauses(hold, lambda op: on_released(op.span, op.record))
         self._answers: queue.SimpleQueue[Future[BulkResponse]] = queue.SimpleQueue()
         self.under_way = 0
 
@@ -106,11 +113,6 @@ class BulkSender:
     def pause_reason(self) -> str:
         """Say why nothing but probes is sent, and what to do; empty while nothing is paused."""
         return self._pause.why
-
-    @property
-    def failing(self) -> FailureRate:
-        """Documents that fail in a way which may be the server's fault, since the last pause."""
-        return self._pause.failing
 
     @property
     def has_work(self) -> bool:
@@ -127,6 +129,9 @@ class BulkSender:
         if self._pause.active:
             self._send_probe(now)
             return
+        if self.index_pauses:
+            for probe in self.index_pauses.take_probes(now):
+                self._submit(probe, is_probe=True)
         waiting = len(self._ready)
         while waiting and self.under_way < self._concurrency.limit:
             batch = self._ready.popleft()
@@ -163,17 +168,39 @@ class BulkSender:
         """Hold a batch until the deployment is fixed; send nothing but probes from now on."""
         if self._pause.hold(batch, why, self._clock()):
             log.error("indexing paused: the deployment is wrong, nothing is lost", why=why)
+        self.index_pauses.drop_probe(batch)
         for index in batch.indices:
             self._client.forget(index)
 
+    def hold_index(self, batch: Batch, refusal: Refusal, probe: Batch) -> None:
+        """Hold documents of one index until it takes them; see `IndexPauses.hold`."""
+        (index,) = batch.indices
+        if self.index_pauses.hold(batch, refusal, self._clock(), probe=probe):
+            is_newest = self.index_pauses.is_protected(index)
+            level = logging.ERROR if is_newest else logging.WARNING
+            log.log(level, "an index takes no document", index=index, why=refusal.message)
+        self._client.forget(index)
+
+    def set_newest(self, index: str) -> None:
+        """Say which index is the newest: it may be created, and never loses what waits for it."""
+        self.index_pauses.newest = index
+        self._client.set_newest(index)
+
     def keep_probe(self, probe: Batch, remainder: Batch) -> bool:
         """Hold the remainder of a probe, to be sent again later; False where it was no probe."""
-        return self._pause.keep_probe(probe, remainder, remainder.retry.not_before)
+        not_before = remainder.retry.not_before
+        return self._pause.keep_probe(probe, remainder, not_before) or self.index_pauses.keep_probe(
+            probe, remainder, not_before
+        )
 
     def end_probe(self, batch: Batch) -> None:
         """End the pause, where this batch was its probe and no part of it is held again."""
         if self._pause.is_probe(batch):
             self._resume()
+        elif (resumed := self.index_pauses.end_probe(batch)) is not None:
+            index, batches = resumed
+            log.info("an index takes documents again", index=index)
+            self._ready.extendleft(reversed(batches))
 
     def close(self) -> None:
         """Stop the bulk threads without waiting for the requests that are under way."""
@@ -191,13 +218,28 @@ class BulkSender:
         log.info("indexing resumed", after_refusals=self._pause.refusals)
         self._ready.extendleft(reversed(self._pause.resume()))
 
-    def _submit(self, batch: Batch) -> None:
+    def waiting_for_time(self) -> Counter[int]:
+        """Return how many records wait for their next attempt, by partition."""
+        now = self._clock()
+        waiting: Counter[int] = Counter()
+        for batch in self._ready:
+            if batch.retry.not_before > now:
+                waiting.update([operation.span.partition for operation in batch.operations])
+        return waiting
+
+    def _submit(self, batch: Batch, *, is_probe: bool = False) -> None:
         if batch.retry.attempts:
             for op in batch.operations:
                 if op.span.released:
                     self._on_released(op.span, op.record)
             batch.operations = [op for op in batch.operations if not op.span.released]
+        if not is_probe and not batch.indices.isdisjoint(self.index_pauses.names):
+            others = self.index_pauses.keep(batch)
+            if others is None:
+                return
+            batch = others
         if not batch.operations:
+            self.index_pauses.drop_probe(batch)
             return
         batch.retry.record_sent()
         self.under_way += 1

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from typing import Final, Generic, TypeVar
 
 from llmlog_consumer.backoff import Backoff
-from llmlog_consumer.delivery.failure_rate import FailureRate
 
 _PROBE_BACKOFF: Final = Backoff(first_seconds=1.0, max_seconds=15.0)
 
@@ -30,13 +29,10 @@ class Pause(Generic[T]):
         why: Elasticsearch's answer, and what to do; empty while nothing is paused.
         refusals: how often the answer that began the pause was given again, the first included;
             0 while nothing is paused.
-        failing: documents that fail in a way which may be the server's fault, since the last
-            pause: the evidence for the next one.
     """
 
     why: str = ""
     refusals: int = 0
-    failing: FailureRate = field(default_factory=FailureRate)
     _held: deque[T] = field(default_factory=deque)
     _probe: T | None = None
     _next_probe: float = 0.0
@@ -93,7 +89,6 @@ class Pause(Generic[T]):
         held = list(self._held)
         self._held.clear()
         self.why, self.refusals, self._probe = "", 0, None
-        self.failing = FailureRate()
         return held
 
     def _keep(self, batch: T, until: float) -> None:

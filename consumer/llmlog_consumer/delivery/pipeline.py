@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
@@ -19,6 +19,7 @@ from llmlog_common.throttled_log import ThrottledLog
 from llmlog_consumer.dead_letters.writer import LetterWriter
 from llmlog_consumer.delivery.bulk_sender import BulkSender, ConcurrencyLimit
 from llmlog_consumer.delivery.circuit_breaker import CircuitBreaker, Phase
+from llmlog_consumer.delivery.index_pauses import HoldLimits
 from llmlog_consumer.delivery.rejects import HeldRecord, Rejects
 from llmlog_consumer.delivery.results import BulkResults
 from llmlog_consumer.delivery.transform import Transform
@@ -60,12 +61,14 @@ class DeliveryLimits:
         batch_bytes: bytes of its body.
         batch_age_seconds: time since its first record.
         requests: requests under way at once.
+        hold: what waits for single indices.
     """
 
     batch_operations: int = MAX_OPERATIONS
     batch_bytes: int = MAX_BODY_BYTES
     batch_age_seconds: float = MAX_AGE_SECONDS
     requests: int = 4
+    hold: HoldLimits = field(default_factory=HoldLimits)
 
     def new_builder(self) -> BatchBuilder:
         """Return a builder of batches within these bounds."""
@@ -117,8 +120,10 @@ class Delivery:
             self._rejects.record_released,
             concurrency=concurrency or limits.new_concurrency(),
             executor=executor,
+            hold=limits.hold,
             clock=clock,
         )
+        self._builder.paused = self._sender.index_pauses.names
         self._results = BulkResults(
             self._sender, self._rejects, settle, decoder, self._builder, clock=clock
         )
@@ -184,6 +189,7 @@ class Delivery:
         return (
             self._sender.pause_reason
             or self._rejects.circuit_open
+            or self._sender.index_pauses.reason(self._clock())
             or self._rejects.refusal
             or self._registry_error
         )
@@ -197,14 +203,14 @@ class Delivery:
     def is_stuck(self) -> bool:
         """Tell whether no record that is here can settle until a person fixes something."""
         is_gathering = bool(len(self._builder)) and not self._sender.paused
-        return self.is_blocked and not (
-            self._sender.has_work or is_gathering or self._rejects.pending
-        )
+        is_held = self.is_blocked or self._sender.index_pauses.needs_person
+        return is_held and not (self._sender.has_work or is_gathering or self._rejects.pending)
 
     def memory(self, partition: int) -> dict[str, Any]:
         """Return what the partition's next owner has to know, as keys of its note."""
         del partition
-        return {}
+        ages = self._sender.index_pauses.ages(self._clock())
+        return {"held": ages} if ages else {}
 
     def restore(self, partition: int, note: Mapping[str, Any]) -> None:
         """Take in what the partition's last owner has noted.
@@ -213,6 +219,13 @@ class Delivery:
             partition: of the source topic.
             note: checked for the types of its keys alone.
         """
+        del partition
+        ages = {
+            index: seconds
+            for index, seconds in note.get("held", {}).items()
+            if isinstance(seconds, (int, float)) and seconds >= 0
+        }
+        self._sender.index_pauses.remember(ages, self._clock())
 
     def accept(self, span: Span, records: Sequence[KafkaRecord]) -> None:
         """Take in records whose span is registered."""
@@ -231,6 +244,7 @@ class Delivery:
         if self._incoming:
             self._decode_incoming()
         self._retry_held()
+        self._pause_indices()
         if self._builder.due(self._clock()):
             self._sender.put(self._builder.take())
         self._sender.send()
@@ -240,6 +254,43 @@ class Delivery:
         if len(self._builder):
             self._sender.put(self._builder.take())
         self._sender.send()
+
+    # Indices that take nothing
+
+    def set_newest(self, index: str) -> None:
+        """Say which index is the newest: its documents never become letters by waiting."""
+        self._sender.set_newest(index)
+
+    def give_up_behind(self, next_offsets: Mapping[int, int]) -> None:
+        """Reject documents that wait for an index while their partition went far ahead of them.
+
+        Args:
+            next_offsets: the next offset to consume, by partition.
+        """
+        if self._sender.index_pauses:
+            self._results.give_up(self._sender.index_pauses.give_up_behind(next_offsets))
+
+    def waiting(self, *, for_time: bool) -> Counter[int]:
+        """Return how many records wait for their index, by partition.
+
+        Args:
+            for_time: count those that wait for their next attempt as well.
+        """
+        waiting = self._sender.index_pauses.waiting()
+        return waiting + self._sender.waiting_for_time() if for_time else waiting
+
+    def waiting_bytes(self) -> Mapping[int, int]:
+        """Return the bytes of values that wait for indices other than the newest, by partition."""
+        return self._sender.index_pauses.waiting_bytes()
+
+    def _pause_indices(self) -> None:
+        """Hold what was gathered for paused indices; give up what has waited for long enough."""
+        pauses = self._sender.index_pauses
+        for batch in self._builder.take_aside():
+            if (others := pauses.keep(batch)) is not None:
+                self._sender.put(others)
+        if pauses:
+            self._results.give_up(pauses.give_up(self._clock()))
 
     def close(self) -> None:
         """Stop the bulk threads without waiting for the requests that are under way."""

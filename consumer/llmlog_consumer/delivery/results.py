@@ -21,15 +21,17 @@ from llmlog_consumer.backoff import Backoff
 from llmlog_consumer.dead_letters.cause import Cause, Ending, Stage, read_es_error
 from llmlog_consumer.dead_letters.reasons import redact
 from llmlog_consumer.delivery.circuit_breaker import Phase
+from llmlog_consumer.delivery.index_pause import Refusal
 from llmlog_consumer.delivery.transform import describe, model_of
 from llmlog_consumer.elasticsearch.document import TransformError, check
 from llmlog_consumer.elasticsearch.error_rules import CUT_OFF, Disposition, Verdict
 from llmlog_consumer.outcomes import Outcome, Settle
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from llmlog_consumer.delivery.bulk_sender import BulkSender
+    from llmlog_consumer.delivery.index_pause import GivenUp
     from llmlog_consumer.delivery.rejects import Rejects
     from llmlog_consumer.elasticsearch.batch import Batch, BatchBuilder, Operation
     from llmlog_consumer.elasticsearch.bulk import BulkResponse, ItemResult
@@ -44,10 +46,6 @@ MAX_PUSHED_BACK_ATTEMPTS: Final = 4
 Elasticsearch 9 does not say so, because it counts a request piece by piece."""
 SMALL_BATCH_BYTES: Final = 64 * 1024
 """Size up to which a request that is pushed back is not halved."""
-MAX_FAILING_SHARE: Final = 0.01
-MAX_FAILING_DOCUMENTS: Final = 10
-"""Where more documents than both fail with a 5xx of their own, the server is at fault."""
-
 _RETRY_BACKOFF: Final = Backoff(first_seconds=0.25, max_seconds=30.0)
 _TOO_LARGE: Final = 413
 _TOO_MANY: Final = 429
@@ -95,6 +93,7 @@ class BulkResults:
         self._clock = clock
         self._throttled = ThrottledLog(log, clock)
         self._answered = 0  # requests that were answered item by item
+        self._passed: Counter[str] = Counter()  # by index: documents, or batches of them
         self._next_steps = {
             Disposition.RETRY: self._retry,
             Disposition.BISECT: self._bisect,
@@ -123,44 +122,56 @@ class BulkResults:
             for op in batch.operations:
                 self._rejects.record_indexed(op.span, op.record)
         self._rejects.record_success(Phase.INDEX, len(batch.operations))
-        self._sender.failing.record_success(len(batch.operations))
+        self._passed.update(batch.indices)
         self._answered += 1
         self._sender.record_success()
 
     def _handle_items(self, response: BulkResponse) -> None:
         """Carry out the verdict of each item."""
-        again: dict[Verdict, list[ItemResult]] = {}
+        again: dict[tuple[Verdict, str], list[ItemResult]] = {}
         passed = 0
         for item in response.items:
             disposition = item.verdict.disposition
             if (outcome := _SETTLED_AS.get(disposition)) is not None:
                 passed += 1
+                self._passed[item.operation.index_name] += 1
                 self._settle_one(item.operation, outcome)
                 continue
             self.counts["unclassified"] += item.verdict.unclassified
             if disposition is Disposition.PERMANENT:
                 self._rejects.record_success(Phase.INDEX, passed)
-                self._sender.failing.record_success(passed + 1)
                 passed = 0
                 self._reject_item(response.batch, item)
             else:
-                again.setdefault(item.verdict, []).append(item)
+                index = "" if item.verdict.pushed_back else item.operation.index_name
+                again.setdefault((item.verdict, index), []).append(item)
         self._rejects.record_success(Phase.INDEX, passed)
-        self._sender.failing.record_success(passed)
         self._answered += 1
         self.counts["failure_store"] += response.failure_store
-        if any(verdict.pushed_back for verdict in again):
+        if any(verdict.pushed_back for verdict, _ in again):
             self._sender.record_pushback()
         elif sum(map(len, again.values())) < len(response.items):
             self._sender.record_success()
-        for verdict, items in again.items():
-            part = response.batch.part([item.operation for item in items])
-            if verdict.bounded:
-                self._retry_alone(part, items)
-            else:
-                first = items[0]  # its answer stands for all: the request's own status is 200
-                of_items = replace(response, status=first.status, detail=_message(first))
-                self._take_next_step(part, verdict, _public_message(first), of_items)
+        for (verdict, _), items in again.items():
+            # Over bytes of its own: what is sent again keeps no larger body alive.
+            part = response.batch.part([item.operation for item in items]).compact()
+            self._send_items_again(part, verdict, items, response)
+        if response.unsent is not None:
+            self._sender.put(response.unsent)
+
+    def _send_items_again(
+        self, part: Batch, verdict: Verdict, items: Sequence[ItemResult], response: BulkResponse
+    ) -> None:
+        """Take the next step of items with one verdict; their first answer stands for all."""
+        first = items[0]
+        if verdict.bounded:
+            self._retry_failing(part, items, response.batch)
+        elif verdict.pushed_back or verdict.disposition is Disposition.BISECT:
+            # The request's own status is 200.
+            of_items = replace(response, status=first.status, detail=_message(first))
+            self._take_next_step(part, verdict, _public_message(first), of_items)
+        else:
+            self._sender.hold_index(part, _refusal(first), response.batch)
 
     def _handle_request(self, batch: Batch, verdict: Verdict, response: BulkResponse) -> None:
         """Carry out the one verdict of a whole request."""
@@ -219,28 +230,43 @@ class BulkResults:
             logging.WARNING, Disposition.RETRY, "waiting for Elasticsearch", why=message
         )
 
-    def _retry_alone(self, part: Batch, failed: Sequence[ItemResult]) -> None:
-        """Send documents alone whose failure may be their own fault, or the server's."""
-        failing = self._sender.failing
-        if len(part.operations) > 1 or part.retry.refusals == 0:
-            for _ in failed:
-                failing.record_failure()
-        if failing.exceeds(share=MAX_FAILING_SHARE, records=MAX_FAILING_DOCUMENTS):
-            share = f"{failing.failed / failing.seen:.0%}"
-            self._sender.hold(
-                part,
-                f"{share} of documents fail with an error of the server: "
-                f"{_public_message(failed[0])} (see Elasticsearch's log)",
+    def _retry_failing(self, part: Batch, items: Sequence[ItemResult], sent: Batch) -> None:
+        """Send documents of one index again that fail by an error of the server.
+
+        Where the index takes other documents meanwhile, these are at fault, and are rejected in
+        the end. Otherwise the index waits.
+        """
+        (index,) = part.indices
+        others_pass = part.retry.record_failure(self._passed[index])
+        if not part.retry.record_refusal(MAX_REFUSED_ATTEMPTS):
+            part.retry.wait_until(self._clock() + _RETRY_BACKOFF.delay(part.retry.refusals))
+            if not self._sender.keep_probe(sent, part):
+                self._sender.put(part)
+        elif others_pass:
+            for item in items:
+                self._reject_item(part, item, Ending.EXHAUSTED)
+        else:
+            advice = "no document passes; see Elasticsearch's log"
+            self._sender.hold_index(part, _refusal(items[0], advice), sent)
+
+    def give_up(self, waiting: Iterable[GivenUp]) -> None:
+        """Reject documents that have waited for their index for long enough."""
+        for one in waiting:
+            (operation,) = one.batch.operations
+            error = read_es_error(one.refusal.error)
+            if one.why:
+                error["reason"] = f"{one.why}: {error['reason']}"
+            cause = Cause(
+                Stage.INDEX,
+                Ending.EXHAUSTED,
+                **error,
+                es_status=one.refusal.status,
+                index=operation.index_name,
+                document_id=operation.document_id,
+                model=model_of(self._decoder, operation.record.value()),
+                attempts=one.batch.retry.attempts,
             )
-            return
-        for item in failed:
-            alone = part.part([item.operation])
-            if alone.retry.record_refusal(MAX_REFUSED_ATTEMPTS):
-                self._reject_item(alone, item, Ending.EXHAUSTED)
-            else:
-                delay = _RETRY_BACKOFF.delay(alone.retry.refusals)
-                alone.retry.wait_until(self._clock() + delay)
-                self._sender.put(alone)
+            self._reject(operation, cause)
 
     def _settle_one(self, operation: Operation, outcome: Outcome) -> None:
         self._settle(operation.span, outcome, 1, operation.size)
@@ -308,8 +334,22 @@ class BulkResults:
         return model, None
 
 
+def _refusal(item: ItemResult, advice: str = "") -> Refusal:
+    verdict = item.verdict
+    advice = advice or verdict.advice
+    return Refusal(
+        _public_message(item) + (f" ({advice})" if advice else ""),
+        item.status,
+        item.error or {},
+        needs_person=verdict.disposition is Disposition.CONFIGURATION,
+        is_final=verdict.is_final,
+    )
+
+
 def _message(item: ItemResult) -> str:
     error = item.error or {}
+    if not item.status:  # our own words
+        return str(error.get("reason"))
     return f"{item.status} {error.get('type')}: {error.get('reason')}"
 
 

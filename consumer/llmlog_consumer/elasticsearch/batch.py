@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from llmlog_consumer.backoff import RetryState
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Container, Iterable, Iterator, Sequence
 
     from llmlog_consumer.kafka_record import KafkaRecord
     from llmlog_consumer.offset_tracker import Span
@@ -55,7 +55,7 @@ class Batch:
     Attributes:
         source: the bytes that every operation is a slice of.
         operations: in the order of the body.
-        indices: names of the indices that the source writes to.
+        indices: names of the indices that its operations write to.
         source_operations: how many operations the source holds.
         retry: the memory of its attempts.
     """
@@ -80,7 +80,20 @@ class Batch:
 
     def part(self, operations: Sequence[Operation]) -> Batch:
         """Return some of its operations as a batch over the same bytes, with the same memory."""
-        return replace(self, operations=operations, retry=replace(self.retry))
+        indices = frozenset([operation.index_name for operation in operations])
+        return replace(self, operations=operations, indices=indices, retry=replace(self.retry))
+
+    def alone(self, operation: Operation) -> Batch:
+        """Return one of its operations as a batch over bytes of its own, with the same memory."""
+        if self.source_operations == 1:
+            return self
+        source = self.source[operation.start : operation.end]
+        only = replace(operation, start=0, end=len(source))
+        return Batch(source, [only], frozenset({only.index_name}), 1, replace(self.retry))
+
+    def compact(self) -> Batch:
+        """Return it over bytes of its own where it uses less than half of the shared ones."""
+        return self if 2 * self.size >= len(self.source) else _over_own_bytes([self], self.retry)
 
     def halves(self) -> tuple[Batch, Batch]:
         """Return its first and its second half."""
@@ -96,11 +109,15 @@ class BatchBuilder:
         max_bytes: bound of a body; lowered for good when a server takes less.
         max_operations: bound of a batch.
         max_age_seconds: bound of the time since the first record of a batch.
+        paused: names of the indices whose operations are set aside.
+        aside: these operations, each in a batch of its own.
     """
 
     max_bytes: int = MAX_BODY_BYTES
     max_operations: int = MAX_OPERATIONS
     max_age_seconds: float = MAX_AGE_SECONDS
+    paused: Container[str] = frozenset()
+    aside: list[Batch] = field(default_factory=list)
     _pieces: list[bytes] = field(default_factory=list)
     _operations: list[Operation] = field(default_factory=list)
     _indices: set[str] = field(default_factory=set)
@@ -123,6 +140,11 @@ class BatchBuilder:
     ) -> Batch | None:
         """Append one operation; return the batch before it where that one is full."""
         action = f'{{"create":{{"_index":"{index}","_id":"{document_id}"}}}}\n'.encode()
+        if index not in self._indices and index in self.paused:
+            source = b"%s%s\n" % (action, document)
+            only = Operation(span, record, size, index, document_id, 0, len(source))
+            self.aside.append(Batch(source, [only], frozenset({index}), 1))
+            return None
         operations, start = self._operations, self._size
         end, full = start + len(action) + len(document) + 1, None
         if operations and (end > self.max_bytes or len(operations) >= self.max_operations):
@@ -136,6 +158,11 @@ class BatchBuilder:
         operations.append(Operation(span, record, size, index, document_id, start, end))
         self._size = end
         return full
+
+    def take_aside(self) -> list[Batch]:
+        """Return the operations of paused indices, and forget them."""
+        aside, self.aside = self.aside, []
+        return aside
 
     def due(self, now: float) -> bool:
         """Tell whether the gathered operations have waited long enough."""
@@ -152,3 +179,38 @@ class BatchBuilder:
         self._pieces, self._operations, self._size = [], [], 0
         self._indices = set()
         return batch
+
+
+def join(batches: Iterable[Batch]) -> Iterator[Batch]:
+    """Yield the operations of batches in fewer ones, within the usual bounds, in their order.
+
+    A batch whose refusals matter later stays by itself, with its memory.
+    """
+    gathered: list[Batch] = []
+    size = operations = 0
+    for batch in batches:
+        if batch.retry.has_memory:
+            yield batch
+            continue
+        too_many = operations + len(batch.operations) > MAX_OPERATIONS
+        if gathered and (too_many or size + batch.size > MAX_BODY_BYTES):
+            yield _over_own_bytes(gathered, gathered[0].retry)
+            gathered, size, operations = [], 0, 0
+        gathered.append(batch)
+        size += batch.size
+        operations += len(batch.operations)
+    if gathered:
+        yield _over_own_bytes(gathered, gathered[0].retry)
+
+
+def _over_own_bytes(batches: Sequence[Batch], retry: RetryState) -> Batch:
+    """Return all operations as one batch over bytes that no other batch shares."""
+    operations: list[Operation] = []
+    end = 0
+    for batch in batches:
+        for operation in batch.operations:
+            start, end = end, end + operation.end - operation.start
+            operations.append(replace(operation, start=start, end=end))
+    indices = frozenset([operation.index_name for operation in operations])
+    source = b"".join([batch.body() for batch in batches])
+    return Batch(source, operations, indices, len(operations), replace(retry))

@@ -6,12 +6,11 @@ whole batch has one.
 
 from __future__ import annotations
 
-import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from llmlog_common.errors import ElasticsearchCutOff, ElasticsearchError, Unreachable
-from llmlog_consumer.elasticsearch.connection import NOT_FOUND
+from llmlog_consumer.elasticsearch.daily_index import DailyIndices, RequestRefusedError
 from llmlog_consumer.elasticsearch.error_rules import (
     BROKEN_ANSWER,
     CUT_OFF,
@@ -26,12 +25,12 @@ if TYPE_CHECKING:
 
     from llmlog_consumer.elasticsearch.batch import Batch, Operation
     from llmlog_consumer.elasticsearch.connection import Answer, Elastic
+    from llmlog_consumer.elasticsearch.daily_index import IndexRefusedError
 
 _PARAMS: Final = {
     "filter_path": "errors,items.*.status,items.*.error,items.*._id,items.*.failure_store",
 }
 CREATED: Final = 201
-ALREADY_EXISTS: Final = "resource_already_exists_exception"
 
 
 class UnexpectedItemsError(Exception):
@@ -68,6 +67,8 @@ class BulkResponse:
         status: of HTTP; 0 where there was no answer.
         retry_after: seconds that the server asked for.
         failure_store: items accepted into the failure store, where no search finds them.
+        unsent: the operations that were not sent, because `items` are of indices that cannot be
+            used; None where all were.
     """
 
     batch: Batch
@@ -78,12 +79,13 @@ class BulkResponse:
     status: int = 0
     retry_after: float = 0.0
     failure_store: int = 0
+    unsent: Batch | None = None
 
 
 class BulkClient:
     """The bulk requests of one worker into the daily indices.
 
-    The bulk threads call `send`; the thread that runs the delivery calls `forget`.
+    The bulk threads call `send`; the thread that runs the delivery calls the other methods.
 
     Args:
         elastic: the connection.
@@ -92,9 +94,15 @@ class BulkClient:
 
     def __init__(self, elastic: Elastic, alias: str) -> None:
         self._elastic = elastic
-        self._alias = alias
-        self._lock = threading.Lock()
-        self._known: set[str] = set()  # any thread, under `_lock`
+        self._indices = DailyIndices(elastic, alias)
+
+    def set_newest(self, index: str) -> None:
+        """Say which index is the newest; see `DailyIndices`."""
+        self._indices.newest = index
+
+    def forget(self, index: str) -> None:
+        """Check the index again before its next use; see `DailyIndices`."""
+        self._indices.forget(index)
 
     def send(self, batch: Batch) -> BulkResponse:
         """Send one batch and judge the answer; an answer of any kind is a value.
@@ -103,9 +111,12 @@ class BulkClient:
             UnexpectedItemsError: the answer holds an item that was not sent.
         """
         try:
-            for index in batch.indices - self._known:
-                self._first_use(index)
+            refused = self._indices.prepare(batch.indices)
+            if refused:
+                return _without(batch, refused)
             answer = self._elastic.request("POST", "/_bulk", body=batch.body(), params=_PARAMS)
+        except RequestRefusedError as error:
+            return self._judge(batch, error.answer)
         except ElasticsearchCutOff as error:
             return BulkResponse(batch, verdict=CUT_OFF, detail=str(error))
         except Unreachable as error:
@@ -147,55 +158,19 @@ class BulkClient:
             response.failure_store += result.get("failure_store") == "used"
         return response
 
-    def _first_use(self, index: str) -> None:
-        """Create the index from our template, or check that it has our mapping.
 
-        Without the template Elasticsearch would guess a mapping, and an index keeps its first
-        mapping. So: no template, no index.
-
-        Raises:
-            ElasticsearchError: the template is missing, or the index has another mapping.
-            Unreachable: Elasticsearch does not answer, or answers "not now".
-        """
-        if self._elastic.request("GET", f"/{index}/_mapping").status == NOT_FOUND:
-            template = self._elastic.request("GET", f"/_index_template/{self._alias}")
-            if template.status == NOT_FOUND:
-                raise ElasticsearchError(
-                    f"index template {self._alias} is missing: run `pipeline setup`"
-                )
-            answer = self._elastic.request("PUT", f"/{index}")
-            if answer.error.get("type") != ALREADY_EXISTS:
-                _body_of(answer, f"PUT /{index}")
-        mapping = _body_of(self._elastic.request("GET", f"/{index}/_mapping"), f"GET /{index}")
-        if llmlog_version(mapping) is None:
-            raise ElasticsearchError(
-                f"index {index} was not created from our template (no _meta.llmlog_version): "
-                "run `pipeline setup`, then delete or reindex it"
-            )
-        with self._lock:
-            self._known.add(index)
-
-    def forget(self, index: str) -> None:
-        """Check the index again before its next use: it may have been deleted."""
-        with self._lock:
-            self._known.discard(index)
-
-
-def _body_of(answer: Answer, request: str) -> Any:
-    """Return the body of a good answer.
-
-    Raises:
-        ElasticsearchError: the deployment is wrong, or the body is no JSON object; the text says
-            what to do.
-        Unreachable: the answer says "not now".
-    """
-    if answer.good:
-        return answer.body
-    if answer.not_now:
-        raise Unreachable(f"Elasticsearch: {request}: {answer.describe()}")
-    verdicts = judge_item(answer.status, answer.error), judge_request(answer.status, answer.error)
-    advice = next((f" ({verdict.advice})" for verdict in verdicts if verdict.advice), "")
-    raise ElasticsearchError(f"Elasticsearch: {request}: {answer.describe()}{advice}")
+def _without(batch: Batch, refused: Mapping[str, IndexRefusedError]) -> BulkResponse:
+    """Return the response for the operations of refused indices; the others were not sent."""
+    response, unsent = BulkResponse(batch), []
+    for operation in batch.operations:
+        refusal = refused.get(operation.index_name)
+        if refusal is None:
+            unsent.append(operation)
+        else:
+            item = ItemResult(operation, refusal.verdict, refusal.status, refusal.error)
+            response.items.append(item)
+    response.unsent = batch.part(unsent) if unsent else None
+    return response
 
 
 def _all_created(body: Any, operations: Sequence[Operation]) -> bool:
@@ -222,11 +197,3 @@ def _results(body: Any) -> list[dict[str, Any]] | None:
         for result in results
     )
     return results if well_formed else None
-
-
-def llmlog_version(mappings: Mapping[str, Any]) -> int | None:
-    """Return `_meta.llmlog_version` of the one index in an answer of `GET /index/_mapping`."""
-    version: Any = next(iter(mappings.values()), None)
-    for name in ("mappings", "_meta", "llmlog_version"):
-        version = version.get(name) if isinstance(version, dict) else None
-    return version if isinstance(version, int) else None

@@ -34,9 +34,10 @@ class Verdict:
         disposition: the next step.
         pushed_back: the cluster has too much to do: send fewer requests at once.
         bounded: the retry ends after some attempts, and `then` follows.
-        then: the step after a bounded retry. PERMANENT means exhausted. It applies to a few
-            documents only: where many fail, the server is at fault.
+        then: the step after a bounded retry. PERMANENT means exhausted. It applies only where
+            other documents of the same index pass meanwhile.
         unclassified: no row matches this answer; counted.
+        is_final: the index never takes this document: it does not wait.
         advice: one clause that tells a person what to do.
     """
 
@@ -45,6 +46,7 @@ class Verdict:
     bounded: bool = False
     then: Disposition = Disposition.PERMANENT
     unclassified: bool = False
+    is_final: bool = False
     advice: str = ""
 
 
@@ -95,6 +97,8 @@ BROKEN_ANSWER: Final = Verdict(
 CUT_OFF: Final = Verdict(Disposition.RETRY, bounded=True, then=Disposition.BISECT)
 """For a connection that is closed in the middle of a request. Some servers do so when a request is
 too large. A document that is alone in its request is sent again for as long as it takes."""
+DELETED_INDEX: Final = Verdict(Disposition.CONFIGURATION, is_final=True)
+"""For documents of an index that was deleted, and is not the newest: nothing creates it again."""
 _BISECT = Verdict(Disposition.BISECT)
 _PERMANENT = Verdict(Disposition.PERMANENT)
 _UNKNOWN_REFUSAL = Verdict(Disposition.PERMANENT, unclassified=True)

@@ -139,6 +139,7 @@ class IndexReplay:
                 self._turn(0.0)
                 while self._has_to_wait():
                     self._turn(run.timing.turn_seconds)
+                    self._check_progress()
                 if run.stopping():
                     break
             self._drain()
@@ -204,6 +205,12 @@ class IndexReplay:
             if deadline is not None and self._run.clock() > deadline:
                 return
             self._turn(self._run.timing.turn_seconds)
+            self._check_progress()
+
+    def _check_progress(self) -> None:
+        """Raise where all that is left waits for an index that a person has to mend."""
+        if self._in_flight and self._delivery.is_stuck:
+            raise ElasticsearchError(f"{self._delivery.unhealthy}: fix it and run this again")
 
 
 def _chunk_letters(rate: float | None) -> int:

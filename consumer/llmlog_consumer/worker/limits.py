@@ -29,7 +29,7 @@ class Timing:
     note_seconds: float = 3.0
     gap_seconds: float = 5.0
     unsettled_seconds: float = 60.0
-    revoke_seconds: float = 15.0
+    revoke_seconds: float = 2.0
     leave_seconds: float = 2.0
     idle_poll_seconds: float = 0.1
     busy_poll_seconds: float = 0.005

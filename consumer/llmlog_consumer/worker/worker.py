@@ -28,6 +28,7 @@ from llmlog_consumer.worker.end_of_task import EndOfTask
 from llmlog_consumer.worker.flow_control import FlowControl
 from llmlog_consumer.worker.gap_lookup import GapLookup
 from llmlog_consumer.worker.limits import Limits, Timing
+from llmlog_consumer.worker.newest_index import NewestIndex
 from llmlog_consumer.worker.notes import Memory, StatusNotes, encode
 from llmlog_consumer.worker.unsettled_alarm import UnsettledAlarm
 
@@ -113,6 +114,7 @@ class Worker:
         self._tracker = OffsetTracker()
         self._flow = FlowControl(limits.in_flight_bytes, limits.partition_bytes)
         self._elastic = clients.elastic(settings)
+        self._newest = NewestIndex(settings.index)
         self._delivery = clients.delivery(
             settings,
             self._elastic,
@@ -150,7 +152,10 @@ class Worker:
         while not self._stopping() and not self._is_finished():
             stop_polling = self._flow.stop_polling
             records = [] if stop_polling else self._consumer.consume(self._poll_seconds())
-            for span, of_span in self._register(records):
+            spans = list(self._register(records))
+            if spans:
+                self._delivery.set_newest(self._newest.name)
+            for span, of_span in spans:
                 self._delivery.accept(span, of_span)
             self._delivery.step(self._timing.step_seconds if stop_polling else 0.0)
             self._consumer.pause_only(self._partitions_to_pause())
@@ -185,6 +190,7 @@ class Worker:
             )
             if span is not None:
                 self.counts["consumed"] += len(run)
+                self._newest.record(run[-1].timestamp()[1], len(run))
                 yield span, run
 
     def _settle(self, span: Span, outcome: Outcome, records: int, size: int) -> None:
@@ -202,6 +208,9 @@ class Worker:
             return
         self._last_commit, self._settled_since_commit = now, 0
         self._follow_positions()
+        self._delivery.give_up_behind(
+            {p: self._tracker.expected(p) for p in self._tracker.assigned}
+        )
         is_due = self._notes.is_due(now)
         commits = self._tracker.all_commits() if is_due else self._tracker.commits()
         # Each commit, because one without a note would erase the note before.
@@ -229,15 +238,27 @@ class Worker:
         self._elastic.close()
 
     def _drain(self, deadline: float, partitions: Sequence[int]) -> None:
-        """Work until these partitions are settled, or the deadline is over."""
+        """Work until these partitions are settled, or the deadline is over.
+
+        What waits for a paused index is left to the next owner, and so is what waits for its next
+        attempt where the partition is revoked. It is consumed again; where it was indexed
+        meanwhile, Elasticsearch says so.
+        """
         self._delivery.flush()
-        while any(self._tracker.in_flight_records(p) for p in partitions):
+        while self._is_under_way(partitions):
             if self._clock() >= deadline or self._delivery.is_stuck:
                 log.warning(
                     "drain ended before everything was settled", unsettled=self._tracker.unsettled
                 )
                 return
             self._delivery.step(wait=self._timing.step_seconds)
+
+    def _is_under_way(self, partitions: Sequence[int]) -> bool:
+        """Tell whether a record of these partitions may settle without waiting."""
+        if not any(self._tracker.in_flight_records(p) for p in partitions):
+            return False
+        waiting = self._delivery.waiting(for_time=not self._leaving)
+        return any(self._tracker.in_flight_records(p) > waiting[p] for p in partitions)
 
     # Rebalances: `kafka.consumer.Listener`, called from within `consume` and `close`
 
@@ -306,7 +327,11 @@ class Worker:
         return self._end.is_reached()
 
     def _partitions_to_pause(self) -> set[int]:
-        in_flight = {p: self._tracker.in_flight(p) for p in self._tracker.assigned}
+        # What waits for a paused index has a bound of its own: it does not stop the others.
+        waiting = self._delivery.waiting_bytes()
+        in_flight = {
+            p: self._tracker.in_flight(p) - waiting.get(p, 0) for p in self._tracker.assigned
+        }
         draining = self._leaving or self._delivery.is_blocked
         return self._flow.decide(in_flight, self._clock(), draining=draining)
 

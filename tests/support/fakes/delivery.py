@@ -46,6 +46,8 @@ class FakeClock:
 class FakeRecord:
     """A Kafka record of the topic `t`."""
 
+    timestamp_ms = 0
+
     def __init__(self, offset: int, value: bytes | None = b"", partition: int = 0) -> None:
         self._offset, self._value, self._partition = offset, value, partition
 
@@ -63,6 +65,15 @@ class FakeRecord:
 
     def topic(self) -> str:
         return "t"
+
+    def key(self) -> bytes | None:
+        return None
+
+    def headers(self) -> list[tuple[str, bytes]] | None:
+        return None
+
+    def timestamp(self) -> tuple[int, int]:
+        return 1, self.timestamp_ms
 
     def leader_epoch(self) -> int | None:
         return None
@@ -114,6 +125,7 @@ class FakeElasticsearch:
         self.whole_by_offsets: Callable[[list[int]], Answer | None] = lambda _: None
         self.retry_after = 0.0
         self.failure_store = 0
+        self.newest = ""
         self.requests: list[list[int]] = []
         self.request_bytes: list[int] = []
         self.forgotten: list[str] = []
@@ -149,6 +161,9 @@ class FakeElasticsearch:
 
     def forget(self, index: str) -> None:
         self.forgotten.append(index)
+
+    def set_newest(self, index: str) -> None:
+        self.newest = index
 
 
 def always(*answers: Answer) -> Callable[[int], list[Answer]]:
@@ -234,12 +249,20 @@ class ResultsRig:
     def _settle(self, _span: Span, outcome: Outcome, records: int, _size: int) -> None:
         self.counts[outcome] += records
 
-    def batch(self, *offsets: int, document: bytes = b"{}", sent: int = 1) -> Batch:
-        """Return a batch of these records that was sent so often."""
+    def batch(
+        self,
+        *offsets: int,
+        document: bytes = b"{}",
+        sent: int = 1,
+        index: str = "logs-1",
+        indices: Sequence[str] = (),
+    ) -> Batch:
+        """Return a batch of these records that was sent so often, into one index or several."""
         builder = BatchBuilder()
-        for offset in offsets:
+        names = indices or [index] * len(offsets)
+        for offset, name in zip(offsets, names, strict=True):
             record: Any = FakeRecord(offset, self._values[offset])
-            builder.add(self._span, record, len(record), "logs-1", f"id{offset}", document, 0.0)
+            builder.add(self._span, record, len(record), name, f"id{offset}", document, 0.0)
         batch = builder.take()
         for _ in range(sent):
             batch.retry.record_sent()

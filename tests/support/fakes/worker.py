@@ -38,6 +38,11 @@ class FakeDelivery:
         self.closed = False
         self.memories: dict[int, dict[str, Any]] = {}
         self.restored: dict[int, Mapping[str, Any]] = {}
+        self.newest = ""
+        self.held: Counter[int] = Counter()
+        self.held_bytes: Counter[int] = Counter()
+        self.waiting_for_time: Counter[int] = Counter()
+        self.next_offsets: dict[int, int] = {}
         self.stepped_by: set[threading.Thread] = set()
 
     def accept(self, span: Span, records: Iterable[Any]) -> None:
@@ -63,6 +68,17 @@ class FakeDelivery:
 
     def restore(self, partition: int, note: Mapping[str, Any]) -> None:
         self.restored[partition] = note
+    def set_newest(self, index: str) -> None:
+        self.newest = index
+
+    def waiting(self, *, for_time: bool) -> Counter[int]:
+        return self.held + self.waiting_for_time if for_time else self.held
+
+    def waiting_bytes(self) -> Counter[int]:
+        return self.held_bytes
+
+    def give_up_behind(self, next_offsets: Mapping[int, int]) -> None:
+        self.next_offsets = dict(next_offsets)
 
     def close(self) -> None:
         self.closed = True

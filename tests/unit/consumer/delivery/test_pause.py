@@ -4,7 +4,6 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from llmlog_consumer.delivery.failure_rate import FailureRate
 from llmlog_consumer.delivery.pause import Pause
 
 
@@ -53,16 +52,14 @@ def test_the_rest_of_a_probe_is_held_until_its_own_time():
     assert pause.take_probe(50.0) == "rest"
 
 
-def test_the_end_returns_what_is_held_in_order_and_forgets_the_evidence():
+def test_the_end_returns_what_is_held_in_order():
     pause = Pause()
-    pause.failing.record_failure("logs-1")
     for name in ("a", "b", "c"):
         pause.hold(name, "closed", 0.0)
     pause.take_probe(100.0)
     assert pause.resume() == ["b", "c"]
     assert (pause.active, pause.why, pause.held) == (False, "", 0)
     assert not pause.is_probe("a")
-    assert pause.failing == FailureRate()
 
 
 class PauseMachine(RuleBasedStateMachine):

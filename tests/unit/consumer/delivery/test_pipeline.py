@@ -1,5 +1,6 @@
 """Records in, outcomes out: whatever Elasticsearch says, each record ends exactly once."""
 
+import time
 import types
 
 import pytest
@@ -10,10 +11,12 @@ from structlog.testing import capture_logs
 from llmlog_common.errors import Unreachable
 from llmlog_consumer.delivery.pipeline import DeliveryLimits
 from llmlog_consumer.elasticsearch.error_rules import Disposition
+from llmlog_consumer.elasticsearch.index_names import DAY_MS, daily_index
 from llmlog_consumer.outcomes import Outcome
-from llmlog_schemas.codec import Decoder
+from llmlog_schemas.codec import Decoder, Encoder
+from llmlog_schemas.convert import to_event
 from support.fakes.delivery import DeliveryRig, FakeRecord, always
-from support.payloads import encoded
+from support.payloads import encoded, payload
 
 MAPPING = (400, {"type": "document_parsing_exception", "reason": "failed to parse field [a]"})
 BUSY = (429, {"type": "es_rejected_execution_exception", "reason": "queue full"})
@@ -61,9 +64,8 @@ def test_each_record_ends_exactly_once_whatever_the_server_answers(answers, whol
 def test_a_wrong_deployment_holds_every_record_and_makes_no_letter(values):
     rig = DeliveryRig(always(CLOSED, CLOSED, CLOSED, GOOD), values)
     rig.accept_all()
-    rig.until(lambda: rig.delivery.pause_reason)
+    rig.until(lambda: rig.delivery.unhealthy)
     assert "open the index" in rig.delivery.unhealthy
-    assert rig.delivery.is_blocked
     rig.until_settled()
     assert rig.counts[Outcome.INDEXED] == 60
     assert not rig.letters.letters
@@ -72,9 +74,15 @@ def test_a_wrong_deployment_holds_every_record_and_makes_no_letter(values):
 
 
 def test_only_the_probe_is_sent_during_a_pause(values):
-    rig = DeliveryRig(always(CLOSED), values, limits=DeliveryLimits(batch_operations=10))
+    rig = DeliveryRig(
+        always(GOOD),
+        values,
+        whole=[(401, {})] * 99,
+        limits=DeliveryLimits(batch_operations=10),
+    )
     rig.accept_all()
     rig.until(lambda: rig.delivery.pause_reason and not rig.executor.under_way)
+    assert rig.delivery.is_blocked
     sent = len(rig.elasticsearch.requests)
     rig.turn(0.0)
     assert len(rig.elasticsearch.requests) == sent
@@ -87,10 +95,10 @@ def test_only_the_probe_is_sent_during_a_pause(values):
     rig.delivery.close()
 
 
-def test_a_server_that_fails_many_documents_pauses_and_makes_no_letter(values):
-    rig = DeliveryRig(always(BROKEN, BROKEN, GOOD), values)
+def test_a_server_that_fails_all_documents_holds_them_and_makes_no_letter(values):
+    rig = DeliveryRig(always(*[BROKEN] * 9, GOOD), values)
     rig.accept_all()
-    rig.until(lambda: rig.delivery.pause_reason)
+    rig.until(lambda: rig.delivery.unhealthy)
     assert "Elasticsearch's log" in rig.delivery.unhealthy
     rig.until_settled()
     assert rig.counts[Outcome.INDEXED] == 60
@@ -98,7 +106,10 @@ def test_a_server_that_fails_many_documents_pauses_and_makes_no_letter(values):
 
 def test_one_document_that_always_fails_is_rejected_alone(values):
     rig = DeliveryRig(lambda offset: [BROKEN] if offset == 7 else [GOOD], values)
-    rig.accept_all()
+    rig.delivery.accept(rig.span, [FakeRecord(7, values[7])])
+    for offset in [*range(7), *range(8, 60)]:
+        rig.turn()
+        rig.delivery.accept(rig.span, [FakeRecord(offset, values[offset])])
     rig.until_settled()
     (letter,) = rig.letters.letters
     assert letter.record.offset() == 7
@@ -186,7 +197,7 @@ def test_a_document_that_is_cut_off_alone_is_sent_until_it_succeeds(values):
 
 
 def test_released_records_are_not_sent_again(values):
-    rig = DeliveryRig(always(AWAY), values)
+    rig = DeliveryRig(always(BUSY), values)
     rig.accept_all()
     rig.until(lambda: rig.delivery.counts["retries"])
     rig.span.released = True
@@ -346,13 +357,60 @@ def test_a_letter_on_its_way_keeps_a_blocked_delivery_from_being_stuck(values):
     )
     rig.letters.deliver = False
     rig.accept_all()
-    rig.until(lambda: rig.delivery.pause_reason and rig.letters.pending)
-    assert rig.delivery.is_blocked
+    rig.until(lambda: rig.delivery.unhealthy and rig.letters.pending)
     rig.executor.finish()
+    rig.delivery.step()
+    assert not rig.executor.under_way
     assert not rig.delivery.is_stuck
     rig.letters.deliver = True
     rig.delivery.step()
     rig.until(lambda: rig.delivery.is_stuck, max_turns=50)
+    rig.delivery.close()
+
+
+# Indices that take nothing
+
+
+def of_day(seed, days_ago):
+    """Return the value of an event that began so many days ago."""
+    began = time.time() - days_ago * DAY_MS / 1000
+    return Encoder().encode(to_event(payload(seed, startTime=began, endTime=began + 1)))
+
+
+def test_a_closed_index_holds_its_own_records_and_all_others_are_indexed():
+    values = [of_day(n, 3 if n % 5 == 0 else 0) for n in range(40)]
+    closed = types.SimpleNamespace(now=True)
+    rig = DeliveryRig(lambda o: [CLOSED] if o % 5 == 0 and closed.now else [GOOD], values)
+    rig.accept_all()
+    rig.until(lambda: rig.counts[Outcome.INDEXED] == 32)
+    assert rig.delivery.waiting(for_time=False) == {0: 8}
+    assert not rig.delivery.is_blocked
+    closed.now = False
+    rig.until_settled()
+    assert rig.counts == {Outcome.INDEXED: 40}
+
+
+def test_records_that_wait_for_an_old_index_become_letters_after_the_time():
+    values = [of_day(n, 3 if n % 5 == 0 else 0) for n in range(40)]
+    rig = DeliveryRig(lambda o: [CLOSED] if o % 5 == 0 else [GOOD], values)
+    rig.delivery.set_newest(daily_index("logs", int(time.time() * 1000)))
+    rig.accept_all()
+    rig.until_settled()
+    assert rig.counts == {Outcome.INDEXED: 32, Outcome.DEAD: 8}
+    assert {letter.record.offset() % 5 for letter in rig.letters.letters} == {0}
+
+
+def test_later_records_for_a_paused_index_wait_without_being_sent():
+    values = [of_day(n, 3) for n in range(10)]
+    rig = DeliveryRig(always(CLOSED), values)
+    records = [FakeRecord(offset, value) for offset, value in enumerate(values)]
+    rig.delivery.accept(rig.span, records[:1])
+    rig.until(lambda: rig.delivery.unhealthy)
+    sent = len(rig.elasticsearch.requests)
+    rig.delivery.accept(rig.span, records[1:])
+    rig.delivery.step()
+    assert len(rig.elasticsearch.requests) <= sent + 1
+    assert rig.delivery.waiting(for_time=False)[0] >= 9
     rig.delivery.close()
 
 

@@ -23,6 +23,7 @@ MAPPING = (400, {"type": "document_parsing_exception", "reason": "failed to pars
 BUSY = (429, {"type": "es_rejected_execution_exception", "reason": "queue full"})
 AWAY = (503, {"type": "unavailable_shards_exception", "reason": "not active"})
 BROKEN = (500, {"type": "null_pointer_exception", "reason": "oops"})
+CLOSED = (400, {"type": "index_closed_exception", "reason": "closed"})
 GOOD = (201, None)
 TWICE = (409, {"type": "version_conflict_engine_exception", "reason": "exists"})
 
@@ -227,48 +228,150 @@ def test_a_server_that_refuses_every_request_is_named_as_the_fault(values):
 # Documents that fail with an error of the server
 
 
-def test_documents_with_an_outcome_count_as_not_failing(values):
-    rig = ResultsRig(values)
-    rig.create(rig.batch(0, 1, 2))
-    assert (rig.sender.failing.seen, rig.sender.failing.failed) == (3, 0)
-    rig.answer(rig.batch(3, 4, 5, 6), GOOD, TWICE, MAPPING, GOOD)
-    assert (rig.sender.failing.seen, rig.sender.failing.failed) == (7, 0)
-
-
-def test_a_document_that_fails_again_and_again_counts_once(values):
-    rig = ResultsRig(values)
-    batch = rig.batch(0)
-    for _ in range(3):
+def fail(rig, batch, times):
+    """Let documents fail so often; return their batch, None once it is not sent again."""
+    for _ in range(times):
         rig.answer(batch, BROKEN)
-        assert rig.sender.failing.failed == 1
         rig.clock.now += 60.0
-        (batch,) = rig.send()
+        batch = next(iter(rig.send()), None)
+    return batch
 
 
-def test_documents_that_fail_count_where_their_request_was_refused_before(values):
+def test_documents_that_fail_are_sent_again_together_after_a_wait(values):
     rig = ResultsRig(values)
-    batch = rig.batch(0, 1)
-    rig.refuse(batch, 500, detail="500")
-    rig.clock.now += 60.0
-    rig.answer(*rig.send(), BROKEN)
-    assert rig.sender.failing.failed == 2
-
-
-def test_a_document_that_fails_is_sent_alone_after_a_wait(values):
-    rig = ResultsRig(values)
-    rig.answer(rig.batch(0, 1), GOOD, BROKEN)
+    rig.answer(rig.batch(0, 1, 2), GOOD, BROKEN, BROKEN)
     assert rig.send() == []
     rig.clock.now += 0.25
-    assert [op.document_id for batch in rig.send() for op in batch.operations] == ["id1"]
+    assert [op.document_id for batch in rig.send() for op in batch.operations] == ["id1", "id2"]
 
 
-def test_a_pause_by_failing_documents_names_their_share_and_the_first_error(values):
+def test_documents_that_fail_while_others_of_their_index_pass_become_letters(values):
     rig = ResultsRig(values)
-    more = (500, {"type": "exception", "reason": "another"})
-    rig.answer(rig.batch(*range(15)), *[GOOD] * 4, BROKEN, *[more] * 10)
-    assert rig.sender.pause_reason == (
-        "73% of documents fail with an error of the server: "
-        "500 null_pointer_exception: oops (see Elasticsearch's log)"
+    batch = fail(rig, rig.batch(0, 1), MAX_REFUSED_ATTEMPTS - 1)
+    rig.create(rig.batch(2))
+    rig.answer(batch, BROKEN)
+    assert [letter.cause.disposition for letter in rig.letters.letters] == ["exhausted"] * 2
+    assert not rig.sender.index_pauses
+
+
+def test_an_index_in_which_nothing_passes_waits_and_makes_no_letter(values):
+    rig = ResultsRig(values)
+    rig.create(rig.batch(2))
+    batch = fail(rig, rig.batch(0, 1), MAX_REFUSED_ATTEMPTS - 1)
+    rig.answer(batch, BROKEN)
+    assert not rig.letters.letters
+    assert rig.sender.index_pauses.held == 2
+    assert rig.sender.index_pauses.reason(rig.clock() + 60.0) == (
+        "index logs-1: 500 null_pointer_exception: oops "
+        "(no document passes; see Elasticsearch's log); 2 documents wait"
+    )
+
+
+def test_what_passes_just_before_a_server_breaks_is_no_evidence(values):
+    """Requests that were under way already are answered after the first failure."""
+    rig = ResultsRig(values)
+    batch = fail(rig, rig.batch(0), 1)
+    rig.create(rig.batch(2))
+    batch = fail(rig, batch, MAX_REFUSED_ATTEMPTS - 2)
+    rig.answer(batch, BROKEN)
+    assert not rig.letters.letters
+
+
+def test_what_passes_in_another_index_is_no_evidence(values):
+    rig = ResultsRig(values)
+    batch = fail(rig, rig.batch(0), MAX_REFUSED_ATTEMPTS - 1)
+    rig.create(rig.batch(2, index="logs-2"))
+    rig.answer(batch, BROKEN)
+    assert not rig.letters.letters
+    assert list(rig.sender.index_pauses.names) == ["logs-1"]
+
+
+def test_on_a_quiet_day_a_document_that_fails_ends_once_another_has_passed(values):
+    rig = DeliveryRig(lambda offset: [BROKEN] if offset == 0 else [GOOD], values[:3])
+    records = [FakeRecord(offset, value) for offset, value in enumerate(rig.values)]
+    rig.delivery.accept(rig.span, records[:1])
+    rig.until(lambda: "null_pointer_exception" in rig.delivery.unhealthy)
+    rig.delivery.accept(rig.span, records[1:])
+    rig.until(lambda: rig.counts[Outcome.INDEXED] == 2)
+    rig.until_settled()
+    assert rig.counts == {Outcome.INDEXED: 2, Outcome.DEAD: 1}
+    assert rig.delivery.unhealthy == ""
+
+
+# Documents of an index that takes nothing
+
+
+def test_a_closed_index_keeps_its_own_documents_waiting_and_no_others(values):
+    rig = ResultsRig(values)
+    rig.answer(rig.batch(0, 1), CLOSED)
+    rig.sender.put(rig.batch(2), rig.batch(3, index="logs-2"))
+    assert [op.document_id for batch in rig.send() for op in batch.operations] == ["id3"]
+    assert rig.sender.index_pauses.held == 3
+    assert not rig.sender.paused
+    assert rig.elasticsearch.forgotten == ["logs-1"]
+
+
+def test_a_batch_over_several_indices_goes_on_without_the_paused_one(values):
+    rig = ResultsRig(values)
+    rig.answer(rig.batch(0), CLOSED)
+    mixed = rig.batch(1, 2, 3, indices=["logs-2", "logs-1", "logs-2"])
+    rig.sender.put(mixed)
+    (sent,) = rig.send()
+    assert [op.document_id for op in sent.operations] == ["id1", "id3"]
+    assert sent.body().count(b"\n") == 4
+
+
+def test_a_paused_index_takes_documents_again_once_its_probe_has_passed(values):
+    rig = ResultsRig(values)
+    rig.answer(rig.batch(0, 1, 2), CLOSED)
+    rig.clock.now += 60.0
+    (probe,) = rig.send()
+    assert [op.document_id for op in probe.operations] == ["id0"]
+    rig.create(probe)
+    (others,) = rig.send()
+    assert [op.document_id for op in others.operations] == ["id1", "id2"]
+    assert not rig.sender.index_pauses
+
+
+def test_a_probe_that_is_pushed_back_says_nothing_about_its_index(values):
+    rig = ResultsRig(values)
+    rig.answer(rig.batch(0), CLOSED)
+    rig.clock.now += 60.0
+    (probe,) = rig.send()
+    rig.answer(probe, BUSY)
+    assert rig.sender.index_pauses.held == 1
+    assert rig.send() == []
+
+
+def test_a_probe_that_gets_no_answer_waits_again(values):
+    rig = ResultsRig(values)
+    rig.answer(rig.batch(0), CLOSED)
+    rig.clock.now += 60.0
+    (probe,) = rig.send()
+    rig.refuse(probe, 503)
+    assert rig.sender.index_pauses.held == 1
+    rig.clock.now += 60.0
+    (again,) = rig.send()
+    rig.create(again)
+    assert rig.counts == {Outcome.INDEXED: 1}
+
+
+def test_the_letter_of_a_document_that_waited_names_the_bound_and_the_answer(values):
+    rig = ResultsRig(values)
+    rig.sender.set_newest("logs-2")
+    rig.answer(rig.batch(4, sent=2), CLOSED)
+    rig.results.give_up(rig.sender.index_pauses.give_up(rig.clock() + 300.0))
+    (letter,) = rig.letters.letters
+    assert letter.cause == Cause(
+        Stage.INDEX,
+        Ending.EXHAUSTED,
+        reason="the index took none for 300 s: closed",
+        es_status=400,
+        es_type="index_closed_exception",
+        index="logs-1",
+        document_id="id4",
+        model="gpt-1",
+        attempts=2,
     )
 
 
@@ -276,7 +379,19 @@ def test_a_long_answer_is_cut_in_the_reason_of_a_pause(values):
     rig = ResultsRig(values)
     rig.answer(rig.batch(0), (400, {"type": "index_closed_exception", "reason": "x" * 400}))
     begin = "400 index_closed_exception: "
-    assert rig.sender.pause_reason == f"{begin}{'x' * (300 - len(begin))} (open the index)"
+    assert rig.sender.index_pauses.reason(0.0) == (
+        f"index logs-1: {begin}{'x' * (300 - len(begin))} (open the index); 1 document waits"
+    )
+
+
+def test_items_that_are_sent_again_keep_no_larger_body_alive(values):
+    rig = ResultsRig(values)
+    batch = rig.batch(0, 1, 2, 3, document=b"{}" + b" " * 1000)
+    rig.answer(batch, GOOD, GOOD, GOOD, BUSY)
+    rig.clock.now += 60.0
+    (again,) = rig.send()
+    assert len(again.source) == again.size
+    assert again.body() == batch.body()[-again.size :]
 
 
 # Requests that are sent again

@@ -2,11 +2,17 @@
 
 import pytest
 
-from llmlog_common.errors import ElasticsearchError, ElasticsearchUnreachable
+from llmlog_common.errors import ElasticsearchUnreachable
 from llmlog_consumer.elasticsearch.batch import BatchBuilder
-from llmlog_consumer.elasticsearch.bulk import BulkClient, UnexpectedItemsError, llmlog_version
+from llmlog_consumer.elasticsearch.bulk import BulkClient, UnexpectedItemsError
 from llmlog_consumer.elasticsearch.connection import Answer
-from llmlog_consumer.elasticsearch.error_rules import BROKEN_ANSWER, Disposition
+from llmlog_consumer.elasticsearch.daily_index import llmlog_version
+from llmlog_consumer.elasticsearch.error_rules import (
+    BROKEN_ANSWER,
+    DELETED_INDEX,
+    Disposition,
+    judge_request,
+)
 
 OURS = Answer(200, {"logs-1": {"mappings": {"_meta": {"llmlog_version": 1}}}})
 NOT_THERE = Answer(404, {"error": {"type": "index_not_found_exception"}})
@@ -20,21 +26,20 @@ class Server:
         self.asked = []
 
     def request(self, method, path, **_):
-        name = {"/_bulk": "bulk", "/_index_template/logs": "template", "/logs-1": "create"}.get(
-            path, "mapping"
-        )
+        name = {
+            "/_bulk": "bulk",
+            "/_index_template/logs": "template",
+            "/_cluster/state/metadata": "state",
+            "/logs-1": "create",
+        }.get(path, "mapping")
         self.asked.append(name)
         turns = self.answers[name]
+        if callable(turns):
+            return turns(path)
         answer = turns.pop(0) if len(turns) > 1 else turns[0]
         if isinstance(answer, Exception):
             raise answer
         return answer
-
-    def demand(self, method, path, **_):
-        answer = self.request(method, path)
-        if not answer.ok:
-            raise ElasticsearchError(answer.describe())
-        return answer.body
 
 
 def batch_of(*ids):
@@ -172,10 +177,10 @@ def test_an_index_is_checked_once():
     indexer = BulkClient(server, "logs")
     indexer.send(batch_of("a"))
     indexer.send(batch_of("a"))
-    assert server.asked == ["mapping", "mapping", "bulk", "bulk"]
+    assert server.asked == ["mapping", "bulk", "bulk"]
     indexer.forget("logs-1")
     indexer.send(batch_of("a"))
-    assert server.asked[4:] == ["mapping", "mapping", "bulk"]
+    assert server.asked[3:] == ["mapping", "bulk"]
 
 
 @pytest.mark.parametrize(
@@ -195,9 +200,9 @@ def test_a_missing_index_is_created_whichever_worker_is_first(created_now):
 
 def test_without_the_template_no_index_is_created():
     server = Server(mapping=[NOT_THERE], template=[Answer(404, {})])
-    answered = BulkClient(server, "logs").send(batch_of("a"))
-    assert answered.verdict.disposition is Disposition.CONFIGURATION
-    assert "run `pipeline setup`" in answered.detail
+    (item,) = BulkClient(server, "logs").send(batch_of("a")).items
+    assert item.verdict.disposition is Disposition.CONFIGURATION
+    assert "run `pipeline setup`" in item.error["reason"]
     assert "create" not in server.asked
     assert "bulk" not in server.asked
 
@@ -213,9 +218,146 @@ def test_without_the_template_no_index_is_created():
 )
 def test_an_index_without_our_mapping_is_never_written_to(body):
     server = Server(mapping=[Answer(200, body)])
-    answered = BulkClient(server, "logs").send(batch_of("a"))
-    assert answered.verdict.disposition is Disposition.CONFIGURATION
+    (item,) = BulkClient(server, "logs").send(batch_of("a")).items
+    assert item.verdict.disposition is Disposition.CONFIGURATION
+    assert "index logs-1 was not created from our template" in item.error["reason"]
     assert "bulk" not in server.asked
+
+
+def two_indices():
+    builder = BatchBuilder()
+    for index, name in (("logs-1", "a"), ("logs-2", "b"), ("logs-1", "c")):
+        builder.add(None, None, 7, index, name, b"{}", 0.0)
+    return builder.take()
+
+
+def test_an_index_that_cannot_be_used_keeps_its_own_documents_alone():
+    full = {"error": {"type": "validation_exception", "reason": "maximum shards open"}}
+    server = Server(
+        mapping=lambda path: OURS if "logs-2" in path else NOT_THERE,
+        template=[Answer(200, {})],
+        create=[Answer(400, full)],
+        bulk=[Answer(200, {"items": [created("b")]})],
+    )
+    client = BulkClient(server, "logs")
+    answered = client.send(two_indices())
+    assert [item.operation.document_id for item in answered.items] == ["a", "c"]
+    assert {item.status for item in answered.items} == {400}
+    assert answered.verdict is None
+    assert "bulk" not in server.asked
+    assert [op.document_id for op in answered.unsent.operations] == ["b"]
+    assert client.send(answered.unsent).all_created
+
+
+@pytest.mark.parametrize(
+    ("answer", "disposition"),
+    [
+        (Answer(503, {"error": {"type": "process_cluster_event_timeout_exception"}}), "retry"),
+        (Answer(400, {"error": {"type": "mapper_parsing_exception"}}), "configuration"),
+        (Answer(400, {"error": {"type": "brand_new_exception"}}), "configuration"),
+    ],
+)
+def test_an_index_that_is_not_created_makes_no_letter(answer, disposition):
+    """A template that Elasticsearch refuses is no fault of a document."""
+    server = Server(mapping=[NOT_THERE], template=[Answer(200, {})], create=[answer])
+    (item,) = BulkClient(server, "logs").send(batch_of("a")).items
+    assert item.verdict.disposition.value == disposition
+    assert not item.verdict.is_final
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Answer(401, {"error": {"type": "security_exception", "reason": "no"}}),
+        Answer(403, {"error": {"type": "security_exception", "reason": "no"}}),
+        Answer(404, "<html>"),
+        Answer(502, "<html>"),
+    ],
+)
+def test_an_answer_that_tells_nothing_about_the_index_is_the_whole_requests(answer):
+    server = Server(mapping=[answer])
+    answered = BulkClient(server, "logs").send(batch_of("a"))
+    assert not answered.items
+    assert answered.verdict == judge_request(answer.status, answer.error)
+    assert answered.status == answer.status
+
+
+# An index that was deleted
+
+
+TOMBSTONES = Answer(
+    200,
+    {
+        "metadata": {
+            "index-graveyard": {
+                "tombstones": [
+                    {"index": {"index_name": "logs-0"}},
+                    {"index": {"index_name": "logs-1"}},
+                ]
+            }
+        }
+    },
+)
+
+
+def test_a_deleted_index_before_the_newest_is_not_created_again():
+    server = Server(mapping=[NOT_THERE], state=[TOMBSTONES])
+    client = BulkClient(server, "logs")
+    client.set_newest("logs-2")
+    (item,) = client.send(batch_of("a")).items
+    assert item.verdict is DELETED_INDEX
+    assert "logs-1 was deleted" in item.error["reason"]
+    assert "create" not in server.asked
+
+
+@pytest.mark.parametrize("newest", ["logs-1", "logs-0", ""])
+def test_the_newest_index_is_created_again(newest):
+    server = Server(
+        mapping=[NOT_THERE, OURS],
+        template=[Answer(200, {})],
+        create=[Answer(200, {})],
+        bulk=[Answer(200, {"items": [created("a")]})],
+        state=[TOMBSTONES],
+    )
+    client = BulkClient(server, "logs")
+    client.set_newest(newest)
+    assert client.send(batch_of("a")).all_created
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        Answer(403, {"error": {"type": "security_exception"}}),
+        Answer(200, {}),
+        Answer(200, {"metadata": {"index-graveyard": {"tombstones": [{}, 1, {"index": 2}]}}}),
+    ],
+)
+def test_an_index_that_never_existed_is_created_however_late_its_event_is(state):
+    """A gateway that kept its events for days, while Kafka was away."""
+    server = Server(
+        mapping=[NOT_THERE, OURS],
+        template=[Answer(200, {})],
+        create=[Answer(200, {})],
+        bulk=[Answer(200, {"items": [created("a")]})],
+        state=[state],
+    )
+    client = BulkClient(server, "logs")
+    client.set_newest("logs-2")
+    assert client.send(batch_of("a")).all_created
+
+
+def test_an_index_that_was_there_and_is_gone_is_deleted_even_where_no_one_may_ask():
+    server = Server(
+        mapping=[OURS, NOT_THERE],
+        bulk=[Answer(200, {"items": [created("a")]})],
+        state=[Answer(403, {})],
+    )
+    client = BulkClient(server, "logs")
+    client.set_newest("logs-2")
+    client.send(batch_of("a"))
+    client.forget("logs-1")
+    (item,) = client.send(batch_of("a")).items
+    assert item.verdict is DELETED_INDEX
 
 
 def test_the_version_of_our_mapping_is_read():
