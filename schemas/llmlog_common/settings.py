@@ -99,6 +99,8 @@ class Settings(BaseSettings):
     elasticsearch_ssl_assert_fingerprint: str | None = None
     index: AliasName = "litellm-logs"
     max_event_age: Duration = timedelta(days=400)
+    index_wait: Duration = timedelta(minutes=5)
+    """Time for which events wait for an index that takes none and is not the newest."""
     metrics_port: int = Field(default=0, ge=0, le=65_535)
     """Port of `pipeline consume` for Prometheus; 0: none."""
 

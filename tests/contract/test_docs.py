@@ -281,7 +281,8 @@ def write_default(value):
     if value is None:
         return "none"
     if isinstance(value, timedelta):
-        return f"`{value.days} days`"
+        minutes = value // timedelta(minutes=1)
+        return f"`{value.days} days`" if value.days else f"`{minutes} minutes`"
     return f"`{str(value).lower() if isinstance(value, bool) else value}`"
 
 

@@ -216,7 +216,7 @@ class IndexPauses:
                 yield from self._give_up_all(pause, f"the index took none for {wait:.0f} s")
         while (heaviest := self._too_heavy()) is not None:
             why = f"{self._limits.max_bytes} bytes wait for such indices"
-            yield GivenUp(heaviest.pop().batch, heaviest.refusal, why)
+            yield from self._give_up_one(heaviest, heaviest.pop(), why)
 
     def give_up_behind(self, next_offsets: Mapping[int, int]) -> Iterator[GivenUp]:
         """Yield the documents that hold their partition's watermark back for too long.
@@ -233,7 +233,7 @@ class IndexPauses:
             for is_behind in behind if any(behind) else ():
                 held = pause.pop()
                 if is_behind:
-                    yield GivenUp(held.batch, pause.refusal, why)
+                    yield from self._give_up_one(pause, held, why)
                 else:
                     pause.keep(held)
 
@@ -263,11 +263,6 @@ class IndexPauses:
             else:
                 self._earlier[index] = min(self._earlier.get(index, (since, now))[0], since), now
 
-    def drop_released(self) -> None:
-        """Drop the documents whose partition was released."""
-        for pause in self._pauses.values():
-            self._drop_released(pause)
-
     def _first_refused(self, index: str, now: float) -> float:
         """Return since when an index has been paused; earlier owners of a partition count."""
         since, told = self._earlier.pop(index, (now, now))
@@ -294,7 +289,14 @@ class IndexPauses:
 
     def _give_up_all(self, pause: IndexPause, why: str) -> Iterator[GivenUp]:
         while pause.held:
-            yield GivenUp(pause.pop().batch, pause.refusal, why)
+            yield from self._give_up_one(pause, pause.pop(), why)
+
+    def _give_up_one(self, pause: IndexPause, held: Held, why: str) -> Iterator[GivenUp]:
+        (operation,) = held.batch.operations
+        if operation.span.released:
+            self._on_released(operation)
+        else:
+            yield GivenUp(held.batch, pause.refusal, why)
 
     def _too_heavy(self) -> IndexPause | None:
         """Return the pause that holds most, where all hold too much; one document may stay."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
@@ -153,6 +153,8 @@ class Delivery:
             accepted: fingerprints that the circuit breaker lets through as letters.
             limits: bounds of batches and of requests.
         """
+        limits = limits or DeliveryLimits()
+        hold = replace(limits.hold, wait_seconds=settings.index_wait.total_seconds())
         return cls(
             decoder=Decoder(Registry.from_settings(settings)),
             documents=Documents(settings.index, settings.max_event_age),
@@ -160,7 +162,7 @@ class Delivery:
             letters=LetterWriter(settings, dlq_partitions),
             settle=settle,
             breaker=CircuitBreaker(accepted),
-            limits=limits,
+            limits=replace(limits, hold=hold),
         )
 
     @property

@@ -202,8 +202,9 @@ class FakeElastic:
 class FakeDelivery:
     """A delivery that settles every record as indexed at once, unless it is paused."""
 
-    pause_reason = ""
+    pause_reason = unhealthy = ""
     circuit_open = ""
+    is_stuck = False
 
     def __init__(self, settle: Any) -> None:
         self.settle = settle

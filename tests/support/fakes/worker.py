@@ -68,6 +68,7 @@ class FakeDelivery:
 
     def restore(self, partition: int, note: Mapping[str, Any]) -> None:
         self.restored[partition] = note
+
     def set_newest(self, index: str) -> None:
         self.newest = index
 

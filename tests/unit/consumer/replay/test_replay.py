@@ -18,6 +18,7 @@ from llmlog_consumer.dead_letters.headers import PREFIX
 from llmlog_consumer.dead_letters.letter import read_letter
 from llmlog_consumer.dead_letters.record import build_record, read_record
 from llmlog_consumer.kafka.producer import KafkaProducer
+from llmlog_consumer.outcomes import Outcome
 from llmlog_consumer.replay.plan import ReplayOutcome, ReplayPolicy
 from llmlog_consumer.replay.replay import IndexReplay, ReplayRun, Timing, TopicReplay
 from support.fakes.kafka import ConfirmingProducer
@@ -124,6 +125,26 @@ def test_a_wrong_deployment_ends_the_run_with_the_reason():
     with pytest.raises(ElasticsearchError, match="open the index"):
         replay.run([record()])
     assert delivery.closed
+
+
+def test_a_closed_index_ends_the_run_once_all_other_letters_are_replayed():
+    class HoldingDelivery(FakeDelivery):
+        unhealthy = "index logs-1: open the index"
+
+        def accept(self, span, records):
+            self.accepted.append((span, list(records)))
+            settled = [record for record in records if record.source[2] != 0]
+            for record in settled:
+                self.settle(span, Outcome.INDEXED, 1, record.size)
+
+        @property
+        def is_stuck(self):
+            return True
+
+    replay, _ = new_index_replay(HoldingDelivery)
+    with pytest.raises(ElasticsearchError, match="index logs-1: open the index: fix it and run"):
+        replay.run(record(n) for n in range(5000))
+    assert replay.counts[Outcome.INDEXED] == 4999
 
 
 def test_an_open_circuit_ends_the_run():

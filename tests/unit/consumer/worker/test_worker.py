@@ -251,6 +251,36 @@ def test_the_drain_of_a_revoked_partition_ends_at_its_deadline():
     assert rig.worker.counts["released"] == 1
 
 
+@pytest.mark.parametrize("kind", ["held", "waiting_for_time"])
+def test_a_revoked_partition_leaves_at_once_what_waits(kind):
+    """For its index, or for the next attempt: the next owner consumes it again."""
+    rig = rig_of(7, 8)
+
+    def on_turn(turn):
+        if turn == 1:
+            getattr(rig.delivery, kind)[0] = 2
+            began = rig.clock.now
+            rig.worker.on_revoked([0])
+            assert rig.clock.now == began
+
+    rig.run(1, on_turn)
+    assert rig.delivery.flushed
+    assert rig.worker.counts["released"] == 2
+
+
+def test_a_revoked_partition_waits_for_what_is_under_way_beside_what_waits():
+    rig = rig_of(7, 8)
+
+    def on_turn(turn):
+        if turn == 1:
+            rig.delivery.held[0] = 1
+            rig.worker.on_revoked([0])
+
+    began = rig.clock.now
+    rig.run(1, on_turn)
+    assert rig.clock.now - began >= Timing().revoke_seconds == 2.0
+
+
 def test_a_revoke_commits_the_revoked_partitions_alone():
     rig = rig_of(7, partitions=(0, 1))
 
@@ -284,6 +314,41 @@ def test_a_newly_assigned_partition_is_paused_while_the_deployment_is_wrong():
     assert rig.worker.on_assigned({0: 7, 1: 7}, {}) == {0, 1}
 
 
+# Indices that take nothing
+
+
+def test_the_newest_index_is_known_before_records_are_taken_in():
+    rig = rig_of(7)
+    for record in rig.consumer.chunks[0]:
+        record.timestamp_ms = 1_767_225_600_000
+    seen = []
+    accept = rig.delivery.accept
+    rig.delivery.accept = lambda *run: (seen.append(rig.delivery.newest), accept(*run))
+    rig.run(1)
+    assert seen == ["litellm-logs-2026.01.01"]
+
+
+def test_what_waits_for_another_index_does_not_stop_the_intake():
+    rig = rig_of(7, limits=Limits(in_flight_bytes=100, partition_bytes=99))
+    rig.delivery.held_bytes[0] = 100
+    rig.consumer.chunks.append(records(8))
+    rig.run(2)
+    assert rig.worker.counts["consumed"] == 2
+
+
+def test_the_intake_stops_where_records_in_flight_are_under_way():
+    rig = rig_of(7, limits=Limits(in_flight_bytes=100, partition_bytes=99))
+    rig.consumer.chunks.append(records(8))
+    rig.run(2)
+    assert rig.worker.counts["consumed"] == 1
+
+
+def test_a_partition_that_is_far_ahead_of_what_waits_is_told():
+    rig = rig_of(7, 8, 9)
+    rig.run(4)
+    assert rig.delivery.next_offsets == {0: 10}
+
+
 # The drain at the end
 
 
@@ -309,6 +374,19 @@ def test_the_drain_at_the_end_stops_where_only_a_person_can_help():
     rig.run(1)
     assert rig.clock.now - began < 5.0
     assert rig.worker.counts["released"] == 1
+
+
+def test_the_drain_at_the_end_leaves_what_waits_for_an_index_and_not_what_is_tried_again():
+    held, tried_again = rig_of(7), rig_of(7)
+    held.delivery.held[0] = 1
+    tried_again.delivery.waiting_for_time[0] = 1
+    took = []
+    for rig in (held, tried_again):
+        began = rig.clock.now
+        rig.run(1)
+        took.append(rig.clock.now - began)
+    assert took[0] < 2.0
+    assert took[1] > 19.0
 
 
 def test_while_it_leaves_every_partition_is_paused():
