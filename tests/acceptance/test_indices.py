@@ -16,7 +16,7 @@ from support.payloads import payload, send
 from support.pipeline import Pipeline, wait_until
 
 WRITE_BLOCK = {"index.blocks.write": True}
-FLOOD_STAGE = {"index.blocks.read_only_allow_delete": True}
+READ_ONLY = {"index.blocks.read_only": True}
 
 
 def values_of(seeds: range, days_ago: int = 0) -> list[bytes | None]:
@@ -66,11 +66,11 @@ def letters_of(pipeline: Pipeline) -> list[dict]:
 def test_indices_that_take_nothing_stop_no_other_and_their_events_become_letters(
     pipeline: Pipeline,
 ) -> None:
-    blocked, closed, deleted, full = (index_of(pipeline, days) for days in (2, 3, 4, 5))
-    for index in (blocked, closed, deleted, full):
+    blocked, closed, deleted, read_only = (index_of(pipeline, days) for days in (2, 3, 4, 5))
+    for index in (blocked, closed, deleted, read_only):
         put(pipeline, f"/{index}")
     put_settings(pipeline, blocked, WRITE_BLOCK)
-    put_settings(pipeline, full, FLOOD_STAGE)
+    put_settings(pipeline, read_only, READ_ONLY)
     httpx.post(f"{pipeline.elasticsearch}/{closed}/_close").raise_for_status()
     httpx.delete(f"{pipeline.elasticsearch}/{deleted}").raise_for_status()
     pipeline.environment["LLMLOG_INDEX_WAIT"] = "4 seconds"
@@ -80,11 +80,11 @@ def test_indices_that_take_nothing_stop_no_other_and_their_events_become_letters
     write(pipeline, values_of(range(100, 300)))
     wait_until(lambda: count(pipeline) == 200, what="today's events are documents")
     wait_until(lambda: len(letters_of(pipeline)) == 20, what="the late events are letters")
-    reasons = {letter["index"]: letter["error"] for letter in letters_of(pipeline)}
+    reasons = {letter["index"]: letter["es"]["reason"] for letter in letters_of(pipeline)}
     assert "blocked by" in reasons[blocked]
     assert "the index took none for 4 s" in reasons[closed]
     assert f"index {deleted} was deleted" in reasons[deleted]
-    assert "flood-stage" in reasons[full]
+    assert "blocked by" in reasons[read_only]
     assert httpx.head(f"{pipeline.elasticsearch}/{deleted}").status_code == 404
     consumer.send_signal(signal.SIGTERM)
     assert consumer.wait(60) == 0
