@@ -53,7 +53,7 @@ REFUSED: Final = {
 
 # Variables that Kubernetes sets in every pod for a service whose name begins with `llmlog`.
 _SERVICE_LINK: Final = re.compile(
-    r"_SERVICE_HOST$|_SERVICE_PORT(_[A-Z0-9_]+)?$|_PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?$"
+    r"_SERVICE_HOST$|_SERVICE_PORT(_[A-Z0-9_]{1,99})?$|_PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?$"
 )
 _SERVICE_URL: Final = re.compile(r"(tcp|udp|sctp)://")
 

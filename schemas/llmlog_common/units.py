@@ -6,7 +6,7 @@ import re
 from datetime import timedelta
 from typing import Final
 
-_DURATION_PATTERN: Final = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*")
+_DURATION_PATTERN: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)")
 _UNIT_SECONDS: Final = {
     **dict.fromkeys(("ms", "millisecond", "milliseconds"), 0.001),
     **dict.fromkeys(("", "s", "second", "seconds"), 1.0),
@@ -14,7 +14,7 @@ _UNIT_SECONDS: Final = {
     **dict.fromkeys(("h", "hour", "hours"), 3600.0),
     **dict.fromkeys(("d", "day", "days"), 86400.0),
 }
-_SIZE_PATTERN: Final = re.compile(r"\s*(\d+)\s*(|b|kib|mib|gib|kb|mb|gb)\s*", re.IGNORECASE)
+_SIZE_PATTERN: Final = re.compile(r"(\d+)\s*(|b|kib|mib|gib|kb|mb|gb)", re.IGNORECASE)
 _UNIT_BYTES: Final = {
     "": 1,
     "b": 1,
@@ -36,7 +36,7 @@ def parse_duration(value: object) -> object:
         return _seconds(value)
     if not isinstance(value, (str, bool)):
         return value
-    match = _DURATION_PATTERN.fullmatch(str(value).lower())
+    match = _DURATION_PATTERN.fullmatch(str(value).strip().lower())
     if match is None or match[2] not in _UNIT_SECONDS:
         raise ValueError("not a duration: write a number and a unit, as in `7 days` or `90 s`")
     return _seconds(float(match[1]) * _UNIT_SECONDS[match[2]])
@@ -53,7 +53,7 @@ def parse_bytes(value: object) -> object:
     """Return the bytes in `1 GiB`, `500 MB` or a bare number; another type as it is."""
     if not isinstance(value, (str, bool)):
         return value
-    match = _SIZE_PATTERN.fullmatch(str(value))
+    match = _SIZE_PATTERN.fullmatch(str(value).strip())
     if match is None:
         raise ValueError("not a size: write a number and a unit, as in `1 GiB`")
     return int(match[1]) * _UNIT_BYTES[match[2].lower()]

@@ -9,6 +9,8 @@ from enum import StrEnum
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
+from llmlog_common.texts import MAX_CHARACTERS, cut
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -32,7 +34,7 @@ class Ending(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """The cause of one dead letter.
+    """The cause of one dead letter. Its texts are cut: servers and documents wrote them.
 
     Attributes:
         stage: the step at which the record failed.
@@ -60,6 +62,13 @@ class Cause:
     model: str = ""
     attempts: int = 0
 
+    def __post_init__(self) -> None:
+        """Cut the texts: a cause waits in memory for as long as its letter does."""
+        for name in ("exception", "reason", "es_type", "es_caused_by", "model"):
+            text = getattr(self, name)
+            if len(text) > MAX_CHARACTERS:
+                object.__setattr__(self, name, cut(text))
+
     @property
     def message(self) -> str:
         """The error in one line: ours, or Elasticsearch's type and reason."""
@@ -73,7 +82,6 @@ class Cause:
         )
 
 
-@lru_cache(1024)  # computed twice for each letter, and many letters have the same texts
 def compute_fingerprint(stage: str, es_type: str, index: str, message: str) -> str:
     """Return the 12 hexadecimal digits of a cause.
 
@@ -85,23 +93,39 @@ def compute_fingerprint(stage: str, es_type: str, index: str, message: str) -> s
         index: the index that the document was meant for.
         message: text of the error, ours or Elasticsearch's.
     """
-    pattern = re.sub(r"\d+", "#", index)
+    return _fingerprint(*map(cut, (stage, es_type, index, message)))
+
+
+@lru_cache(1024)  # computed twice for each letter, and many letters have the same texts
+def _fingerprint(stage: str, es_type: str, index: str, message: str) -> str:
+    pattern = _NUMBER.sub("#", index)
     seed = f"{stage}|{es_type}|{pattern}|{strip_literals(message)}"
     return hashlib.sha256(seed.encode("utf-8", "replace")).hexdigest()[:12]
 
 
-# Python escapes a quote within quotes, Elasticsearch does not.
-_QUOTED: Final = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|'[^']*'|"[^"]*\""""
+# What differs between documents that failed of one cause, in the order in which it is removed, and
+# what takes its place. Each pattern reads a text once: a quote that is not closed reaches to the
+# end of the text. Otherwise each quote would be searched to the end. An apostrophe opens nothing.
+_NUMBER: Final = re.compile(r"\d+")
+_LITERALS: Final[tuple[tuple[re.Pattern[str], str], ...]] = (
+    (re.compile(r"(?i)preview of field's value: .*", re.DOTALL), ""),
+    (
+        re.compile(r"""(?:(?<!\w)|(?<=\bb))'(?:[^'\\]|\\.?)*+'?|"(?:[^"\\]|\\.?)*+"?""", re.DOTALL),
+        "?",
+    ),
+    (re.compile(r"(?<=id )\[?'?[A-Za-z0-9_-]{20}'?\]?"), "?"),
+    (re.compile(r"(?<![\w-])[A-Za-z0-9_-]{20}(?![\w-])"), "?"),
+    (re.compile(r"(?<=begin with )(?:[0-9a-f]{2}\b ?)++|\b0x[0-9a-f]++"), "# "),
+    (_NUMBER, "#"),
+)
 
 
 def strip_literals(reason: str) -> str:
     """Remove what differs between documents that failed of one cause: quoted values, numbers."""
-    bare = re.sub(r"(?i)preview of field's value: .*", "", reason, flags=re.DOTALL)
-    bare = re.sub(_QUOTED, "?", bare)
-    bare = re.sub(r"(?<=id )\[?'?[A-Za-z0-9_-]{20}'?\]?", "?", bare)
-    bare = re.sub(r"(?<![\w-])[A-Za-z0-9_-]{20}(?![\w-])", "?", bare)
-    bare = re.sub(r"(?<=begin with )(?:[0-9a-f]{2}\b ?)+|\b0x[0-9a-f]+", "# ", bare)
-    return re.sub(r"\d+", "#", bare)
+    bare = cut(reason)
+    for pattern, replacement in _LITERALS:
+        bare = pattern.sub(replacement, bare)
+    return bare
 
 
 def read_es_error(error: Mapping[str, Any]) -> dict[str, str]:
@@ -110,7 +134,9 @@ def read_es_error(error: Mapping[str, Any]) -> dict[str, str]:
     Args:
         error: the `error` of a bulk item, with `type`, `reason` and `caused_by`; all optional.
     """
-    caused = error.get("caused_by") or {}
+    caused = error.get("caused_by")
+    if not isinstance(caused, dict):  # a proxy in Elasticsearch's place may write anything
+        caused = {}
     return {
         "es_type": str(error.get("type", "")),
         "reason": str(error.get("reason", "")),

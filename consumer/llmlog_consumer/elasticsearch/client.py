@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
     from llmlog_common.settings import Settings
 
+_CREDENTIALS = re.compile(r"//[^,]{0,500}@")
+
 
 class _Bodies(SerializerCollection):
     """Serializers that pass a body of bytes through: the client's own copy NDJSON line by line.
@@ -174,7 +176,7 @@ def _check_readable(ca_certs: Path) -> str:
 
 def _without_credentials(text: str) -> str:
     """Return the text without the user names and passwords of its URLs."""
-    return re.sub(r"//[^,]*@", "//", text)
+    return _CREDENTIALS.sub("//", text)
 
 
 def _retry_after(headers: Mapping[str, str]) -> float:

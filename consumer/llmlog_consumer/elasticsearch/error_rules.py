@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
 
+from llmlog_common.texts import cut
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -193,8 +195,9 @@ REQUEST_RULES: Final[tuple[Rule, ...]] = (
     _row(_UNKNOWN_REQUEST),
 )
 
-_OPERATION_BYTES = re.compile(r"(?<![a-z_])(?:\w+_)?operation_bytes=(\d+)")
-_LIMIT_BYTES = re.compile(r"max_\w+_bytes=(\d+)")
+# Names and numbers have a bound, because the text is foreign.
+_OPERATION_BYTES = re.compile(r"\b(?:[a-z]{1,20}_){0,4}operation_bytes=(\d{1,18})\b")
+_LIMIT_BYTES = re.compile(r"\bmax_(?:[a-z]{1,20}_){1,4}bytes=(\d{1,18})\b")
 
 
 def judge_item(status: int, error: Mapping[str, Any] | None) -> Verdict:
@@ -243,7 +246,7 @@ def _judge_too_large(status: int, error: Mapping[str, Any]) -> Verdict | None:
 
 
 def _type_and_reason(error: Mapping[str, Any]) -> tuple[str, str]:
-    return str(error.get("type", "")), str(error.get("reason", ""))
+    return cut(str(error.get("type", ""))), cut(str(error.get("reason", "")))
 
 
 def _number(error: Mapping[str, Any], name: str) -> int:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from llmlog_common.texts import cut
 from llmlog_consumer.cli.output import printable
 from llmlog_consumer.dead_letters.contents import format_hex_dump
 from llmlog_consumer.dead_letters.headers import shorten
@@ -85,6 +86,7 @@ def list_views(letters: Iterable[dict[str, Any]], columns: int | None) -> Iterat
         yield View(headings, page, "cause")
 
 
+_TYPE_AND_PLACE: Final = re.compile(r"^\w+: (\[\d+:\d+\] )?")
 _HEADINGS: Final = ("coordinates", "failed at", "fingerprint", "cause")
 _WIDE_HEADINGS: Final = (
     "coordinates",
@@ -265,7 +267,7 @@ def _readable(value: Any) -> str:
 
 def _short(cause: str) -> str:
     """Return a cause without its type and its place in the document, for a narrow table."""
-    return re.sub(r"^\w+: (\[\d+:\d+\] )?", "", cause)
+    return _TYPE_AND_PLACE.sub("", cut(cause))
 
 
 def _cause(letter: dict[str, Any]) -> str:

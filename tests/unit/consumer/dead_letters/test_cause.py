@@ -46,6 +46,8 @@ def test_a_fingerprint_is_12_hexadecimal_digits():
             "Limit of total fields [1000] has been exceeded",
             "Limit of total fields [1001] has been exceeded",
         ),
+        ("Duplicate field 'x", "Duplicate field 'y and more"),
+        ("Duplicate field 'a'", "Duplicate field '" + "b" * 10_000 + "'"),
         ("[AZtXgOIAPqM4wrx7hCk_]: went wrong", "[AZtXgOIA-qM4wrx7hC--]: went wrong"),
     ],
 )
@@ -62,6 +64,7 @@ def test_days_do_not_make_another_cause():
     "other",
     [
         refused("failed to parse field [b]"),
+        refused("can't parse field [a]"),
         refused("failed to parse field [a]", es_type="mapper_parsing_exception"),
         refused("failed to parse field [a]", index="others-2026.01.31"),
         Cause(
@@ -118,7 +121,7 @@ def test_elasticsearchs_error_becomes_arguments_of_a_cause():
     assert read_es_error(error) == {"es_type": "t", "reason": "r", "es_caused_by": "c: why"}
 
 
-@pytest.mark.parametrize("error", [{}, {"caused_by": None}, {"caused_by": {}}])
+@pytest.mark.parametrize("error", [{}, {"caused_by": None}, {"caused_by": {}}, {"caused_by": "x"}])
 def test_elasticsearchs_error_may_lack_everything(error):
     assert read_es_error(error) == {"es_type": "", "reason": "", "es_caused_by": ""}
 
@@ -127,3 +130,8 @@ def test_the_message_is_our_error_or_elasticsearchs():
     assert POISON.message == "DecodeError: the record has no value"
     assert REFUSED.message.startswith("document_parsing_exception: [1:9] failed to parse")
     assert Cause(Stage.OVERSIZE, Ending.PERMANENT, reason="too large").message == "too large"
+
+
+def test_an_apostrophe_hides_no_cause():
+    one, other = "can't merge an object mapping", "can't merge a nested mapping"
+    assert refused(one).fingerprint != refused(other).fingerprint

@@ -72,6 +72,19 @@ def test_a_preview_is_redacted_whatever_it_holds(secret):
     assert redact(f"{reason}'{secret}'") == redact(f"{reason}''")
 
 
+@pytest.mark.parametrize(
+    "reason",
+    [
+        "Unrecognized token 'SECRET' SECRET and more of it …",
+        'Duplicate field "a" SECRET "b" SECRET …',
+        "Duplicate field 'it's " + "SECRET " * 1000,
+        "[1:9] went wrong: b'SECRET' SECRET …",
+    ],
+)
+def test_a_quote_within_a_value_that_is_cut_does_not_end_it(reason):
+    assert "SECRET" not in redact(reason)
+
+
 def test_a_preview_without_quotes_is_redacted():
     reason = "failed to parse field [a] of type [long]. Preview of field's value: secret"
     assert "secret" not in redact(reason)

@@ -383,3 +383,9 @@ def test_every_configuration_error_says_what_to_do():
 def test_limits_that_are_no_numbers_do_not_count(bytes_of):
     error = {"type": "circuit_breaking_exception", "reason": "[request] x", **bytes_of}
     assert judge_request(429, error).disposition is Disposition.RETRY
+
+
+def test_a_number_that_is_no_number_of_bytes_is_read_by_no_rule():
+    reason = f"x [coordinating_operation_bytes={'9' * 5000}, max_coordinating_bytes=1]"
+    error = {"type": "es_rejected_execution_exception", "reason": reason}
+    assert judge_item(429, error).disposition is Disposition.RETRY
