@@ -12,7 +12,15 @@ from llmlog_common.errors import PipelineError, Unreachable
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_LIBRARIES = ("elasticsearch", "prometheus_client", "rich", "setproctitle", "structlog", "typer")
+_LIBRARIES = (
+    "certifi",
+    "prometheus_client",
+    "rich",
+    "setproctitle",
+    "structlog",
+    "typer",
+    "urllib3",
+)
 
 # The codes that a shell reports for a program that a signal ended.
 _SIGINT_CODE = 128 + signal.SIGINT

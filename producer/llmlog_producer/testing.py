@@ -15,7 +15,8 @@ from typing import Any
 
 import orjson
 
-from llmlog_common.settings import PREFIX, Settings, load
+from llmlog_common.setting_sources import PREFIX
+from llmlog_common.settings import Settings, load
 from llmlog_producer.counters import Stats
 from llmlog_producer.events.build import CapturedPayload, EventBuilder
 from llmlog_producer.events.snapshot import excluded_keys, snapshot

@@ -2,39 +2,39 @@
 
 The environment (`LLMLOG_…`) wins over `pipeline.toml`. In the file, a table's name is joined to its
 keys: `[kafka] security_protocol` is `LLMLOG_KAFKA_SECURITY_PROTOCOL`. The suffix `_FILE` reads any
-setting from a file.
+setting from a file. `setting_sources` reads all of these.
 """
 
 from __future__ import annotations
 
 import os
-import re
-import tomllib
 from datetime import timedelta
-from pathlib import Path
+from pathlib import Path  # noqa: TC003 - pydantic reads annotations
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from pydantic import (
     BeforeValidator,
     Field,
     PositiveInt,
+    PrivateAttr,
     SecretStr,
     StringConstraints,
     ValidationError,
+    field_validator,
     model_validator,
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from llmlog_common.credentials import basic, remember, why_unsendable
 from llmlog_common.errors import ConfigurationError
+from llmlog_common.setting_sources import Entry, read_sources, read_value
 from llmlog_common.units import parse_bytes, parse_duration, parse_names
+from llmlog_common.urls import credentials_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from pydantic.fields import FieldInfo
-
-PREFIX: Final = "LLMLOG_"
-CONFIG_FILE: Final = "pipeline.toml"
 
 # librdkafka properties that would void the delivery contract, or that have a setting of their own.
 REFUSED: Final = {
@@ -51,16 +51,8 @@ REFUSED: Final = {
     "metadata.broker.list": "use LLMLOG_KAFKA_BOOTSTRAP_SERVERS",
 }
 
-# Variables that Kubernetes sets in every pod for a service whose name begins with `llmlog`.
-_SERVICE_LINK: Final = re.compile(
-    r"_SERVICE_HOST$|_SERVICE_PORT(_[A-Z0-9_]{1,99})?$|_PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?$"
-)
-_SERVICE_URL: Final = re.compile(r"(tcp|udp|sctp)://")
-
-# Properties of librdkafka that name a file themselves.
-_NAMES_A_FILE: Final = re.compile(
-    r"kafka_(producer_|consumer_)?sasl_oauthbearer_assertion_((private_key|jwt_template)_)?file"
-)
+# Parts of the names of librdkafka's properties whose values are secret.
+_SECRET_PROPERTIES: Final = ("password", "secret", "token", "jaas", "key.pem", "oauthbearer.config")
 
 Duration = Annotated[timedelta, BeforeValidator(parse_duration), Field(gt=timedelta(0))]
 Bytes = Annotated[int, BeforeValidator(parse_bytes), Field(gt=0)]
@@ -146,6 +138,22 @@ class Settings(BaseSettings):
     model_map_information: bool = False
     """Keep LiteLLM's price table entry of the model (8.6 KB an event)."""
 
+    _entries: dict[str, tuple[Entry, object]] = PrivateAttr(default_factory=dict)
+
+    @field_validator("elasticsearch_api_key", "elasticsearch_bearer_auth")
+    @classmethod
+    def _check_header(cls, secret: SecretStr | None) -> SecretStr | None:
+        if secret is not None and (why := why_unsendable(secret.get_secret_value())):
+            raise ValueError(f"it cannot be sent: {why}")
+        return secret
+
+    @field_validator("elasticsearch_username", "schema_registry_username")
+    @classmethod
+    def _check_username(cls, name: str | None) -> str | None:
+        if name is not None and ":" in name:
+            raise ValueError("a user name with a colon cannot be sent")
+        return name
+
     @model_validator(mode="before")
     @classmethod
     def _default_dlq_topic(cls, values: dict[str, Any]) -> dict[str, Any]:
@@ -183,6 +191,37 @@ class Settings(BaseSettings):
         del settings_cls, env_settings, dotenv_settings, file_secret_settings
         return (init_settings,)
 
+    @property
+    def values(self) -> Mapping[str, object]:
+        """What was set, by name, as it was read."""
+        return {name: value for name, (_, value) in self._entries.items()}
+
+    def files_of(self, prefix: str) -> tuple[str, ...]:
+        """Return the paths of the files that settings with this prefix were read from."""
+        return tuple(
+            str(entry.value)
+            for name, (entry, _) in self._entries.items()
+            if name.startswith(prefix) and entry.in_file
+        )
+
+    def secrets(self) -> Iterator[str]:
+        """Yield each value that no message may show, in each form in which it is sent."""
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            if isinstance(value, SecretStr):
+                yield value.get_secret_value()
+        for server in ("elasticsearch", "schema_registry"):
+            username = getattr(self, f"{server}_username")
+            password = getattr(self, f"{server}_password")
+            if username and password:
+                yield basic(username, password.get_secret_value())
+            for name, word in credentials_in(getattr(self, f"{server}_url") or ""):
+                yield from (word or name, basic(name, word))
+        for properties in (self.kafka, self.kafka_producer, self.kafka_consumer):
+            for name, value in properties.items():
+                if any(part in name for part in _SECRET_PROPERTIES):
+                    yield value
+
     def producer_properties(self) -> dict[str, str]:
         """Return the librdkafka properties that users set for producers."""
         return self._properties(self.kafka_producer)
@@ -209,63 +248,40 @@ def load(*, environ: Mapping[str, str] | None = None, config: Path | None = None
     Raises:
         ConfigurationError: one line that names the setting and its place.
     """
-    environ = os.environ if environ is None else environ
+    sources = read_sources(os.environ if environ is None else environ, config)
+    return _make({name: (entry, read_value(entry)) for name, entry in sources.items()})
+
+
+def read_again(settings: Settings, prefix: str) -> Settings:
+    """Return the settings with the present values of the files that they were read from.
+
+    Args:
+        settings: as loaded.
+        prefix: of the names whose files are read; the others keep their values.
+
+    Raises:
+        ConfigurationError: a file cannot be read now, or its content cannot be used.
+    """
+    return _make(
+        {
+            name: (entry, read_value(entry) if name.startswith(prefix) else kept)
+            for name, (entry, kept) in settings._entries.items()  # noqa: SLF001 - of our own class
+        }
+    )
+
+
+def _make(entries: dict[str, tuple[Entry, object]]) -> Settings:
     places: dict[str, str] = {}
     values: dict[str, Any] = {}
-    for name, place, value in (*_read_file(config), *_read_environment(environ)):
-        _add(values, places, name, place, value)
+    for name, (entry, value) in entries.items():
+        _add(values, places, name, entry.place, value)
     try:
-        return Settings(**values)
+        settings = Settings(**values)
     except ValidationError as error:
         raise ConfigurationError(_describe_error(error, places)) from None
-
-
-def _read_file(config: Path | None) -> Iterator[tuple[str, str, object]]:
-    path = Path(CONFIG_FILE) if config is None else config
-    if config is None and not path.is_file():
-        return
-    try:
-        tables = tomllib.loads(path.read_text())
-    except OSError as error:
-        raise ConfigurationError(f"{path}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{path}: not TOML: {error}") from None
-    for keys, value in _flatten(tables, ()):
-        yield _resolve("_".join(keys), f"{path}: {'.'.join(keys)}", value)
-
-
-def _flatten(
-    table: Mapping[str, Any], above: tuple[str, ...]
-) -> Iterator[tuple[tuple[str, ...], Any]]:
-    for key, value in table.items():
-        if isinstance(value, dict):
-            yield from _flatten(value, (*above, key))
-        else:
-            yield (*above, key), value
-
-
-def _read_environment(environ: Mapping[str, str]) -> Iterator[tuple[str, str, object]]:
-    for variable, value in environ.items():
-        if not variable.startswith(PREFIX):
-            continue
-        if _SERVICE_LINK.search(variable) or (
-            variable.endswith("_PORT") and _SERVICE_URL.match(value)
-        ):
-            continue
-        yield _resolve(variable.removeprefix(PREFIX).lower(), f"environment: {variable}", value)
-
-
-def _resolve(name: str, place: str, value: object) -> tuple[str, str, object]:
-    """Return the setting; for a name with the suffix `_FILE` the content of that file."""
-    if not name.endswith("_file") or _NAMES_A_FILE.fullmatch(name):
-        return name, place, value
-    try:
-        text = Path(str(value)).read_text()
-    except OSError as error:  # without the value, which may be the secret itself
-        raise ConfigurationError(f"{place}: cannot read that file: {error.strerror}") from None
-    except ValueError:
-        raise ConfigurationError(f"{place}: cannot read that file: not UTF-8") from None
-    return name.removesuffix("_file"), place, text.strip()
+    settings._entries = entries  # noqa: SLF001
+    remember(settings.secrets())
+    return settings
 
 
 def _add(

@@ -9,7 +9,8 @@ import pytest
 from typer.main import get_command
 
 from llmlog_common import errors, kafka_clients
-from llmlog_common.settings import PREFIX, REFUSED, describe, load
+from llmlog_common.setting_sources import PREFIX
+from llmlog_common.settings import REFUSED, describe, load
 from llmlog_common.units import parse_bytes
 from llmlog_consumer.checks.proof import Proof
 from llmlog_consumer.checks.status import PartitionStatus, Status
@@ -329,7 +330,8 @@ def test_the_file_and_the_environment_on_the_page_are_the_same_settings(tmp_path
     file = tmp_path / "pipeline.toml"
     file.write_text(toml)
     environ = dict(re.findall(r"export (\w+)=(.*)", first))
-    assert load(environ=environ) == load(environ={}, config=file)
+    of_file = load(environ={}, config=file)
+    assert load(environ=environ).model_dump() == of_file.model_dump()
 
 
 # docs/wire-format.md

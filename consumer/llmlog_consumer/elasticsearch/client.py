@@ -1,18 +1,20 @@
-"""Owns the client library of Elasticsearch, as its only importer: set-up, requests, errors."""
+"""Owns the nodes of Elasticsearch as one server: a request goes to one that answers well.
+
+With one URL there is one node, and no choice. With several, `nodes.py` decides which one gets a
+request, and one thread checks those that are new, aside or silent, with `GET /`.
+"""
 
 from __future__ import annotations
 
 import logging
-import re
-import ssl
-import traceback
-import warnings
-from typing import TYPE_CHECKING, Any
+import threading
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from urllib.parse import quote
 
-import elasticsearch
 import orjson
-from elastic_transport import SerializerCollection, TlsError, TransportError
-from elasticsearch import ApiError, Elasticsearch
+import structlog
 
 from llmlog_common.errors import (
     ConfigurationError,
@@ -20,61 +22,127 @@ from llmlog_common.errors import (
     ElasticsearchError,
     ElasticsearchUnreachable,
 )
+from llmlog_common.renewal import Renewal
+from llmlog_common.texts import cut
+from llmlog_common.throttled_log import ThrottledLog
+from llmlog_consumer.elasticsearch.addresses import authorization, read_addresses
+from llmlog_consumer.elasticsearch.http import HttpNode
+from llmlog_consumer.elasticsearch.nodes import Nodes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from llmlog_common.settings import Settings
+    from llmlog_consumer.elasticsearch.http import RawAnswer
+    from llmlog_consumer.elasticsearch.nodes import NodeTiming
 
-_CREDENTIALS = re.compile(r"//[^,]{0,500}@")
+log = structlog.get_logger("llmlog.elasticsearch")
+
+_MAX_RETRY_AFTER_SECONDS: Final = 300.0
+_REFUSED: Final = (401, 403)
+_GATEWAY: Final = (502, 503, 504)
+_SERVER_ERROR: Final = 500
+_OF_THE_REQUEST: Final = (413, 429)
+"""Statuses that say something about the request or the load, whoever gives them."""
+_NO_CLUSTER: Final = ("", "_na_")
 
 
-class _Bodies(SerializerCollection):
-    """Serializers that pass a body of bytes through: the client's own copy NDJSON line by line.
+@dataclass(frozen=True, slots=True)
+class _Reply:
+    """An answer, read as far as the choice of a node needs it.
 
-    An answer is read as JSON where that is possible, and as text otherwise, whatever its content
-    type is. The client's own serializers would raise an error instead, without the status.
+    Attributes:
+        status: of HTTP.
+        body: decoded JSON, or text where the body is no JSON.
+        retry_after: seconds that the server asked us to wait.
+        is_elasticsearch: the header is there by which Elasticsearch is known.
+        location: where a redirect leads to.
     """
 
-    def dumps(self, data: Any, mimetype: str | None = None) -> bytes:  # noqa: ARG002
-        return data if isinstance(data, bytes) else orjson.dumps(data)
+    status: int
+    body: Any
+    retry_after: float
+    is_elasticsearch: bool
+    location: str
 
-    def loads(self, data: bytes, mimetype: str | None = None) -> Any:  # noqa: ARG002
-        try:
-            return orjson.loads(data)
-        except orjson.JSONDecodeError:
-            return data.decode("utf-8", "replace")
+    @property
+    def is_good(self) -> bool:
+        return 200 <= self.status < 300  # noqa: PLR2004
+
+    @property
+    def doubt(self) -> str:
+        """Say what makes this look like an answer of this node alone; empty for nothing."""
+        names_error = isinstance(self.body, dict) and isinstance(self.body.get("error"), dict)
+        if self.is_good:
+            is_odd = not self.is_elasticsearch or not isinstance(self.body, dict)
+            return f"{self.status} that is not of Elasticsearch" if is_odd else ""
+        if self.status in _OF_THE_REQUEST:
+            return ""
+        if self.location:
+            return f"{self.status} leads to {cut(self.location, 200)}"
+        if self.status in _GATEWAY or self.status in _REFUSED or not names_error:
+            text = self.body.get("error") if isinstance(self.body, dict) else self.body
+            return f"{self.status}: {cut(' '.join(cut(str(text)).split()), 200)}"
+        return ""
+
+
+class _Failure(NamedTuple):
+    """What came in the place of an answer: the error to raise, and its text."""
+
+    kind: type[Exception]
+    text: str
+
+
+class _Request(NamedTuple):
+    """A request to any node."""
+
+    method: str
+    target: str
+    headers: Mapping[str, str]
+    body: bytes | None = None
+
+
+class _Peer(NamedTuple):
+    """A node's connections, and the headers of every request to it."""
+
+    http: HttpNode
+    headers: dict[str, str]
 
 
 class ElasticClient:
-    """The connection pool of one process; any thread may use it.
+    """The connections of one process; any thread may use it.
 
     Args:
         settings: as loaded.
-        timeout: seconds.
+        timeout: seconds for an answer.
+        timing: of the checks of nodes, and of reading credentials again.
 
     Attributes:
-        where: the address, for messages.
+        where: the addresses, for messages.
 
     Raises:
         ConfigurationError: an address or a certificate that cannot be used.
     """
 
-    def __init__(self, settings: Settings, timeout: float) -> None:
-        logging.getLogger("elastic_transport").setLevel(logging.ERROR)
-        self.where = settings.elasticsearch_cloud_id or _without_credentials(
-            settings.elasticsearch_url
-        )
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                self._client = Elasticsearch(**_options(settings, timeout))
-            self._client.transport.serializers = _Bodies()
-        except (ValueError, TypeError, OSError) as error:
-            raise ConfigurationError(
-                f"LLMLOG_ELASTICSEARCH_…: {_without_credentials(str(error))}"
-            ) from None
+    def __init__(self, settings: Settings, timeout: float, timing: NodeTiming) -> None:
+        self._timeout = timeout
+        self._timing = timing
+        self._renewal = Renewal(settings, "elasticsearch_", timing.renewal_seconds)
+        self._peers = self._connect(settings)  # replaced as a whole
+        urls = [str(peer.http.url) for peer in self._peers]
+        self._nodes = Nodes(urls, timing)
+        self.where = ",".join(urls)
+        self._throttled = ThrottledLog(log)
+        self._verified: set[int] = set()  # nodes that are known to be Elasticsearch
+        self._cluster = ""  # the id of the cluster that the first node belongs to
+        self._closed = threading.Event()
+        self._lock = threading.Lock()
+        self._watcher: threading.Thread | None = None  # under `_lock`
+
+    @property
+    def notice(self) -> str:
+        """Say which nodes are aside, or silent, and why; empty while all answer well."""
+        return self._nodes.describe()
 
     def perform(
         self,
@@ -86,101 +154,202 @@ class ElasticClient:
     ) -> tuple[int, Any, float]:
         """Send a request; return status, body, and the seconds that the server asked us to wait.
 
+        Where a node does not answer well, the others are asked at once. What is sent twice is one
+        document, because its id is its own.
+
         Raises:
             ElasticsearchUnreachable: no answer; whether the request was carried out is unknown.
             ElasticsearchError: TLS fails, or the server is no Elasticsearch.
         """
-        try:
-            response = self._client.perform_request(
-                method, path, params=params, headers=headers, body=body
-            )
-        except ApiError as error:
-            return error.meta.status, error.body, _retry_after(error.meta.headers)
-        except elasticsearch.UnsupportedProductError:
-            raise ElasticsearchError(
-                f"{self.where} answers, but is no Elasticsearch: check LLMLOG_ELASTICSEARCH_URL"
-            ) from None
-        except TlsError as error:
-            _release(error)
-            raise ElasticsearchError(f"{self.where}: TLS: {error.message}") from None
-        except TransportError as error:
-            kind = ElasticsearchCutOff if _is_cut_off(error) else ElasticsearchUnreachable
-            _release(error)
-            raise kind(f"Elasticsearch at {self.where}: {error.message}"[:300]) from None
-        return response.meta.status, response.body, 0.0
+        self._watch()
+        content = body if body is None or isinstance(body, bytes) else orjson.dumps(body)
+        request = _Request(method, _target(path, params), headers, content)
+        doubtful: dict[int, str] = {}
+        failures: list[_Failure] = []
+        tried: list[int] = []
+        best: tuple[int, _Reply] | None = None
+        while (number := self._take(tried)) is not None:
+            tried.append(number)
+            began = time.monotonic()
+            outcome = self._ask(number, request)
+            if isinstance(outcome, _Failure):
+                failures.append(outcome)
+                if outcome.kind is ElasticsearchCutOff:
+                    doubtful[number] = outcome.text
+                else:
+                    self._put_aside(number, outcome.text)
+            elif why := outcome.doubt:
+                best = best or (number, outcome)
+                doubtful[number] = why
+            else:
+                for other, its_why in doubtful.items():
+                    self._put_aside(other, its_why)
+                size = len(content or b"")
+                if slow := self._nodes.answered(number, time.monotonic() - began, size):
+                    self._put_aside(number, slow)
+                return self._checked(number, outcome)
+        if best is not None:
+            return self._checked(*best)
+        raise failures[0].kind("; ".join(failure.text for failure in failures))
 
     def close(self) -> None:
         """Close the connections."""
-        self._client.close()
+        self._closed.set()
+        for peer in self._peers:
+            peer.http.close()
+
+    def _connect(self, settings: Settings) -> list[_Peer]:
+        try:
+            return [
+                _Peer(
+                    HttpNode(
+                        url,
+                        self._timeout,
+                        ca_certs=settings.elasticsearch_ca_certs,
+                        fingerprint=settings.elasticsearch_ssl_assert_fingerprint,
+                    ),
+                    _own_headers(authorization(settings, url)),
+                )
+                for url in read_addresses(settings)
+            ]
+        except ValueError as error:
+            raise ConfigurationError(f"LLMLOG_ELASTICSEARCH_…: {error}") from None
+
+    def _take(self, tried: list[int]) -> int | None:
+        """Return the node to ask next; one that is new is checked before."""
+        while (number := self._nodes.take(tried)) is not None and self._nodes.is_new(number):
+            self._check(number)
+        return number
+
+    def _ask(self, number: int, request: _Request) -> _Reply | _Failure:
+        """Send a request to one node; return its reply, or what came in its place.
+
+        A value and no error: the traceback of an error that is kept would keep the body.
+        """
+        ticket = self._nodes.begin(number)
+        try:
+            return self._send(number, request)
+        except (ElasticsearchUnreachable, ElasticsearchError) as error:
+            return _Failure(type(error), str(error))
+        finally:
+            self._nodes.end(number, ticket)
+
+    def _send(self, number: int, request: _Request, timeout: float | None = None) -> _Reply:
+        method, target, headers, body = request
+        while True:
+            http, own = self._peers[number]
+            reply = _read(http.request(method, target, {**own, **headers}, body, timeout=timeout))
+            if reply.status not in _REFUSED or not self._renew():
+                return reply
+
+    def _renew(self) -> bool:
+        """Read the credentials again; True where they are new: the request may be sent again."""
+        new, what = self._renewal.renew()
+        if what:
+            self._throttled(logging.WARNING, what, what)
+        if new is None:
+            return False
+        try:
+            peers = self._connect(new)
+        except ConfigurationError as error:
+            self._throttled(logging.WARNING, "renewal", str(error))
+            return False
+        if len(peers) != len(self._peers):
+            what = "the file names another number of nodes: restart to use them"
+            self._throttled(logging.WARNING, "renewal", what)
+            return False
+        self._peers = peers
+        return True
+
+    def _checked(self, number: int, reply: _Reply) -> tuple[int, Any, float]:
+        if reply.is_good and not reply.is_elasticsearch and number not in self._verified:
+            raise ElasticsearchError(
+                f"{self._nodes.url(number)} answers, but is no Elasticsearch: check "
+                "LLMLOG_ELASTICSEARCH_URL"
+            )
+        if reply.is_elasticsearch:
+            self._verified.add(number)
+        return reply.status, reply.body, reply.retry_after
+
+    # The watch over nodes
+
+    def _watch(self) -> None:
+        if self._watcher is None:
+            with self._lock:
+                if self._watcher is None:
+                    self._watcher = threading.Thread(
+                        target=self._watch_nodes, name="llmlog-nodes", daemon=True
+                    )
+                    self._watcher.start()
+
+    def _watch_nodes(self) -> None:
+        while not self._closed.wait(self._timing.tick_seconds):
+            for number in self._nodes.take_suspects():
+                self._check(number)
+
+    def _check(self, number: int) -> None:
+        """Ask a node who it is; it is used, or put aside, by what it says."""
+        url = self._nodes.url(number)
+        request = _Request("GET", "/", {"accept": "application/json"})
+        try:
+            reply = self._send(number, request, self._timing.probe_seconds)
+        except (ElasticsearchUnreachable, ElasticsearchError) as error:
+            self._put_aside(number, str(error))
+            if self._nodes.has_other_than(number):
+                self._peers[number].http.abort()
+            return
+        # Without the privilege to see the cluster, Elasticsearch says so itself: it lives.
+        cluster = str(reply.body.get("cluster_uuid", "")) if isinstance(reply.body, dict) else ""
+        names_error = isinstance(reply.body, dict) and isinstance(reply.body.get("error"), dict)
+        why = "" if reply.status in _REFUSED and names_error else reply.doubt
+        if cluster not in _NO_CLUSTER:
+            self._cluster = self._cluster or cluster
+            if cluster != self._cluster:
+                why = f"it belongs to another cluster: {cut(cluster, 40)}, not {self._cluster}"
+        if why:
+            self._put_aside(number, why)
+        elif self._nodes.bring_back(number):
+            log.info("node is back", node=url)
+
+    def _put_aside(self, number: int, why: str) -> None:
+        url = self._nodes.url(number)
+        if self._nodes.put_aside(number, why) and len(self._nodes) > 1:
+            self._throttled(logging.WARNING, (url, "aside"), "node is put aside", node=url, why=why)
 
 
-def _is_cut_off(error: TransportError) -> bool:
-    """Tell whether the other side closed an open connection before it answered."""
-    cause = error.__cause__
-    causes = (cause, *cause.args) if cause is not None else ()
-    return any(isinstance(one, (ConnectionResetError, BrokenPipeError)) for one in causes)
+def _own_headers(header: str | None) -> dict[str, str]:
+    own = {"user-agent": "llmlog-pipeline"}
+    return own | {"authorization": header} if header else own
 
 
-def _release(error: BaseException | None) -> None:
-    """Free the objects that the frames of an error and of its causes refer to.
-
-    The transport's errors are part of a reference cycle through their frames, which hold the body.
-    Each request without an answer would keep its megabytes until the garbage collector runs.
-    """
-    seen: set[int] = set()
-    waiting = [error]
-    while waiting:
-        one = waiting.pop()
-        if one is None or id(one) in seen:
-            continue
-        seen.add(id(one))
-        traceback.clear_frames(one.__traceback__)
-        waiting += [one.__cause__, one.__context__, *getattr(one, "errors", ())]
-
-
-def _options(settings: Settings, timeout: float) -> dict[str, Any]:
-    options: dict[str, Any] = {
-        "request_timeout": timeout,
-        # One place retries: the delivery engine.
-        "max_retries": 0,
-        "retry_on_timeout": False,
-        "connections_per_node": 16,
-    }
-    if settings.elasticsearch_cloud_id:
-        options["cloud_id"] = settings.elasticsearch_cloud_id
-    else:
-        options["hosts"] = [url.strip() for url in settings.elasticsearch_url.split(",")]
-    if settings.elasticsearch_api_key:
-        options["api_key"] = settings.elasticsearch_api_key.get_secret_value()
-    if settings.elasticsearch_username and settings.elasticsearch_password:
-        password = settings.elasticsearch_password.get_secret_value()
-        options["basic_auth"] = (settings.elasticsearch_username, password)
-    if settings.elasticsearch_bearer_auth:
-        options["bearer_auth"] = settings.elasticsearch_bearer_auth.get_secret_value()
-    if settings.elasticsearch_ca_certs:
-        options["ca_certs"] = _check_readable(settings.elasticsearch_ca_certs)
-    if settings.elasticsearch_ssl_assert_fingerprint:
-        options["ssl_assert_fingerprint"] = settings.elasticsearch_ssl_assert_fingerprint
-    return options
-
-
-def _check_readable(ca_certs: Path) -> str:
-    """Check now that the certificates can be read: the client reports it as "unreachable" later."""
+def _read(answer: RawAnswer) -> _Reply:
     try:
-        if not ca_certs.is_dir():
-            ssl.create_default_context(cafile=ca_certs)
-    except OSError as error:
-        raise ValueError(f"CA_CERTS {ca_certs}: {error.strerror or error}") from None
-    return str(ca_certs)
+        body = orjson.loads(answer.body)
+    except orjson.JSONDecodeError:
+        body = answer.body.decode("utf-8", "replace")
+    headers = answer.headers
+    return _Reply(
+        answer.status,
+        body,
+        _retry_after(headers),
+        headers.get("x-elastic-product", "") == "Elasticsearch",
+        headers.get("location", ""),
+    )
 
 
-def _without_credentials(text: str) -> str:
-    """Return the text without the user names and passwords of its URLs."""
-    return _CREDENTIALS.sub("//", text)
+def _target(path: str, params: Mapping[str, Any] | None) -> str:
+    """Return path and query; as Elasticsearch wants it, `true` is of small letters."""
+    if not params:
+        return path
+    pairs = (
+        f"{quote(name)}={quote(str(value).lower() if isinstance(value, bool) else str(value))}"
+        for name, value in params.items()
+    )
+    return f"{path}?{'&'.join(pairs)}"
 
 
 def _retry_after(headers: Mapping[str, str]) -> float:
     try:
-        return min(float(headers.get("retry-after", 0)), 300.0)
+        return max(0.0, min(float(headers.get("retry-after", 0)), _MAX_RETRY_AFTER_SECONDS))
     except ValueError:
         return 0.0

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from llmlog_common.errors import ElasticsearchError, ElasticsearchUnreachable
 from llmlog_consumer.elasticsearch.error_rules import BROKEN_ANSWER
+from llmlog_consumer.elasticsearch.nodes import NodeTiming
 
 if TYPE_CHECKING:
     from collections.abc import Container, Mapping
@@ -85,17 +86,29 @@ class Elastic:
     Args:
         settings: URL, credentials, TLS.
         timeout: seconds after which an answer is given up.
+        timing: of the checks of nodes, and of reading credentials again.
 
     Raises:
         ConfigurationError: the URL or the credentials cannot be used as they are.
     """
 
-    def __init__(self, settings: Settings, *, timeout: float = REQUEST_TIMEOUT_SECONDS) -> None:
-        # Imported with the first connection: 15 MB that not every command needs.
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        timeout: float = REQUEST_TIMEOUT_SECONDS,
+        timing: NodeTiming | None = None,
+    ) -> None:
+        # Imported with the first connection: not every command needs one.
         from llmlog_consumer.elasticsearch.client import ElasticClient  # noqa: PLC0415
 
-        self._client = ElasticClient(settings, timeout)
+        self._client = ElasticClient(settings, timeout, timing or NodeTiming())
         self.where = self._client.where
+
+    @property
+    def notice(self) -> str:
+        """Say which nodes do not answer well, and why; empty while all do. Costs no request."""
+        return self._client.notice
 
     def request(
         self, method: str, path: str, *, body: Any = None, params: Mapping[str, Any] | None = None

@@ -1,5 +1,6 @@
 """Settings: where they come from, which one wins, what is refused and in which words."""
 
+import pickle
 from datetime import timedelta
 
 import pytest
@@ -7,7 +8,7 @@ from confluent_kafka import Consumer, Producer
 
 from llmlog_common.errors import ConfigurationError
 from llmlog_common.kafka_clients import consumer_config, new_client, producer_config
-from llmlog_common.settings import REFUSED, Settings, describe, load
+from llmlog_common.settings import REFUSED, Settings, describe, load, read_again
 from llmlog_common.units import parse_bytes
 from llmlog_consumer.kafka.admin import KafkaAdmin
 
@@ -457,3 +458,104 @@ def test_a_value_that_librdkafka_refuses_is_a_setting_and_no_crash_of_workers(na
 
 def test_librdkafka_accepts_our_own_properties():
     KafkaAdmin(load(environ={})).require_properties()
+
+
+# Secrets
+
+
+@pytest.mark.parametrize("space", ["\n", "\r\n", " \t\n"])
+@pytest.mark.parametrize("name", ["ELASTICSEARCH_API_KEY", "KAFKA_SASL_PASSWORD", "TOPIC"])
+def test_space_around_a_value_is_no_part_of_it(tmp_path, name, space):
+    for settings in (
+        load(environ={f"LLMLOG_{name}": f"{space}a-secret{space}"}),
+        load(environ={f"LLMLOG_{name}_FILE": str(write(tmp_path / "s", f"a-secret{space}"))}),
+    ):
+        values = {
+            "ELASTICSEARCH_API_KEY": settings.elasticsearch_api_key,
+            "KAFKA_SASL_PASSWORD": settings.kafka.get("sasl.password"),
+            "TOPIC": settings.topic,
+        }
+        value = values[name]
+        assert (value if isinstance(value, str) else value.get_secret_value()) == "a-secret"
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["ELASTICSEARCH_API_KEY", "KAFKA_SASL_PASSWORD", "KAFKA_CONSUMER_SASL_PASSWORD", "TOPIC"],
+)
+def test_a_value_and_its_file_are_refused_together_and_both_are_named(tmp_path, name):
+    path = write(tmp_path / "secret", SECRET)
+    for order in ((0, 1), (1, 0)):
+        pairs = [(f"LLMLOG_{name}", SECRET), (f"LLMLOG_{name}_FILE", str(path))]
+        text = refusal(environ=dict(pairs[one] for one in order))
+        assert f"environment: LLMLOG_{name} and environment: LLMLOG_{name}_FILE: " in text
+        assert SECRET not in text
+
+
+def test_a_value_and_its_file_are_refused_together_in_the_toml_file_too(tmp_path):
+    config = write(
+        tmp_path / "c.toml", '[kafka]\n"sasl.password" = "x"\nsasl_password_file = "/x"\n'
+    )
+    text = refusal(config=config)
+    assert f"{config}: kafka.sasl.password and {config}: kafka.sasl_password_file: " in text
+
+
+def test_either_form_of_the_environment_wins_over_either_form_of_the_file(tmp_path):
+    config = write(tmp_path / "c.toml", '[elasticsearch]\napi_key_file = "/not/there"\n')
+    settings = load(environ={"LLMLOG_ELASTICSEARCH_API_KEY": "key"}, config=config)
+    assert settings.elasticsearch_api_key.get_secret_value() == "key"
+    config = write(tmp_path / "c.toml", '[elasticsearch]\napi_key = "key"\n')
+    path = write(tmp_path / "secret", "other")
+    settings = load(environ={"LLMLOG_ELASTICSEARCH_API_KEY_FILE": str(path)}, config=config)
+    assert settings.elasticsearch_api_key.get_secret_value() == "other"
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"", "it is empty"),
+        (b" \n", "it is empty"),
+        (b"\xff\xfe", "not UTF-8"),
+        (b"x" * (1 << 21), "larger than 1 MiB"),
+    ],
+)
+def test_a_file_that_holds_no_value_is_named(tmp_path, content, why):
+    path = tmp_path / "secret"
+    path.write_bytes(content)
+    text = refusal(environ={"LLMLOG_ELASTICSEARCH_API_KEY_FILE": str(path)})
+    assert text.startswith("environment: LLMLOG_ELASTICSEARCH_API_KEY_FILE: cannot read that file")
+    assert why in text
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "why"),
+    [
+        ("API_KEY", f"{SECRET}\nX: y", "a line feed"),
+        ("API_KEY", f"{SECRET} x", "a blank"),
+        ("API_KEY", f"{SECRET}é", "not of ASCII"),
+        ("BEARER_AUTH", f"{SECRET}\r\nx", "a line feed"),
+        ("API_KEY", f"{SECRET}\udcff", "a character that is none"),
+        ("PASSWORD", f"{SECRET}\udcff", "a character that is none"),
+        ("USERNAME", f"{SECRET}:x", "a colon"),
+    ],
+)
+def test_a_credential_that_cannot_be_sent_is_refused_and_not_shown(name, value, why):
+    text = refusal(environ={f"LLMLOG_ELASTICSEARCH_{name}": value})
+    assert text.startswith(f"environment: LLMLOG_ELASTICSEARCH_{name}: ")
+    assert why in text
+    assert SECRET not in text
+
+
+def test_settings_keep_where_they_came_from_on_their_way_to_a_worker(tmp_path):
+    path = write(tmp_path / "secret", "one")
+    settings = pickle.loads(
+        pickle.dumps(load(environ={"LLMLOG_ELASTICSEARCH_API_KEY_FILE": str(path)}))
+    )
+    assert settings.files_of("elasticsearch_") == (str(path),)
+    assert settings.files_of("kafka_") == ()
+    write(path, "two")
+    again = read_again(settings, "elasticsearch_")
+    assert again.elasticsearch_api_key.get_secret_value() == "two"
+    assert again.files_of("elasticsearch_") == (str(path),)
+    write(path, "three")
+    assert read_again(again, "kafka_").elasticsearch_api_key.get_secret_value() == "two"
