@@ -7,7 +7,10 @@ import signal
 import sys
 from typing import TYPE_CHECKING
 
+from llmlog_common.credentials import hide
 from llmlog_common.errors import PipelineError, Unreachable
+from llmlog_common.texts import cut
+from llmlog_consumer import tracebacks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,6 +36,7 @@ def main(run: Callable[[], None] | None = None) -> None:
     Args:
         run: the command line; by default that of `pipeline`.
     """
+    tracebacks.hide_secrets()
     code: str | int | None = 0
     is_pipe_closed = False
     try:
@@ -69,7 +73,7 @@ def run_command() -> None:
         sys.stderr.write("pipeline needs more: pip install 'llmlog-pipeline[consumer]'\n")
         sys.exit(2)
     except (PipelineError, Unreachable) as error:
-        sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
+        sys.stderr.write(f"error: {' '.join(cut(hide(str(error))).split())}\n")
         sys.exit(error.exit_code)
 
 

@@ -1,4 +1,7 @@
-"""Owns the form of log lines: one line an event on stderr; coloured on a terminal, else logfmt."""
+"""Owns the form of log lines: one line an event on stderr; coloured on a terminal, else logfmt.
+
+Texts in them come from servers and documents, too: they are cut, and hold no secret.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,14 @@ import sys
 from typing import TextIO
 
 import structlog
+
+from llmlog_common.credentials import hide
+from llmlog_common.texts import ELLIPSIS, cut
+
+MAX_VALUE_CHARACTERS = 1000
+"""Bound of each value of a line."""
+MAX_TRACEBACK_CHARACTERS = 8000
+"""Bound of a traceback. Its end is kept, which names the error."""
 
 
 def configure(worker: int | None = None, stream: TextIO | None = None) -> None:
@@ -30,7 +41,7 @@ def configure(worker: int | None = None, stream: TextIO | None = None) -> None:
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
-            _join_lines,
+            _make_printable,
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
@@ -50,12 +61,28 @@ def _add_worker(number: int | None) -> structlog.typing.Processor:
     return add
 
 
-def _join_lines(
+def _make_printable(
     _logger: object, _method: str, event: structlog.typing.EventDict
 ) -> structlog.typing.EventDict:
+    """Make each value one short line without secrets; numbers stay numbers."""
     for key, value in event.items():
-        if isinstance(value, str) and ("\n" in value or "\r" in value):
-            event[key] = " ".join(value.split())
-        elif isinstance(value, (list, tuple)):
-            event[key] = ",".join(map(str, value))
+        if value is None or isinstance(value, (bool, int, float)):
+            continue
+        if key == "exception":
+            event[key] = _join(_keep_end(hide(str(value))))
+        else:
+            text = ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+            event[key] = _join(cut(hide(text), MAX_VALUE_CHARACTERS))
     return event
+
+
+def _join(text: str) -> str:
+    return " ".join(text.split()) if "\n" in text or "\r" in text else text
+
+
+def _keep_end(text: str) -> str:
+    return (
+        text
+        if len(text) <= MAX_TRACEBACK_CHARACTERS
+        else ELLIPSIS + text[-MAX_TRACEBACK_CHARACTERS:]
+    )

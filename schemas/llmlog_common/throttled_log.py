@@ -10,6 +10,9 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from llmlog_common.credentials import hide
+from llmlog_common.texts import cut
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -39,7 +42,8 @@ class GatewayLogger:
         left_out = details.pop("left_out", 0)
         more = [f"{left_out} times more since"] if left_out else []
         more += [f"{name}: {value}" for name, value in details.items()]
-        self._logger.log(level, "llmlog: %s%s", event, f" ({', '.join(more)})" if more else "")
+        text = f"{event} ({', '.join(more)})" if more else event
+        self._logger.log(level, "llmlog: %s", cut(hide(text)))
 
 
 class ThrottledLog:

@@ -244,7 +244,7 @@ def _describe(error: BaseException) -> str:
     """Return a library's error in one line, without what is secret."""
     if isinstance(error, ReadTimeoutError):
         return "no answer in time"
-    text = " ".join(hide(cut(str(error))).split())
+    text = " ".join(cut(hide(str(error))).split())
     _, found, rest = text.partition("): ")  # behind the connection's type and address
     return cut(rest if found and text.startswith("Connection(") else text, _MAX_ERROR_CHARACTERS)
 

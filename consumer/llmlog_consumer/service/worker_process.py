@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Final
 import structlog
 from setproctitle import setproctitle
 
+from llmlog_common.credentials import remember
 from llmlog_common.errors import PipelineError
-from llmlog_consumer import gc_tuning, log_setup
+from llmlog_consumer import gc_tuning, log_setup, tracebacks
 
 if TYPE_CHECKING:
     import threading
@@ -44,6 +45,8 @@ def work(
     gc_tuning.tune()
     setproctitle(f"pipeline consume: worker {number}")
     log_setup.configure(worker=number)
+    remember(settings.secrets())
+    tracebacks.hide_secrets()
     reporter = Reporter(reports)
     code = 0
 

@@ -5,6 +5,7 @@ import io
 import pytest
 import structlog
 
+from llmlog_common.credentials import remember
 from llmlog_consumer import log_setup
 
 
@@ -74,3 +75,40 @@ def test_debug_lines_are_left_out(stderr):
     log_setup.configure(stream=stderr)
     structlog.get_logger("test").debug("something")
     assert stderr.getvalue() == ""
+
+
+SECRET = "Hunter2-do-not-print"
+
+
+@pytest.mark.parametrize(
+    "value", ["x" * 10**6, ["x" * 10**6], {"x": "y" * 10**6}, ValueError("x" * 10**6), b"x" * 10**6]
+)
+def test_a_value_of_any_length_is_a_short_one(stderr, value):
+    log_setup.configure(stream=stderr)
+    structlog.get_logger("test").warning("something", why=value)
+    (line,) = lines(stderr)
+    assert len(line) < 2 * log_setup.MAX_VALUE_CHARACTERS
+    assert "…" in line
+
+
+def test_a_line_and_a_traceback_hold_no_secret_and_the_end_of_a_long_one_is_kept(stderr):
+    remember([SECRET])
+    log_setup.configure(stream=stderr)
+
+    def fail():
+        raise ValueError(f"{'x' * 10**6} cannot send {SECRET!r}: the reason")
+
+    try:
+        fail()
+    except ValueError as error:
+        structlog.get_logger("test").exception(f"{SECRET} failed", error=error, why=[SECRET])
+    text = stderr.getvalue()
+    assert SECRET not in text
+    assert "the reason" in text
+    assert len(text) < 2 * log_setup.MAX_TRACEBACK_CHARACTERS
+
+
+def test_numbers_stay_numbers(stderr):
+    log_setup.configure(stream=stderr)
+    structlog.get_logger("test").info("something", count=12345678901234567890, share=0.5)
+    assert "12345678901234567890" in stderr.getvalue()
