@@ -14,6 +14,8 @@ import structlog
 from llmlog_common.credentials import hide
 from llmlog_common.texts import ELLIPSIS, cut
 
+_KAFKA = logging.getLogger("llmlog.kafka")
+
 MAX_VALUE_CHARACTERS = 1000
 """Bound of each value of a line."""
 MAX_TRACEBACK_CHARACTERS = 8000
@@ -48,6 +50,16 @@ def configure(worker: int | None = None, stream: TextIO | None = None) -> None:
         # One write call per line: several processes share this stream.
         logger_factory=structlog.WriteLoggerFactory(stream),
     )
+    _KAFKA.handlers = [_Forward()]
+    _KAFKA.propagate = False
+
+
+class _Forward(logging.Handler):
+    """Gives the lines of what gateway and consumer share the form of our own."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one line."""
+        structlog.get_logger(record.name).log(record.levelno, record.getMessage())
 
 
 def _add_worker(number: int | None) -> structlog.typing.Processor:

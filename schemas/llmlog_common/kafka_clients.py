@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from confluent_kafka import KafkaException
 
+from llmlog_common.credentials import hide
 from llmlog_common.errors import ConfigurationError
+from llmlog_common.kafka_password import PasswordFile, is_in_file
+from llmlog_common.texts import cut
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -31,6 +34,8 @@ _ANSWER_OVERHEAD_BYTES: Final = 512
 _STRATEGY: Final = "partition.assignment.strategy"
 _RECEIVE: Final = "receive.message.max.bytes"
 _QUEUE: Final = "queue.buffering.max.kbytes"
+_PASSWORD_FILE: Final = "llmlog.password.file"  # noqa: S105 - a name, no password
+"""No property of librdkafka: `new_client` takes it out, and makes it the client's `error_cb`."""
 
 CLIENT_ID: Final = "llmlog-pipeline"
 
@@ -51,15 +56,27 @@ def new_client(kind: Callable[..., T], config: Mapping[str, Any]) -> T:
         ConfigurationError: librdkafka does not know a property or its value, or two properties
             contradict each other.
     """
+    properties = dict(config)
+    password: PasswordFile | None = properties.pop(_PASSWORD_FILE, None)
+    report = properties.get("error_cb")
+    if password is not None:
+        properties["error_cb"] = password
     try:
-        return kind(config, logger=LIBRDKAFKA_LOGGER)
+        client = kind(properties, logger=LIBRDKAFKA_LOGGER)
     except KafkaException as error:
-        raise ConfigurationError(f"Kafka settings: {error.args[0].str()}") from None
+        raise ConfigurationError(f"Kafka settings: {_describe(error.args[0].str())}") from None
     except (
         TypeError,
         ValueError,
     ) as error:  # a property that confluent-kafka sets itself, such as `error_cb`
-        raise ConfigurationError(f"Kafka settings: {error}") from None
+        raise ConfigurationError(f"Kafka settings: {_describe(str(error))}") from None
+    if password is not None:
+        password.attach(client, report)
+    return client
+
+
+def _describe(text: str) -> str:
+    return cut(hide(text), 500)
 
 
 def producer_config(settings: Settings) -> dict[str, Any]:
@@ -76,6 +93,7 @@ def producer_config(settings: Settings) -> dict[str, Any]:
         **settings.producer_properties(),
         "acks": "all",
         "enable.idempotence": True,
+        **_password_file(settings, type(settings).producer_properties),
     }
     # A queue smaller than one record would never accept that record.
     record_bytes = _at_least(0, config["message.max.bytes"])
@@ -107,6 +125,7 @@ def consumer_config(settings: Settings) -> dict[str, Any]:
         "enable.auto.offset.store": False,
         "auto.offset.reset": "error",
         "enable.partition.eof": False,
+        **_password_file(settings, type(settings).consumer_properties),
     }
     if _RECEIVE in config:
         config[_RECEIVE] = _receive_bytes(config)
@@ -146,4 +165,14 @@ def _receive_bytes(config: Mapping[str, Any]) -> Any:
 
 def admin_config(settings: Settings) -> dict[str, Any]:
     """Return the properties of an admin client."""
-    return {"client.id": CLIENT_ID, **settings.admin_properties()}
+    return {
+        "client.id": CLIENT_ID,
+        **settings.admin_properties(),
+        **_password_file(settings, type(settings).admin_properties),
+    }
+
+
+def _password_file(
+    settings: Settings, properties: Callable[[Settings], dict[str, str]]
+) -> dict[str, PasswordFile]:
+    return {_PASSWORD_FILE: PasswordFile(settings, properties)} if is_in_file(settings) else {}

@@ -196,13 +196,17 @@ class Settings(BaseSettings):
         """What was set, by name, as it was read."""
         return {name: value for name, (_, value) in self._entries.items()}
 
-    def files_of(self, prefix: str) -> tuple[str, ...]:
-        """Return the paths of the files that settings with this prefix were read from."""
+    def names_in_files(self, prefix: str) -> tuple[str, ...]:
+        """Return the names of the settings with this prefix that were read from files."""
         return tuple(
-            str(entry.value)
+            name
             for name, (entry, _) in self._entries.items()
             if name.startswith(prefix) and entry.in_file
         )
+
+    def files_of(self, prefix: str) -> tuple[str, ...]:
+        """Return the paths of the files that settings with this prefix were read from."""
+        return tuple(str(self._entries[name][0].value) for name in self.names_in_files(prefix))
 
     def secrets(self) -> Iterator[str]:
         """Yield each value that no message may show, in each form in which it is sent."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from llmlog_common.errors import ConfigurationError, Unreachable
 from llmlog_schemas.codec import DecodeError, schema_text
+from llmlog_schemas.registry_client import RenewingClient
 
 if TYPE_CHECKING:
     from llmlog_common.settings import Settings
@@ -50,18 +51,12 @@ class Registry:
                 f"LLMLOG_SCHEMA_REGISTRY_URL is set, but the package {error.name} is missing: run "
                 "pip install 'llmlog-pipeline[registry]'"
             ) from None
-        conf: dict[str, Any] = {
-            "url": settings.schema_registry_url,
-            "timeout": answer_seconds,
-            "max.retries": 0,
-        }
-        if settings.schema_registry_username and settings.schema_registry_password:
-            secret = settings.schema_registry_password.get_secret_value()
-            conf["basic.auth.user.info"] = f"{settings.schema_registry_username}:{secret}"
-        if settings.schema_registry_ca_certs:
-            conf["ssl.ca.location"] = str(settings.schema_registry_ca_certs)
+
+        def new_client(current: Settings) -> Any:
+            return SchemaRegistryClient.new_client(_conf(current, answer_seconds))
+
         try:
-            return cls(SchemaRegistryClient.new_client(conf))
+            return cls(RenewingClient(settings, new_client))
         except OSError as error:
             raise ConfigurationError(f"schema_registry_ca_certs: {error}") from None
         except ValueError:  # its text holds the URL, and the URL may hold a password
@@ -100,6 +95,20 @@ class Registry:
             if status in _HTTP_REFUSED:
                 raise ConfigurationError(f"Schema Registry: {error}") from error
             raise Unreachable(f"the Schema Registry cannot be used now: {error}") from error
+
+
+def _conf(settings: Settings, answer_seconds: float) -> dict[str, Any]:
+    conf: dict[str, Any] = {
+        "url": settings.schema_registry_url,
+        "timeout": answer_seconds,
+        "max.retries": 0,
+    }
+    if settings.schema_registry_username and settings.schema_registry_password:
+        secret = settings.schema_registry_password.get_secret_value()
+        conf["basic.auth.user.info"] = f"{settings.schema_registry_username}:{secret}"
+    if settings.schema_registry_ca_certs:
+        conf["ssl.ca.location"] = str(settings.schema_registry_ca_certs)
+    return conf
 
 
 def _is_answer(error: Exception) -> bool:

@@ -10,6 +10,7 @@ from llmlog_common.errors import ConfigurationError, Unreachable
 from llmlog_common.settings import load
 from llmlog_schemas.codec import DecodeError, Decoder, Encoder, schema_text
 from llmlog_schemas.registry import ANSWER_SECONDS, Registry
+from llmlog_schemas.registry_client import RenewingClient
 from support.golden_events import EVENTS
 
 SECRET = "Hunter2-do-not-print"
@@ -149,3 +150,34 @@ def test_credentials_go_together(alone):
     with pytest.raises(ConfigurationError, match="or neither") as caught:
         registry_at("http://localhost", **{alone: SECRET})
     assert SECRET not in str(caught.value)
+
+
+class Guarded:
+    """A client of a registry that accepts one password."""
+
+    def __init__(self, settings, accepted):
+        self.password = settings.schema_registry_password.get_secret_value()
+        self.accepted = accepted
+
+    def register_schema(self, *_):
+        if self.password not in self.accepted:
+            error = RuntimeError("no")
+            error.http_status_code = 401
+            raise error
+        return 7
+
+
+def test_a_password_is_read_again_from_its_file_when_the_registry_refuses_it(tmp_path):
+    file = tmp_path / "password"
+    file.write_text("one")
+    environ = {"URL": "http://x:1", "USERNAME": "me", "PASSWORD_FILE": str(file)}
+    settings = load(environ={f"LLMLOG_SCHEMA_REGISTRY_{name}": v for name, v in environ.items()})
+    accepted = ["one"]
+    registry = Registry(RenewingClient(settings, lambda now: Guarded(now, accepted)))
+    assert registry.register("t") == 7
+    accepted[:] = ["two"]
+    file.write_text("two")
+    assert registry.register("t") == 7
+    accepted[:] = ["three"]
+    with pytest.raises(ConfigurationError, match="refuses"):
+        registry.register("t")

@@ -41,7 +41,7 @@ log = structlog.get_logger("llmlog.elasticsearch")
 _MAX_RETRY_AFTER_SECONDS: Final = 300.0
 _REFUSED: Final = (401, 403)
 _GATEWAY: Final = (502, 503, 504)
-_SERVER_ERROR: Final = 500
+_REDIRECTS: Final = range(300, 400)
 _OF_THE_REQUEST: Final = (413, 429)
 """Statuses that say something about the request or the load, whoever gives them."""
 _NO_CLUSTER: Final = ("", "_na_")
@@ -151,8 +151,8 @@ class ElasticClient:
         headers: Mapping[str, str],
         body: Any,
         params: Mapping[str, Any] | None,
-    ) -> tuple[int, Any, float]:
-        """Send a request; return status, body, and the seconds that the server asked us to wait.
+    ) -> tuple[int, Any, float, str]:
+        """Send a request; return status, body, seconds that the server asked us to wait, location.
 
         Where a node does not answer well, the others are asked at once. What is sent twice is one
         document, because its id is its own.
@@ -261,7 +261,7 @@ class ElasticClient:
         self._peers = peers
         return True
 
-    def _checked(self, number: int, reply: _Reply) -> tuple[int, Any, float]:
+    def _checked(self, number: int, reply: _Reply) -> tuple[int, Any, float, str]:
         if reply.is_good and not reply.is_elasticsearch and number not in self._verified:
             raise ElasticsearchError(
                 f"{self._nodes.url(number)} answers, but is no Elasticsearch: check "
@@ -269,7 +269,7 @@ class ElasticClient:
             )
         if reply.is_elasticsearch:
             self._verified.add(number)
-        return reply.status, reply.body, reply.retry_after
+        return reply.status, reply.body, reply.retry_after, reply.location
 
     # The watch over nodes
 
@@ -333,7 +333,7 @@ def _read(answer: RawAnswer) -> _Reply:
         body,
         _retry_after(headers),
         headers.get("x-elastic-product", "") == "Elasticsearch",
-        headers.get("location", ""),
+        headers.get("location", "") if answer.status in _REDIRECTS else "",
     )
 
 

@@ -43,11 +43,13 @@ class Answer:
         status: of HTTP.
         body: decoded JSON, or text where the body is no JSON.
         retry_after: seconds that the server asked us to wait.
+        location: where a redirect leads to.
     """
 
     status: int
     body: Any
     retry_after: float = 0.0
+    location: str = ""
 
     @property
     def ok(self) -> bool:
@@ -124,8 +126,7 @@ class Elastic:
             headers = _NDJSON if isinstance(body, bytes) else _JSON
         else:
             headers = {"accept": _JSON["accept"]}
-        status, answer_body, retry_after = self._client.perform(method, path, headers, body, params)
-        return Answer(status, answer_body, retry_after)
+        return Answer(*self._client.perform(method, path, headers, body, params))
 
     def demand(
         self, method: str, path: str, *, body: Any = None, params: Mapping[str, Any] | None = None

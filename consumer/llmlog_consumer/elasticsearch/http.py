@@ -23,7 +23,12 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import HTTPError, ReadTimeoutError, SSLError
 
 from llmlog_common.credentials import hide
-from llmlog_common.errors import ElasticsearchCutOff, ElasticsearchError, ElasticsearchUnreachable
+from llmlog_common.errors import (
+    ElasticsearchCutOff,
+    ElasticsearchError,
+    ElasticsearchTimedOut,
+    ElasticsearchUnreachable,
+)
 from llmlog_common.texts import cut
 
 if TYPE_CHECKING:
@@ -145,7 +150,7 @@ class HttpNode:
             _release(error)
             raise ElasticsearchError(f"{self.url}: TLS: {_describe(error)}") from None
         except (HTTPError, OSError, ValueError) as error:
-            kind = ElasticsearchCutOff if _is_cut_off(error) else ElasticsearchUnreachable
+            kind = _kind_of(error)
             _release(error)
             raise kind(f"Elasticsearch at {self.url}: {_describe(error)}") from None
 
@@ -232,6 +237,12 @@ def _chain(sock: Any) -> list[bytes]:
         return [certificate.public_bytes(_ssl.ENCODING_DER) for certificate in chain]
     except (AttributeError, ImportError, ssl.SSLError):
         return []
+
+
+def _kind_of(error: BaseException) -> type[ElasticsearchUnreachable]:
+    if isinstance(error, ReadTimeoutError):
+        return ElasticsearchTimedOut
+    return ElasticsearchCutOff if _is_cut_off(error) else ElasticsearchUnreachable
 
 
 def _is_cut_off(error: BaseException) -> bool:
