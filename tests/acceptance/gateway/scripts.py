@@ -14,7 +14,7 @@ from llmlog_producer.callback import handler
 litellm.callbacks = [handler]
 litellm.completion({_CALL}[{{"role": "user", "content": "sync"}}])
 new = set(sys.modules) - before
-ours = {{"elasticsearch", "typer", "rich", "structlog", "llmlog_consumer", "llmlog_local"}}
+ours = {{"typer", "rich", "structlog", "llmlog_consumer", "llmlog_local"}}
 print(json.dumps({{"loaded": sorted(new & ours)}}))
 """
 
