@@ -1,5 +1,8 @@
 """Several nodes as one server, credentials that are read again, and TLS."""
 
+import datetime as dt
+import ipaddress
+import ssl
 import threading
 import time
 
@@ -318,3 +321,102 @@ def test_an_error_quotes_no_header_that_cannot_be_sent(connect):
             connect(unused_url(), **{f"LLMLOG_ELASTICSEARCH_{name}": f"{SECRET}\nX: y"})
         assert SECRET not in str(caught.value)
         assert f"LLMLOG_ELASTICSEARCH_{name}: it cannot be sent: it holds a" in str(caught.value)
+
+
+# TLS
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory):
+    """An authority, a certificate for 127.0.0.1 that it has signed, and their fingerprints."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    folder, made = tmp_path_factory.mktemp("tls"), {}
+    now = dt.datetime.now(dt.UTC)
+
+    def name(text):
+        return x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, text)])
+
+    keys = {kind: ec.generate_private_key(ec.SECP256R1()) for kind in ("ca", "node", "other")}
+    for kind, key in keys.items():
+        own = kind != "node"
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(name(kind))
+            .issuer_name(name(kind if own else "ca"))
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - dt.timedelta(1))
+            .not_valid_after(now + dt.timedelta(1))
+            .add_extension(x509.BasicConstraints(ca=own, path_length=None), critical=True)
+            .add_extension(
+                x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]),
+                critical=False,
+            )
+        )
+        made[kind] = builder.sign(keys[kind if own else "ca"], hashes.SHA256())
+        (folder / f"{kind}.pem").write_bytes(made[kind].public_bytes(serialization.Encoding.PEM))
+    (folder / "key.pem").write_bytes(
+        keys["node"].private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+    prints = {kind: one.fingerprint(hashes.SHA256()).hex() for kind, one in made.items()}
+    return folder, prints
+
+
+@pytest.fixture
+def secure(certificates):
+    folder, _ = certificates
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    chain = folder / "chain.pem"  # as Elasticsearch sends it: its own and its authority's
+    chain.write_bytes((folder / "node.pem").read_bytes() + (folder / "ca.pem").read_bytes())
+    context.load_cert_chain(chain, folder / "key.pem")
+    stub = HttpNodeStub(tls=context)
+    yield stub
+    stub.close()
+
+
+def test_a_node_whose_authority_is_trusted_is_asked(secure, connect, certificates):
+    folder, _ = certificates
+    file = str(folder / "ca.pem")
+    assert send(connect(secure.url, LLMLOG_ELASTICSEARCH_CA_CERTS=file)) == [200]
+
+
+@pytest.mark.parametrize("trusted", [None, "other.pem"])
+def test_a_node_whose_authority_is_not_trusted_gets_nothing(secure, connect, certificates, trusted):
+    folder, _ = certificates
+    more = {"LLMLOG_ELASTICSEARCH_CA_CERTS": str(folder / trusted)} if trusted else {}
+    with pytest.raises(ElasticsearchError, match=r"TLS: .*certificate verify failed"):
+        send(connect(secure.url, **more))
+    assert not secure.asked
+
+
+def test_a_fingerprint_is_that_of_the_node_or_of_its_authority(secure, connect, certificates):
+    _, prints = certificates
+    colons = bytes.fromhex(prints["node"]).hex(":")
+    for text in (prints["node"], prints["node"].upper(), colons, prints["ca"]):
+        elastic = connect(secure.url, LLMLOG_ELASTICSEARCH_SSL_ASSERT_FINGERPRINT=text)
+        assert send(elastic) == [200]
+
+
+def test_another_fingerprint_is_refused_and_nothing_is_sent(secure, connect, certificates):
+    _, prints = certificates
+    elastic = connect(
+        secure.url,
+        LLMLOG_ELASTICSEARCH_SSL_ASSERT_FINGERPRINT=prints["other"],
+        LLMLOG_ELASTICSEARCH_API_KEY="key",
+    )
+    with pytest.raises(ElasticsearchError, match="fingerprint"):
+        send(elastic)
+    assert not secure.requests
+
+
+@pytest.mark.parametrize("text", ["abc", "x" * 64])
+def test_a_text_that_is_no_fingerprint_is_refused(connect, text):
+    with pytest.raises(ConfigurationError, match="SSL_ASSERT_FINGERPRINT"):
+        connect("https://127.0.0.1:1", LLMLOG_ELASTICSEARCH_SSL_ASSERT_FINGERPRINT=text)
