@@ -285,7 +285,8 @@ class ElasticClient:
     def _watch_nodes(self) -> None:
         while not self._closed.wait(self._timing.tick_seconds):
             for number in self._nodes.take_suspects():
-                self._check(number)
+                if not self._closed.is_set():
+                    self._check(number)
 
     def _check(self, number: int) -> None:
         """Ask a node who it is; it is used, or put aside, by what it says."""
@@ -312,6 +313,8 @@ class ElasticClient:
             log.info("node is back", node=url)
 
     def _put_aside(self, number: int, why: str) -> None:
+        if self._closed.is_set():  # its connections were closed by us
+            return
         url = self._nodes.url(number)
         if self._nodes.put_aside(number, why) and len(self._nodes) > 1:
             self._throttled(logging.WARNING, (url, "aside"), "node is put aside", node=url, why=why)

@@ -73,7 +73,7 @@ class HttpNodeStub:
                 body = self.rfile.read(int(self.headers.get("content-length") or 0))
                 stub.requests.append((self.command, self.path, self.headers.get("authorization")))
                 if stub.hanging.is_set():
-                    stub._go_on.wait(30)
+                    stub._go_on.wait()
                 if (self.command, self.path) == ("GET", "/"):
                     reply = stub.root
                 elif isinstance(stub.reply, Reply):

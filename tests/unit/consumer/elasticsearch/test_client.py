@@ -173,7 +173,7 @@ def test_a_node_that_may_not_tell_its_cluster_is_used(stubs, connect):
 
 def test_a_node_that_hangs_is_aside_in_seconds_and_its_requests_go_elsewhere(stubs, connect):
     hung, one = stubs(2)
-    elastic = connect(hung.url, one.url, timeout=60)
+    elastic = connect(hung.url, one.url, timeout=300)
     wait_until(lambda: send(elastic) and hung.asked and one.asked, what="both are used")
     hung.hang()
     done = []
@@ -185,9 +185,9 @@ def test_a_node_that_hangs_is_aside_in_seconds_and_its_requests_go_elsewhere(stu
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(50)
+        thread.join(250)
     assert done == [200] * 12
-    assert time.monotonic() - began < 30  # and not the 60 of the request
+    assert time.monotonic() - began < 200  # and not the 300 of the request
     assert f"node {hung.url}: " in elastic.notice
     assert "no answer in time" in elastic.notice
 
