@@ -8,6 +8,7 @@ threads only send a batch and return its answer. Every record ends in exactly on
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections import deque
 from dataclasses import dataclass, field, replace
@@ -47,6 +48,8 @@ if TYPE_CHECKING:
     from llmlog_consumer.offset_tracker import Span
 
 log = structlog.get_logger("llmlog.delivery")
+
+_FINGERPRINT: Final = re.compile(r"[0-9a-f]{12}")
 
 REGISTRY_RETRY_SECONDS: Final = 1.0
 """Wait after the Schema Registry did not answer."""
@@ -182,8 +185,18 @@ class Delivery:
 
     @property
     def circuit_open(self) -> str:
-        """Say why the circuit is open, and what to do; empty while it is closed."""
+        """Say why records are held by an open circuit, and what to do; empty while none is."""
         return self._rejects.circuit_open
+
+    @property
+    def is_probing(self) -> bool:
+        """Tell whether an open circuit takes in records, or tries some, before it decides."""
+        return self._rejects.is_probing
+
+    @property
+    def room(self) -> int | None:
+        """Return how many records may be taken in at most; None for no such bound."""
+        return self._rejects.wanted or None
 
     @property
     def unhealthy(self) -> str:
@@ -199,20 +212,26 @@ class Delivery:
     @property
     def is_blocked(self) -> bool:
         """Tell whether the caller should bring no more records: the deployment is wrong."""
-        return self._sender.paused or bool(self._rejects.circuit_open)
+        is_open = bool(self._rejects.circuit) and not self._rejects.wanted
+        return self._sender.paused or is_open
 
     @property
     def is_stuck(self) -> bool:
         """Tell whether no record that is here can settle until a person fixes something."""
         is_gathering = bool(len(self._builder)) and not self._sender.paused
-        is_held = self.is_blocked or self._sender.index_pauses.needs_person
+        is_held = (
+            self._sender.paused
+            or bool(self._rejects.circuit)
+            or self._sender.index_pauses.needs_person
+        )
         return is_held and not (self._sender.has_work or is_gathering or self._rejects.pending)
 
     def memory(self, partition: int) -> dict[str, Any]:
         """Return what the partition's next owner has to know, as keys of its note."""
-        del partition
+        del partition  # each of them meets the circuit and the paused indices of this worker
         ages = self._sender.index_pauses.ages(self._clock())
-        return {"held": ages} if ages else {}
+        circuit = self._rejects.circuit
+        return ({"circuit": circuit} if circuit else {}) | ({"held": ages} if ages else {})
 
     def restore(self, partition: int, note: Mapping[str, Any]) -> None:
         """Take in what the partition's last owner has noted.
@@ -222,6 +241,8 @@ class Delivery:
             note: checked for the types of its keys alone.
         """
         del partition
+        if _FINGERPRINT.fullmatch(cause := note.get("circuit", "")):
+            self._rejects.restore_circuit(cause)
         ages = {
             index: seconds
             for index, seconds in note.get("held", {}).items()
@@ -229,8 +250,13 @@ class Delivery:
         }
         self._sender.index_pauses.remember(ages, self._clock())
 
+    def forget_circuit(self) -> None:
+        """Close an open circuit without a probe: the caller has no partition any more."""
+        self._rejects.forget_circuit()
+
     def accept(self, span: Span, records: Sequence[KafkaRecord]) -> None:
         """Take in records whose span is registered."""
+        self._rejects.take_in(span, records)
         self._incoming.append((span, records))
         self._decode_incoming()
 
@@ -329,7 +355,7 @@ class Delivery:
 
     def _retry_held(self) -> None:
         """Take in again the records that the circuit breaker gives back."""
-        was_open, again = bool(self._rejects.circuit_open), self._rejects.due()
+        was_open, again = bool(self._rejects.circuit), self._rejects.due()
         self._incoming.extend((span, [record]) for span, record in again)
         if was_open and self._incoming:
             self._decode_incoming()

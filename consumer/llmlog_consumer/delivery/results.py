@@ -118,7 +118,7 @@ class BulkResults:
         for span, of_span in groupby(batch.operations, _span_of):
             sizes = [operation.size for operation in of_span]
             self._settle(span, Outcome.INDEXED, len(sizes), sum(sizes))
-        if self._rejects.circuit_open:
+        if self._rejects.circuit:
             for op in batch.operations:
                 self._rejects.record_indexed(op.span, op.record)
         self._rejects.record_success(Phase.INDEX, len(batch.operations))

@@ -146,17 +146,19 @@ class GroupConsumer:
         """
         return str(self._refusal)
 
-    def consume(self, timeout: float) -> list[ConsumedRecord]:
+    def consume(self, timeout: float, at_most: int | None = None) -> list[ConsumedRecord]:
         """Return the next records, and run the callbacks.
 
         Args:
             timeout: seconds to wait for a first record.
+            at_most: records; None for the usual number.
 
         Raises:
             KafkaException: fatal; records may be lost on the way, so the process has to end.
             FencedError: another consumer has this instance id.
         """
-        messages: list[Message] = self._consumer.consume(MAX_POLL_RECORDS, timeout)
+        number = MAX_POLL_RECORDS if at_most is None else min(at_most, MAX_POLL_RECORDS)
+        messages: list[Message] = self._consumer.consume(number, timeout)
         if self._failure is not None:
             raise self._failure
         if any(message.error() is not None for message in messages):

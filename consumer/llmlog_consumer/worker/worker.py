@@ -151,7 +151,11 @@ class Worker:
         """
         while not self._stopping() and not self._is_finished():
             stop_polling = self._flow.stop_polling
-            records = [] if stop_polling else self._consumer.consume(self._poll_seconds())
+            records = (
+                []
+                if stop_polling
+                else self._consumer.consume(self._poll_seconds(), self._delivery.room)
+            )
             spans = list(self._register(records))
             if spans:
                 self._delivery.set_newest(self._newest.name)
@@ -268,7 +272,9 @@ class Worker:
             self._tracker.assign(partition, offset)
             self._delivery.restore(partition, notes.get(partition, {}))
         log.info("assigned", partitions=sorted(offsets))
-        return self._partitions_to_pause()
+        # The call that runs this callback may return records, and was told no bound for them.
+        is_bounded = self._delivery.room is not None
+        return self._tracker.assigned if is_bounded else self._partitions_to_pause()
 
     def on_revoked(self, partitions: Sequence[int]) -> None:
         """Settle, commit and end generations within one deadline; see `Listener`."""
@@ -286,6 +292,8 @@ class Worker:
         """End generations and commit nothing; see `Listener`."""
         for partition in partitions:
             self.counts["released"] += self._tracker.release(partition)
+        if not self._tracker.assigned:
+            self._delivery.forget_circuit()  # the next owners read it in the notes
         log.info("released", partitions=sorted(partitions))
 
     def on_commit_failed(self, partitions: Sequence[int]) -> None:
@@ -320,7 +328,7 @@ class Worker:
         if self._end is None:
             return False
         if self._tracker.unsettled or not self._consumer.joined:
-            return bool(self._delivery.circuit_open)
+            return bool(self._delivery.circuit_open) and not self._delivery.is_probing
         if not self._end.is_due(self._clock()):
             return False
         self._follow_positions()

@@ -63,6 +63,7 @@ class FakeConsumer(FakeClient):
         self.callbacks[kind](self, [TopicPartition("t", p) for p in partitions])
 
     def consume(self, number, timeout):
+        self.asked_for = number
         messages, self.messages = self.messages, []
         return messages
 

@@ -25,7 +25,8 @@ class FakeDelivery:
     """
 
     unhealthy = circuit_open = ""
-    is_blocked = is_stuck = False
+    is_blocked = is_stuck = is_probing = False
+    room: int | None = None
 
     def __init__(self, settle: Any, clock: FakeClock) -> None:
         self._settle = settle
@@ -36,6 +37,7 @@ class FakeDelivery:
         self.accepted: list[tuple[Span, list[Any]]] = []
         self.flushed = 0
         self.closed = False
+        self.forgotten = 0
         self.memories: dict[int, dict[str, Any]] = {}
         self.restored: dict[int, Mapping[str, Any]] = {}
         self.newest = ""
@@ -65,6 +67,9 @@ class FakeDelivery:
 
     def memory(self, partition: int) -> dict[str, Any]:
         return self.memories.get(partition, {})
+
+    def forget_circuit(self) -> None:
+        self.forgotten += 1
 
     def restore(self, partition: int, note: Mapping[str, Any]) -> None:
         self.restored[partition] = note
@@ -109,9 +114,11 @@ class FakeConsumer:
         self.commits: list[dict[int, int]] = []
         self.notes: list[Mapping[int, str]] = []
         self.skipped: list[tuple[int, int]] = []
+        self.asked_for: list[int | None] = []
         self.closed = False
 
-    def consume(self, timeout: float) -> list[FakeRecord]:
+    def consume(self, timeout: float, at_most: int | None = None) -> list[FakeRecord]:
+        self.asked_for.append(at_most)
         if self.assign:
             assign, self.assign = self.assign, {}
             self._listener.on_assigned(assign, self.assigned_notes)

@@ -266,6 +266,69 @@ def test_an_open_circuit_closes_when_all_its_records_are_released():
     rig.delivery.close()
 
 
+CIRCUIT = "0123456789ab"
+
+
+def test_an_open_circuit_is_noted_and_restored_by_the_next_owner_with_one_probe(values):
+    rig = DeliveryRig(always(MAPPING), [encoded(seed) for seed in range(300)])
+    rig.delivery.restore(0, {"circuit": CIRCUIT})
+    rig.delivery.restore(1, {"circuit": "fedcba987654"})
+    assert (rig.delivery.room, rig.delivery.is_blocked) == (100, False)
+    assert rig.delivery.memory(0) == {"circuit": CIRCUIT}
+    records = [FakeRecord(offset, value) for offset, value in enumerate(rig.values)]
+    rig.delivery.accept(rig.span, records[:70])
+    assert rig.delivery.room == 30
+    rig.delivery.accept(rig.span, records[70:100])
+    assert (rig.delivery.room, rig.delivery.is_blocked) == (None, True)
+    assert rig.delivery.is_probing
+    rig.delivery.flush()
+    rig.executor.finish()
+    rig.delivery.step()
+    assert rig.delivery.circuit_open
+    assert not rig.delivery.is_probing
+    assert (rig.breaker.held, len(rig.letters.letters)) == (100, 0)
+    assert rig.delivery.memory(0) == {"circuit": CIRCUIT}
+    rig.delivery.close()
+
+
+def test_a_good_probe_clears_the_note_of_a_circuit(values):
+    rig = DeliveryRig(always(GOOD), [encoded(seed) for seed in range(100)])
+    rig.delivery.restore(0, {"circuit": CIRCUIT})
+    rig.accept_all()
+    rig.until_settled()
+    assert rig.delivery.memory(0) == {}
+    assert (rig.delivery.room, rig.delivery.circuit_open) == (None, "")
+
+
+@pytest.mark.parametrize("circuit", ["", "x", CIRCUIT + "0", "0123456789AB"])
+def test_a_note_that_names_no_fingerprint_opens_nothing(values, circuit):
+    rig = DeliveryRig(always(GOOD), values[:1])
+    rig.delivery.restore(0, {"circuit": circuit})
+    rig.delivery.restore(0, {})
+    assert rig.delivery.room is None
+    rig.delivery.close()
+
+
+def test_a_restored_circuit_is_nothing_to_fix_before_it_holds_a_record(values):
+    rig = DeliveryRig(always(GOOD), values[:1])
+    rig.delivery.restore(0, {"circuit": CIRCUIT})
+    assert rig.delivery.unhealthy == ""
+    rig.accept_all()
+    assert CIRCUIT in rig.delivery.unhealthy
+    rig.delivery.close()
+
+
+def test_a_drain_does_not_wait_for_the_rest_of_a_probe(values):
+    rig = DeliveryRig(always(MAPPING), values[:5])
+    rig.delivery.restore(0, {"circuit": CIRCUIT})
+    rig.accept_all()
+    rig.until(lambda: rig.breaker.held == 5, max_turns=5)
+    assert rig.delivery.is_stuck
+    rig.delivery.forget_circuit()
+    assert not rig.delivery.is_blocked
+    rig.delivery.close()
+
+
 @pytest.mark.parametrize("end", ["released", "expired"])
 def test_a_probe_that_is_released_or_expired_does_not_keep_the_circuit_open(end):
     values = [encoded(seed) for seed in range(1100)]

@@ -294,3 +294,9 @@ def test_a_commit_at_the_end_without_an_answer_is_not_waited_for_without_end(cli
     client.commit = lambda **_: answered.wait(5)
     assert not source.commit_within([Commit(0, 7, -1)], 0.01)
     answered.set()
+
+
+@pytest.mark.parametrize(("at_most", "number"), [(None, 1000), (7, 7), (9000, 1000)])
+def test_no_more_records_are_asked_for_than_the_caller_wants(source, client, at_most, number):
+    source.consume(0.0, at_most)
+    assert client.asked_for == number

@@ -452,6 +452,45 @@ def test_a_worker_with_an_end_stops_with_an_error_when_the_circuit_opens():
     assert rig.delivery.closed
 
 
+def test_a_worker_with_an_end_waits_for_the_probe_of_an_open_circuit():
+    rig = rig_of(7, task=until({0: 8}))
+
+    def on_turn(turn):
+        rig.delivery.circuit_open = "nearly every record fails" if turn < 5 else ""
+        rig.delivery.is_probing = turn < 5
+        rig.delivery.settles = turn == 5
+
+    assert rig.run(10, on_turn) < 10
+    assert rig.worker.counts[Outcome.INDEXED] == 1
+
+
+def test_a_worker_consumes_no_more_than_its_delivery_has_room_for():
+    rig = rig_of(7)
+
+    def on_turn(turn):
+        rig.delivery.room = 100 - turn if turn else None
+
+    rig.run(3, on_turn)
+    assert rig.consumer.asked_for == [None, 99, 98]
+
+
+def test_partitions_that_bring_an_open_circuit_are_paused_until_the_bound_is_told():
+    rig = rig_of()
+    rig.delivery.room = 100
+    assert set(rig.worker.on_assigned({0: 7, 1: 7}, {})) == {0, 1}
+
+
+def test_a_worker_without_a_partition_forgets_an_open_circuit():
+    rig = rig_of(partitions=(0, 1))
+    rig.run(1)
+    before = rig.delivery.forgotten
+    rig.worker.on_assigned({0: 7, 1: 7}, {})
+    rig.worker.on_lost([0])
+    assert rig.delivery.forgotten == before
+    rig.worker.on_lost([1])
+    assert rig.delivery.forgotten == before + 1
+
+
 def test_a_worker_without_an_end_goes_on_while_the_circuit_is_open():
     rig = rig_of(7)
     rig.delivery.circuit_open = "nearly every record fails"
