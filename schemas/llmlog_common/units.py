@@ -42,6 +42,15 @@ def parse_duration(value: object) -> object:
     return _seconds(float(match[1]) * _UNIT_SECONDS[match[2]])
 
 
+def format_duration(duration: timedelta) -> str:
+    """Return a duration as people write it in settings: `400 days`, `90 min`, `1.5 s`."""
+    seconds = duration.total_seconds()
+    for unit, name in ((86400, "days"), (3600, "h"), (60, "min"), (1, "s")):
+        if seconds >= unit and seconds % unit == 0:
+            return f"{int(seconds // unit)} {name}"
+    return f"{seconds:g} s"
+
+
 def _seconds(number: float) -> timedelta:
     try:
         return timedelta(seconds=number)

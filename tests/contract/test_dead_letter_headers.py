@@ -91,7 +91,13 @@ def test_every_header_is_written_under_the_prefix_and_nothing_else():
 
 
 def test_the_enumerations_are_closed():
-    assert [str(stage) for stage in Stage] == ["decode", "transform", "oversize", "index"]
+    assert [str(stage) for stage in Stage] == [
+        "decode",
+        "transform",
+        "expired",
+        "oversize",
+        "index",
+    ]
     assert [str(ending) for ending in Ending] == ["poison", "permanent", "exhausted"]
 
 

@@ -22,7 +22,7 @@ _JSON_KEYS: Final = (
     "documents",
     "dead_letters",
     "recovered",
-    "expired",
+    "retired",
     "accepted_gaps",
     "unaccepted_gaps",
     "deleted_while_reading",
@@ -45,7 +45,8 @@ class Proof:
         documents: events with a document.
         dead_letters: events with a dead letter and no document.
         recovered: events with a dead letter and a document.
-        expired: events without either that are older than `LLMLOG_MAX_EVENT_AGE`.
+        retired: events without either that are older than `LLMLOG_MAX_EVENT_AGE`: their index was
+            deleted since.
         lost: events with neither document nor letter; one row each.
         lost_count: of all of them, with a row or without.
         doubled: events with more than one document; one row each.
@@ -63,7 +64,7 @@ class Proof:
     documents: int = 0
     dead_letters: int = 0
     recovered: int = 0
-    expired: int = 0
+    retired: int = 0
     lost: list[dict[str, Any]] = field(default_factory=list)
     lost_count: int = 0
     doubled: list[dict[str, Any]] = field(default_factory=list)
@@ -82,7 +83,7 @@ class Proof:
         return {name: getattr(self, name) for name in _JSON_KEYS}
 
     def count_event(
-        self, event_id: str, event: SeenEvent, indices: Collection[str], expired_before_ms: float
+        self, event_id: str, event: SeenEvent, indices: Collection[str], retired_before_ms: float
     ) -> None:
         """Count how one event ended.
 
@@ -90,7 +91,7 @@ class Proof:
             event_id: well-formed.
             event: its records.
             indices: that hold a document of it; one index twice where it has two there.
-            expired_before_ms: epoch milliseconds; an older event needs neither document nor letter.
+            retired_before_ms: epoch milliseconds; an older event needs no document any more.
         """
         self.events += 1
         if len(indices) > 1:
@@ -100,8 +101,8 @@ class Proof:
             self.recovered += event.has_letter
         elif event.has_letter:
             self.dead_letters += 1
-        elif event_time_ms(event_id) < expired_before_ms:
-            self.expired += 1
+        elif event_time_ms(event_id) < retired_before_ms:
+            self.retired += 1
         else:
             self._add_lost(event_id, event.places)
 

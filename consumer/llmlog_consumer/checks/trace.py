@@ -59,7 +59,7 @@ class Trace:
             place = "SETTLED without a document" if self.records else "NOT FOUND"
             return f"{place}; whether it is a dead letter is not known: {self.refusal}"
         if self.records:
-            return "SETTLED without a document: expired, or deleted since; run `pipeline verify`"
+            return "SETTLED without a document: deleted since; run `pipeline verify`"
         return "NOT FOUND: not in the index, and on neither topic as far as they reach back"
 
     @property

@@ -206,14 +206,14 @@ class Verifier:
 
     def _look_up(self, events: Mapping[str, SeenEvent], proof: Proof) -> None:
         max_age_ms = self._settings.max_event_age.total_seconds() * 1000
-        expired_before_ms = self._clock() * 1000 - max_age_ms
+        retired_before_ms = self._clock() * 1000 - max_age_ms
         ids = list(events)
         for start in range(0, len(ids), self._limits.search_ids):
             some = ids[start : start + self._limits.search_ids]
             copies = self._find_documents(some)
             for event_id in some:
                 indices = copies.get(event_id, ())
-                proof.count_event(event_id, events[event_id], indices, expired_before_ms)
+                proof.count_event(event_id, events[event_id], indices, retired_before_ms)
 
     def _find_documents(self, ids: list[str]) -> Mapping[str, list[str]]:
         """Return the indices that hold each document; an id without one is left out."""

@@ -106,7 +106,7 @@ def consume(
         finished = supervisor.run(deadline)
     finally:
         totals = supervisor.totals
-        names = ("consumed", "indexed", "duplicate", "dead", "expired", "released")
+        names = ("consumed", "indexed", "duplicate", "dead", "released")
         log.info("ended", **{name: totals[name] for name in names})
     if supervisor.final_code == _CIRCUIT_OPEN_CODE:
         raise CircuitOpenError("the circuit breaker is open: see the lines above")

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 _WATCH_SECONDS = 30.0
 _MAX_ROWS = 20
-_HEADINGS = ("events", "documents", "dead letters", "recovered", "expired", "lost", "doubled")
+_HEADINGS = ("events", "documents", "dead letters", "recovered", "retired", "lost", "doubled")
 
 
 def verify(
@@ -90,7 +90,7 @@ def _print(proof: Proof) -> None:
         proof.documents,
         proof.dead_letters,
         proof.recovered,
-        proof.expired,
+        proof.retired,
         proof.lost_count,
         proof.doubled_count,
     )

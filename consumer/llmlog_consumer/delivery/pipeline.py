@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import re
+import socket
 import time
 from collections import deque
 from dataclasses import dataclass, field, replace
@@ -20,6 +21,7 @@ from llmlog_common.throttled_log import ThrottledLog
 from llmlog_consumer.dead_letters.writer import LetterWriter
 from llmlog_consumer.delivery.bulk_sender import BulkSender, ConcurrencyLimit
 from llmlog_consumer.delivery.circuit_breaker import CircuitBreaker, Phase
+from llmlog_consumer.delivery.clock_doubt import ClockDoubt
 from llmlog_consumer.delivery.index_pauses import HoldLimits
 from llmlog_consumer.delivery.rejects import HeldRecord, Rejects
 from llmlog_consumer.delivery.results import BulkResults
@@ -32,7 +34,6 @@ from llmlog_consumer.elasticsearch.batch import (
 )
 from llmlog_consumer.elasticsearch.bulk import BulkClient
 from llmlog_consumer.elasticsearch.document import Documents
-from llmlog_consumer.outcomes import Outcome, Settle
 from llmlog_schemas.codec import Decoder
 from llmlog_schemas.registry import Registry
 
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from llmlog_consumer.elasticsearch.connection import Elastic
     from llmlog_consumer.kafka_record import KafkaRecord
     from llmlog_consumer.offset_tracker import Span
+    from llmlog_consumer.outcomes import Settle
 
 log = structlog.get_logger("llmlog.delivery")
 
@@ -92,6 +94,7 @@ class Delivery:
         letters: writes dead letters.
         settle: called with every outcome.
         breaker: holds failed records where the deployment is at fault.
+        doubt: tells whether this host's clock may be why records fail.
         limits: bounds of batches and of requests.
         concurrency: how many requests may be under way; by default `limits` says.
         executor: runs the requests; by default threads.
@@ -107,17 +110,17 @@ class Delivery:
         letters: LetterWriter,
         settle: Settle,
         breaker: CircuitBreaker[HeldRecord] | None = None,
+        doubt: ClockDoubt | None = None,
         limits: DeliveryLimits | None = None,
         concurrency: ConcurrencyLimit | None = None,
         executor: Executor | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         limits = limits or DeliveryLimits()
-        self._settle = settle
         self._clock = clock
         self._builder = limits.new_builder()
         self._transform = Transform(decoder, documents, self._builder, clock)
-        self._rejects = Rejects(letters, settle, breaker or CircuitBreaker(), clock)
+        self._rejects = Rejects(letters, settle, breaker or CircuitBreaker(), clock, doubt)
         self._sender = BulkSender(
             client,
             self._rejects.record_released,
@@ -165,6 +168,7 @@ class Delivery:
             letters=LetterWriter(settings, dlq_partitions),
             settle=settle,
             breaker=CircuitBreaker(accepted),
+            doubt=ClockDoubt(socket.gethostname(), settings.max_event_age),
             limits=replace(limits, hold=hold),
         )
 
@@ -338,9 +342,6 @@ class Delivery:
             self._sender.put(*result.full)
             for record, size, cause in result.rejected:
                 self._rejects.reject(Phase.READ, span, record, size, cause)
-            for record, size in result.expired:
-                self._settle(span, Outcome.EXPIRED, 1, size)
-                self._rejects.record_released(span, record)
             self._rejects.record_success(Phase.READ, result.done - len(result.rejected))
             if result.registry_error:
                 self._incoming.appendleft((span, records[result.done :]))

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from llmlog_consumer.dead_letters.cause import Cause
+    from llmlog_consumer.delivery.clock_doubt import ClockDoubt
     from llmlog_consumer.kafka_record import KafkaRecord
     from llmlog_consumer.offset_tracker import Span
 
@@ -53,6 +54,7 @@ class Rejects:
         settle: called for each record whose letter is delivered.
         breaker: decides whether a record is held.
         clock: monotonic seconds.
+        doubt: tells whether this host's clock may be why records fail; None to never tell.
 
     Attributes:
         dead_letters: letters delivered, by fingerprint and stage.
@@ -64,11 +66,14 @@ class Rejects:
         settle: Settle,
         breaker: CircuitBreaker[HeldRecord],
         clock: Callable[[], float] = time.monotonic,
+        doubt: ClockDoubt | None = None,
     ) -> None:
         self._letters = letters
         self._settle = settle
         self._breaker = breaker
         self._clock = clock
+        self._doubt = doubt
+        self._clock_doubt = ""  # while the circuit is open
         self._throttled = ThrottledLog(log, clock)
         self.dead_letters: Counter[Kind] = Counter()
 
@@ -151,6 +156,8 @@ class Rejects:
         is_held = self._breaker.record_failure(
             phase, fingerprint, _key(span, record), (span, record), self._clock(), in_row=in_row
         )
+        if self._breaker.open and self._doubt is not None and not self._clock_doubt:
+            self._clock_doubt = self._doubt.describe(cause.stage, record)
         if self._breaker.open and not was_open:
             log.error(
                 "circuit breaker opened: records are held, none is lost",
@@ -190,12 +197,13 @@ class Rejects:
     def _describe_circuit(self) -> str:
         return (
             f"nearly every record fails with one cause, {self._breaker.cause}: "
-            "fix it, or let it through with "
+            f"{self._clock_doubt or 'fix it'}, or let it through with "
             f"`pipeline consume --accept {self._breaker.cause}`"
         )
 
     def _log_if_closed(self) -> None:
         if not self._breaker.open:
+            self._clock_doubt = ""
             log.info("circuit breaker closed: records go their way again")
 
     def _on_letter_delivered(self, span: Span, size: int, kind: Kind) -> None:

@@ -35,7 +35,6 @@ class Transformed:
         done: records that were worked on, from the first one on.
         full: batches that became full.
         rejected: records that make no operation, their bytes, and why.
-        expired: records that are older than the limit, and their bytes.
         registry_error: why there is no schema for the record after the last one done; empty where
             all were done.
     """
@@ -43,7 +42,6 @@ class Transformed:
     done: int = 0
     full: list[Batch] = field(default_factory=list)
     rejected: list[tuple[KafkaRecord, int, Cause]] = field(default_factory=list)
-    expired: list[tuple[KafkaRecord, int]] = field(default_factory=list)
     registry_error: str = ""
 
 
@@ -94,8 +92,10 @@ class Transform:
                 model = model_of(self._decoder, value)
                 cause = Cause(Stage.TRANSFORM, Ending.POISON, describe(error), model=model)
                 result.rejected.append((record, size, cause))
-            except ExpiredError:
-                result.expired.append((record, size))
+            except ExpiredError as error:
+                model = model_of(self._decoder, value)
+                cause = Cause(Stage.EXPIRED, Ending.PERMANENT, describe(error), model=model)
+                result.rejected.append((record, size, cause))
             except (Unreachable, ConfigurationError) as error:
                 result.registry_error = str(error)
                 return result

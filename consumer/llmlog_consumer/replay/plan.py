@@ -38,7 +38,7 @@ class ReplayOutcome(StrEnum):
     WOULD_FAIL = "would_fail"
     """Cannot be decoded or made a document: would become a letter again."""
     EXPIRED = "expired"
-    """Too old for an index."""
+    """Too old for an index: would become a letter again."""
     TOO_MANY_REPLAYS = "too_many_replays"
     """Failed again after `MAX_REPLAYS` replays; left alone."""
     ORIGINAL_MISSING = "original_missing"

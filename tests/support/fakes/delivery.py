@@ -46,10 +46,18 @@ class FakeClock:
 class FakeRecord:
     """A Kafka record of the topic `t`."""
 
-    timestamp_ms = 0
-
-    def __init__(self, offset: int, value: bytes | None = b"", partition: int = 0) -> None:
+    def __init__(
+        self,
+        offset: int,
+        value: bytes | None = b"",
+        partition: int = 0,
+        *,
+        written_ms: int = 0,
+        key: bytes | None = None,
+        headers: list[tuple[str, Any]] | None = None,
+    ) -> None:
         self._offset, self._value, self._partition = offset, value, partition
+        self.timestamp_ms, self._key, self._headers = written_ms, key, headers
 
     def __len__(self) -> int:
         return len(self._value or b"")
@@ -66,17 +74,17 @@ class FakeRecord:
     def topic(self) -> str:
         return "t"
 
-    def key(self) -> bytes | None:
-        return None
-
-    def headers(self) -> list[tuple[str, bytes]] | None:
+    def leader_epoch(self) -> int | None:
         return None
 
     def timestamp(self) -> tuple[int, int]:
         return 1, self.timestamp_ms
 
-    def leader_epoch(self) -> int | None:
-        return None
+    def key(self) -> bytes | None:
+        return self._key
+
+    def headers(self) -> list[tuple[str, Any]] | None:
+        return self._headers
 
 
 class FakeLetters:
@@ -214,7 +222,7 @@ class ExpiringDocuments(Documents):
 
     def make(self, event: Any, now_ms: float) -> tuple[str, str, bytes]:
         if self.expired:
-            raise ExpiredError
+            raise ExpiredError(now_ms, timedelta(days=400))
         return super().make(event, now_ms)
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 StageOption = Annotated[
     str | None,
-    typer.Option("--stage", metavar="STAGE", help="decode, transform, oversize or index."),
+    typer.Option("--stage", metavar="STAGE", help="decode, transform, expired, oversize or index."),
 ]
 ReasonOption = Annotated[
     str | None,

@@ -32,12 +32,12 @@ _LEGEND: Final[dict[ReplayOutcome, str]] = {
     ReplayOutcome.REPLAY: "would be indexed or sent",
     ReplayOutcome.ALREADY_INDEXED: "has its document already",
     ReplayOutcome.WOULD_FAIL: "would become a letter again",
-    ReplayOutcome.EXPIRED: "too old for an index",
+    ReplayOutcome.EXPIRED: "too old for an index: would become a letter again",
     ReplayOutcome.TOO_MANY_REPLAYS: "failed again after three replays (--force)",
     ReplayOutcome.ORIGINAL_MISSING: "truncated, and the source topic no longer has the original",
 }
 _COUNTS: Final = (
-    *(Outcome.INDEXED, Outcome.DUPLICATE, Outcome.DEAD, Outcome.EXPIRED),
+    *(Outcome.INDEXED, Outcome.DUPLICATE, Outcome.DEAD),
     "sent",
     *(ReplayOutcome.TOO_MANY_REPLAYS, ReplayOutcome.ORIGINAL_MISSING),
 )

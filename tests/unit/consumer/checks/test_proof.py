@@ -36,7 +36,7 @@ def test_every_end_of_an_event_is_counted_and_printed():
         "documents": 6,
         "dead_letters": 4,
         "recovered": 2,
-        "expired": 2,
+        "retired": 2,
         "accepted_gaps": [{"first": 1}],
         "unaccepted_gaps": [{"first": 2}],
         "deleted_while_reading": 3,
@@ -59,10 +59,10 @@ def test_every_end_of_an_event_is_counted_and_printed():
     }
 
 
-def test_an_event_exactly_as_old_as_the_limit_is_not_expired():
+def test_an_event_exactly_as_old_as_the_limit_is_not_retired():
     proof = Proof()
     proof.count_event(ID, seen(), [], TIME)
-    assert (proof.expired, proof.lost_count) == (0, 1)
+    assert (proof.retired, proof.lost_count) == (0, 1)
 
 
 def test_an_event_with_two_documents_in_one_index_is_doubled():

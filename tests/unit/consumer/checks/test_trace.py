@@ -131,7 +131,7 @@ def test_a_record_in_a_partition_without_a_committed_offset_waits():
     assert trace(where).verdict == "WAITING: 7 records before it are not settled"
 
 
-def test_a_settled_record_without_a_document_was_expired_or_deleted():
+def test_a_settled_record_without_a_document_was_deleted():
     result = trace(sources())
     assert "deleted since" in result.verdict
     assert result.found

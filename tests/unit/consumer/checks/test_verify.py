@@ -289,13 +289,13 @@ def test_a_lost_event_is_named_with_the_places_of_all_its_records():
     assert [row["coordinates"] for row in proof.lost] == [[f"{TOPIC}/0/0", f"{TOPIC}/0/1"]]
 
 
-def test_an_event_older_than_the_limit_is_expired_and_a_younger_one_is_lost():
+def test_an_event_older_than_the_limit_is_retired_and_a_younger_one_is_lost():
     sources = deployment(settled(1), records=records(1))
     age = SETTINGS.max_event_age.total_seconds()
     now = time.time()
     assert verify(sources, clock=lambda: now + age - 7200).lost_count == 1
     proof = verify(sources, clock=lambda: now + age + 7200)
-    assert (proof.expired, proof.lost_count, proof.ok) == (1, 0, True)
+    assert (proof.retired, proof.lost_count, proof.ok) == (1, 0, True)
 
 
 # What Elasticsearch is asked

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from llmlog_common.errors import Unreachable
+from llmlog_consumer.dead_letters.cause import Stage
 from llmlog_consumer.delivery.pipeline import DeliveryLimits
 from llmlog_consumer.elasticsearch.error_rules import Disposition
 from llmlog_consumer.elasticsearch.index_names import DAY_MS, daily_index
@@ -329,8 +330,7 @@ def test_a_drain_does_not_wait_for_the_rest_of_a_probe(values):
     rig.delivery.close()
 
 
-@pytest.mark.parametrize("end", ["released", "expired"])
-def test_a_probe_that_is_released_or_expired_does_not_keep_the_circuit_open(end):
+def test_a_probe_that_is_released_does_not_keep_the_circuit_open():
     values = [encoded(seed) for seed in range(1100)]
     answers = types.SimpleNamespace(now=MAPPING)
     rig = DeliveryRig(lambda _: [answers.now], values)
@@ -339,10 +339,8 @@ def test_a_probe_that_is_released_or_expired_does_not_keep_the_circuit_open(end)
     for _ in range(4):
         rig.turn(0.1)
     answers.now = AWAY
-    if end == "expired":
-        rig.documents.expired = True
-    rig.until(lambda: rig.breaker.probing or end == "expired")
-    rig.span.released = end == "released"
+    rig.until(lambda: rig.breaker.probing)
+    rig.span.released = True
     rig.turn()
     answers.now = GOOD
     rig.until(lambda: not rig.delivery.is_blocked)
@@ -480,14 +478,25 @@ def test_later_records_for_a_paused_index_wait_without_being_sent():
 # Records that are not indexed
 
 
-def test_an_expired_record_is_settled_without_document_or_letter(values):
+def test_an_expired_record_is_a_letter(values):
     rig = DeliveryRig(always(GOOD), values[:3])
     rig.documents.expired = True
     rig.accept_all()
     rig.until_settled()
-    assert rig.counts == {Outcome.EXPIRED: 3}
-    assert not rig.letters.letters
+    assert rig.counts == {Outcome.DEAD: 3}
+    assert {letter.cause.stage for letter in rig.letters.letters} == {Stage.EXPIRED}
     assert not rig.elasticsearch.requests
+
+
+def test_a_wrong_clock_holds_records_instead_of_making_letters_of_all():
+    rig = DeliveryRig(always(GOOD), [encoded(seed) for seed in range(1500)])
+    rig.documents.expired = True
+    rig.accept_all(step=500)
+    rig.until(lambda: rig.breaker.held == 501, max_turns=10)
+    assert len(rig.letters.letters) == 999
+    rig.documents.expired = False
+    rig.until_settled()
+    assert rig.counts == {Outcome.INDEXED: 501, Outcome.DEAD: 999}
 
 
 def test_released_records_that_wait_for_the_registry_are_not_indexed(values):

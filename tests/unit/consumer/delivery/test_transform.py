@@ -1,10 +1,11 @@
 """The hot path: what it costs a record, and which records make no operation."""
 
+import re
 import sys
 from datetime import timedelta
 
 from llmlog_common.errors import Unreachable
-from llmlog_consumer.dead_letters.cause import Stage
+from llmlog_consumer.dead_letters.cause import Ending, Stage
 from llmlog_consumer.delivery.transform import Transform
 from llmlog_consumer.elasticsearch.batch import BatchBuilder
 from llmlog_consumer.elasticsearch.document import Documents
@@ -53,12 +54,12 @@ def test_a_good_record_costs_no_more_than_eight_python_calls():
         result = transform.transform(span_of(200), records)
     finally:
         sys.setprofile(None)
-    assert (result.done, result.rejected, result.expired) == (200, [], [])
+    assert (result.done, result.rejected) == (200, [])
     # Besides: the run itself, and one look at each new four minutes of the events' time.
     assert 200 * (MAX_CALLS - 3) < calls <= 200 * MAX_CALLS + 20
 
 
-def test_every_record_is_batched_rejected_or_expired():
+def test_every_record_is_batched_or_rejected():
     builder = BatchBuilder()
     old = Encoder().encode(to_event(payload(3, startTime=1_600_000_000.0)))
     broken = encoded(4, document=b'{"a": 1}\n{"b"')
@@ -70,10 +71,18 @@ def test_every_record_is_batched_rejected_or_expired():
         (1, Stage.DECODE),
         (2, Stage.DECODE),
         (3, Stage.TRANSFORM),
+        (4, Stage.EXPIRED),
     ]
-    assert [record.offset() for record, _ in result.expired] == [4]
+    expired = result.rejected[3][2]
+    assert expired.disposition == Ending.PERMANENT
+    assert re.fullmatch(
+        r"ExpiredError: the event is \d+ d \d\d h \d\d min old, more than "
+        r"LLMLOG_MAX_EVENT_AGE allows \(400 days\)",
+        expired.message,
+    )
+    assert expired.model == "gpt-0"
     assert [op.record.offset() for op in builder.take().operations] == [0, 5]
-    assert [size for _, size, _ in result.rejected] == [7, 0, len(broken)]
+    assert [size for _, size, _ in result.rejected] == [7, 0, len(broken), len(old)]
 
 
 def test_full_batches_are_returned_in_order():
