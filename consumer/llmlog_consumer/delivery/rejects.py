@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from llmlog_consumer.dead_letters.cause import Cause
     from llmlog_consumer.delivery.clock_doubt import ClockDoubt
+    from llmlog_consumer.delivery.held_records import HeldRecord
     from llmlog_consumer.kafka_record import KafkaRecord
     from llmlog_consumer.offset_tracker import Span
 
@@ -42,8 +43,6 @@ log = structlog.get_logger("llmlog.delivery")
 
 MAX_KINDS: Final = 100
 """Kinds of dead letters that are counted each by itself."""
-
-HeldRecord = tuple["Span", "KafkaRecord"]
 
 
 class Rejects:

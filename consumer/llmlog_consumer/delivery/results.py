@@ -266,7 +266,8 @@ class BulkResults:
                 model=model_of(self._decoder, operation.record.value()),
                 attempts=one.batch.retry.attempts,
             )
-            self._reject(operation, cause)
+            # One index tells nothing about the deployment as a whole.
+            self._reject(operation, cause, in_row=False)
 
     def _settle_one(self, operation: Operation, outcome: Outcome) -> None:
         self._settle(operation.span, outcome, 1, operation.size)
@@ -320,8 +321,9 @@ class BulkResults:
         )
         self._reject(operation, cause)
 
-    def _reject(self, operation: Operation, cause: Cause) -> None:
-        self._rejects.reject(Phase.INDEX, operation.span, operation.record, operation.size, cause)
+    def _reject(self, operation: Operation, cause: Cause, *, in_row: bool = True) -> None:
+        span, record, size = operation.span, operation.record, operation.size
+        self._rejects.reject(Phase.INDEX, span, record, size, cause, in_row=in_row)
 
     def _find_fault(self, operation: Operation) -> tuple[str, TransformError | None]:
         """Return the document's model, and the error that makes it no valid JSON."""

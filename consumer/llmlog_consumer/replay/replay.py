@@ -12,7 +12,12 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from llmlog_common.errors import CircuitOpenError, ElasticsearchError, KafkaError
+from llmlog_common.errors import (
+    CircuitOpenError,
+    ConfigurationError,
+    ElasticsearchError,
+    KafkaError,
+)
 from llmlog_consumer.dead_letters.reader import split_chunks
 from llmlog_consumer.offset_tracker import UNKNOWN_EPOCH, Span
 from llmlog_consumer.replay.plan import ReplayOutcome
@@ -129,6 +134,7 @@ class IndexReplay:
 
         Raises:
             ElasticsearchError: the deployment is wrong; letters not yet replayed stay as they are.
+            ConfigurationError: there is no schema for a letter's record.
             CircuitOpenError: nearly every record fails again.
         """
         run = self._run
@@ -189,6 +195,8 @@ class IndexReplay:
         self._run.report_progress()
         if self._delivery.pause_reason:
             raise ElasticsearchError(f"{self._delivery.pause_reason}: fix it and run this again")
+        if self._delivery.schema_reason:
+            raise ConfigurationError(f"{self._delivery.schema_reason}: fix it and run this again")
         if self._delivery.circuit_open:
             raise CircuitOpenError(
                 "nearly every record fails again of one cause: see the lines above; records that "

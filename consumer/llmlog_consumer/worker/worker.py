@@ -292,6 +292,7 @@ class Worker:
         """End generations and commit nothing; see `Listener`."""
         for partition in partitions:
             self.counts["released"] += self._tracker.release(partition)
+        self._delivery.drop_released()
         if not self._tracker.assigned:
             self._delivery.forget_circuit()  # the next owners read it in the notes
         log.info("released", partitions=sorted(partitions))
@@ -341,7 +342,8 @@ class Worker:
             p: self._tracker.in_flight(p) - waiting.get(p, 0) for p in self._tracker.assigned
         }
         draining = self._leaving or self._delivery.is_blocked
-        return self._flow.decide(in_flight, self._clock(), draining=draining)
+        paused = self._flow.decide(in_flight, self._clock(), draining=draining)
+        return paused | (self._delivery.full_partitions & set(in_flight))
 
     def _poll_seconds(self) -> float:
         is_busy = self._tracker.unsettled

@@ -16,6 +16,7 @@ from llmlog_consumer.delivery.circuit_breaker import CircuitBreaker
 from llmlog_consumer.delivery.pipeline import Delivery, DeliveryLimits
 from llmlog_consumer.delivery.rejects import Rejects
 from llmlog_consumer.delivery.results import BulkResults
+from llmlog_consumer.delivery.schema_scopes import SchemaScopes
 from llmlog_consumer.elasticsearch.batch import Batch, BatchBuilder
 from llmlog_consumer.elasticsearch.bulk import BulkResponse, ItemResult
 from llmlog_consumer.elasticsearch.document import Documents, ExpiredError
@@ -28,6 +29,7 @@ from llmlog_consumer.elasticsearch.error_rules import (
 from llmlog_consumer.offset_tracker import Span
 from llmlog_consumer.outcomes import Outcome
 from llmlog_schemas.codec import Decoder
+from llmlog_schemas.registry import UnknownSchemaError
 
 Answer = tuple[int, Any]
 """A status and an error object."""
@@ -215,6 +217,48 @@ class ManualExecutor(Executor):
             self.cancelled = len(self._open)
 
 
+class InlineExecutor(Executor):
+    """An executor that runs each call at once, on the caller's thread."""
+
+    closed = False
+
+    def submit(self, function: Any, /, *arguments: Any, **_: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        try:
+            future.set_result(function(*arguments))
+        except Exception as error:  # noqa: BLE001 - as an executor does
+            future.set_exception(error)
+        return future
+
+    def shutdown(  # the signature of Executor
+        self,
+        wait: bool = True,  # noqa: FBT001, FBT002
+        *,
+        cancel_futures: bool = False,
+    ) -> None:
+        self.closed = True
+
+
+class FakeRegistry:
+    """A Schema Registry whose answers a test sets; an id without one is unknown to it.
+
+    Attributes:
+        answers: by id: the schema as text, or the error that is raised.
+        asked: ids, in the order of the questions.
+    """
+
+    def __init__(self) -> None:
+        self.answers: dict[int, str | Exception] = {}
+        self.asked: list[int] = []
+
+    def schema_text(self, schema_id: int) -> str:
+        self.asked.append(schema_id)
+        answer = self.answers.get(schema_id, UnknownSchemaError(f"knows no schema {schema_id}"))
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
 class ExpiringDocuments(Documents):
     """Documents of which every one is expired once `expired` is set."""
 
@@ -309,6 +353,7 @@ class DeliveryRig:
         values: of the records; the offset is the place in the list.
         whole: see `FakeElasticsearch`.
         decoder: values to events.
+        registry: returns the schemas of Confluent-framed values; "unset" for no registry.
         limits: of the delivery.
         pick: chooses the request that is finished next, of so many.
     """
@@ -320,6 +365,7 @@ class DeliveryRig:
         whole: Iterable[Answer | None] = (),
         *,
         decoder: Any = None,
+        registry: Any = None,
         limits: DeliveryLimits | None = None,
         pick: Callable[[int], int] = lambda _: 0,
     ) -> None:
@@ -335,8 +381,14 @@ class DeliveryRig:
         self.values = values
         self.span = Span(0, 1, 0, len(values) - 1, 0, len(values), 0.0)
         self._pick = pick
+        self.schemas = SchemaScopes(
+            None if registry == "unset" else registry,
+            executor=InlineExecutor(),
+            clock=self.clock,
+        )
         self.delivery = Delivery(
-            decoder=decoder or Decoder(),
+            decoder=decoder or Decoder(self.schemas if registry else None),
+            schemas=self.schemas,
             documents=self.documents,
             client=self.elasticsearch,  # type: ignore[arg-type]
             letters=self.letters,  # type: ignore[arg-type]

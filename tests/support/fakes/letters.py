@@ -204,6 +204,7 @@ class FakeDelivery:
 
     pause_reason = unhealthy = ""
     circuit_open = ""
+    schema_reason = ""
     is_stuck = False
 
     def __init__(self, settle: Any) -> None:

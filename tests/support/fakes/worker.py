@@ -27,6 +27,7 @@ class FakeDelivery:
     unhealthy = circuit_open = ""
     is_blocked = is_stuck = is_probing = False
     room: int | None = None
+    full_partitions: frozenset[int] = frozenset()
 
     def __init__(self, settle: Any, clock: FakeClock) -> None:
         self._settle = settle
@@ -37,7 +38,7 @@ class FakeDelivery:
         self.accepted: list[tuple[Span, list[Any]]] = []
         self.flushed = 0
         self.closed = False
-        self.forgotten = 0
+        self.forgotten = self.dropped = 0
         self.memories: dict[int, dict[str, Any]] = {}
         self.restored: dict[int, Mapping[str, Any]] = {}
         self.newest = ""
@@ -70,6 +71,9 @@ class FakeDelivery:
 
     def forget_circuit(self) -> None:
         self.forgotten += 1
+
+    def drop_released(self) -> None:
+        self.dropped += 1
 
     def restore(self, partition: int, note: Mapping[str, Any]) -> None:
         self.restored[partition] = note

@@ -9,15 +9,15 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from llmlog_common.errors import Unreachable
-from llmlog_consumer.dead_letters.cause import Stage
+from llmlog_consumer.dead_letters.cause import Ending, Stage
 from llmlog_consumer.delivery.pipeline import DeliveryLimits
 from llmlog_consumer.elasticsearch.error_rules import Disposition
 from llmlog_consumer.elasticsearch.index_names import DAY_MS, daily_index
 from llmlog_consumer.outcomes import Outcome
-from llmlog_schemas.codec import Decoder, Encoder
+from llmlog_schemas.codec import Encoder, schema_text
 from llmlog_schemas.convert import to_event
-from support.fakes.delivery import DeliveryRig, FakeRecord, always
-from support.payloads import encoded, payload
+from support.fakes.delivery import DeliveryRig, FakeRecord, FakeRegistry, always
+from support.payloads import encoded, event, payload
 
 MAPPING = (400, {"type": "document_parsing_exception", "reason": "failed to parse field [a]"})
 BUSY = (429, {"type": "es_rejected_execution_exception", "reason": "queue full"})
@@ -499,41 +499,149 @@ def test_a_wrong_clock_holds_records_instead_of_making_letters_of_all():
     assert rig.counts == {Outcome.INDEXED: 501, Outcome.DEAD: 999}
 
 
-def test_released_records_that_wait_for_the_registry_are_not_indexed(values):
-    rig = DeliveryRig(always(GOOD), values[:3], decoder=UnreachableOnce(1))
+# The Schema Registry
+
+
+AWAY_REGISTRY = Unreachable("the Schema Registry cannot be used now")
+
+
+def framed(seed, schema_id=7):
+    return Encoder(schema_id).encode(event(seed))
+
+
+def mixed(number, schema_id=7):
+    """Return values of which every third has Confluent framing."""
+    return [framed(n, schema_id) if n % 3 == 0 else encoded(n) for n in range(number)]
+
+
+def test_no_record_is_skipped_when_the_schema_registry_does_not_answer():
+    registry = FakeRegistry()
+    registry.answers[7] = AWAY_REGISTRY
+    rig = DeliveryRig(always(GOOD), mixed(9), registry=registry)
     rig.accept_all()
+    for _ in range(3):
+        rig.turn()
+    assert rig.counts == {Outcome.INDEXED: 6}, "the others go on"
+    assert rig.delivery.unhealthy == (
+        "schema id 7: the Schema Registry cannot be used now; 3 records wait, the others go on"
+    )
+    assert rig.delivery.schema_reason == "", "waiting helps"
+    assert rig.delivery.waiting(for_time=False)[0] == 3
+    registry.answers[7] = schema_text()
+    rig.until_settled()
+    assert rig.counts == {Outcome.INDEXED: 9}
+    assert sorted(rig.elasticsearch.stored) == list(range(9))
+    assert (rig.delivery.unhealthy, rig.delivery.waiting(for_time=False)[0]) == ("", 0)
+
+
+def test_without_a_registry_records_of_a_schema_id_are_held_and_none_becomes_a_letter():
+    rig = DeliveryRig(always(GOOD), mixed(3000), registry="unset")
+    rig.accept_all(step=500)
+    for _ in range(20):
+        rig.turn()
+    assert rig.counts == {Outcome.INDEXED: 2000}
+    assert "set LLMLOG_SCHEMA_REGISTRY_URL; 1000 records wait" in rig.delivery.unhealthy
+    assert rig.delivery.schema_reason == rig.delivery.unhealthy
+    assert (rig.delivery.is_blocked, rig.delivery.circuit_open) == (False, "")
+    rig.delivery.close()
+
+
+def test_an_unknown_id_is_asked_once_an_interval_and_not_once_a_record():
+    registry = FakeRegistry()
+    rig = DeliveryRig(always(GOOD), mixed(300), registry=registry)
+    rig.accept_all(step=10)
+    rig.turn(0.0)
+    assert registry.asked == [7]
+    for _ in range(10):
+        rig.turn(0.05)
+    assert registry.asked == [7]
+    rig.turn(1.0)
+    assert registry.asked == [7, 7]
+    assert not rig.letters.letters
+    rig.delivery.close()
+
+
+def test_an_id_that_a_working_registry_does_not_know_ends_in_letters_of_no_row():
+    registry = FakeRegistry()
+    registry.answers[1] = schema_text()
+    values = [framed(n, 1 if n % 2 else 99) for n in range(2600)]
+    rig = DeliveryRig(always(GOOD), values, registry=registry)
+    rig.accept_all(step=500)
+    rig.until_settled()
+    assert rig.counts == {Outcome.INDEXED: 1300, Outcome.DEAD: 1300}
+    assert registry.asked.count(99) <= 4
+    (cause,) = {letter.cause for letter in rig.letters.letters}
+    assert (cause.stage, cause.disposition) == (Stage.DECODE, Ending.EXHAUSTED)
+    assert "knows no schema 99" in cause.message
+
+
+def test_a_registry_that_was_restored_empty_makes_no_letter():
+    registry = FakeRegistry()
+    registry.answers[1] = schema_text()
+    rig = DeliveryRig(always(GOOD), [framed(1, 1), framed(2, 1), framed(3, 2)], registry=registry)
+    records = [FakeRecord(offset, value) for offset, value in enumerate(rig.values)]
+    rig.delivery.accept(rig.span, records[:1])
+    rig.until(lambda: rig.counts[Outcome.INDEXED] == 1)
+    registry.answers.clear()
+    rig.delivery.accept(rig.span, records[1:])
+    for _ in range(20):
+        rig.turn()
+    assert rig.counts == {Outcome.INDEXED: 2}, "what is known already goes on"
+    assert rig.delivery.waiting(for_time=False)[0] == 1
+    registry.answers = {1: schema_text(), 2: schema_text()}
+    rig.until_settled()
+    assert not rig.letters.letters
+
+
+def test_a_registry_with_a_schema_of_another_program_is_taken_for_the_wrong_one():
+    registry = FakeRegistry()
+    registry.answers[7] = '{"type": "record", "name": "Order", "fields": []}'
+    rig = DeliveryRig(always(GOOD), mixed(30), registry=registry)
+    rig.accept_all()
+    for _ in range(5):
+        rig.turn()
+    assert "of no version that this release knows" in rig.delivery.unhealthy
+    assert rig.counts == {Outcome.INDEXED: 20}
+    rig.delivery.close()
+
+
+def test_released_records_that_wait_for_the_registry_are_not_indexed():
+    registry = FakeRegistry()
+    registry.answers[7] = AWAY_REGISTRY
+    rig = DeliveryRig(always(GOOD), mixed(1), registry=registry)
+    rig.accept_all()
+    rig.turn()
     rig.span.released = True
+    rig.delivery.drop_released()
+    assert (rig.delivery.unhealthy, rig.delivery.waiting(for_time=False)[0]) == ("", 0)
+    registry.answers[7] = schema_text()
     for _ in range(5):
         rig.turn()
     assert not rig.elasticsearch.requests
     assert not rig.counts
-    assert rig.delivery.unhealthy == ""
     rig.delivery.close()
 
 
-# The Schema Registry
+def test_partitions_pause_at_the_bound_of_what_is_held_for_their_schemas():
+    registry = FakeRegistry()
+    large = Encoder(7).encode(event(1)) + b"." * 5_000_000
+    rig = DeliveryRig(always(GOOD), [large, large, encoded(2)], registry=registry)
+    rig.delivery.accept(rig.span, [FakeRecord(0, large)])
+    rig.turn(0.0)
+    assert rig.delivery.full_partitions == frozenset()
+    rig.delivery.accept(rig.span, [FakeRecord(1, large)])
+    assert rig.delivery.full_partitions == {0}
+    assert "2 records wait, partitions 0 paused" in rig.delivery.unhealthy
+    assert not rig.delivery.is_blocked
+    registry.answers[7] = schema_text()
+    rig.until(lambda: rig.counts[Outcome.INDEXED] == 2)
+    assert rig.delivery.full_partitions == frozenset()
+    rig.delivery.close()
 
 
-class UnreachableOnce(Decoder):
-    """A decoder whose registry does not answer for the n-th value, the first time."""
-
-    def __init__(self, number):
-        super().__init__()
-        self.left = number
-
-    def head(self, value):
-        self.left -= 1
-        if self.left == 0:
-            raise Unreachable("registry: connection refused")
-        return super().head(value)
-
-
-@pytest.mark.parametrize("number", [1, 3, 5])
-def test_no_record_is_skipped_when_the_schema_registry_does_not_answer(values, number):
-    rig = DeliveryRig(always(GOOD), values[:5], decoder=UnreachableOnce(number))
+def test_a_record_that_waits_for_its_schema_is_replaced_in_a_probe():
+    rig = DeliveryRig(always(GOOD), mixed(3), registry="unset")
+    rig.delivery.restore(0, {"circuit": CIRCUIT})
     rig.accept_all()
-    assert rig.delivery.unhealthy == "registry: connection refused"
-    rig.until_settled()
-    assert rig.counts == {Outcome.INDEXED: 5}
-    assert sorted(rig.elasticsearch.stored) == [0, 1, 2, 3, 4]
-    assert rig.delivery.unhealthy == ""
+    assert rig.delivery.room == 98
+    rig.delivery.close()

@@ -480,6 +480,34 @@ def test_partitions_that_bring_an_open_circuit_are_paused_until_the_bound_is_tol
     assert set(rig.worker.on_assigned({0: 7, 1: 7}, {})) == {0, 1}
 
 
+def test_a_drain_does_not_wait_for_records_that_are_held_for_their_own_sake():
+    rig = rig_of(7, 8)
+    rig.delivery.held[0] = 2
+    rig.run(2)
+    assert rig.clock.now < 1_010.0
+    assert rig.consumer.closed
+
+
+def test_a_partition_of_which_enough_is_held_is_paused_and_the_others_are_not():
+    rig = rig_of(7, partitions=(0, 1))
+    rig.delivery.settles = True
+
+    def on_turn(turn):
+        rig.delivery.full_partitions = frozenset({1, 9} if turn else ())
+        if turn == 2:
+            assert rig.consumer.paused == {1}
+
+    rig.run(2, on_turn)
+
+
+def test_what_a_rebalance_takes_away_is_dropped_from_what_is_held():
+    rig = rig_of()
+    rig.run(1)
+    before = rig.delivery.dropped
+    rig.worker.on_lost([0])
+    assert rig.delivery.dropped == before + 1
+
+
 def test_a_worker_without_a_partition_forgets_an_open_circuit():
     rig = rig_of(partitions=(0, 1))
     rig.run(1)
