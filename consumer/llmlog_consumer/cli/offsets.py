@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -15,88 +14,38 @@ from llmlog_consumer.cli.output import say, write_json, write_table
 from llmlog_consumer.kafka.admin import KafkaAdmin
 from llmlog_consumer.kafka.gaps import AcceptedGaps, Gap
 from llmlog_consumer.kafka.offsets import KafkaOffsets
+from llmlog_consumer.times import iso
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from llmlog_consumer.kafka.places import Log, Place
 
 app = typer.Typer(help="Where the group stands, and what retention deleted.", no_args_is_help=True)
 
 
-@dataclass(frozen=True, slots=True)
-class PartitionOffsets:
-    """The group's place in one partition.
-
-    Attributes:
-        name: `topic/partition`.
-        committed: next offset of the group; None where it has none.
-        log_start: first offset that the log has.
-        log_end: next offset of the log.
-    """
-
-    name: str
-    committed: int | None
-    log_start: int
-    log_end: int
-
-    @property
-    def has_gap(self) -> bool:
-        """Tell whether the log does not have the group's next offset."""
-        return self.committed is not None and not self.log_start <= self.committed <= self.log_end
-
-    @property
-    def state(self) -> str:
-        """Return the state as a word, with the reason where it is out of range."""
-        if self.committed is None:
-            return "not begun"
-        if self.committed < self.log_start:
-            return "out of range: retention has deleted the next record"
-        if self.committed > self.log_end:
-            return "out of range: the log ends before the committed offset"
-        return "current" if self.committed == self.log_end else "behind"
-
-    @property
-    def gap_description(self) -> str:
-        """Return what is missing between the committed offset and the log, for the operator."""
-        committed, start, end = self.committed or 0, self.log_start, self.log_end
-        if committed > end:
-            return (
-                f"the log ends at offset {end}, before the committed {committed}: the topic was "
-                f"truncated or recreated; all of its records, from {start} on, are read"
-            )
-        return f"offsets {committed} to {start} ({start - committed} records at most) are deleted"
-
-
-def read_offsets(
-    offsets: KafkaOffsets, topic: str, partitions: Iterable[int]
-) -> dict[int, PartitionOffsets]:
-    """Return the group's place in each of these partitions.
-
-    Raises:
-        KafkaError: the broker refuses.
-        KafkaUnreachable: no broker answers.
-    """
-    # The log ends are read last: otherwise records that are written and committed meanwhile would
-    # look as if the log ended before the committed offset.
-    committed = offsets.committed(topic, partitions)
-    marks = offsets.watermarks(topic, partitions)
-    return {
-        p: PartitionOffsets(f"{topic}/{p}", committed.get(p), start, end)
-        for p, (start, end) in marks.items()
-    }
-
-
-def require_gap(place: PartitionOffsets) -> Gap:
-    """Return the gap of a partition that has one; accepted now.
-
-    Raises:
-        ConfigurationError: the log has the group's next offset.
-    """
-    if place.committed is None or not place.has_gap:
-        raise ConfigurationError(
-            f"{place.name} has no gap: committed {place.committed}, log {place.log_start} to "
-            f"{place.log_end}; nothing was changed"
+def describe_gap(log: Log, committed: int) -> str:
+    """Return what is missing between a committed offset and the log, for the operator."""
+    if committed > log.end:
+        return (
+            f"the log ends at offset {log.end}, before the committed {committed}: the topic was "
+            f"truncated or recreated; all of its records, from {log.start} on, are read"
         )
-    return Gap(place.committed, place.log_start, int(time.time() * 1000))
+    number = log.start - committed
+    return f"offsets {committed} to {log.start} ({number} records at most) are deleted"
+
+
+def require_gap(place: Place) -> tuple[Gap, str]:
+    """Return the gap of a partition that has one, accepted now, and what is missing.
+
+    Raises:
+        ConfigurationError: the log has the group's next offset, or no leader tells.
+    """
+    log, committed = place.log, place.committed
+    if log is None or committed is None or not place.state.is_out_of_range:
+        bounds = "without a leader" if log is None else f"{log.start} to {log.end}"
+        raise ConfigurationError(
+            f"{place.name} has no gap: committed {committed}, log {bounds}; nothing was changed"
+        )
+    return Gap(committed, log.start, int(time.time() * 1000)), describe_gap(log, committed)
 
 
 @app.command("show")
@@ -107,8 +56,7 @@ def show(as_json: JsonOption = False, config: ConfigOption = None) -> None:
     """
     settings = load(config=config)
     admin = KafkaAdmin(settings)
-    partitions = range(admin.require(settings.topic).partitions)
-    rows = read_offsets(KafkaOffsets(admin), settings.topic, partitions)
+    rows = KafkaOffsets(admin).places(settings.topic)
     gaps = AcceptedGaps(admin).of_topic(settings.topic)
     if as_json:
         for p, row in rows.items():
@@ -120,8 +68,8 @@ def show(as_json: JsonOption = False, config: ConfigOption = None) -> None:
             (
                 row.name,
                 row.committed,
-                row.log_start,
-                row.log_end,
+                row.log and row.log.start,
+                row.log and row.log.end,
                 row.state,
                 " ".join(f"{g.first}..{g.next}" for g in gaps.get(p, ())) or None,
             )
@@ -148,13 +96,12 @@ def accept_gap(
     settings = load(config=config)
     admin = KafkaAdmin(settings)
     number = _parse_partition(partition, settings.topic, admin.require(settings.topic).partitions)
-    row = read_offsets(KafkaOffsets(admin), settings.topic, [number])[number]
-    require_gap(row)
-    say(f"{partition}: {row.gap_description}")
+    _, missing = require_gap(KafkaOffsets(admin).places(settings.topic, [number])[number])
+    say(f"{partition}: {missing}")
     if not yes:
         typer.confirm("Record this gap and move on?", abort=True)
-    # The question may have stood for a while: the gap is accepted now.
-    gap = require_gap(row)
+    # The question may have stood for a while: the gap is that of now.
+    gap, _ = require_gap(KafkaOffsets(admin).places(settings.topic, [number])[number])
     AcceptedGaps(admin).accept(settings.topic, number, gap)
     say(f"accepted: reading goes on at {gap.next}")
 
@@ -168,12 +115,13 @@ def _parse_partition(text: str, topic: str, partitions: int) -> int:
     return int(number)
 
 
-def _as_json(row: PartitionOffsets, gaps: list[Gap]) -> dict[str, Any]:
+def _as_json(row: Place, gaps: list[Gap]) -> dict[str, Any]:
     return {
         "partition": row.name,
         "committed": row.committed,
-        "log_start": row.log_start,
-        "log_end": row.log_end,
+        "log_start": row.log and row.log.start,
+        "log_end": row.log and row.log.end,
+        "last_stable": row.log and row.log.stable_end,
         "state": row.state,
-        "gaps": [{"first": g.first, "next": g.next, "accepted_at": g.at} for g in gaps],
+        "gaps": [{"first": g.first, "next": g.next, "accepted_at": iso(g.at)} for g in gaps],
     }

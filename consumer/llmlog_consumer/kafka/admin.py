@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from confluent_kafka import (
     Consumer,
     ConsumerGroupTopicPartitions,
+    IsolationLevel,
     KafkaException,
     Producer,
     TopicPartition,
@@ -18,12 +19,14 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exports 
     AdminClient,
     ConfigResource,
     NewTopic,
+    OffsetSpec,
     ResourceType,
 )
 
 from llmlog_common.errors import KafkaError, KafkaUnreachable
 from llmlog_common.kafka_clients import admin_config, consumer_config, new_client, producer_config
 from llmlog_consumer.kafka.errors import CREDENTIALS, NO_ANSWER
+from llmlog_consumer.kafka.places import Log
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -32,6 +35,12 @@ if TYPE_CHECKING:
 
 REQUEST_SECONDS: Final = 10.0
 """Time that the cluster has to answer one request."""
+
+LOG_SECONDS: Final = 4.0
+"""The same for the bounds of logs: a leader that hangs may not hold up what is said of others."""
+
+_EARLIEST: Final = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
+_LATEST: Final = OffsetSpec.latest()  # type: ignore[no-untyped-call]
 
 T = TypeVar("T")
 
@@ -43,10 +52,40 @@ class Topic:
     Attributes:
         partitions: their number.
         replication: replicas of the first partition.
+        leaderless: partitions that no broker leads: nothing can be read or written there.
     """
 
     partitions: int
     replication: int
+    leaderless: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One member of the consumer group, as its coordinator knows it.
+
+    Attributes:
+        name: its static instance id, else its member id.
+        host: address that it connects from.
+        partitions: of the source topic that it has.
+    """
+
+    name: str
+    host: str
+    partitions: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """The consumer group, as its coordinator knows it.
+
+    Attributes:
+        state: as Kafka names it.
+        members: in the order of their names.
+    """
+
+    state: str
+    members: tuple[Member, ...] = ()
 
 
 class KafkaAdmin:
@@ -93,7 +132,11 @@ class KafkaAdmin:
         """
         metadata = self.call(lambda: self._client.list_topics(timeout=REQUEST_SECONDS))
         topics = {
-            name: Topic(len(topic.partitions), len(topic.partitions[0].replicas))
+            name: Topic(
+                len(topic.partitions),
+                len(topic.partitions[0].replicas),
+                frozenset(n for n, p in topic.partitions.items() if p.leader < 0),
+            )
             for name, topic in metadata.topics.items()
             if topic.partitions
         }
@@ -147,12 +190,72 @@ class KafkaAdmin:
         while name not in self.topics()[0] and time.monotonic() < deadline:
             pass  # each turn asks the broker
 
-    def members(self) -> tuple[str, int]:
-        """Return the group's state and the number of its members."""
-        group = self.settings.group
+    def group(self) -> Group:
+        """Return the group's state and its members.
+
+        Raises:
+            KafkaError: the broker refuses.
+            KafkaUnreachable: no broker answers.
+        """
+        group, topic = self.settings.group, self.settings.topic
         request = self._client.describe_consumer_groups([group], request_timeout=REQUEST_SECONDS)
-        description = self.call(request[group].result)
-        return description.state.name.lower(), len(description.members)
+        description = self.call(request[group].result, group)
+        members = (
+            Member(
+                member.group_instance_id or member.member_id,
+                member.host.removeprefix("/"),
+                frozenset(
+                    p.partition for p in member.assignment.topic_partitions if p.topic == topic
+                ),
+            )
+            for member in description.members
+        )
+        state = description.state.name.lower()
+        return Group(state, tuple(sorted(members, key=lambda member: member.name)))
+
+    def log_bounds(self, topic: str, partitions: Iterable[int]) -> dict[int, Log]:
+        """Return the bounds of partitions' logs; a partition whose leader is away is left out.
+
+        Raises:
+            KafkaError: the broker refuses.
+            KafkaUnreachable: no broker answers at all.
+        """
+        numbers = list(partitions)
+        # All three are asked before the first answer is waited for.
+        questions = [
+            self._ask_offsets(topic, numbers, spec, isolation)
+            for spec, isolation in (
+                (_EARLIEST, IsolationLevel.READ_UNCOMMITTED),
+                (_LATEST, IsolationLevel.READ_COMMITTED),
+                (_LATEST, IsolationLevel.READ_UNCOMMITTED),
+            )
+        ]
+        starts, stable_ends, ends = map(self._read_answers, questions)
+        return {
+            p: Log(starts[p], min(stable_ends[p], ends[p]), ends[p])
+            for p in numbers
+            if p in starts and p in stable_ends and p in ends
+        }
+
+    def _ask_offsets(
+        self, topic: str, partitions: list[int], spec: Any, isolation: Any
+    ) -> Mapping[TopicPartition, Any]:
+        if not partitions:
+            return {}
+        places = {TopicPartition(topic, p): spec for p in partitions}
+        answers: Mapping[TopicPartition, Any] = self._client.list_offsets(
+            places, isolation_level=isolation, request_timeout=LOG_SECONDS
+        )
+        return answers
+
+    def _read_answers(self, answers: Mapping[TopicPartition, Any]) -> dict[int, int]:
+        offsets = {}
+        for place, answer in answers.items():
+            try:
+                offsets[place.partition] = int(self.call(answer.result).offset)
+            except KafkaUnreachable:
+                continue
+        return offsets
 
     def list_group_offsets(self, group: str, topic: str) -> list[TopicPartition]:
         """Return the offsets that a group has committed of a topic, with their metadata."""

@@ -94,12 +94,15 @@ def check(
     def check_kafka() -> Task:
         source, letters = admin.require(settings.topic), admin.require(settings.dlq_topic)
         partitions = range(source.partitions)
-        if unread := offsets.commit_start(settings.topic, partitions, latest=latest):
+        away = source.leaderless
+        if unread := offsets.commit_start(
+            settings.topic, partitions, latest=latest, leaderless=away
+        ):
             log.warning("group has no offsets", group=settings.group, what=unread)
         ends = None
         if until_end:
-            marks = offsets.watermarks(settings.topic, partitions)
-            ends = {p: end for p, (start, end) in marks.items() if end > start}
+            logs = offsets.bounds(settings.topic, partitions, away)
+            ends = {p: None if log is None else log.end for p, log in logs.items()}
         return Task(dlq_partitions=letters.partitions, until=ends, accepted=accepted)
 
     def check_elasticsearch() -> bool:

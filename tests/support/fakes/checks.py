@@ -14,8 +14,9 @@ from llmlog_common.settings import load
 from llmlog_consumer.checks.sources import OnProgress, Sources
 from llmlog_consumer.dead_letters.letter import read_letter
 from llmlog_consumer.elasticsearch.connection import Answer
-from llmlog_consumer.kafka.admin import Topic
+from llmlog_consumer.kafka.admin import Group, Member, Topic
 from llmlog_consumer.kafka.committed import CommittedOffset
+from llmlog_consumer.kafka.places import Log, Place
 from llmlog_schemas.codec import SchemaSource
 from support.messages import Message
 
@@ -35,7 +36,13 @@ class FakeKafka:
         later_logs: answers of `watermarks` where they differ from `logs`: it is asked later.
         accepted: gaps by partition.
         notes: of workers, by partition.
-        member_count: of the group.
+        changing: notes that change with each look, as those of living workers do.
+        later_offsets: of the group, at each further look.
+        member_count: of the group; the first has all partitions.
+        group_members: in their place.
+        group_state: as Kafka names it.
+        stable_ends: where an open transaction ends what may be read.
+        leaderless: partitions without a leader.
         dead_letter_log: start and end of the dead-letter topic; None where there is none.
         first_at: by epoch milliseconds, the first offset of each partition written then or later.
         questions: partitions of each call of `watermarks` for the source topic.
@@ -46,7 +53,13 @@ class FakeKafka:
     later_logs: dict[int, tuple[int, int]] = field(default_factory=dict)
     accepted: dict[int, list[Any]] = field(default_factory=dict)
     notes: dict[int, dict[str, Any]] = field(default_factory=dict)
+    changing: bool = False
+    later_offsets: list[dict[int, int]] = field(default_factory=list)
     member_count: int = 1
+    group_members: tuple[Member, ...] | None = None
+    group_state: str = ""
+    stable_ends: dict[int, int] = field(default_factory=dict)
+    leaderless: frozenset[int] = frozenset()
     dead_letter_log: tuple[int, int] | None = None
     first_at: dict[int, dict[int, int]] = field(default_factory=dict)
     questions: list[list[int]] = field(default_factory=list)
@@ -61,8 +74,30 @@ class FakeKafka:
             names[SETTINGS.dlq_topic] = Topic(1, 1)
         return names, 1
 
-    def members(self):
-        return ("stable" if self.member_count else "empty"), self.member_count
+    def group(self):
+        members = self.group_members
+        if members is None:
+            everything = (frozenset(self.logs), *[frozenset()] * self.member_count)
+            members = tuple(
+                Member(f"member-{n}", "127.0.0.1", everything[n]) for n in range(self.member_count)
+            )
+        return Group(self.group_state or ("stable" if members else "empty"), members)
+
+    def places_with_notes(self, topic, partitions=None):
+        committed = self.committed_with_notes(topic)
+        offsets = {p: committed[p].offset if p in committed else None for p in self.logs}
+        logs = self.bounds(topic, self.logs if partitions is None else partitions)
+        return {p: Place(topic, p, offsets[p], log) for p, log in logs.items()}, committed
+
+    def places(self, topic, partitions=None):
+        return self.places_with_notes(topic, partitions)[0]
+
+    def bounds(self, topic, partitions, leaderless=()):
+        marks = self.watermarks(topic, partitions)
+        return {
+            p: None if p in self.leaderless else Log(start, self.stable_ends.get(p, end), end)
+            for p, (start, end) in marks.items()
+        }
 
     def ranges_since(self, topic, since_ms):
         assert topic == SETTINGS.topic
@@ -90,9 +125,14 @@ class FakeKafka:
 
     def committed_with_notes(self, topic):
         assert topic == SETTINGS.topic
-        return {
+        answer = {
             p: CommittedOffset(o, self.notes.get(p, {})) for p, o in self.committed_offsets.items()
         }
+        if self.later_offsets:
+            self.committed_offsets = self.later_offsets.pop(0)
+        if self.changing:
+            self.notes = {p: {**n, "at": n["at"] + 3000} for p, n in self.notes.items()}
+        return answer
 
     def of_topic(self, topic):
         assert topic == SETTINGS.topic
@@ -242,10 +282,14 @@ class FakeConsumer:
     def __init__(self, messages: list[Any]) -> None:
         self.messages = messages
         self.starts: list[Mapping[int, int]] = []
+        self.uncommitted: list[bool] = []
 
     @contextmanager
-    def open(self, _settings: Any, _topic: str, starts: Mapping[int, int]) -> Iterator[Any]:
+    def open(
+        self, _settings: Any, _topic: str, starts: Mapping[int, int], *, uncommitted: bool = False
+    ) -> Iterator[Any]:
         self.starts.append(starts)
+        self.uncommitted.append(uncommitted)
         yield self
 
     def consume(self, _records: int, _seconds: float) -> list[Any]:

@@ -10,7 +10,8 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
-from confluent_kafka import KafkaError, KafkaException, TopicPartition
+from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import OffsetSpec
 
 
 class FakeClient:
@@ -131,14 +132,21 @@ class FakeAdminClient(FakeClient):
 
     Attributes:
         offsets: of the group that was asked for, as `TopicPartition`s by group.
-        refusal: raised instead of every answer.
+        refusal: raised instead of every answer, but for the bounds of logs.
         topics: number of partitions by name.
+        leaderless: partitions without a leader, of every topic.
+        marks: start, stable end and end of the log by partition; an error in their place is the
+            answer for that partition.
+        members: of every group.
     """
 
     def __init__(self, topics: dict[str, int] | None = None):
         self.topics = topics or {}
         self.offsets: dict[str, list[TopicPartition]] = {}
         self.refusal: KafkaError | None = None
+        self.leaderless: set[int] = set()
+        self.marks: dict[int, tuple[int, int, int] | KafkaError] = {}
+        self.members: list[Any] = []
 
     def poll(self, timeout):
         return 0
@@ -154,11 +162,33 @@ class FakeAdminClient(FakeClient):
     def list_topics(self, timeout):
         topics = {
             name: SimpleNamespace(
-                partitions={p: SimpleNamespace(replicas=[1]) for p in range(number)}
+                partitions={
+                    p: SimpleNamespace(replicas=[1], leader=-1 if p in self.leaderless else 1)
+                    for p in range(number)
+                }
             )
             for name, number in self.topics.items()
         }
         return self._answer(SimpleNamespace(topics=topics, brokers={1: None})).result()
+
+    def describe_consumer_groups(self, groups, request_timeout):
+        state = SimpleNamespace(name="STABLE" if self.members else "EMPTY")
+        description = SimpleNamespace(state=state, members=self.members)
+        return {group: self._answer(description) for group in groups}
+
+    def list_offsets(self, places, *, isolation_level, request_timeout):
+        def answer(place: TopicPartition, spec: Any) -> Any:
+            mark = self.marks[place.partition]
+            if isinstance(mark, KafkaError):
+                return SimpleNamespace(result=lambda: (_ for _ in ()).throw(KafkaException(mark)))
+            start, stable_end, end = mark
+            if type(spec) is type(OffsetSpec.earliest()):
+                return SimpleNamespace(result=lambda: SimpleNamespace(offset=start))
+            is_committed = isolation_level is IsolationLevel.READ_COMMITTED
+            offset = stable_end if is_committed else end
+            return SimpleNamespace(result=lambda: SimpleNamespace(offset=offset))
+
+        return {place: answer(place, spec) for place, spec in places.items()}
 
     def describe_configs(self, resources, request_timeout):
         return {resource: self._answer({}) for resource in resources}

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
-from confluent_kafka import KafkaError
+from confluent_kafka import KafkaError, TopicPartition
 
 from llmlog_common.errors import KafkaError as KafkaRefusal
 from llmlog_common.errors import KafkaUnreachable
 from llmlog_common.settings import load
-from llmlog_consumer.kafka.admin import KafkaAdmin, Topic
+from llmlog_consumer.kafka.admin import Group, KafkaAdmin, Member, Topic
 from support.fakes.kafka import FakeAdminClient
 
 
@@ -24,6 +26,30 @@ def admin(client):
 
 def test_a_topic_is_returned_with_its_partitions(admin):
     assert admin.require("t") == Topic(3, 1)
+
+
+def test_partitions_without_a_leader_are_named(admin, client):
+    client.leaderless = {2}
+    assert admin.require("t").leaderless == {2}
+
+
+def test_a_group_is_returned_with_its_members_and_their_partitions(admin, client):
+    def member(name, instance, *partitions):
+        places = [TopicPartition(admin.settings.topic, p) for p in partitions]
+        places.append(TopicPartition("other", 7))
+        return SimpleNamespace(
+            member_id=name, group_instance_id=instance, host="/10.0.0.3",
+            assignment=SimpleNamespace(topic_partitions=places),
+        )  # fmt: skip
+
+    client.members = [member("rdkafka-2", None), member("rdkafka-1", "host-a-0", 0, 2)]
+    assert admin.group() == Group(
+        "stable",
+        (
+            Member("host-a-0", "10.0.0.3", frozenset({0, 2})),
+            Member("rdkafka-2", "10.0.0.3", frozenset()),
+        ),
+    )
 
 
 def test_a_missing_topic_says_what_to_run(admin):
