@@ -5,12 +5,13 @@ from __future__ import annotations
 import signal
 import threading
 import time
+from contextlib import nullcontext
 from enum import StrEnum
 from typing import Annotated
 
 import typer
 
-from llmlog_common.errors import CircuitOpenError, PipelineError
+from llmlog_common.errors import CircuitOpenError, PipelineError, Unreachable
 from llmlog_common.settings import load
 from llmlog_consumer.cli.options import ConfigOption
 
@@ -57,6 +58,8 @@ def consume(
     from setproctitle import setproctitle
 
     from llmlog_consumer import log_setup
+    from llmlog_consumer.checks.status_reader import read_status
+    from llmlog_consumer.cli.until_end import WaitLines
     from llmlog_consumer.elasticsearch.connection import Elastic
     from llmlog_consumer.kafka.admin import KafkaAdmin
     from llmlog_consumer.kafka.offsets import KafkaOffsets
@@ -74,17 +77,21 @@ def consume(
     stop = threading.Event()
     handlers = {number: signal.signal(number, lambda *_: stop.set()) for number in _SIGNALS}
     elastic, admin = Elastic(settings), KafkaAdmin(settings)
-    task = preflight.check(
-        settings,
-        admin,
-        KafkaOffsets(admin),
-        elastic,
-        latest=begin is From.LATEST,
-        until_end=until_end,
-        stop=stop,
-        accepted=frozenset(accept or ()),
-        deadline=deadline,
-    )
+    offsets = KafkaOffsets(admin)
+    try:
+        task = preflight.check(
+            settings,
+            admin,
+            offsets,
+            elastic,
+            latest=begin is From.LATEST,
+            until_end=until_end,
+            stop=stop,
+            accepted=frozenset(accept or ()),
+            deadline=deadline,
+        )
+    except Unreachable as error:  # only a deadline ends the waiting for a server
+        raise _too_late(timeout, str(error)) from None
     if task is None or stop.is_set():
         if until_end:
             raise PipelineError(_STOPPED)
@@ -102,18 +109,26 @@ def consume(
         workers=workers,
         until="the end" if until_end else "a signal",
     )
+    ends = task.until or {}
+    lines = WaitLines(lambda: read_status(settings, admin, offsets).waits_for(ends))
     try:
-        finished = supervisor.run(deadline)
+        with lines if until_end else nullcontext():
+            finished = supervisor.run(deadline)
     finally:
         totals = supervisor.totals
         names = ("consumed", "indexed", "duplicate", "dead", "released")
         log.info("ended", **{name: totals[name] for name in names})
     if supervisor.final_code == _CIRCUIT_OPEN_CODE:
         raise CircuitOpenError("the circuit breaker is open: see the lines above")
-    if until_end and not finished and deadline is not None and time.monotonic() >= deadline:
-        raise PipelineError(f"not everything was settled within {timeout:g} s: run it again")
     if until_end and not finished:
-        raise PipelineError(_STOPPED)
+        is_late = deadline is not None and time.monotonic() >= deadline
+        raise _too_late(timeout, lines.reason) if is_late else PipelineError(_STOPPED)
+
+
+def _too_late(timeout: float | None, reason: str) -> PipelineError:
+    return PipelineError(
+        f"not everything was settled within {timeout or 0:g} s, this is missing: {reason}"
+    )
 
 
 _STOPPED = "stopped before everything was settled: run it again"

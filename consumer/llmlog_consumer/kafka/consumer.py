@@ -250,19 +250,6 @@ class GroupConsumer:
         answers = self._consumer.position(self._places(partitions))
         return {p.partition: p.offset for p in answers if p.offset >= 0}
 
-    def committed(self, partitions: Iterable[int], timeout: float) -> dict[int, int]:
-        """Return the group's committed offsets, of partitions that have one.
-
-        Args:
-            partitions: of the topic, assigned to this member or not.
-            timeout: seconds.
-
-        Raises:
-            KafkaException: the broker refuses, or does not answer in time.
-        """
-        answers = self._consumer.committed(self._places(partitions), timeout)
-        return {p.partition: p.offset for p in answers if p.error is None and p.offset >= 0}
-
     def close(self, timeout: float) -> bool:
         """Leave the group; return False where the broker did not answer in time.
 

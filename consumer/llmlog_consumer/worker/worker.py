@@ -8,10 +8,12 @@ after it, and every record before it, is settled.
 
 from __future__ import annotations
 
+import math
 import socket
 import time
 from collections import Counter
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -22,6 +24,7 @@ from llmlog_consumer.elasticsearch.connection import Elastic
 from llmlog_consumer.kafka.admin import KafkaAdmin
 from llmlog_consumer.kafka.consumer import GroupConsumer
 from llmlog_consumer.kafka.gaps import AcceptedGaps
+from llmlog_consumer.kafka.offsets import KafkaOffsets
 from llmlog_consumer.offset_tracker import OffsetTracker
 from llmlog_consumer.outcomes import Outcome
 from llmlog_consumer.worker.end_of_task import EndOfTask
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
 
     from llmlog_common.settings import Settings
     from llmlog_consumer.kafka.gaps import Gap
+    from llmlog_consumer.kafka.places import Place
     from llmlog_consumer.kafka_record import ConsumedRecord
     from llmlog_consumer.offset_tracker import Span
 
@@ -49,19 +53,24 @@ class Task:
 
     Attributes:
         dlq_partitions: partitions of the dead-letter topic.
-        until: next offset after the last record to settle, by partition; None to go on forever.
+        until: next offset after the last record to settle, by partition (None where no leader has
+            told it yet); None to go on forever.
         accepted: fingerprints that the circuit breaker lets through as letters.
         drain_seconds: deadline of the drain at the end.
     """
 
     dlq_partitions: int
-    until: Mapping[int, int] | None = None
+    until: Mapping[int, int | None] | None = None
     accepted: frozenset[str] = frozenset()
     drain_seconds: float = 20.0
 
 
 def _accepted_gaps(settings: Settings) -> Mapping[int, Sequence[Gap]]:
     return AcceptedGaps(KafkaAdmin(settings)).of_topic(settings.topic)
+
+
+def _places(settings: Settings) -> Callable[[Iterable[int]], Mapping[int, Place]]:
+    return partial(KafkaOffsets(KafkaAdmin(settings)).places, settings.topic)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +81,7 @@ class Clients:
     delivery: Callable[..., Delivery] = Delivery.from_settings
     consumer: Callable[..., GroupConsumer] = GroupConsumer
     accepted_gaps: Callable[[Settings], Mapping[int, Sequence[Gap]]] = _accepted_gaps
+    places: Callable[[Settings], Callable[[Iterable[int]], Mapping[int, Place]]] = _places
 
 
 class Worker:
@@ -133,7 +143,7 @@ class Worker:
             timing.gap_seconds,
         )
         self._end = (
-            EndOfTask(task.until, self._consumer, self._tracker, timing.end_seconds)
+            EndOfTask(task.until, clients.places(settings), self._tracker, timing.end_seconds)
             if task.until is not None
             else None
         )
@@ -333,7 +343,11 @@ class Worker:
         if not self._end.is_due(self._clock()):
             return False
         self._follow_positions()
-        return self._end.is_reached()
+        if not self._end.is_settled():
+            return False
+        self._last_commit = -math.inf  # the broker is asked for what it has: it gets all before
+        self._commit()
+        return self._end.is_committed()
 
     def _partitions_to_pause(self) -> set[int]:
         # What waits for a paused index has a bound of its own: it does not stop the others.

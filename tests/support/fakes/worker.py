@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from llmlog_common.settings import load
+from llmlog_consumer.kafka.places import Log, Place
 from llmlog_consumer.offset_tracker import Commit, Span
 from llmlog_consumer.outcomes import Outcome
 from llmlog_consumer.worker.limits import Limits, Timing
@@ -113,6 +114,7 @@ class FakeConsumer:
         self.assign: dict[int, int] = {}
         self.assigned_notes: dict[int, Mapping[str, Any]] = {}
         self.group_offsets: dict[int, int] = {}
+        self.refuses_commits = False
         self.next_offsets: dict[int, int] = {}
         self.paused: set[int] = set()
         self.commits: list[dict[int, int]] = []
@@ -134,15 +136,14 @@ class FakeConsumer:
     def positions(self, partitions: Iterable[int]) -> dict[int, int]:
         return {p: self.next_offsets[p] for p in partitions if p in self.next_offsets}
 
-    def committed(self, partitions: Iterable[int], timeout: float) -> dict[int, int]:
-        return {p: self.group_offsets[p] for p in partitions if p in self.group_offsets}
-
     def skip_gap(self, partition: int, offset: int) -> None:
         self.out_of_range.discard(partition)
         self.skipped.append((partition, offset))
 
     def commit(self, commits: Sequence[Commit], notes: Mapping[int, str] | None = None) -> None:
         self.commits.append({commit.partition: commit.offset for commit in commits})
+        if not self.refuses_commits:
+            self.group_offsets |= self.commits[-1]
         if notes is not None:
             self.notes.append(notes)
 
@@ -181,6 +182,8 @@ class WorkerRig:
         self.find_gaps: Callable[[], Mapping[int, list[Any]]] = lambda: self.gaps
         self.delivery: Any = None
         self.consumer: Any = None
+        self.logs: dict[int, Log | None] = {}
+        self.find_places: Callable[[Iterable[int]], Mapping[int, Place]] = self._places
         self.on_turn: Callable[[int], None] = lambda _: None
         self._turns = self._max_turns = 0
         self._turn_seconds = turn_seconds
@@ -202,11 +205,19 @@ class WorkerRig:
                 delivery=new_delivery,
                 consumer=new_consumer,
                 accepted_gaps=lambda _: self.find_gaps(),
+                places=lambda _: self._find_places,
             ),
             timing=timing,
             limits=limits,
             clock=self.clock,
         )
+
+    def _find_places(self, partitions: Iterable[int]) -> Mapping[int, Place]:
+        return self.find_places(partitions)
+
+    def _places(self, partitions: Iterable[int]) -> dict[int, Place]:
+        committed, long = self.consumer.group_offsets, Log(0, 1000, 1000)
+        return {p: Place("t", p, committed.get(p), self.logs.get(p, long)) for p in partitions}
 
     def run(self, turns: int, on_turn: Callable[[int], None] = lambda _: None) -> int:
         """Run the worker's loop so many turns at most, then let it leave; return the turns.

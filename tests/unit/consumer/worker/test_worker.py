@@ -6,8 +6,9 @@ import threading
 import pytest
 from structlog.testing import capture_logs
 
-from llmlog_common.errors import CircuitOpenError, KafkaUnreachable
+from llmlog_common.errors import CircuitOpenError, KafkaUnreachable, PipelineError
 from llmlog_consumer.kafka.gaps import Gap
+from llmlog_consumer.kafka.places import Log
 from llmlog_consumer.outcomes import Outcome
 from llmlog_consumer.worker.limits import Limits, Timing
 from llmlog_consumer.worker.worker import Task
@@ -408,9 +409,9 @@ def test_a_worker_ends_when_its_own_and_all_other_partitions_are_committed():
 
     def on_turn(turn):
         if turn == 10:
-            rig.consumer.group_offsets = {1: 49}
+            rig.consumer.group_offsets[1] = 49
         if turn == 20:
-            rig.consumer.group_offsets = {1: 50}
+            rig.consumer.group_offsets[1] = 50
 
     assert rig.run(50, on_turn) == 21, "it waits until the group's other members have committed"
 
@@ -424,6 +425,64 @@ def test_a_worker_does_not_end_before_its_own_partitions_are_settled():
             rig.consumer.chunks = [records(9)]
 
     assert rig.run(50, on_turn) == 22
+
+
+def test_a_worker_does_not_end_before_the_broker_has_its_own_commit():
+    rig = rig_of(7, 8, task=until({0: 9}))
+    rig.delivery.settles = rig.consumer.refuses_commits = True
+
+    def on_turn(turn):
+        if turn == 20:
+            rig.consumer.refuses_commits = False
+            rig.worker.on_commit_failed([0])
+
+    assert rig.run(50, on_turn) == 21
+
+
+@pytest.mark.parametrize(
+    "log",
+    [
+        Log(
+            0, 6, 6
+        ),  # it ends before the group's offset: truncated, or the offset is from elsewhere
+        Log(8, 900, 900),  # retention has deleted what the group reads next
+        None,  # no leader tells
+    ],
+)
+def test_an_offset_that_the_log_does_not_have_is_no_end(log):
+    rig = rig_of(task=until({0: 5}))
+    rig.logs = {0: log}
+
+    def on_turn(turn):
+        if turn == 20:
+            rig.logs = {}
+
+    assert rig.run(50, on_turn) == 21
+
+
+def test_the_end_of_a_partition_is_learned_when_it_has_a_leader_again():
+    rig = rig_of(7, 8, task=until({0: None}))
+    rig.logs, rig.delivery.settles = {0: None}, True
+
+    def on_turn(turn):
+        if turn == 10:
+            rig.logs = {0: Log(0, 11, 11)}
+        if turn == 20:
+            rig.logs = {0: Log(0, 90, 90)}  # what comes later is not of this task
+            rig.consumer.chunks = [records(9, 10)]
+
+    assert rig.run(50, on_turn) == 22
+
+
+@pytest.mark.parametrize("error", [KafkaUnreachable("away"), PipelineError("refused")])
+def test_a_broker_that_does_not_tell_the_groups_offsets_is_no_end(error):
+    rig = rig_of(task=until({0: 7}))
+
+    def refuse(_partitions):
+        raise error
+
+    rig.find_places = refuse
+    assert rig.run(30) == 30
 
 
 def test_a_worker_does_not_end_while_a_record_is_unsettled():
