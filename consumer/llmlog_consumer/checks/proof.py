@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from llmlog_consumer.elasticsearch.index_names import DAY_MS
+from llmlog_consumer.times import iso
 from llmlog_schemas.event import event_time_ms
 
 if TYPE_CHECKING:
@@ -128,6 +129,6 @@ class Proof:
     def _row(self, event_id: str | None, places: list[tuple[int, int]]) -> dict[str, Any]:
         return {
             "event_id": event_id,
-            "day": None if event_id is None else event_time_ms(event_id) // DAY_MS * DAY_MS,
+            "day": None if event_id is None else iso(event_time_ms(event_id) // DAY_MS * DAY_MS),
             "coordinates": [f"{self.topic}/{p}/{o}" for p, o in places],
         }

@@ -11,6 +11,7 @@ from llmlog_common.errors import KafkaError
 from llmlog_consumer.checks.event_files import GROUPS, EventFiles
 from llmlog_consumer.checks.proof import Proof
 from llmlog_consumer.dead_letters.letter import read_letter
+from llmlog_consumer.times import iso
 from llmlog_schemas.codec import DecodeError, Decoder
 from llmlog_schemas.event import EVENT_ID
 
@@ -235,5 +236,5 @@ def _gap_row(topic: str, partition: int, gap: Gap) -> dict[str, Any]:
         "first": gap.first,
         "next": gap.next,
         "records": max(0, gap.next - gap.first),
-        "accepted_at": gap.at,
+        "accepted_at": iso(gap.at),
     }

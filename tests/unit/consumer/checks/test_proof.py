@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 from llmlog_consumer.checks.event_files import SeenEvent
 from llmlog_consumer.checks.proof import MAX_ROWS, Proof
 from llmlog_schemas.event import event_time_ms
@@ -9,7 +11,7 @@ from support.payloads import event
 
 ID = event(1)["event_id"]
 TIME = event_time_ms(ID)
-DAY = TIME - TIME % 86_400_000
+DAY = f"{datetime.fromtimestamp(TIME / 1000, UTC):%Y-%m-%d}T00:00:00+00:00"
 INDEX, OTHER_INDEX = "logs-2026.01.31", "logs-2026.02.01"
 
 
