@@ -74,3 +74,12 @@ def test_debug_lines_are_left_out(stderr):
     log_setup.configure(stream=stderr)
     structlog.get_logger("test").debug("something")
     assert stderr.getvalue() == ""
+
+
+@pytest.mark.parametrize(("value", "coloured"), [("1", False), ("", True)])
+def test_no_color_turns_colours_off_on_a_terminal(monkeypatch, value, coloured):
+    monkeypatch.setenv("NO_COLOR", value)
+    stream = Terminal()
+    log_setup.configure(stream=stream)
+    structlog.get_logger("test").error("something", why="else")
+    assert ("\x1b[" in stream.getvalue()) is coloured
