@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from llmlog_consumer.cli.options import SinceOption, UntilOption, parse_when
+from llmlog_consumer.dead_letters.cause import Stage
 from llmlog_consumer.dead_letters.filters import Filter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 StageOption = Annotated[
-    str | None,
+    Stage | None,
     typer.Option("--stage", metavar="STAGE", help="decode, transform, expired, oversize or index."),
 ]
 ReasonOption = Annotated[
