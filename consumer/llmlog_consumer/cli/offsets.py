@@ -1,25 +1,31 @@
-"""The commands `pipeline offsets show` and `pipeline offsets accept-gap`."""
+"""The commands `pipeline offsets show`, `accept-gap` and `reset`."""
 
 from __future__ import annotations
 
+import sys
 import time
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from llmlog_common.errors import ConfigurationError
 from llmlog_common.settings import load
-from llmlog_consumer.cli.options import ConfigOption, JsonOption
+from llmlog_consumer.cli.options import ConfigOption, JsonOption, parse_when
 from llmlog_consumer.cli.output import say, write_json, write_table
 from llmlog_consumer.kafka.admin import KafkaAdmin
 from llmlog_consumer.kafka.gaps import AcceptedGaps, Gap
 from llmlog_consumer.kafka.offsets import KafkaOffsets
+from llmlog_consumer.kafka.reset import apply_moves, plan_moves, require_stopped
 from llmlog_consumer.times import iso
 
 if TYPE_CHECKING:
     from llmlog_consumer.kafka.places import Log, Place
+    from llmlog_consumer.kafka.reset import Move
 
-app = typer.Typer(help="Where the group stands, and what retention deleted.", no_args_is_help=True)
+app = typer.Typer(help="Where the group stands, and where it goes on.", no_args_is_help=True)
+
+_EARLIEST: Final = "earliest"
+_LATEST: Final = "latest"
 
 
 def describe_gap(log: Log, committed: int) -> str:
@@ -106,6 +112,69 @@ def accept_gap(
     say(f"accepted: reading goes on at {gap.next}")
 
 
+@app.command("reset")
+def reset(
+    to: Annotated[
+        str,
+        typer.Option(
+            "--to",
+            metavar="WHEN|earliest|latest",
+            help="Where to go on: `24 hours` ago, an ISO 8601 time, or one side of the log.",
+        ),
+    ],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the moves alone.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+) -> None:
+    """Move a group whose workers are stopped to another place of the topic.
+
+    What is read again lands on the documents that are there. What is skipped is recorded as an
+    accepted gap, which `pipeline verify` reports. Shows the moves, then asks.
+
+    Example: pipeline offsets reset --to "2 hours"
+    """
+    since_ms = None if to in (_EARLIEST, _LATEST) else parse_when(to)
+    if not (dry_run or yes or sys.stdin.isatty()):
+        raise ConfigurationError(
+            "there is no terminal to ask for confirmation on: give --yes, or --dry-run to see first"
+        )
+    settings = load(config=config)
+    admin = KafkaAdmin(settings)
+    offsets = KafkaOffsets(admin)
+    require_stopped(admin)
+    places = offsets.places(settings.topic)
+    first = {} if since_ms is None else offsets.offsets_at(settings.topic, places, since_ms)
+
+    def target_of(partition: int, log: Log) -> int:
+        if since_ms is None:
+            return log.start if to == _EARLIEST else log.stable_end
+        return first.get(partition, log.stable_end)
+
+    moves = plan_moves(places, target_of)
+    _print_moves(moves, as_json=as_json)
+    if dry_run:
+        return
+    if not yes:
+        typer.confirm("Move the group?", abort=True, err=True)
+    apply_moves(admin, moves, int(time.time() * 1000))
+    if not as_json:
+        say(f"group {settings.group} goes on there: start the workers again")
+
+
+def _print_moves(moves: list[Move], *, as_json: bool) -> None:
+    if as_json:
+        for move in moves:
+            write_json(_move_as_json(move))
+        return
+    rows = [(m.place.name, m.place.committed, m.target, m.read_again, m.skipped) for m in moves]
+    write_table(("partition", "from", "to", "read again", "skipped"), rows)
+    if again := sum(move.read_again for move in moves):
+        say(f"{again} records at most are read again, and make no second document")
+    if skipped := sum(move.skipped for move in moves):
+        say(f"{skipped} records at most are never read: accepted gaps, which `verify` reports")
+
+
 def _parse_partition(text: str, topic: str, partitions: int) -> int:
     name, _, number = text.rpartition("/")
     if name != topic or not number.isdigit() or int(number) >= partitions:
@@ -124,4 +193,14 @@ def _as_json(row: Place, gaps: list[Gap]) -> dict[str, Any]:
         "last_stable": row.log and row.log.stable_end,
         "state": row.state,
         "gaps": [{"first": g.first, "next": g.next, "accepted_at": iso(g.at)} for g in gaps],
+    }
+
+
+def _move_as_json(move: Move) -> dict[str, Any]:
+    return {
+        "partition": move.place.name,
+        "from": move.place.committed,
+        "to": move.target,
+        "read_again": move.read_again,
+        "skipped": move.skipped,
     }

@@ -92,12 +92,22 @@ class KafkaOffsets:
         """Return the first offset of each partition that was written at or after a moment.
 
         A partition without such a record is left out.
+
+        Raises:
+            KafkaError: the broker refuses, if only for one partition.
+            KafkaUnreachable: no broker answers, or a partition has no leader.
         """
         # Kafka has other meanings for times below zero.
         places = [TopicPartition(topic, p, max(0, ms)) for p in partitions]
+
+        def ask() -> list[TopicPartition]:
+            answers: list[TopicPartition] = consumer.offsets_for_times(places, REQUEST_SECONDS)
+            raise_refusal(answers)
+            return answers
+
         with self._open_consumer() as consumer:
-            answers = self._admin.call(lambda: consumer.offsets_for_times(places, REQUEST_SECONDS))
-        return {a.partition: a.offset for a in answers if a.error is None and a.offset >= 0}
+            answers = self._admin.call(ask)
+        return {a.partition: a.offset for a in answers if a.offset >= 0}
 
     def ranges_since(self, topic: str, since_ms: int | None) -> dict[int, tuple[int, int]]:
         """Return first and next-after-last offset of each partition, from a moment on.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 from confluent_kafka import KafkaError, TopicPartition
 
@@ -167,3 +169,13 @@ def test_ranges_begin_at_a_moment_and_partitions_without_newer_records_are_empty
         TopicPartition("t", 0, 800), TopicPartition("t", 1, -1),
     ]  # fmt: skip
     assert group.offsets.narrow("t", MARKS, 1_767_225_600_000) == {0: (800, 900), 1: (50, 50)}
+
+
+def test_a_partition_whose_offset_at_a_moment_is_refused_is_not_one_without_newer_records():
+    group = Group()
+    refused = SimpleNamespace(
+        partition=1, offset=-1, error=KafkaError(KafkaError.LEADER_NOT_AVAILABLE)
+    )
+    group.consumer.offsets_for_times = lambda _places, _timeout: [refused]
+    with pytest.raises(KafkaUnreachable):
+        group.offsets.offsets_at("t", [1], 1_767_225_600_000)
