@@ -107,6 +107,8 @@ def consumer_config(settings: Settings) -> dict[str, Any]:
         "enable.auto.offset.store": False,
         "auto.offset.reset": "error",
         "enable.partition.eof": False,
+        # A batch that rotted on a broker's disk is an error of its partition, not garbage.
+        "check.crcs": True,
     }
     if _RECEIVE in config:
         config[_RECEIVE] = _receive_bytes(config)

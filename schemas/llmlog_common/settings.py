@@ -41,6 +41,7 @@ REFUSED: Final = {
     "enable.auto.commit": "offsets are committed when their records are settled, not by a timer",
     "enable.auto.offset.store": "offsets are committed when their records are settled",
     "auto.offset.reset": "use `pipeline consume --from earliest|latest`",
+    "check.crcs": "the pipeline checks every batch, so that a damaged one is not read as records",
     "acks": "an event counts as sent when every in-sync replica has it",
     "request.required.acks": "an event counts as sent when every in-sync replica has it",
     "enable.idempotence": "without it a retry doubles events on the topic",

@@ -98,16 +98,16 @@ def test_a_forbidden_reading_is_a_refusal_until_it_is_allowed_again(
     no_reading = AclBinding(*what, AclOperation.READ, AclPermissionType.DENY)
     for future in member.admin.create_acls([everything, no_reading]).values():
         future.result(30)
-    member.until(lambda source: f"{kind.title()} authorization failed" in source.refusal)
+    member.until(lambda source: f"{kind.title()} authorization failed" in source.unhealthy)
     again = AclBindingFilter(*what, AclOperation.ANY, AclPermissionType.ANY)
     for future in member.admin.delete_acls([again]).values():
         future.result(30)
-    member.until(lambda source: not source.refusal)
+    member.until(lambda source: not source.unhealthy)
 
 
 def test_a_topic_that_is_deleted_is_a_refusal_until_it_is_there_again(member: Member) -> None:
-    member.until(lambda source: not source.refusal)
+    member.until(lambda source: not source.unhealthy)
     member.admin.delete_topics([NAME])[NAME].result(30)
-    member.until(lambda source: "run `pipeline setup`" in source.refusal)
+    member.until(lambda source: "run `pipeline setup`" in source.unhealthy)
     create(member.admin)
-    member.until(lambda source: not source.refusal)
+    member.until(lambda source: not source.unhealthy)

@@ -61,7 +61,10 @@ def find_start_offsets(
         for answer in answers:
             if answer.error is not None:
                 raise KafkaException(answer.error)
-        return {a.partition: CommittedOffset(a.offset, parse_note(a.metadata)) for a in answers}
+        return {
+            a.partition: CommittedOffset(a.offset, parse_note(a.metadata), _epoch(a))
+            for a in answers
+        }
 
     def refresh_metadata() -> None:
         with suppress(KafkaException):
@@ -82,6 +85,11 @@ def find_start_offsets(
         if starts[place.partition].offset < 0:
             starts[place.partition] = CommittedOffset(_retry(partial(log_start, place), timing))
     return starts
+
+
+def _epoch(place: TopicPartition) -> int:
+    epoch = place.leader_epoch
+    return -1 if epoch is None else int(epoch)
 
 
 def run_within(seconds: float, call: Callable[[], object]) -> bool:

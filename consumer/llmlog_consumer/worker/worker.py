@@ -231,6 +231,8 @@ class Worker:
         self._consumer.commit(commits, self._write_notes(now))
         self._tracker.record_commits(commits)
         self._gaps.run(now)
+        idle = (p for p in self._tracker.assigned if not self._tracker.in_flight_records(p))
+        self._consumer.watch(self._tracker.assigned, {p: self._tracker.expected(p) for p in idle})
         self._alarm.check(self._tracker.oldest(), now, self.unhealthy)
 
     def _leave(self) -> None:
@@ -316,13 +318,7 @@ class Worker:
     @property
     def unhealthy(self) -> str:
         """Say what keeps records from being settled; empty while all is well."""
-        if self._consumer.out_of_range:
-            numbers = ", ".join(map(str, sorted(self._consumer.out_of_range)))
-            return (
-                f"the log no longer has the next record of partition {numbers}: "
-                "see `pipeline offsets show`"
-            )
-        return self._consumer.refusal or self._delivery.unhealthy
+        return self._consumer.unhealthy or self._delivery.unhealthy
 
     def report(self) -> dict[str, Any]:
         """Return the counts, the records in flight, and the fault if there is one."""

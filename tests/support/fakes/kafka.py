@@ -29,7 +29,10 @@ class FakeConsumer(FakeClient):
 
     Attributes:
         committed_offsets: by partition; an error in an offset's place is the broker's refusal.
-        metadata: beside a committed offset, by partition.
+        metadata, epochs: beside a committed offset, by partition.
+        sought: partition, offset and leader epoch of each `seek`.
+        positions, log_ends: as the client knows them, by partition.
+        topic_metadata: of any topic.
         marks: log start and log end by partition; an error in their place is raised, once.
         messages: returned by the next `consume`.
         assigned: first offset of each assigned partition.
@@ -53,6 +56,11 @@ class FakeConsumer(FakeClient):
         self.paused: list[int] = []
         self.resumed: list[int] = []
         self.commits: list[list[TopicPartition]] = []
+        self.epochs: dict[int, int] = {}
+        self.sought: list[tuple[int, int, int | None]] = []
+        self.positions: dict[int, int] = {}
+        self.log_ends: dict[int, int] = {}
+        self.topic_metadata: Any = None
         self.closed = False
         self.callbacks: dict[str, Any] = {}
 
@@ -80,16 +88,27 @@ class FakeConsumer(FakeClient):
                     offset=-1001 if refused else offset,
                     error=refused,
                     metadata=self.metadata.get(place.partition),
+                    leader_epoch=self.epochs.get(place.partition),
                 )
             )
         return answers
 
-    def get_watermark_offsets(self, place, timeout):
+    def get_watermark_offsets(self, place, timeout=None, *, cached=False):
+        if cached:
+            return -1001, self.log_ends.get(place.partition, -1001)
         self._raise_next()
         return self.marks[place.partition]
 
+    def position(self, places):
+        offsets = self.positions
+        return [TopicPartition("t", p.partition, offsets.get(p.partition, -1001)) for p in places]
+
+    def assignment(self):
+        return [TopicPartition("t", p, offset) for p, offset in self.assigned.items()]
+
     def list_topics(self, topic=None, timeout=-1):
-        return None
+        self._raise_next()
+        return SimpleNamespace(topics={topic: self.topic_metadata})
 
     def offsets_for_times(self, places, timeout):
         return [TopicPartition(p.topic, p.partition, p.offset) for p in places]
@@ -112,6 +131,10 @@ class FakeConsumer(FakeClient):
     def unassign(self):
         self.unassigned += self.assigned
         self.assigned = {}
+
+    def seek(self, place):
+        self._raise_next()
+        self.sought.append((place.partition, place.offset, place.leader_epoch))
 
     def pause(self, places):
         self.paused += [p.partition for p in places]

@@ -10,6 +10,7 @@ from typing import Any
 
 from llmlog_common.settings import load
 from llmlog_consumer.kafka.places import Log, Place
+from llmlog_consumer.kafka.standstill import Standstills
 from llmlog_consumer.offset_tracker import Commit, Span
 from llmlog_consumer.outcomes import Outcome
 from llmlog_consumer.worker.limits import Limits, Timing
@@ -104,12 +105,12 @@ class FakeConsumer:
         listener: the worker.
     """
 
-    refusal = ""
+    unhealthy = ""
 
     def __init__(self, listener: Any) -> None:
         self._listener = listener
         self.joined = True
-        self.out_of_range: set[int] = set()
+        self.standstills = Standstills("t")
         self.chunks: list[list[FakeRecord]] = []
         self.assign: dict[int, int] = {}
         self.assigned_notes: dict[int, Mapping[str, Any]] = {}
@@ -121,6 +122,8 @@ class FakeConsumer:
         self.notes: list[Mapping[int, str]] = []
         self.skipped: list[tuple[int, int]] = []
         self.asked_for: list[int | None] = []
+        self.read_from: list[tuple[int, int]] = []
+        self.watched: dict[int, int] = {}
         self.closed = False
 
     def consume(self, timeout: float, at_most: int | None = None) -> list[FakeRecord]:
@@ -137,8 +140,15 @@ class FakeConsumer:
         return {p: self.next_offsets[p] for p in partitions if p in self.next_offsets}
 
     def skip_gap(self, partition: int, offset: int) -> None:
-        self.out_of_range.discard(partition)
+        self.standstills.forget([partition])
         self.skipped.append((partition, offset))
+
+    def read_again(self, partition: int, offset: int) -> None:
+        self.standstills.probe(partition)
+        self.read_from.append((partition, offset))
+
+    def watch(self, assigned: Iterable[int], expected: Mapping[int, int]) -> None:
+        self.watched = dict(expected)
 
     def commit(self, commits: Sequence[Commit], notes: Mapping[int, str] | None = None) -> None:
         self.commits.append({commit.partition: commit.offset for commit in commits})

@@ -63,7 +63,7 @@ def test_tables_join_their_name_to_their_keys(tmp_path):
         tmp_path / "c.toml",
         '[kafka]\nbootstrap_servers = "k:1"\nsecurity_protocol = "SASL_SSL"\n'
         '"ssl.ca.location" = "/ca.pem"\n'
-        "[kafka.producer]\nlinger_ms = 20\n[kafka.consumer]\ncheck_crcs = true\n"
+        "[kafka.producer]\nlinger_ms = 20\n[kafka.consumer]\nsession_timeout_ms = 7000\n"
         '[elasticsearch]\nurl = "http://e:9200"\n',
     )
     settings = load(environ={}, config=config)
@@ -74,7 +74,7 @@ def test_tables_join_their_name_to_their_keys(tmp_path):
     }
     assert settings.elasticsearch_url == "http://e:9200"
     assert settings.producer_properties() == {**shared, "linger.ms": "20"}
-    assert settings.consumer_properties() == {**shared, "check.crcs": "true"}
+    assert settings.consumer_properties() == {**shared, "session.timeout.ms": "7000"}
     assert settings.admin_properties() == shared
 
 
@@ -230,6 +230,7 @@ REFUSED_PROPERTIES = (
     "enable.auto.commit",
     "enable.auto.offset.store",
     "auto.offset.reset",
+    "check.crcs",
     "acks",
     "enable.idempotence",
     "group.id",

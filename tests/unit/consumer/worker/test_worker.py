@@ -9,6 +9,7 @@ from structlog.testing import capture_logs
 from llmlog_common.errors import CircuitOpenError, KafkaUnreachable, PipelineError
 from llmlog_consumer.kafka.gaps import Gap
 from llmlog_consumer.kafka.places import Log
+from llmlog_consumer.kafka.standstill import Flaw, Standstills
 from llmlog_consumer.outcomes import Outcome
 from llmlog_consumer.worker.limits import Limits, Timing
 from llmlog_consumer.worker.worker import Task
@@ -584,13 +585,18 @@ def test_a_worker_without_an_end_goes_on_while_the_circuit_is_open():
     assert rig.run(10) == 10
 
 
-# Accepted gaps
+# Partitions that stand still
+
+
+def stand_still(rig, turn, flaw=Flaw.GONE):
+    if turn == 0:
+        rig.consumer.standstills.record(0, flaw, 7, "why")
 
 
 def test_a_partition_that_stands_still_moves_on_over_an_accepted_gap():
     rig = rig_of(turn_seconds=1.0)
     rig.gaps = {0: [Gap(3, 9, 0), Gap(7, 40, 0)], 1: [Gap(7, 99, 0)]}
-    rig.run(1, lambda turn: rig.consumer.out_of_range.update({0} if turn == 0 else ()))
+    rig.run(1, lambda turn: stand_still(rig, turn))
     assert rig.consumer.skipped == [(0, 40)]
     assert rig.consumer.commits[-1] == {0: 40}
 
@@ -598,7 +604,7 @@ def test_a_partition_that_stands_still_moves_on_over_an_accepted_gap():
 def test_a_partition_that_stands_still_elsewhere_does_not_move():
     rig = rig_of(turn_seconds=1.0)
     rig.gaps = {0: [Gap(6, 40, 0), Gap(8, 40, 0)]}
-    rig.run(10, lambda turn: rig.consumer.out_of_range.update({0} if turn == 0 else ()))
+    rig.run(10, lambda turn: stand_still(rig, turn))
     assert rig.consumer.skipped == []
 
 
@@ -608,13 +614,43 @@ def test_a_partition_with_unsettled_records_does_not_move_yet():
     moved = []
 
     def on_turn(turn):
-        rig.consumer.out_of_range.update({0} if turn == 0 else ())
+        stand_still(rig, turn)
         moved.append(list(rig.consumer.skipped))
         rig.delivery.settles = turn == 8
 
     rig.run(20, on_turn)
     assert moved[8] == []
     assert rig.consumer.skipped == [(0, 40)]
+
+
+def test_a_damaged_partition_is_read_again_from_the_offset_that_it_expects():
+    rig = rig_of(7, 8, turn_seconds=1.0)
+    rig.delivery.settles = True
+    rig.consumer.standstills = Standstills("t", 60.0, rig.clock)
+    rig.run(50, lambda turn: stand_still(rig, turn, Flaw.DAMAGED))
+    assert rig.consumer.read_from == []
+    rig = rig_of(7, 8, turn_seconds=1.0)
+    rig.consumer.standstills = Standstills("t", 60.0, rig.clock)
+    rig.run(80, lambda turn: stand_still(rig, turn, Flaw.DAMAGED))
+    assert rig.consumer.read_from == [(0, 9)]
+
+
+def test_a_damaged_partition_is_read_again_although_the_gaps_cannot_be_read():
+    rig = rig_of(turn_seconds=1.0)
+
+    def find_gaps():
+        raise KafkaUnreachable("no broker")
+
+    rig.find_gaps = find_gaps
+    rig.consumer.standstills = Standstills("t", 5.0, rig.clock)
+    rig.run(20, lambda turn: stand_still(rig, turn, Flaw.DAMAGED))
+    assert rig.consumer.read_from == [(0, 7)]
+
+
+def test_partitions_with_nothing_in_flight_are_watched_for_their_silence():
+    rig = rig_of(7, partitions=(0, 1), turn_seconds=1.0)
+    rig.run(2)
+    assert rig.consumer.watched == {1: 7}
 
 
 def test_kafka_that_does_not_answer_does_not_end_the_search_for_gaps():
@@ -628,7 +664,7 @@ def test_kafka_that_does_not_answer_does_not_end_the_search_for_gaps():
         return answer
 
     rig.find_gaps = find_gaps
-    rig.run(10, lambda turn: rig.consumer.out_of_range.update({0} if turn == 0 else ()))
+    rig.run(10, lambda turn: stand_still(rig, turn))
     assert rig.consumer.skipped == [(0, 40)]
 
 
@@ -647,16 +683,16 @@ def test_a_worker_with_enough_in_flight_does_not_poll():
 def test_a_refusal_of_kafka_makes_the_worker_unhealthy():
     rig = rig_of()
     assert rig.worker.unhealthy == ""
-    rig.consumer.refusal = "Kafka: no"
+    rig.consumer.unhealthy = "Kafka: no"
     assert rig.worker.report()["unhealthy"] == "Kafka: no"
 
 
-def test_a_partition_that_stands_still_makes_the_worker_unhealthy():
+def test_what_kafka_does_not_give_comes_before_what_elasticsearch_does_not_take():
     rig = rig_of()
-    rig.consumer.out_of_range = {3, 1}
-    assert rig.worker.unhealthy == (
-        "the log no longer has the next record of partition 1, 3: see `pipeline offsets show`"
-    )
+    rig.delivery.unhealthy = "Elasticsearch: no"
+    assert rig.worker.unhealthy == "Elasticsearch: no"
+    rig.consumer.unhealthy = "partition 3 stands still"
+    assert rig.worker.unhealthy.startswith("partition 3 stands still")
 
 
 def test_the_report_has_the_counts_of_worker_and_delivery():
