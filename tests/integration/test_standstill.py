@@ -13,6 +13,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 from llmlog_common.settings import Settings, load
 from llmlog_consumer.kafka.consumer import GroupConsumer, Timing
+from llmlog_consumer.kafka.damage import DamageSearch
 from llmlog_consumer.kafka.partition_watch import WatchTiming
 from llmlog_consumer.offset_tracker import Commit
 from llmlog_local.kafka import KafkaServer
@@ -183,6 +184,11 @@ def test_a_damaged_batch_stops_its_partition_alone_until_it_is_restored(
     member.until(lambda m: len(m.values.get(1, ())) == BATCH_RECORDS, "read the other partition")
     assert len(member.values[0]) == BATCH_RECORDS
     assert "partition 0" in member.source.unhealthy
+    with DamageSearch(settings, settings.topic, 0, silence_seconds=2.0) as search:
+        damage = search.find(0, -1, 0, 3 * BATCH_RECORDS)
+    behind = 3 if rot is rot_length else 2  # without a length, no batch behind it is found
+    assert damage is not None
+    assert (damage.first, damage.next) == (BATCH_RECORDS, behind * BATCH_RECORDS)
     with path.open("r+b") as file:
         file.write(good)
     member.until(lambda m: len(m.values[0]) == 3 * BATCH_RECORDS, "read it once it is restored")
@@ -217,6 +223,10 @@ def test_a_log_that_lost_its_end_and_grew_again_is_seen_by_its_leader_epoch(
     third.until(lambda m: "the log was truncated" in m.source.unhealthy, "see the truncation")
     third.until(lambda m: 1 in m.values, "read the other partition")
     assert 0 not in third.values
+    with DamageSearch(settings, settings.topic, 0) as search:
+        damage = search.find(150, 0, 0, 2 * BATCH_RECORDS)
+    assert damage is not None
+    assert (damage.first, damage.next) == (150, 0), "all is read again, onto the same documents"
 
 
 def test_an_offset_beyond_the_end_of_its_log_stops_its_partition_alone(broker: Broker) -> None:

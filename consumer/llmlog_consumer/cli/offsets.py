@@ -13,6 +13,7 @@ from llmlog_common.settings import load
 from llmlog_consumer.cli.options import ConfigOption, JsonOption, parse_when
 from llmlog_consumer.cli.output import say, write_json, write_table
 from llmlog_consumer.kafka.admin import KafkaAdmin
+from llmlog_consumer.kafka.damage import Damage, DamageSearch
 from llmlog_consumer.kafka.gaps import AcceptedGaps, Gap
 from llmlog_consumer.kafka.offsets import KafkaOffsets
 from llmlog_consumer.kafka.reset import apply_moves, plan_moves, require_stopped
@@ -92,7 +93,10 @@ def accept_gap(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     config: ConfigOption = None,
 ) -> None:
-    """Accept that retention deleted records before they were indexed, and move on behind them.
+    """Accept that records cannot be read any more, and move on behind them.
+
+    Retention deleted them before they were indexed, a batch is damaged on its broker's disk, or the
+    log was truncated.
 
     The gap is recorded, and `pipeline verify` reports it. Running workers move on by themselves;
     otherwise the next start does.
@@ -102,12 +106,16 @@ def accept_gap(
     settings = load(config=config)
     admin = KafkaAdmin(settings)
     number = _parse_partition(partition, settings.topic, admin.require(settings.topic).partitions)
-    _, missing = require_gap(KafkaOffsets(admin).places(settings.topic, [number])[number])
-    say(f"{partition}: {missing}")
+    place = KafkaOffsets(admin).places(settings.topic, [number])[number]
+    damage = None if place.state.is_out_of_range else find_damage(admin, place, number)
+    say(f"{partition}: {describe_damage(damage) if damage else require_gap(place)[1]}")
     if not yes:
         typer.confirm("Record this gap and move on?", abort=True)
-    # The question may have stood for a while: the gap is that of now.
-    gap, _ = require_gap(KafkaOffsets(admin).places(settings.topic, [number])[number])
+    # The question may have stood for a while: the gap is accepted now.
+    if damage is not None:
+        gap = Gap(damage.first, damage.next, int(time.time() * 1000))
+    else:
+        gap, _ = require_gap(KafkaOffsets(admin).places(settings.topic, [number])[number])
     AcceptedGaps(admin).accept(settings.topic, number, gap)
     say(f"accepted: reading goes on at {gap.next}")
 
@@ -173,6 +181,29 @@ def _print_moves(moves: list[Move], *, as_json: bool) -> None:
         say(f"{again} records at most are read again, and make no second document")
     if skipped := sum(move.skipped for move in moves):
         say(f"{skipped} records at most are never read: accepted gaps, which `verify` reports")
+
+
+def find_damage(admin: KafkaAdmin, place: Place, partition: int) -> Damage | None:
+    """Return what the broker cannot give behind the group's place; None where all can be read."""
+    settings = admin.settings
+    places = admin.list_group_offsets(settings.group, settings.topic)
+    epochs = {p.partition: p.leader_epoch for p in places if p.leader_epoch is not None}
+    log, committed = place.log, place.committed
+    if log is None or committed is None or committed >= log.end:
+        return None
+    with DamageSearch(settings, settings.topic, partition) as search:
+        return search.find(committed, epochs.get(partition, -1), log.start, log.end)
+
+
+def describe_damage(damage: Damage) -> str:
+    """Return what cannot be read, for the operator."""
+    if damage.next <= damage.first:
+        return f"{damage.why}; the log is read again from offset {damage.next} on"
+    number = damage.next - damage.first
+    return (
+        f"offsets {damage.first} to {damage.next} ({number} records at most) are damaged: "
+        f"{damage.why}"
+    )
 
 
 def _parse_partition(text: str, topic: str, partitions: int) -> int:
