@@ -63,7 +63,7 @@ def consume(
     from llmlog_consumer.elasticsearch.connection import Elastic
     from llmlog_consumer.kafka.admin import KafkaAdmin
     from llmlog_consumer.kafka.offsets import KafkaOffsets
-    from llmlog_consumer.service import metrics, preflight
+    from llmlog_consumer.service import memory, metrics, preflight
     from llmlog_consumer.service.supervisor import Supervisor
     from llmlog_consumer.service.worker_process import work
 
@@ -96,7 +96,15 @@ def consume(
         if until_end:
             raise PipelineError(_STOPPED)
         return
-    supervisor = Supervisor(work, (settings, task), workers, final=frozenset({_CIRCUIT_OPEN_CODE}))
+    memory_limit = memory.read_limit()
+    memory.warn_if_short(workers, memory_limit)
+    supervisor = Supervisor(
+        work,
+        (settings, task),
+        workers,
+        final=frozenset({_CIRCUIT_OPEN_CODE}),
+        memory_limit=memory_limit,
+    )
     if settings.metrics_port:
         metrics.serve(settings.metrics_port, lambda: supervisor.state)
     for number in handlers:

@@ -57,12 +57,14 @@ class Task:
             told it yet); None to go on forever.
         accepted: fingerprints that the circuit breaker lets through as letters.
         drain_seconds: deadline of the drain at the end.
+        last_end: why this worker's last process ended that should have run; empty for none.
     """
 
     dlq_partitions: int
     until: Mapping[int, int | None] | None = None
     accepted: frozenset[str] = frozenset()
     drain_seconds: float = 20.0
+    last_end: str = ""
 
 
 def _accepted_gaps(settings: Settings) -> Mapping[int, Sequence[Gap]]:
@@ -148,7 +150,7 @@ class Worker:
             else None
         )
         self._leaving = False  # set by the main thread; the thread of the last revoke reads it
-        self._last_commit = clock()
+        self._started = self._last_commit = clock()
         self._settled_since_commit = 0
 
     # The order
@@ -318,7 +320,15 @@ class Worker:
     @property
     def unhealthy(self) -> str:
         """Say what keeps records from being settled; empty while all is well."""
-        return self._consumer.unhealthy or self._delivery.unhealthy
+        return self._consumer.unhealthy or self._delivery.unhealthy or self._restarted
+
+    @property
+    def _restarted(self) -> str:
+        """Say for a while why the last process of this worker ended: `status` has to name it."""
+        seconds = self._clock() - self._started
+        if not self._task.last_end or seconds >= self._timing.restarted_seconds:
+            return ""
+        return f"started again {seconds:.0f} s ago; before that: {self._task.last_end}"
 
     def report(self) -> dict[str, Any]:
         """Return the counts, the records in flight, and the fault if there is one."""

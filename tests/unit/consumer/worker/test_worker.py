@@ -695,6 +695,17 @@ def test_what_kafka_does_not_give_comes_before_what_elasticsearch_does_not_take(
     assert rig.worker.unhealthy.startswith("partition 3 stands still")
 
 
+def test_a_worker_says_for_a_minute_why_its_last_process_ended():
+    rig = rig_of(task=Task(1, last_end="killed with signal 9"))
+    rig.clock.now += 12.0
+    assert rig.worker.unhealthy == "started again 12 s ago; before that: killed with signal 9"
+    rig.delivery.unhealthy = "Elasticsearch: no"
+    assert rig.worker.unhealthy == "Elasticsearch: no", "what is wrong now comes first"
+    rig.delivery.unhealthy = ""
+    rig.clock.now += 48.0
+    assert rig.worker.unhealthy == ""
+
+
 def test_the_report_has_the_counts_of_worker_and_delivery():
     rig = rig_of(7, 8)
     rig.delivery.counts["retries"] = 4
