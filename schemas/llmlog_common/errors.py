@@ -70,6 +70,10 @@ class KafkaUnreachable(Unreachable):
     exit_code = 3
 
 
+class KafkaRightMissing(KafkaUnreachable):
+    """This user may not do what is needed; it is waited for, as it may be granted at any time."""
+
+
 class ElasticsearchUnreachable(Unreachable):
     """No node answers, or one answers with 429 or 5xx."""
 

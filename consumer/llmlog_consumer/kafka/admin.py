@@ -12,6 +12,7 @@ from confluent_kafka import (
     IsolationLevel,
     KafkaException,
     Producer,
+    TopicCollection,
     TopicPartition,
 )
 from confluent_kafka import KafkaError as ClientError
@@ -171,6 +172,27 @@ class KafkaAdmin:
         except KafkaError:
             return {}
         return {key: entry.value or "" for key, entry in entries.items()}
+
+    def missing_rights(self, name: str, *needed: str) -> set[str]:
+        """Return which of these operations this user may not do on a topic.
+
+        Args:
+            name: of the topic.
+            needed: as Kafka names them: READ, WRITE.
+
+        Raises:
+            KafkaError: the broker refuses.
+            KafkaUnreachable: no broker answers.
+        """
+        request = self._client.describe_topics(
+            TopicCollection([name]),
+            include_authorized_operations=True,
+            request_timeout=REQUEST_SECONDS,
+        )
+        allowed = self.call(request[name].result).authorized_operations
+        if not allowed:  # the cluster does not tell
+            return set()
+        return set(needed) - {operation.name for operation in allowed}
 
     def create(
         self, name: str, partitions: int, replication: int, config: Mapping[str, str]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 import structlog
 
-from llmlog_common.errors import Unreachable
+from llmlog_common.errors import KafkaError, KafkaRightMissing, Unreachable
 from llmlog_common.throttled_log import ThrottledLog
 from llmlog_consumer import provision
 from llmlog_consumer.worker.worker import Task
@@ -56,6 +56,22 @@ def wait_for(
     return None
 
 
+def require_rights(admin: KafkaAdmin, settings: Settings) -> None:
+    """Check that this user may read the source topic and write dead letters.
+
+    Raises:
+        KafkaError: it may not read.
+        KafkaRightMissing: it may not write dead letters: the first one would be refused.
+    """
+    if admin.missing_rights(settings.topic, "READ"):
+        raise KafkaError(f"this user may not read the topic {settings.topic}: grant READ on it")
+    if admin.missing_rights(settings.dlq_topic, "WRITE"):
+        raise KafkaRightMissing(
+            f"this user may not write to the dead-letter topic {settings.dlq_topic}: "
+            "grant WRITE on it"
+        )
+
+
 def check(
     settings: Settings,
     admin: KafkaAdmin,
@@ -93,6 +109,7 @@ def check(
 
     def check_kafka() -> Task:
         source, letters = admin.require(settings.topic), admin.require(settings.dlq_topic)
+        require_rights(admin, settings)
         partitions = range(source.partitions)
         away = source.leaderless
         if unread := offsets.commit_start(

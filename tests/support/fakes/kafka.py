@@ -237,13 +237,14 @@ class FakeProducer(FakeClient):
 
     Attributes:
         records: everything that was produced, as dictionaries with the arguments.
-        errors: raised by the next calls of `produce`, one each.
+        errors, poll_errors: raised by the next calls of `produce` and `poll`, one each.
         created: how often it was "created".
     """
 
     def __init__(self):
         self.records: list[dict[str, Any]] = []
         self.errors: list[Exception] = []
+        self.poll_errors: list[Exception] = []
         self.created = 0
         self._open: list[dict[str, Any]] = []
 
@@ -266,6 +267,8 @@ class FakeProducer(FakeClient):
             record["on_delivery"](error, None)
 
     def poll(self, timeout):
+        if self.poll_errors:
+            raise self.poll_errors.pop(0)
         return 0
 
     def flush(self, timeout):

@@ -163,6 +163,10 @@ class FakeTopics:
         self.existing = topics or {}
         self.created: dict[str, dict[str, str]] = {}
         self.errors: list[Exception] = []
+        self.forbidden: set[tuple[str, str]] = set()
+
+    def missing_rights(self, name, *needed):
+        return {right for right in needed if (name, right) in self.forbidden}
 
     def topics(self):
         return self.existing, 1

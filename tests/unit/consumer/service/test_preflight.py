@@ -8,7 +8,7 @@ import time
 import pytest
 from structlog.testing import capture_logs
 
-from llmlog_common.errors import ElasticsearchError, KafkaUnreachable
+from llmlog_common.errors import ElasticsearchError, KafkaError, KafkaUnreachable
 from llmlog_common.settings import load
 from llmlog_consumer.kafka.admin import Topic
 from llmlog_consumer.kafka.places import Log
@@ -77,6 +77,23 @@ def test_brokers_that_do_not_answer_are_waited_for_until_the_deadline():
     topics.errors = [KafkaUnreachable("Kafka at nowhere does not answer")]
     with pytest.raises(KafkaUnreachable):
         check(topics, deadline=time.monotonic())
+
+
+def test_a_user_who_may_not_read_the_topic_ends_the_command():
+    topics = FakeTopics(TOPICS)
+    topics.forbidden = {(SETTINGS.topic, "READ")}
+    with pytest.raises(KafkaError, match=f"topic {SETTINGS.topic}: grant READ"):
+        check(topics)
+
+
+def test_the_right_to_write_dead_letters_is_said_and_waited_for():
+    topics = FakeTopics(TOPICS)
+    topics.forbidden = {(SETTINGS.dlq_topic, "WRITE"), (SETTINGS.topic, "WRITE")}
+    threading.Timer(0.02, topics.forbidden.clear).start()
+    with capture_logs() as logs:
+        assert check(topics) is not None
+    (line,) = logs
+    assert f"topic {SETTINGS.dlq_topic}: grant WRITE" in line["why"]
 
 
 def test_a_signal_ends_the_waiting_for_brokers():
