@@ -7,7 +7,7 @@ import threading
 import time
 from contextlib import nullcontext
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, TextIO, cast
 
 import typer
 
@@ -63,6 +63,7 @@ def consume(
     from llmlog_consumer.elasticsearch.connection import Elastic
     from llmlog_consumer.kafka.admin import KafkaAdmin
     from llmlog_consumer.kafka.offsets import KafkaOffsets
+    from llmlog_consumer.log_stream import LAST_LINES_SECONDS, open_stderr
     from llmlog_consumer.service import memory, metrics, preflight
     from llmlog_consumer.service.supervisor import Supervisor
     from llmlog_consumer.service.worker_process import work
@@ -70,7 +71,8 @@ def consume(
     if timeout is not None and not until_end:
         raise typer.BadParameter("--timeout goes with --until-end")
     settings = load(config=config)
-    log_setup.configure()
+    stderr = open_stderr()
+    log_setup.configure(stream=cast("TextIO", stderr))
     setproctitle("pipeline consume")
     log = structlog.get_logger("llmlog")
     deadline = None if timeout is None else time.monotonic() + timeout
@@ -126,6 +128,7 @@ def consume(
         totals = supervisor.totals
         names = ("consumed", "indexed", "duplicate", "dead", "released")
         log.info("ended", **{name: totals[name] for name in names})
+        stderr.flush(LAST_LINES_SECONDS)
     if supervisor.final_code == _CIRCUIT_OPEN_CODE:
         raise CircuitOpenError("the circuit breaker is open: see the lines above")
     if until_end and not finished:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import sys
 import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TextIO, cast
 
 import structlog
 from setproctitle import setproctitle
 
 from llmlog_common.errors import PipelineError
 from llmlog_consumer import gc_tuning, log_setup
+from llmlog_consumer.log_stream import LAST_LINES_SECONDS, open_stderr
 
 if TYPE_CHECKING:
     import threading
@@ -53,7 +53,8 @@ def work(  # noqa: PLR0917 - what `run_child` passes
 
     gc_tuning.tune()
     setproctitle(f"pipeline consume: worker {number}")
-    log_setup.configure(worker=number)
+    stderr = open_stderr()
+    log_setup.configure(worker=number, stream=cast("TextIO", stderr))
     reporter = Reporter(reports)
     code = 0
 
@@ -63,7 +64,9 @@ def work(  # noqa: PLR0917 - what `run_child` passes
 
     try:
         task = dataclasses.replace(task, last_end=last_end)
-        reporter.worker = Worker(settings, task, stopping, number)
+        reporter.worker = Worker(
+            settings, task, stopping, number, process_unhealthy=stderr.describe
+        )
         reporter.worker.run()
     except PipelineError as error:
         log.error("worker ends", error=str(error))  # noqa: TRY400 - a line for people, no traceback
@@ -73,7 +76,7 @@ def work(  # noqa: PLR0917 - what `run_child` passes
         log.exception("worker ends", error=reporter.ended)
     reporter.report()
     reports.close()
-    sys.stderr.flush()
+    stderr.flush(LAST_LINES_SECONDS)
     # Threads may still wait for servers that do not answer; none of their results counts any more.
     os._exit(code)
 

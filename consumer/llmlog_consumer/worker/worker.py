@@ -98,6 +98,7 @@ class Worker:
         task: what to do.
         stopping: asked on every turn; True ends the loop with a drain.
         number: of the worker.
+        process_unhealthy: says what is wrong with the process around it; empty for nothing.
         clients: create the clients.
         timing: intervals and deadlines.
         limits: counts and bytes.
@@ -111,6 +112,7 @@ class Worker:
         stopping: Callable[[], bool],
         number: int = 0,
         *,
+        process_unhealthy: Callable[[], str] = str,
         clients: Clients | None = None,
         timing: Timing | None = None,
         limits: Limits | None = None,
@@ -119,6 +121,7 @@ class Worker:
         clients = clients or Clients()
         self._task = task
         self._stopping = stopping
+        self._process_unhealthy = process_unhealthy
         self._timing = timing = timing or Timing()
         self._limits = limits = limits or Limits()
         self._clock = clock
@@ -320,7 +323,12 @@ class Worker:
     @property
     def unhealthy(self) -> str:
         """Say what keeps records from being settled; empty while all is well."""
-        return self._consumer.unhealthy or self._delivery.unhealthy or self._restarted
+        return (
+            self._consumer.unhealthy
+            or self._delivery.unhealthy
+            or self._process_unhealthy()
+            or self._restarted
+        )
 
     @property
     def _restarted(self) -> str:

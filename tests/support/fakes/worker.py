@@ -190,6 +190,7 @@ class WorkerRig:
         self.clock = FakeClock()
         self.gaps: dict[int, list[Any]] = {}
         self.find_gaps: Callable[[], Mapping[int, list[Any]]] = lambda: self.gaps
+        self.process_unhealthy = ""
         self.delivery: Any = None
         self.consumer: Any = None
         self.logs: dict[int, Log | None] = {}
@@ -217,6 +218,7 @@ class WorkerRig:
                 accepted_gaps=lambda _: self.find_gaps(),
                 places=lambda _: self._find_places,
             ),
+            process_unhealthy=lambda: self.process_unhealthy,
             timing=timing,
             limits=limits,
             clock=self.clock,

@@ -702,6 +702,9 @@ def test_a_worker_says_for_a_minute_why_its_last_process_ended():
     rig.delivery.unhealthy = "Elasticsearch: no"
     assert rig.worker.unhealthy == "Elasticsearch: no", "what is wrong now comes first"
     rig.delivery.unhealthy = ""
+    rig.process_unhealthy = "stderr takes no line"
+    assert rig.worker.unhealthy == "stderr takes no line"
+    rig.process_unhealthy = ""
     rig.clock.now += 48.0
     assert rig.worker.unhealthy == ""
 
