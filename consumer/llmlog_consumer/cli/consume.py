@@ -99,7 +99,8 @@ def consume(
             raise PipelineError(_STOPPED)
         return
     memory_limit = memory.read_limit()
-    memory.warn_if_short(workers, memory_limit)
+    if shortage := memory.describe_shortage(workers, memory_limit):
+        log.warning("the kernel may kill workers", why=shortage)
     supervisor = Supervisor(
         work,
         (settings, task),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from llmlog_common.errors import ElasticsearchError, ElasticsearchUnreachable
 from llmlog_consumer.elasticsearch.error_rules import BROKEN_ANSWER
+from llmlog_consumer.elasticsearch.silence import Silence
 
 if TYPE_CHECKING:
     from collections.abc import Container, Mapping
@@ -96,6 +97,12 @@ class Elastic:
 
         self._client = ElasticClient(settings, timeout)
         self.where = self._client.where
+        self._silence = Silence()
+
+    @property
+    def silence(self) -> str:
+        """Say for how long there has been no answer; empty while there are answers."""
+        return self._silence.describe(self.where)
 
     def request(
         self, method: str, path: str, *, body: Any = None, params: Mapping[str, Any] | None = None
@@ -111,8 +118,13 @@ class Elastic:
             headers = _NDJSON if isinstance(body, bytes) else _JSON
         else:
             headers = {"accept": _JSON["accept"]}
-        status, answer_body, retry_after = self._client.perform(method, path, headers, body, params)
-        return Answer(status, answer_body, retry_after)
+        number, is_answered = self._silence.begin(), False
+        try:
+            answer = self._client.perform(method, path, headers, body, params)
+            is_answered = True
+        finally:
+            self._silence.end(number, is_answered=is_answered)
+        return Answer(*answer)
 
     def demand(
         self, method: str, path: str, *, body: Any = None, params: Mapping[str, Any] | None = None

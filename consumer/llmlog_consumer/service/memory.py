@@ -5,10 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-import structlog
-
-log = structlog.get_logger("llmlog.supervisor")
-
 MEGABYTE: Final = 1_000_000
 
 SUPERVISOR_BYTES: Final = 90 * MEGABYTE
@@ -33,18 +29,17 @@ def read_limit(
     return min((limit for limit in limits if limit is not None), default=None)
 
 
-def warn_if_short(workers: int, limit_bytes: int | None) -> None:
-    """Log that the container may have less memory than this number of workers needs."""
+def describe_shortage(workers: int, limit_bytes: int | None) -> str:
+    """Say that the container may have less memory than these workers need; empty for enough."""
     needed = SUPERVISOR_BYTES + workers * WORKER_BYTES
-    if limit_bytes is not None and limit_bytes < needed:
-        log.warning(
-            "memory limit is too small: the kernel may kill workers",
-            limit=in_words(limit_bytes),
-            workers=workers,
-            needed=in_words(needed),
-            for_records_of_8_mb=in_words(SUPERVISOR_BYTES + workers * LARGE_RECORDS_WORKER_BYTES),
-            do="raise the container's limit, or start fewer workers",
-        )
+    if limit_bytes is None or limit_bytes >= needed:
+        return ""
+    large = SUPERVISOR_BYTES + workers * LARGE_RECORDS_WORKER_BYTES
+    return (
+        f"the container's limit is {in_words(limit_bytes)}, {workers} workers need up to "
+        f"{in_words(needed)} ({in_words(large)} with records of 8 MB): "
+        "raise the limit, or start fewer workers"
+    )
 
 
 def in_words(size: int) -> str:

@@ -326,6 +326,7 @@ class Worker:
         return (
             self._consumer.unhealthy
             or self._delivery.unhealthy
+            or self._elastic.silence
             or self._process_unhealthy()
             or self._restarted
         )

@@ -191,6 +191,7 @@ class WorkerRig:
         self.gaps: dict[int, list[Any]] = {}
         self.find_gaps: Callable[[], Mapping[int, list[Any]]] = lambda: self.gaps
         self.process_unhealthy = ""
+        self.elastic = SimpleNamespace(silence="", close=lambda: None)
         self.delivery: Any = None
         self.consumer: Any = None
         self.logs: dict[int, Log | None] = {}
@@ -212,7 +213,7 @@ class WorkerRig:
             task or Task(1),
             self._stopping,
             clients=Clients(
-                elastic=lambda _: SimpleNamespace(close=lambda: None),  # type: ignore[arg-type,return-value]
+                elastic=lambda _: self.elastic,  # type: ignore[arg-type,return-value]
                 delivery=new_delivery,
                 consumer=new_consumer,
                 accepted_gaps=lambda _: self.find_gaps(),

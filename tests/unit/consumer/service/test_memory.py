@@ -1,13 +1,12 @@
 """The limit of a container's memory, and whether it is enough."""
 
 import pytest
-from structlog.testing import capture_logs
 
 from llmlog_consumer.service.memory import (
     SUPERVISOR_BYTES,
     WORKER_BYTES,
+    describe_shortage,
     read_limit,
-    warn_if_short,
 )
 
 
@@ -39,11 +38,9 @@ def test_the_lowest_limit_of_the_own_groups_counts(tmp_path, own, files, limit):
     assert read_limit(tmp_path / "cgroup", tmp_path / "own") == limit
 
 
-@pytest.mark.parametrize(("short_by", "warnings"), [(1, 1), (0, 0)])
-def test_a_limit_that_is_too_small_for_the_workers_is_said(short_by, warnings):
-    with capture_logs() as lines:
-        warn_if_short(3, SUPERVISOR_BYTES + 3 * WORKER_BYTES - short_by)
-        warn_if_short(3, None)
-    assert len(lines) == warnings
-    for line in lines:
-        assert (line["limit"], line["needed"], line["workers"]) == ("690 MB", "690 MB", 3)
+def test_a_limit_that_is_too_small_for_the_workers_is_said():
+    needed = SUPERVISOR_BYTES + 3 * WORKER_BYTES
+    assert describe_shortage(3, None) == describe_shortage(3, needed) == ""
+    assert describe_shortage(3, needed - 1).startswith(
+        "the container's limit is 690 MB, 3 workers need up to 690 MB (1290 MB with records of 8 MB)"
+    )

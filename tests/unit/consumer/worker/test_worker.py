@@ -703,6 +703,9 @@ def test_a_worker_says_for_a_minute_why_its_last_process_ended():
     assert rig.worker.unhealthy == "Elasticsearch: no", "what is wrong now comes first"
     rig.delivery.unhealthy = ""
     rig.process_unhealthy = "stderr takes no line"
+    rig.elastic.silence = "no answer of Elasticsearch"
+    assert rig.worker.unhealthy == "no answer of Elasticsearch"
+    rig.elastic.silence = ""
     assert rig.worker.unhealthy == "stderr takes no line"
     rig.process_unhealthy = ""
     rig.clock.now += 48.0
