@@ -26,7 +26,8 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exports 
 
 from llmlog_common.errors import KafkaError, KafkaUnreachable
 from llmlog_common.kafka_clients import admin_config, consumer_config, new_client, producer_config
-from llmlog_consumer.kafka.errors import CREDENTIALS, NO_ANSWER
+from llmlog_consumer.kafka.errors import CONNECTION, CREDENTIALS, NO_ANSWER
+from llmlog_consumer.kafka.listener_probe import describe_mismatch
 from llmlog_consumer.kafka.places import Log
 
 if TYPE_CHECKING:
@@ -42,6 +43,10 @@ LOG_SECONDS: Final = 4.0
 
 _EARLIEST: Final = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
 _LATEST: Final = OffsetSpec.latest()  # type: ignore[no-untyped-call]
+LOOK_SECONDS: Final = 1.0
+"""Time after which the client's own reason is looked at, while no broker answers."""
+
+POLL_SECONDS: Final = 0.05
 
 T = TypeVar("T")
 
@@ -97,15 +102,28 @@ class KafkaAdmin:
     Args:
         settings: how to reach Kafka.
         client: makes the connection.
+        patience_seconds: time for a first answer of any broker.
+
+    Attributes:
+        on_trouble: called with the client's reason as long as no broker answers, each second.
 
     Raises:
         ConfigurationError: librdkafka does not know a property.
     """
 
-    def __init__(self, settings: Settings, client: Callable[..., Any] = AdminClient) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        client: Callable[..., Any] = AdminClient,
+        patience_seconds: float = REQUEST_SECONDS,
+    ) -> None:
         self.settings = settings
-        # Written by the client's thread, in `_on_error`; read by the caller's.
+        self._patience = patience_seconds
+        # Written in `_on_error`, which runs within the client's `poll`.
         self._refusal = ""
+        self._trouble = ""
+        self._is_probed = False
+        self.on_trouble: Callable[[str], object] = str
         self._client = new_client(client, admin_config(settings) | {"error_cb": self._on_error})
 
     @property
@@ -131,7 +149,7 @@ class KafkaAdmin:
             KafkaUnreachable: no broker answers.
             KafkaError: the broker refuses.
         """
-        metadata = self.call(lambda: self._client.list_topics(timeout=REQUEST_SECONDS))
+        metadata = self.call(self._list_topics)
         topics = {
             name: Topic(
                 len(topic.partitions),
@@ -142,6 +160,30 @@ class KafkaAdmin:
             if topic.partitions
         }
         return topics, len(metadata.brokers)
+
+    def _list_topics(self) -> Any:
+        """Return the metadata; say why there is none before the time is over."""
+        deadline = time.monotonic() + self._patience
+        while True:
+            try:
+                return self._client.list_topics(timeout=LOOK_SECONDS)
+            except KafkaException as error:
+                self._client.poll(POLL_SECONDS)
+                if error.args[0].code() not in NO_ANSWER or self._refusal:
+                    raise
+                self.on_trouble(self._describe_silence(error.args[0]))
+                if not self._is_probed:
+                    self._is_probed = True
+                    self._refusal = self._describe_mismatch()
+                if self._refusal or time.monotonic() >= deadline:
+                    raise
+
+    def _describe_mismatch(self) -> str:
+        protocol = self.settings.admin_properties().get("security.protocol", "plaintext")
+        return describe_mismatch(self.where, str(protocol))
+
+    def _describe_silence(self, error: ClientError) -> str:
+        return f"Kafka at {self.where} does not answer: {self._trouble or error.str()}"
 
     def require(self, name: str) -> Topic:
         """Return a topic that has to exist and must not be compacted.
@@ -326,15 +368,15 @@ class KafkaAdmin:
                     f"Kafka at {self.where} refuses the connection: {self._refusal}"
                 ) from None
             if code in NO_ANSWER:
-                raise KafkaUnreachable(
-                    f"Kafka at {self.where} does not answer: {error.args[0].str()}"
-                ) from None
+                raise KafkaUnreachable(self._describe_silence(error.args[0])) from None
             about = f"group {group}: " if group else ""
             raise KafkaError(f"Kafka at {self.where}: {about}{error.args[0].str()}") from None
 
     def _on_error(self, error: ClientError) -> None:
         if error.code() in CREDENTIALS:
             self._refusal = error.str()
+        elif error.code() in CONNECTION:
+            self._trouble = error.str()
 
 
 def raise_refusal(answers: Iterable[TopicPartition]) -> None:

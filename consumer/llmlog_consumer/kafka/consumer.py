@@ -18,7 +18,6 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 from llmlog_common.kafka_clients import consumer_config, new_client
 from llmlog_common.throttled_log import ThrottledLog
 from llmlog_consumer.kafka import start_offsets
-from llmlog_consumer.kafka.epochs import LeaderEpochs
 from llmlog_consumer.kafka.errors import (
     CONNECTION,
     DAMAGED,
@@ -32,7 +31,7 @@ from llmlog_consumer.kafka.errors import (
 )
 from llmlog_consumer.kafka.partition_watch import PartitionWatch, WatchTiming
 from llmlog_consumer.kafka.standstill import RETRY_SECONDS, Flaw, Standstills
-from llmlog_consumer.kafka.start_offsets import find_start_offsets, run_within
+from llmlog_consumer.kafka.start_offsets import LeaderEpochs, find_start_offsets, run_within
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -32,7 +32,10 @@ T = TypeVar("T")
 
 
 def wait_for(
-    request: Callable[[], T], stop: threading.Event, deadline: float | None = None
+    request: Callable[[], T],
+    stop: threading.Event,
+    deadline: float | None = None,
+    throttled: ThrottledLog | None = None,
 ) -> T | None:
     """Repeat a request until the server answers; return None where `stop` is set before.
 
@@ -40,11 +43,12 @@ def wait_for(
         request: asks the server.
         stop: ends the waiting; set by a signal handler.
         deadline: monotonic seconds; None to wait without end.
+        throttled: takes the reason of the waiting.
 
     Raises:
         Unreachable: the deadline passed without an answer.
     """
-    throttled = ThrottledLog(log)
+    throttled = throttled or ThrottledLog(log)
     while not stop.is_set():
         try:
             return request()
@@ -104,6 +108,8 @@ def check(
         KafkaError, ElasticsearchError, ConfigurationError: the text says what to do.
         Unreachable: the deadline passed.
     """
+    throttled = ThrottledLog(log)
+    admin.on_trouble = lambda why: throttled(logging.WARNING, "waiting", "waiting", why=why)
     Registry.from_settings(settings)
     admin.require_properties()
 
@@ -126,7 +132,7 @@ def check(
         provision.require_template(elastic, settings.index)
         return True
 
-    task = wait_for(check_kafka, stop, deadline)
+    task = wait_for(check_kafka, stop, deadline, throttled)
     is_ready = wait_for(check_elasticsearch, stop, deadline)
     elastic.close()
     return task if is_ready else None

@@ -161,6 +161,7 @@ class FakeAdminClient(FakeClient):
         marks: start, stable end and end of the log by partition; an error in their place is the
             answer for that partition.
         members: of every group.
+        rights: of this user, on every topic; None where the cluster does not tell.
     """
 
     def __init__(self, topics: dict[str, int] | None = None):
@@ -170,6 +171,12 @@ class FakeAdminClient(FakeClient):
         self.leaderless: set[int] = set()
         self.marks: dict[int, tuple[int, int, int] | KafkaError] = {}
         self.members: list[Any] = []
+        self.rights: set[str] | None = None
+
+    def describe_topics(self, topics, include_authorized_operations, request_timeout):
+        rights = self.rights and [SimpleNamespace(name=name) for name in self.rights]
+        answer = self._answer(SimpleNamespace(authorized_operations=rights))
+        return dict.fromkeys(self.topics, answer)
 
     def poll(self, timeout):
         return 0

@@ -163,6 +163,7 @@ class FakeTopics:
         self.existing = topics or {}
         self.created: dict[str, dict[str, str]] = {}
         self.errors: list[Exception] = []
+        self.on_trouble = str
         self.forbidden: set[tuple[str, str]] = set()
 
     def missing_rights(self, name, *needed):

@@ -21,7 +21,7 @@ def client():
 
 @pytest.fixture
 def admin(client):
-    return KafkaAdmin(load(environ={}), client=client)
+    return KafkaAdmin(load(environ={}), client=client, patience_seconds=0.0)
 
 
 def test_a_topic_is_returned_with_its_partitions(admin):
@@ -74,3 +74,21 @@ def test_refused_credentials_are_told_in_place_of_the_time_out_that_they_cause(a
     client.refusal = KafkaError(KafkaError._TRANSPORT)
     with pytest.raises(KafkaRefusal, match="refuses the connection: wrong password"):
         admin.topics()
+
+
+def test_the_clients_own_reason_is_told_while_no_broker_answers(client):
+    admin, told = KafkaAdmin(load(environ={}), client=client, patience_seconds=0.1), []
+    admin.on_trouble = told.append
+    client.config["error_cb"](KafkaError(KafkaError._RESOLVE, "Failed to resolve 'kafka:9092'"))
+    client.config["error_cb"](KafkaError(KafkaError._ALL_BROKERS_DOWN))
+    client.refusal = KafkaError(KafkaError._TRANSPORT)
+    with pytest.raises(KafkaUnreachable, match=r"does not answer: Failed to resolve 'kafka:9092'"):
+        admin.topics()
+    assert told[0] == "Kafka at localhost:9092 does not answer: Failed to resolve 'kafka:9092'"
+
+
+def test_the_rights_that_this_user_lacks_are_those_that_the_cluster_does_not_list(admin, client):
+    client.rights = {"READ", "DESCRIBE"}
+    assert admin.missing_rights("t", "READ", "WRITE") == {"WRITE"}
+    client.rights = None
+    assert admin.missing_rights("t", "READ", "WRITE") == set(), "it does not tell"

@@ -41,6 +41,7 @@ def test_the_lowest_limit_of_the_own_groups_counts(tmp_path, own, files, limit):
 def test_a_limit_that_is_too_small_for_the_workers_is_said():
     needed = SUPERVISOR_BYTES + 3 * WORKER_BYTES
     assert describe_shortage(3, None) == describe_shortage(3, needed) == ""
-    assert describe_shortage(3, needed - 1).startswith(
-        "the container's limit is 690 MB, 3 workers need up to 690 MB (1290 MB with records of 8 MB)"
+    assert describe_shortage(3, needed - 1) == (
+        "the container's limit is 690 MB, 3 workers need up to 690 MB "
+        "(1290 MB with records of 8 MB): raise the limit, or start fewer workers"
     )
