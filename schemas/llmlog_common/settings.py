@@ -102,6 +102,8 @@ class Settings(BaseSettings):
     max_event_age: Duration = timedelta(days=400)
     index_wait: Duration = timedelta(minutes=5)
     """Time for which events wait for an index that takes none and is not the newest."""
+    command_patience: Duration = timedelta(seconds=30)
+    """How long commands ask an Elasticsearch again that does not answer or says "not now"."""
     metrics_port: int = Field(default=0, ge=0, le=65_535)
     """Port of `pipeline consume` for Prometheus; 0: none."""
 

@@ -289,7 +289,8 @@ def test_wrong_deployments_end_with_one_line_that_says_what_to_run(
     fails(2, "LLMLOG_NOPE", "consume", LLMLOG_NOPE="1")
     fails(2, "LLMLOG_ELASTICSEARCH", "setup", LLMLOG_ELASTICSEARCH_URL="not a url")
     kafka = pipeline.environment["LLMLOG_KAFKA_BOOTSTRAP_SERVERS"]
-    fails(4, "Elasticsearch", "setup", LLMLOG_ELASTICSEARCH_URL="http://127.0.0.1:1")
+    away = {"LLMLOG_ELASTICSEARCH_URL": "http://127.0.0.1:1", "LLMLOG_COMMAND_PATIENCE": "1 s"}
+    fails(4, "Elasticsearch", "setup", **away)
     fails(3, "127.0.0.1:1", "produce", "-", LLMLOG_KAFKA_BOOTSTRAP_SERVERS="127.0.0.1:1")
     fails(2, "enable.auto.commit", "consume", LLMLOG_KAFKA_CONSUMER_ENABLE_AUTO_COMMIT="true")
     fails(2, "no.such", "consume", LLMLOG_KAFKA_NO_SUCH="x")

@@ -282,8 +282,10 @@ def write_default(value):
     if value is None:
         return "none"
     if isinstance(value, timedelta):
-        minutes = value // timedelta(minutes=1)
-        return f"`{value.days} days`" if value.days else f"`{minutes} minutes`"
+        for name in ("days", "minutes", "seconds"):
+            number, rest = divmod(value, timedelta(**{name: 1}))
+            if not rest:
+                return f"`{number} {name}`"
     return f"`{str(value).lower() if isinstance(value, bool) else value}`"
 
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from llmlog_common.errors import ElasticsearchError, ElasticsearchUnreachable
 from llmlog_consumer.dead_letters.reader import DeadLetters
-from llmlog_consumer.elasticsearch.connection import REQUEST_TIMEOUT_SECONDS, Elastic
+from llmlog_consumer.elasticsearch.connection import REQUEST_TIMEOUT_SECONDS
 from llmlog_consumer.elasticsearch.index_names import daily_indices
+from llmlog_consumer.elasticsearch.patience import PatientElastic
 from llmlog_consumer.kafka import reader as topic_reader
 from llmlog_consumer.kafka.admin import KafkaAdmin
 from llmlog_consumer.kafka.gaps import AcceptedGaps
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from llmlog_common.settings import Settings
+    from llmlog_consumer.elasticsearch.connection import Elastic
     from llmlog_consumer.kafka_record import KafkaRecord
     from llmlog_schemas.codec import SchemaSource
 
@@ -54,6 +56,7 @@ class Sources:
         on_progress: OnProgress,
         *,
         timeout: float = REQUEST_TIMEOUT_SECONDS,
+        announce: Callable[[str], None] = lambda _: None,
     ) -> Sources:
         """Make the clients that the settings describe.
 
@@ -61,6 +64,7 @@ class Sources:
             settings: of the deployment.
             on_progress: called while a topic is read.
             timeout: seconds after which an answer of Elasticsearch counts as lost.
+            announce: is told once what a request waits for.
 
         Raises:
             ConfigurationError: a setting cannot be used as it is.
@@ -70,7 +74,7 @@ class Sources:
             settings,
             KafkaOffsets(admin),
             AcceptedGaps(admin),
-            Elastic(settings, timeout=timeout),
+            PatientElastic(settings, timeout=timeout, announce=announce),
             Registry.from_settings(settings),
             on_progress,
         )

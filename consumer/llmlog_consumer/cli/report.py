@@ -7,8 +7,8 @@ from typing import Any
 from llmlog_common.errors import ElasticsearchError
 from llmlog_common.settings import load
 from llmlog_consumer.cli.options import ConfigOption, JsonOption, SinceOption, parse_when
-from llmlog_consumer.cli.output import say, write_json, write_table
-from llmlog_consumer.elasticsearch.connection import Elastic
+from llmlog_consumer.cli.output import complain, say, write_json, write_table
+from llmlog_consumer.elasticsearch.patience import PatientElastic
 from llmlog_consumer.times import iso
 
 COST_BY_MODEL: dict[str, Any] = {
@@ -39,7 +39,7 @@ def report(
     Example: pipeline report --since 24h
     """
     settings = load(config=config)
-    elastic = Elastic(settings, timeout=_TIMEOUT_SECONDS)
+    elastic = PatientElastic(settings, timeout=_TIMEOUT_SECONDS, announce=complain)
     since_ms = None if since is None else parse_when(since)
     window: list[Any] = []
     if since_ms is not None:

@@ -9,8 +9,8 @@ import typer
 from llmlog_common.settings import load
 from llmlog_consumer import provision
 from llmlog_consumer.cli.options import ConfigOption
-from llmlog_consumer.cli.output import say
-from llmlog_consumer.elasticsearch.connection import Elastic
+from llmlog_consumer.cli.output import complain, say
+from llmlog_consumer.elasticsearch.patience import PatientElastic
 from llmlog_consumer.kafka.admin import KafkaAdmin
 
 _SIGNS = {"created": "+", "updated": "~", "unchanged": "=", "differs": "!"}
@@ -30,7 +30,7 @@ def setup(
     Example: pipeline setup --dry-run
     """
     settings = load(config=config)
-    elastic = Elastic(settings, timeout=30)
+    elastic = PatientElastic(settings, timeout=30, announce=complain)
     for step in (
         *provision.topics(settings, KafkaAdmin(settings), dry_run=dry_run),
         *provision.indices(settings, elastic, dry_run=dry_run),

@@ -11,7 +11,7 @@ from llmlog_common.settings import load
 from llmlog_consumer.checks.sources import Sources
 from llmlog_consumer.checks.trace import Trace, Tracer
 from llmlog_consumer.cli.options import ConfigOption, JsonOption, SinceOption, parse_when
-from llmlog_consumer.cli.output import Progress, say, write_json, write_table
+from llmlog_consumer.cli.output import Progress, complain, say, write_json, write_table
 
 _TIMEOUT_SECONDS = 30.0
 
@@ -38,7 +38,7 @@ def trace(
         raise ConfigurationError("an empty litellm_call_id names no request")
     settings = load(config=config)
     with Progress() as progress:
-        sources = Sources.connect(settings, progress, timeout=_TIMEOUT_SECONDS)
+        sources = Sources.connect(settings, progress, timeout=_TIMEOUT_SECONDS, announce=complain)
         since_ms = None if since is None else parse_when(since)
         result = Tracer(sources).trace(call_id, since_ms=since_ms, scan=scan)
     if as_json:

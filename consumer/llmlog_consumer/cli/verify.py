@@ -49,7 +49,7 @@ def verify(
         raise typer.BadParameter("--until cannot be combined with --watch, which has no end")
     settings = load(config=config)
     with Progress() as progress:
-        verifier = Verifier(Sources.connect(settings, progress))
+        verifier = Verifier(Sources.connect(settings, progress, announce=complain))
         scope = verifier.scope(
             parse_when(since) if since else None, parse_when(until) if until else None
         )

@@ -29,12 +29,13 @@ from llmlog_consumer.dead_letters.reader import (
 )
 from llmlog_consumer.dead_letters.recovered import find_recovered
 from llmlog_consumer.dead_letters.stats import Stats
-from llmlog_consumer.elasticsearch.connection import Elastic
+from llmlog_consumer.elasticsearch.patience import PatientElastic
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from llmlog_consumer.dead_letters.letter import DeadLetter
+    from llmlog_consumer.elasticsearch.connection import Elastic
 
 app = typer.Typer(help="Inspect dead letters and replay them.", no_args_is_help=True)
 app.command("replay", cls=OptionalTopic)(replay_letters)
@@ -173,7 +174,7 @@ class _RecoveredLookup:
     """The lookup which letters have a document; once Elasticsearch fails, it answers None."""
 
     def __init__(self, settings: Settings) -> None:
-        self._elastic: Elastic | None = Elastic(settings, timeout=30)
+        self._elastic: Elastic | None = PatientElastic(settings, timeout=30, announce=complain)
 
     def annotate(self, letters: Iterator[DeadLetter]) -> Iterator[tuple[DeadLetter, bool | None]]:
         """Yield each letter, and whether its document exists; None where that is not known."""

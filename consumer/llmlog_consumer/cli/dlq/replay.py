@@ -20,7 +20,7 @@ from llmlog_consumer.cli.output import Progress, complain, say, write_json, writ
 from llmlog_consumer.dead_letters.filters import Filter
 from llmlog_consumer.dead_letters.reader import DeadLetters
 from llmlog_consumer.dead_letters.record import build_record
-from llmlog_consumer.elasticsearch.connection import Elastic
+from llmlog_consumer.elasticsearch.patience import PatientElastic
 from llmlog_consumer.kafka.admin import KafkaAdmin
 from llmlog_consumer.replay.plan import DryRun, ReplayPolicy
 from llmlog_consumer.replay.scan import ReplayScan
@@ -94,7 +94,7 @@ def replay_letters(
     policy = ReplayPolicy(settings, force)
     elastic = None
     if to_topic is None:
-        elastic = Elastic(settings)
+        elastic = PatientElastic(settings, announce=complain)
         provision.require_template(elastic, settings.index)
     else:
         _require_target(settings, to_topic)
@@ -123,7 +123,7 @@ def replay_letters(
         if scan is not None:
             scan.progress, scan.stopping = progress, stop
         run = ReplayRun(policy, stop, rate, lambda done: progress("replaying", done, total))
-        replay = _new_replay(settings, run, elastic, to_topic)
+        replay = _new_replay(settings, run, to_topic)
         is_finished = False
         try:
             records = scan or map(build_record, dead_letters.read_newest(wanted, content=True))
@@ -166,16 +166,18 @@ class StopOnSignal:
 
 
 def _new_replay(
-    settings: Settings, run: ReplayRun, elastic: Elastic | None, to_topic: str | None
+    settings: Settings, run: ReplayRun, to_topic: str | None
 ) -> IndexReplay | TopicReplay:
     from llmlog_consumer.delivery.pipeline import Delivery
+    from llmlog_consumer.elasticsearch.connection import Elastic
     from llmlog_consumer.kafka.producer import KafkaProducer
     from llmlog_consumer.replay.replay import IndexReplay, TopicReplay
 
-    if elastic is None:
+    if to_topic is not None:
         topic = None if to_topic == _SOURCE else to_topic
         return TopicReplay(run, topic, KafkaProducer(settings))
     partitions = KafkaAdmin(settings).require(settings.dlq_topic).partitions
+    elastic = Elastic(settings)  # not a patient one: the delivery engine sends again what it sends
 
     def new_delivery(settle: Settle) -> Delivery:
         return Delivery.from_settings(settings, elastic, partitions, settle)
