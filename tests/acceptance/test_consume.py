@@ -327,7 +327,7 @@ def test_setup_is_idempotent_and_shows_a_diff(pipeline: Pipeline) -> None:
     httpx.put(template, json=there).raise_for_status()
     shown = pipeline.run("setup", "--dry-run").stdout
     assert "would be updated" in shown
-    assert '"type": "text"' in shown
+    assert "template.mappings.properties.model.type: text -> keyword" in shown
     assert "updated" in pipeline.run("setup").stdout
     assert "updated" not in pipeline.run("setup").stdout
 

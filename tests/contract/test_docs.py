@@ -12,9 +12,9 @@ from llmlog_common import errors, kafka_clients
 from llmlog_common.settings import PREFIX, REFUSED, describe, load
 from llmlog_common.units import parse_bytes
 from llmlog_consumer.checks.proof import Proof
+from llmlog_consumer.checks.report import build_report
 from llmlog_consumer.checks.status import Health, PartitionStatus, Status
 from llmlog_consumer.cli.app import app
-from llmlog_consumer.cli.report import build_report
 from llmlog_consumer.dead_letters.letter import DeadLetter
 from llmlog_consumer.dead_letters.stats import Stats
 from llmlog_consumer.kafka.places import Log, Place
@@ -228,7 +228,7 @@ def report():
         "percentiles": {"values": percentiles},
     }
     numbers = {"hits": {"total": {"value": 1}}, "aggregations": aggregations}
-    return build_report(numbers, {"hits": {"hits": [{"_source": {}}]}})
+    return build_report(numbers, {"hits": {"hits": [{"_source": {}}]}}, ["one index"])
 
 
 @pytest.mark.parametrize(

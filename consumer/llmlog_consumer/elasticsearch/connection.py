@@ -135,7 +135,7 @@ class Elastic:
             ElasticsearchUnreachable: no answer, or one that says "not now".
             ElasticsearchError: any other, or a good one whose body is no JSON object.
         """
-        return self._good(self.request(method, path, body=body, params=params), method, path)
+        return self.body_of(self.request(method, path, body=body, params=params), method, path)
 
     def find(self, path: str, *, absent: Container[int] = (NOT_FOUND,)) -> Any:
         """Return the body at a path; None where the server says that there is nothing.
@@ -152,9 +152,20 @@ class Elastic:
         # Elasticsearch says so in JSON; a proxy in its place may answer the same status with text.
         if answer.status in absent and isinstance(answer.body, dict):
             return None
-        return self._good(answer, "GET", path)
+        return self.body_of(answer, "GET", path)
 
-    def _good(self, answer: Answer, method: str, path: str) -> Any:
+    def body_of(self, answer: Answer, method: str, path: str) -> Any:
+        """Return the body of a good answer.
+
+        Args:
+            answer: to the request that the next two name.
+            method: for the error's text.
+            path: for the error's text.
+
+        Raises:
+            ElasticsearchUnreachable: the answer says "not now".
+            ElasticsearchError: any other, or a good one whose body is no JSON object.
+        """
         if answer.good:
             return answer.body
         if answer.not_now:

@@ -238,8 +238,8 @@ class KafkaAdmin:
 
     def create(
         self, name: str, partitions: int, replication: int, config: Mapping[str, str]
-    ) -> None:
-        """Create a topic, and wait until the cluster lists it.
+    ) -> bool:
+        """Create a topic, and wait until the cluster lists it; tell whether this call created it.
 
         Raises:
             KafkaError: the broker refuses.
@@ -249,10 +249,21 @@ class KafkaAdmin:
             name, num_partitions=partitions, replication_factor=replication, config=dict(config)
         )
         futures = self._client.create_topics([topic], operation_timeout=REQUEST_SECONDS)
-        self.call(futures[name].result)
+
+        def created() -> bool:
+            try:
+                futures[name].result()
+            except KafkaException as error:
+                if error.args[0].code() != ClientError.TOPIC_ALREADY_EXISTS:
+                    raise
+                return False
+            return True
+
+        is_ours = self.call(created)
         deadline = time.monotonic() + REQUEST_SECONDS
         while name not in self.topics()[0] and time.monotonic() < deadline:
             pass  # each turn asks the broker
+        return is_ours
 
     def group(self) -> Group:
         """Return the group's state and its members.

@@ -10,7 +10,7 @@ import structlog
 
 from llmlog_common.errors import KafkaError, KafkaRightMissing, Unreachable
 from llmlog_common.throttled_log import ThrottledLog
-from llmlog_consumer import provision
+from llmlog_consumer.provision.requirements import require_template
 from llmlog_consumer.worker.worker import Task
 from llmlog_schemas.registry import Registry
 
@@ -129,7 +129,7 @@ def check(
         return Task(dlq_partitions=letters.partitions, until=ends, accepted=accepted)
 
     def check_elasticsearch() -> bool:
-        provision.require_template(elastic, settings.index)
+        require_template(elastic, settings.index)
         return True
 
     task = wait_for(check_kafka, stop, deadline, throttled)

@@ -12,7 +12,6 @@ from typer.core import TyperCommand
 
 from llmlog_common.errors import ConfigurationError, PipelineError
 from llmlog_common.settings import Settings, load
-from llmlog_consumer import provision
 from llmlog_consumer.cli.dlq import views
 from llmlog_consumer.cli.dlq.options import LimitOption, with_filter_options
 from llmlog_consumer.cli.options import ConfigOption, JsonOption
@@ -22,6 +21,7 @@ from llmlog_consumer.dead_letters.reader import DeadLetters
 from llmlog_consumer.dead_letters.record import build_record
 from llmlog_consumer.elasticsearch.patience import PatientElastic
 from llmlog_consumer.kafka.admin import KafkaAdmin
+from llmlog_consumer.provision.requirements import require_template
 from llmlog_consumer.replay.plan import DryRun, ReplayPolicy
 from llmlog_consumer.replay.scan import ReplayScan
 from llmlog_schemas.registry import Registry
@@ -95,7 +95,7 @@ def replay_letters(
     elastic = None
     if to_topic is None:
         elastic = PatientElastic(settings, announce=complain)
-        provision.require_template(elastic, settings.index)
+        require_template(elastic, settings.index)
     else:
         _require_target(settings, to_topic)
     rows: list[dict[str, Any]] = []
