@@ -151,8 +151,9 @@ class Reporter:
         if answer.error.get("type") == _CLOSED and not self._params:
             # A closed index refuses the whole request: without it, and it was said already.
             self._params = {"ignore_unavailable": "true"}
-            if not self._left_out:
-                self._left_out.append(f"index {answer.error.get('index')} is closed")
+            index = str(answer.error.get("index"))
+            if not any(index in line for line in self._left_out):
+                self._left_out.append(f"{index} is closed: `POST /INDEX/_open`")
             answer = self._elastic.request("POST", path, body=body, params=self._params)
         return answer
 

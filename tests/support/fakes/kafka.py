@@ -181,10 +181,10 @@ class FakeAdminClient(FakeClient):
     def poll(self, timeout):
         return 0
 
-    def _answer(self, value: Any) -> Any:
+    def _answer(self, value: Any, refusal: KafkaError | None = None) -> Any:
         def result(*_: object):
-            if self.refusal is not None:
-                raise KafkaException(self.refusal)
+            if (error := refusal or self.refusal) is not None:
+                raise KafkaException(error)
             return value
 
         return SimpleNamespace(result=result)
@@ -222,6 +222,15 @@ class FakeAdminClient(FakeClient):
 
     def describe_configs(self, resources, request_timeout):
         return {resource: self._answer({}) for resource in resources}
+
+    def create_topics(self, topics, operation_timeout):
+        (topic,) = topics
+        if topic.topic in self.topics:
+            refusal = KafkaError(KafkaError.TOPIC_ALREADY_EXISTS)
+            return {topic.topic: self._answer(None, refusal)}
+        if self.refusal is None:
+            self.topics[topic.topic] = topic.num_partitions
+        return {topic.topic: self._answer(None)}
 
     def list_consumer_group_offsets(self, requests, request_timeout):
         return {

@@ -92,3 +92,16 @@ def test_the_rights_that_this_user_lacks_are_those_that_the_cluster_does_not_lis
     assert admin.missing_rights("t", "READ", "WRITE") == {"WRITE"}
     client.rights = None
     assert admin.missing_rights("t", "READ", "WRITE") == set(), "it does not tell"
+
+
+def test_a_topic_is_created_or_was_there_already(admin):
+    assert admin.create("new", 4, 1, {})
+    assert admin.require("new").partitions == 4
+    assert not admin.create("new", 9, 1, {})
+    assert admin.require("new").partitions == 4
+
+
+def test_a_topic_that_may_not_be_created_is_refused(admin, client):
+    client.refusal = KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED)
+    with pytest.raises(KafkaRefusal):
+        admin.create("new", 4, 1, {})
