@@ -92,8 +92,6 @@ def merge_template(existing: Any, ours: dict[str, Any]) -> dict[str, Any]:
     )
     for key in ("index_patterns", "ignore_missing_component_templates"):
         merged[key] = join(existing.get(key) or [], ours[key])
-    for alias, options in (get(existing, "template", "aliases") or {}).items():
-        merged["template"]["aliases"][alias] = options
     return merged
 
 
