@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from llmlog_common.errors import ElasticsearchError
-from llmlog_consumer.elasticsearch.bulk import ALREADY_EXISTS
+from llmlog_consumer.elasticsearch.daily_index import ALREADY_EXISTS
 from llmlog_consumer.elasticsearch.index_names import daily_index, daily_indices
 from llmlog_consumer.provision import templates
 from llmlog_consumer.provision.merge import differences, get, join

@@ -192,6 +192,14 @@ def test_a_foreign_template_that_comes_before_ours_is_an_error_before_an_index_e
     assert cluster.stored[TEMPLATE]["priority"] == 2000
 
 
+def test_a_foreign_template_of_our_own_priority_is_named_in_a_dry_run(cluster):
+    setup(cluster)
+    priority = cluster.stored.pop(TEMPLATE)["priority"]
+    cluster.stored["_index_template/theirs"] = foreign(priority, "logs-*")
+    with pytest.raises(ElasticsearchError, match=r"theirs \(logs-\*"):
+        list(index_steps(SETTINGS, cluster, clock=lambda: NOON))
+
+
 @pytest.mark.parametrize("other", [foreign(100, "logs-*"), foreign(900, "logs-1*", "metrics-*")])
 def test_a_foreign_template_that_is_weaker_or_for_others_is_none_of_our_business(cluster, other):
     cluster.stored["_index_template/theirs"] = other
