@@ -338,6 +338,9 @@ class Delivery:
                 self._sender.put(others)
         if pauses:
             self._results.give_up(pauses.give_up(self._clock()))
+        if pauses and self._rejects.is_probing:
+            for operation in pauses.operations():  # they tell nothing about the open circuit
+                self._rejects.record_released(operation.span, operation.record)
 
     def close(self) -> None:
         """Stop the threads without waiting for the requests that are under way."""

@@ -451,6 +451,20 @@ def test_a_closed_index_holds_its_own_records_and_all_others_are_indexed():
     assert rig.counts == {Outcome.INDEXED: 40}
 
 
+def test_a_record_that_waits_for_its_index_is_replaced_in_a_probe():
+    values = [of_day(n, 3 if n % 5 == 0 else 0) for n in range(10)]
+    rig = DeliveryRig(lambda o: [CLOSED] if o % 5 == 0 else [GOOD], values)
+    rig.delivery.restore(0, {"circuit": CIRCUIT})
+    rig.accept_all()
+    assert rig.delivery.room == 90
+    rig.delivery.flush()
+    for _ in range(3):
+        rig.turn(0.0)
+    assert rig.delivery.waiting(for_time=False) == {0: 2}
+    assert rig.delivery.room == 92
+    rig.delivery.close()
+
+
 def test_records_that_wait_for_an_old_index_become_letters_after_the_time():
     values = [of_day(n, 3 if n % 5 == 0 else 0) for n in range(40)]
     rig = DeliveryRig(lambda o: [CLOSED] if o % 5 == 0 else [GOOD], values)
