@@ -19,6 +19,8 @@ class Outcome(StrEnum):
     """Its document existed already."""
     DEAD = "dead"
     """Its dead letter was delivered."""
+    DROPPED = "dropped"
+    """An ingest pipeline dropped its document, and `LLMLOG_INGEST_DROP=drop` says so."""
 
 
 Settle = Callable[["Span", Outcome, int, int], None]

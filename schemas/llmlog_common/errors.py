@@ -82,3 +82,7 @@ class ElasticsearchUnreachable(Unreachable):
 
 class ElasticsearchCutOff(ElasticsearchUnreachable):
     """The connection was closed during a request, which may have been too large."""
+
+
+class ElasticsearchTimedOut(ElasticsearchUnreachable):
+    """The connection is open, and no answer came in time; the request may have been too large."""

@@ -104,6 +104,8 @@ class Settings(BaseSettings):
     """Time for which events wait for an index that takes none and is not the newest."""
     command_patience: Duration = timedelta(seconds=30)
     """How long commands ask an Elasticsearch again that does not answer or says "not now"."""
+    ingest_drop: Literal["letter", "drop"] = "letter"
+    """A document that an ingest pipeline drops: a dead letter, or an outcome of its own."""
     metrics_port: int = Field(default=0, ge=0, le=65_535)
     """Port of `pipeline consume` for Prometheus; 0: none."""
 

@@ -127,7 +127,7 @@ def consume(
             finished = supervisor.run(deadline)
     finally:
         totals = supervisor.totals
-        names = ("consumed", "indexed", "duplicate", "dead", "released")
+        names = ("consumed", "indexed", "duplicate", "dead", "dropped", "released")
         log.info("ended", **{name: totals[name] for name in names})
         stderr.flush(LAST_LINES_SECONDS)
     if supervisor.final_code == _CIRCUIT_OPEN_CODE:

@@ -93,6 +93,7 @@ class Delivery:
         schemas: the decoder's source of schemas; it holds the records that wait for one.
         breaker: holds failed records where the deployment is at fault.
         doubt: tells whether this host's clock may be why records fail.
+        is_drop_declared: a document that an ingest pipeline drops is no fault.
         limits: bounds of batches and of requests.
         concurrency: how many requests may be under way; by default `limits` says.
         executor: runs the requests; by default threads.
@@ -110,6 +111,7 @@ class Delivery:
         schemas: SchemaScopes | None = None,
         breaker: CircuitBreaker[HeldRecord] | None = None,
         doubt: ClockDoubt | None = None,
+        is_drop_declared: bool = False,
         limits: DeliveryLimits | None = None,
         concurrency: ConcurrencyLimit | None = None,
         executor: Executor | None = None,
@@ -130,7 +132,13 @@ class Delivery:
         )
         self._builder.paused = self._sender.index_pauses.names
         self._results = BulkResults(
-            self._sender, self._rejects, settle, decoder, self._builder, clock=clock
+            self._sender,
+            self._rejects,
+            settle,
+            decoder,
+            self._builder,
+            is_drop_declared=is_drop_declared,
+            clock=clock,
         )
         self._incoming: deque[tuple[Span, Sequence[KafkaRecord]]] = deque()
         self._schemas = schemas or SchemaScopes(None, clock=clock)
@@ -168,12 +176,13 @@ class Delivery:
             settle=settle,
             breaker=CircuitBreaker(accepted),
             doubt=ClockDoubt(socket.gethostname(), settings.max_event_age),
+            is_drop_declared=settings.ingest_drop == "drop",
             limits=replace(limits, hold=hold),
         )
 
     @property
     def counts(self) -> Counter[str]:
-        """`retries` of requests, `unclassified` answers, documents in a `failure_store`."""
+        """Of `BulkResults`: what happened beside the outcomes."""
         return self._results.counts
 
     @property
@@ -210,6 +219,7 @@ class Delivery:
             or self._sender.index_pauses.reason(self._clock())
             or self._rejects.refusal
             or self._schemas.reason
+            or self._results.waits_for
         )
 
     @property
@@ -232,12 +242,15 @@ class Delivery:
     def is_stuck(self) -> bool:
         """Tell whether no record that is here can settle until a person fixes something."""
         is_gathering = bool(len(self._builder)) and not self._sender.paused
+        alone = self._results.waiting_alone
+        has_work = self._sender.has_work_beside(alone)
         is_held = (
             self._sender.paused
             or bool(self._rejects.circuit)
             or self._sender.index_pauses.needs_person
+            or alone > 0
         )
-        return is_held and not (self._sender.has_work or is_gathering or self._rejects.pending)
+        return is_held and not (has_work or is_gathering or self._rejects.pending)
 
     def drop_released(self) -> None:
         """Drop the held records that a rebalance took away."""

@@ -7,25 +7,35 @@ import re
 import ssl
 import traceback
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import elasticsearch
 import orjson
-from elastic_transport import SerializerCollection, TlsError, TransportError
+from elastic_transport import (
+    ConnectionTimeout,
+    SerializerCollection,
+    TlsError,
+    TransportError,
+)
 from elasticsearch import ApiError, Elasticsearch
 
 from llmlog_common.errors import (
     ConfigurationError,
     ElasticsearchCutOff,
     ElasticsearchError,
+    ElasticsearchTimedOut,
     ElasticsearchUnreachable,
 )
+from llmlog_consumer.elasticsearch.foreign_answers import describe_foreign, is_page
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
     from llmlog_common.settings import Settings
+
+
+_REDIRECTS: Final = range(300, 400)
 
 
 class _Bodies(SerializerCollection):
@@ -81,8 +91,8 @@ class ElasticClient:
         headers: Mapping[str, str],
         body: Any,
         params: Mapping[str, Any] | None,
-    ) -> tuple[int, Any, float]:
-        """Send a request; return status, body, and the seconds that the server asked us to wait.
+    ) -> tuple[int, Any, float, str]:
+        """Send a request; return status, body, seconds that the server asked us to wait, location.
 
         Raises:
             ElasticsearchUnreachable: no answer; whether the request was carried out is unknown.
@@ -93,23 +103,42 @@ class ElasticClient:
                 method, path, params=params, headers=headers, body=body
             )
         except ApiError as error:
-            return error.meta.status, error.body, _retry_after(error.meta.headers)
-        except elasticsearch.UnsupportedProductError:
-            raise ElasticsearchError(
-                f"{self.where} answers, but is no Elasticsearch: check LLMLOG_ELASTICSEARCH_URL"
-            ) from None
+            headers = error.meta.headers
+            location = (headers.get("location") or "") if error.meta.status in _REDIRECTS else ""
+            return error.meta.status, error.body, _retry_after(headers), location
+        except elasticsearch.UnsupportedProductError as error:
+            raise ElasticsearchError(_describe_other_server(self.where, error.body)) from None
         except TlsError as error:
             _release(error)
             raise ElasticsearchError(f"{self.where}: TLS: {error.message}") from None
         except TransportError as error:
-            kind = ElasticsearchCutOff if _is_cut_off(error) else ElasticsearchUnreachable
+            kind = _kind_of(error)
             _release(error)
             raise kind(f"Elasticsearch at {self.where}: {error.message}"[:300]) from None
-        return response.meta.status, response.body, 0.0
+        return response.meta.status, response.body, 0.0, ""
 
     def close(self) -> None:
         """Close the connections."""
         self._client.close()
+
+
+def _describe_other_server(where: str, body: Any) -> str:
+    """Name a server whose answer lacks the header that every Elasticsearch sends."""
+    if is_page(body):
+        return (
+            f"{where} answers with {describe_foreign(body)}: a proxy or a login page answers in "
+            "Elasticsearch's place; check LLMLOG_ELASTICSEARCH_URL"
+        )
+    return (
+        f"{where} answers, but is no Elasticsearch: check LLMLOG_ELASTICSEARCH_URL (OpenSearch "
+        "answers so, and a proxy that takes the header X-elastic-product away)"
+    )
+
+
+def _kind_of(error: TransportError) -> type[ElasticsearchUnreachable]:
+    if isinstance(error, ConnectionTimeout):
+        return ElasticsearchTimedOut
+    return ElasticsearchCutOff if _is_cut_off(error) else ElasticsearchUnreachable
 
 
 def _is_cut_off(error: TransportError) -> bool:

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from llmlog_common.errors import ElasticsearchError, ElasticsearchUnreachable
-from llmlog_consumer.elasticsearch.error_rules import BROKEN_ANSWER
+from llmlog_consumer.elasticsearch.error_rules import BROKEN_ANSWER, FOREIGN_PAGE
+from llmlog_consumer.elasticsearch.foreign_answers import describe_foreign, is_page
 from llmlog_consumer.elasticsearch.silence import Silence
 
 if TYPE_CHECKING:
@@ -43,11 +44,13 @@ class Answer:
         status: of HTTP.
         body: decoded JSON, or text where the body is no JSON.
         retry_after: seconds that the server asked us to wait.
+        location: where a redirect leads to.
     """
 
     status: int
     body: Any
     retry_after: float = 0.0
+    location: str = ""
 
     @property
     def ok(self) -> bool:
@@ -74,8 +77,12 @@ class Answer:
 
     def describe(self) -> str:
         """Return the fault in one line: status, type and reason, or a 2xx without a JSON object."""
+        if is_page(self.body) and self.ok:
+            return f"{self.status} {describe_foreign(self.body)} ({FOREIGN_PAGE.advice})"
         if self.ok:
             return f"{self.status} without a JSON object ({BROKEN_ANSWER.advice})"
+        if not self.error.get("type"):
+            return f"{self.status} {describe_foreign(self.body, self.location)}"[:500]
         kind, reason = self.error.get("type") or "", self.error.get("reason") or ""
         return f"{self.status} {kind}: {reason}"[:500].replace("\n", " ").rstrip(": ")
 

@@ -125,6 +125,8 @@ class FakeElasticsearch:
         whole_by_offsets: the answer to each later request as a whole, from the offsets in it.
         retry_after: seconds that each answer asks for.
         failure_store: items of each answer that went to the failure store.
+        requests: the offsets in each request, in their order.
+        answered: the status of the answer to each of them.
     """
 
     def __init__(
@@ -137,6 +139,7 @@ class FakeElasticsearch:
         self.failure_store = 0
         self.newest = ""
         self.requests: list[list[int]] = []
+        self.answered: list[int] = []
         self.request_bytes: list[int] = []
         self.forgotten: list[str] = []
         self.stored: Counter[int] = Counter()
@@ -147,6 +150,7 @@ class FakeElasticsearch:
         answer = self._whole.pop(0) if self._whole else self.whole_by_offsets(self.requests[-1])
         if answer is not None:
             status, error = answer
+            self.answered.append(status)
             if status == 200:
                 return BulkResponse(batch, verdict=BROKEN_ANSWER, detail="cut short")
             if status == 0:
@@ -158,10 +162,13 @@ class FakeElasticsearch:
                 detail=f"{status} {error.get('reason', '')}",
                 retry_after=self.retry_after,
             )
+        self.answered.append(200)
         response = BulkResponse(batch, status=200, failure_store=self.failure_store)
         for op in batch.operations:
             answers = self._script(op.record.offset())
             status, error = answers.pop(0) if len(answers) > 1 else answers[0]
+            if status == 201 and self.stored[op.record.offset()]:
+                status, error = 409, {"type": "version_conflict_engine_exception", "reason": "x"}
             if status == 201:
                 self.stored[op.record.offset()] += 1
             response.items.append(ItemResult(op, judge_item(status, error), status, error))
@@ -356,6 +363,7 @@ class DeliveryRig:
         registry: returns the schemas of Confluent-framed values; "unset" for no registry.
         limits: of the delivery.
         pick: chooses the request that is finished next, of so many.
+        is_drop_declared: of the delivery.
     """
 
     def __init__(
@@ -368,6 +376,7 @@ class DeliveryRig:
         registry: Any = None,
         limits: DeliveryLimits | None = None,
         pick: Callable[[int], int] = lambda _: 0,
+        is_drop_declared: bool = False,
     ) -> None:
         self.clock = FakeClock()
         self.executor = ManualExecutor()
@@ -394,6 +403,7 @@ class DeliveryRig:
             letters=self.letters,  # type: ignore[arg-type]
             settle=self._settle,
             breaker=self.breaker,
+            is_drop_declared=is_drop_declared,
             limits=limits,
             concurrency=self.concurrency,
             executor=self.executor,

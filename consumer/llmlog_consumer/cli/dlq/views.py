@@ -37,7 +37,7 @@ _LEGEND: Final[dict[ReplayOutcome, str]] = {
     ReplayOutcome.ORIGINAL_MISSING: "truncated, and the source topic no longer has the original",
 }
 _COUNTS: Final = (
-    *(Outcome.INDEXED, Outcome.DUPLICATE, Outcome.DEAD),
+    *(Outcome.INDEXED, Outcome.DUPLICATE, Outcome.DEAD, Outcome.DROPPED),
     "sent",
     *(ReplayOutcome.TOO_MANY_REPLAYS, ReplayOutcome.ORIGINAL_MISSING),
 )

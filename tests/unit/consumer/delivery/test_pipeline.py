@@ -19,6 +19,7 @@ from llmlog_schemas.convert import to_event
 from support.fakes.delivery import DeliveryRig, FakeRecord, FakeRegistry, always
 from support.payloads import encoded, event, payload
 
+DENIED = (401, {"type": "security_exception", "reason": "missing credentials"})
 MAPPING = (400, {"type": "document_parsing_exception", "reason": "failed to parse field [a]"})
 BUSY = (429, {"type": "es_rejected_execution_exception", "reason": "queue full"})
 AWAY = (503, {"type": "unavailable_shards_exception", "reason": "not active"})
@@ -42,7 +43,9 @@ def values():
         max_size=30,
     ),
     whole=st.lists(
-        st.sampled_from([None, (503, {}), (413, {}), (401, {}), (500, {}), (200, {}), (400, {})]),
+        st.sampled_from(
+            [None, (503, {}), (413, {}), DENIED, (500, {}), (200, {}), (400, {}), (0, {})]
+        ),
         max_size=8,
     ),
     order=st.randoms(use_true_random=False),
@@ -139,16 +142,8 @@ def test_a_request_that_is_pushed_back_again_and_again_is_halved(values):
     assert rig.counts[Outcome.INDEXED] == 200
 
 
-def test_a_document_too_large_by_itself_is_a_letter(values):
-    rig = DeliveryRig(always(GOOD), values[:1], whole=[(413, {})])
-    rig.accept_all()
-    rig.until_settled()
-    (letter,) = rig.letters.letters
-    assert letter.cause.stage == "oversize"
-
-
 def test_answers_that_are_always_cut_short_pause_indexing(values):
-    rig = DeliveryRig(always(GOOD), values, whole=[(200, {})] * 8)
+    rig = DeliveryRig(always(GOOD), values, whole=[(200, {})] * 300)
     rig.accept_all()
     rig.until(lambda: rig.delivery.pause_reason)
     assert "cuts its answers" in rig.delivery.unhealthy
@@ -169,7 +164,7 @@ def test_the_text_of_a_proxy_in_the_servers_place_is_not_quoted(values, status):
     rig.until_settled()
 
 
-@pytest.mark.parametrize("answer", [(0, {}), (504, {}), (200, {}), (401, {})])
+@pytest.mark.parametrize("answer", [(0, {}), (503, AWAY[1]), (200, {}), DENIED])
 def test_concurrency_does_not_grow_by_requests_that_failed(values, answer):
     rig = DeliveryRig(always(GOOD), values, whole=[answer] * 5)
     rig.accept_all()
@@ -233,20 +228,23 @@ def test_every_disposition_has_a_next_step():
         "duplicate",
         "retry",
         "bisect",
+        "check",
         "permanent",
+        "dropped",
         "configuration",
     }
 
 
-def test_a_server_that_refuses_every_request_pauses_and_makes_no_letter(values):
-    """One event on a quiet day, and a load balancer that answers 500, or 400, for itself."""
-    for status in (500, 302, 400):
-        rig = DeliveryRig(always(GOOD), values[:1], whole=[(status, {})] * 9)
-        rig.accept_all()
-        rig.until(lambda rig=rig: rig.delivery.pause_reason)
-        rig.until_settled()
-        assert rig.counts[Outcome.INDEXED] == 1
-        assert not rig.letters.letters
+@pytest.mark.parametrize("status", [200, 302, 400, 403, 413, 500])
+def test_a_server_that_refuses_every_request_pauses_and_makes_no_letter(values, status):
+    """A load balancer that answers for itself, whatever it is asked."""
+    rig = DeliveryRig(always(GOOD), values, whole=[(status, {})] * 300)
+    rig.accept_all()
+    rig.until(lambda: rig.delivery.pause_reason)
+    assert len(rig.elasticsearch.requests) < 100, "not each document by itself"
+    rig.until_settled()
+    assert rig.counts[Outcome.INDEXED] == 60
+    assert not rig.letters.letters
 
 
 def test_a_refused_request_does_not_hide_failing_items(values):
