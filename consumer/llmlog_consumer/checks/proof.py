@@ -23,6 +23,7 @@ _JSON_KEYS: Final = (
     "documents",
     "dead_letters",
     "recovered",
+    "dropped",
     "retired",
     "accepted_gaps",
     "unaccepted_gaps",
@@ -46,6 +47,7 @@ class Proof:
         documents: events with a document.
         dead_letters: events with a dead letter and no document.
         recovered: events with a dead letter and a document.
+        dropped: events without either that an ingest pipeline drops, where that is declared.
         retired: events without either that are older than `LLMLOG_MAX_EVENT_AGE`: their index was
             deleted since.
         lost: events with neither document nor letter; one row each.
@@ -65,6 +67,7 @@ class Proof:
     documents: int = 0
     dead_letters: int = 0
     recovered: int = 0
+    dropped: int = 0
     retired: int = 0
     lost: list[dict[str, Any]] = field(default_factory=list)
     lost_count: int = 0
@@ -106,6 +109,13 @@ class Proof:
             self.retired += 1
         else:
             self._add_lost(event_id, event.places)
+
+    def count_dropped(self, event_ids: Collection[str]) -> None:
+        """Count these events as dropped; they were counted as lost."""
+        kept = [row for row in self.lost if row["event_id"] not in event_ids]
+        self.dropped += len(self.lost) - len(kept)
+        self.lost_count -= len(self.lost) - len(kept)
+        self.lost[:] = kept
 
     def count_unreadable(self, partition: int, offset: int, *, has_letter: bool) -> None:
         """Count a record that holds no readable event: it has to have a dead letter."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from llmlog_common.errors import KafkaError
+from llmlog_consumer.checks.dropped import count_dropped
 from llmlog_consumer.checks.event_files import GROUPS, EventFiles
 from llmlog_consumer.checks.proof import Proof
 from llmlog_consumer.dead_letters.letter import read_letter
@@ -158,6 +159,8 @@ class Verifier:
                 # No loop variable: this group's memory is free before the next group is read.
                 self._look_up(next(groups), proof)
                 self._sources.on_progress("looking up", number, GROUPS)
+        if proof.lost and self._settings.ingest_drop == "drop":
+            count_dropped(proof, self._sources, self._decoder)
         return proof
 
     def _unaccepted_gaps(

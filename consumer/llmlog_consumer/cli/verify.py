@@ -26,7 +26,16 @@ if TYPE_CHECKING:
 
 _WATCH_SECONDS = 30.0
 _MAX_ROWS = 20
-_HEADINGS = ("events", "documents", "dead letters", "recovered", "retired", "lost", "doubled")
+_HEADINGS = (
+    "events",
+    "documents",
+    "dead letters",
+    "recovered",
+    "dropped",
+    "retired",
+    "lost",
+    "doubled",
+)
 
 
 def verify(
@@ -90,6 +99,7 @@ def _print(proof: Proof) -> None:
         proof.documents,
         proof.dead_letters,
         proof.recovered,
+        proof.dropped,
         proof.retired,
         proof.lost_count,
         proof.doubled_count,

@@ -38,6 +38,7 @@ def test_every_end_of_an_event_is_counted_and_printed():
         "documents": 6,
         "dead_letters": 4,
         "recovered": 2,
+        "dropped": 0,
         "retired": 2,
         "accepted_gaps": [{"first": 1}],
         "unaccepted_gaps": [{"first": 2}],
