@@ -164,9 +164,10 @@ class KafkaAdmin:
     def _list_topics(self) -> Any:
         """Return the metadata; say why there is none before the time is over."""
         deadline = time.monotonic() + self._patience
+        seconds = LOOK_SECONDS
         while True:
             try:
-                return self._client.list_topics(timeout=LOOK_SECONDS)
+                return self._client.list_topics(timeout=seconds)
             except KafkaException as error:
                 self._client.poll(POLL_SECONDS)
                 if error.args[0].code() not in NO_ANSWER or self._refusal:
@@ -177,6 +178,9 @@ class KafkaAdmin:
                     self._refusal = self._describe_mismatch()
                 if self._refusal or time.monotonic() >= deadline:
                     raise
+                # A broker that is slow, and not away, has the rest of the time for one answer.
+                left = deadline - time.monotonic()
+                seconds = LOOK_SECONDS if self._trouble else max(LOOK_SECONDS, left)
 
     def _describe_mismatch(self) -> str:
         protocol = self.settings.admin_properties().get("security.protocol", "plaintext")
