@@ -14,6 +14,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from llmlog_common.settings import Settings, load
 from llmlog_consumer.kafka.consumer import GroupConsumer, Timing
 from llmlog_consumer.kafka.damage import DamageSearch
+from llmlog_consumer.kafka.errors import FencedError
 from llmlog_consumer.kafka.partition_watch import WatchTiming
 from llmlog_consumer.offset_tracker import Commit
 from llmlog_local.kafka import KafkaServer
@@ -241,6 +242,27 @@ def test_an_offset_beyond_the_end_of_its_log_stops_its_partition_alone(broker: B
     other = broker.join(settings)
     other.until(lambda m: "partition 0 stands still at offset 5000" in m.source.unhealthy, "see it")
     other.until(lambda m: 1 in m.values, "read the other partition")
+
+
+@pytest.mark.parametrize("protocol", ["classic", "consumer"])
+def test_a_member_whose_instance_id_is_used_by_another_ends_and_names_it(
+    broker: Broker, protocol: str
+) -> None:
+    settings = broker.new_topic()
+    properties = {"group.instance.id": "host", "group.protocol": protocol}
+    settings = settings.model_copy(update={"kafka_consumer": properties})
+    first = broker.join(settings)
+    first.until(lambda m: m.source.joined, "join")
+    second = broker.join(settings)
+
+    def turn() -> bool:
+        first.turn()
+        second.turn()
+        return False
+
+    # The older one has to go with the classic protocol, the newer one with the other.
+    with pytest.raises(FencedError, match=r"group\.instance\.id host-0: give each host"):
+        wait_until(turn, 30, "be fenced")
 
 
 def test_an_open_transaction_is_said_where_it_holds_records_back(broker: Broker) -> None:
