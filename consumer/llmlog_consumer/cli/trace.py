@@ -18,7 +18,10 @@ _TIMEOUT_SECONDS = 30.0
 
 def trace(
     call_id: Annotated[
-        str, typer.Argument(metavar="LITELLM_CALL_ID", help="As LiteLLM's x-litellm-call-id.")
+        str,
+        typer.Argument(
+            metavar="LITELLM_CALL_ID", help="As LiteLLM's x-litellm-call-id; or an event id."
+        ),
     ],
     since: SinceOption = None,
     scan: Annotated[
@@ -45,6 +48,8 @@ def trace(
         write_json(result.as_json())
     else:
         _print(result)
+    for note in result.notes:
+        complain(note)
     if not result.found:
         raise typer.Exit(1)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from llmlog_common.errors import DifferenceError
+from llmlog_common.errors import DifferenceError, ElasticsearchError
 from llmlog_common.settings import load
 from llmlog_consumer.checks.sources import Sources
 from llmlog_consumer.checks.verify import Verifier
@@ -35,6 +35,8 @@ _HEADINGS = (
     "retired",
     "lost",
     "doubled",
+    "conflict",
+    "unknown",
 )
 
 
@@ -49,8 +51,8 @@ def verify(
 ) -> None:
     """Prove that every event on the topic is one document or one dead letter.
 
-    Reads the topic from its start to the committed offsets, and looks every event up. The exit
-    code is 7 when something is lost or doubled.
+    Reads the topic from its start to the committed offsets, and looks every event up behind the
+    alias. The exit code is 7 when something is lost or doubled, 4 when events cannot be looked up.
 
     Example: pipeline verify --since 24h --json
     """
@@ -68,10 +70,16 @@ def verify(
     if as_json and not watch:
         write_json(proof.as_json())
     elif not as_json:
-        _print(proof)
-    if not proof.ok:
-        gaps = f", {len(proof.unaccepted_gaps)} gaps not accepted" if proof.unaccepted_gaps else ""
-        raise DifferenceError(f"{proof.lost_count} lost, {proof.doubled_count} doubled{gaps}")
+        _print(proof, settings.index)
+    for note in proof.notes:
+        complain(note)
+    if proof.has_difference:
+        raise DifferenceError(_summary(proof))
+    if proof.unknown_count:
+        raise ElasticsearchError(
+            f"{_count_events(proof.unknown_count)} could not be looked up, and nothing is said of "
+            f"them: {'; '.join(proof.unreadable)}"
+        )
 
 
 def _watch(verifier: Verifier, scope: Scope, topic: str, as_json: bool) -> Proof:
@@ -81,6 +89,8 @@ def _watch(verifier: Verifier, scope: Scope, topic: str, as_json: bool) -> Proof
         _print_line(proof, as_json=as_json)
         if not proof.ok:
             return proof
+        for note in proof.notes:
+            complain(note)
         time.sleep(_WATCH_SECONDS)
         scope = verifier.next_scope(scope)
         for partition in scope.restarted:
@@ -91,8 +101,9 @@ def _watch(verifier: Verifier, scope: Scope, topic: str, as_json: bool) -> Proof
             )
 
 
-def _print(proof: Proof) -> None:
-    say("OK: nothing lost, nothing doubled" if proof.ok else "DIFFERENCE")
+def _print(proof: Proof, alias: str) -> None:
+    verdict = "DIFFERENCE" if proof.has_difference else "UNKNOWN: not every event was looked up"
+    say("OK: nothing lost, nothing doubled" if proof.ok else verdict)
     say("")
     counts = (
         proof.events,
@@ -103,6 +114,8 @@ def _print(proof: Proof) -> None:
         proof.retired,
         proof.lost_count,
         proof.doubled_count,
+        proof.conflict_count,
+        proof.unknown_count,
     )
     write_table(_HEADINGS, [counts])
     for row in proof.accepted_gaps:
@@ -118,8 +131,34 @@ def _print(proof: Proof) -> None:
         say(f"lost: {row['event_id'] or 'unreadable record'} {' '.join(row['coordinates'])}")
     for row in proof.doubled[:_MAX_ROWS]:
         say(f"doubled: {row['event_id']} in {' '.join(row['indices'])}")
-    if proof.lost_count + proof.doubled_count > _MAX_ROWS:
+    for row in proof.conflict[:_MAX_ROWS]:
+        places = " ".join(row["coordinates"])
+        say(f"conflict: {row['event_id']} has different documents in {places}")
+    for row in proof.not_behind_alias:
+        say(
+            f"{_count_events(row['events'])} found in {row['index']}, which is not behind {alias}: "
+            "users do not find them; run `pipeline setup`"
+        )
+    for row in proof.unknown:
+        say(f"unknown: {_count_events(row['events'])}, {row['why']}")
+    if proof.lost_count + proof.doubled_count + proof.conflict_count > _MAX_ROWS:
         say("--json names them all")
+
+
+def _summary(proof: Proof) -> str:
+    """Return what is wrong, in one line; what may be there is named, what is not is left out."""
+    more = {
+        "in conflict": proof.conflict_count,
+        "not behind the alias": proof.hidden.total(),
+        "gaps not accepted": len(proof.unaccepted_gaps),
+        "unknown": proof.unknown_count,
+    }
+    parts = [f"{proof.lost_count} lost", f"{proof.doubled_count} doubled"]
+    return ", ".join(parts + [f"{count} {what}" for what, count in more.items() if count])
+
+
+def _count_events(number: int) -> str:
+    return "1 event" if number == 1 else f"{number} events"
 
 
 def _describe_gap(row: dict[str, Any]) -> str:

@@ -154,12 +154,16 @@ class IndexReplay:
         return not run.stopping()
 
     def _accept(self, chunk: list[ReplayRecord]) -> None:
-        by_partition: dict[tuple[str, int], list[ReplayRecord]] = defaultdict(list)
+        # Records of a topic, and of one that was recreated under its name, share coordinates: the
+        # second of the same coordinates goes into a part of its own.
+        parts: dict[tuple[str, int, int], list[ReplayRecord]] = defaultdict(list)
+        seen: Counter[tuple[str, int, int]] = Counter()
         for record in chunk:
             decided = self._run.decide(record)
             if decided is not None:
-                by_partition[decided.source[:2]].append(decided)
-        for (_, partition), records in by_partition.items():
+                parts[(*decided.source[:2], seen[decided.source])].append(decided)
+                seen[decided.source] += 1
+        for (_, partition, _), records in parts.items():
             # A generation for each: two source topics may have the same partition and offset.
             self._generation += 1
             offsets = [record.source[2] for record in records]

@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from typing import Any
 
-from llmlog_common.errors import ElasticsearchUnreachable, KafkaError
+from llmlog_common.errors import KafkaError
 from llmlog_common.settings import load
 from llmlog_consumer.checks.sources import OnProgress, Sources
+from llmlog_consumer.dead_letters.filters import GroupFilter
 from llmlog_consumer.dead_letters.letter import read_letter
 from llmlog_consumer.elasticsearch.connection import Answer
 from llmlog_consumer.kafka.admin import Group, Member, Topic
@@ -140,13 +141,20 @@ class FakeKafka:
 
 
 class FakeElastic:
-    """Indices with documents, searched as Elasticsearch does.
+    """Indices with documents, looked up as Elasticsearch does.
 
-    A document is found after a refresh of its index. Ten hits are returned unless more are asked
-    for. An index of `failing` has a shard that does not answer: a search says so in `_shards`, or
-    is refused where partial results are not allowed and `refuses_partial` holds.
+    A search finds a document after a refresh of its index, a request by index and id at once. Ten
+    hits are returned unless more are asked for. Daily indices are behind the alias.
 
     Attributes:
+        failing: indices with a shard that does not answer.
+        closed: indices that are closed.
+        blocked: indices with a block that refuses reading.
+        detached: daily indices that are not behind the alias.
+        attached: other indices that are behind it.
+        alias_status: of the answer which indices are behind the alias.
+        refresh_status: of the answer to a refresh.
+        refresh_interval: of every index.
         asked: method and path of each request.
         searches: body and parameters of each search.
     """
@@ -157,8 +165,13 @@ class FakeElastic:
         self.refreshed: list[tuple[str, str, dict[str, Any]]] = []
         self.unrefreshed: list[tuple[str, str, dict[str, Any]]] = []
         self.failing: set[str] = set()
+        self.closed: set[str] = set()
+        self.blocked: set[str] = set()
+        self.detached: set[str] = set()
+        self.attached: set[str] = set()
         self.timed_out = False
-        self.refuses_partial = True
+        self.alias_status = self.refresh_status = 200
+        self.refresh_interval = "5s"
         self.asked: list[tuple[str, str]] = []
         self.searches: list[tuple[Any, Mapping[str, str]]] = []
         self.on_search: list[Any] = []
@@ -166,41 +179,92 @@ class FakeElastic:
     def index(self, index: str, document_id: str, **source: Any) -> None:
         self.unrefreshed.append((index, document_id, source))
 
-    def request(self, method: str, path: str) -> Answer:
-        self.asked.append((method, path))
-        pattern, action = path.strip("/").split("/")
-        assert action == "_refresh"
-        self.refreshed += [one for one in self.unrefreshed if fnmatch(one[0], pattern)]
+    def refresh(self, pattern: str = "*") -> None:
+        self.refreshed += [one for one in self.unrefreshed if _names(pattern, one[0])]
         self.unrefreshed = [one for one in self.unrefreshed if one not in self.refreshed]
-        return Answer(200, {})
 
-    def demand(self, method: str, path: str, *, body: Any, params: Mapping[str, str]) -> Any:
+    def request(
+        self, method: str, path: str, *, body: Any = None, params: Mapping[str, str] | None = None
+    ) -> Answer:
         self.asked.append((method, path))
-        pattern, action = path.strip("/").split("/")
-        assert action == "_search"
+        if path.startswith("/_alias/"):
+            names = {name for name, *_ in self.refreshed + self.unrefreshed} | self.closed
+            daily = {name for name in names if fnmatch(name, f"{SETTINGS.index}-2*")}
+            behind = daily - self.detached | self.attached
+            status = self.alias_status if behind or self.alias_status != 200 else 404
+            return Answer(status, {name: {} for name in behind})
+        pattern, action, *_ = path.strip("/").split("/")
+        if action == "_refresh":
+            if self.refresh_status == 200:
+                self.refresh(pattern)
+            return Answer(self.refresh_status, {})
+        if action == "_settings":
+            setting = {"defaults": {"index.refresh_interval": self.refresh_interval}}
+            return Answer(200, {"any": setting})
+        return self._search(pattern, body, params or {})
+
+    def demand(self, method: str, path: str, *, body: Any) -> Any:
+        assert (method, path) == ("POST", "/_mget")
+        self.asked.append((method, path))
+        return {"docs": [self._get(doc["_index"], doc["_id"]) for doc in body["docs"]]}
+
+    def _get(self, index: str, document_id: str) -> dict[str, Any]:
+        documents = {one[:2] for one in self.refreshed + self.unrefreshed}
+        if index in self.closed:
+            return {"error": {"type": "index_closed_exception", "reason": "closed"}}
+        if index in self.failing:
+            return {"error": {"type": "no_shard_available_action_exception", "reason": None}}
+        if index in self.blocked:
+            return {"error": _block(index)}
+        if index not in {name for name, _ in documents}:
+            return {"error": {"type": "index_not_found_exception", "reason": "no such index"}}
+        return {"found": (index, document_id) in documents}
+
+    def _search(self, pattern: str, body: Any, params: Mapping[str, str]) -> Answer:
         self.searches.append((body, params))
-        failed = [index for index in self.failing if fnmatch(index, pattern)]
-        allowed = params.get("allow_partial_search_results") != "false"
-        if failed and self.refuses_partial and not allowed:
-            raise ElasticsearchUnreachable("503 search_phase_execution_exception")
+        for index in sorted(self.blocked):
+            if _names(pattern, index):
+                return Answer(403, {"error": _block(index)})
+        failed = sorted(index for index in self.failing if _names(pattern, index))
         hits = [
             {"_index": index, "_id": document_id, "_source": source}
             for index, document_id, source in self.refreshed
-            if fnmatch(index, pattern)
+            if _names(pattern, index)
             and index not in failed
+            and index not in self.closed
             and _matches(body["query"], document_id, source)
         ]
         for hook in self.on_search:
             hook()
-        return {
+        reason = {"type": "no_shard_available_action_exception", "reason": None}
+        failures = [{"index": index, "reason": reason} for index in failed]
+        shards = {"failed": len(failed), **({"failures": failures} if failures else {})}
+        answer = {
             "timed_out": self.timed_out,
-            "_shards": {"failed": len(failed)},
+            "_shards": shards,
             "hits": {"hits": hits[: body.get("size", _DEFAULT_HITS)]},
         }
+        return Answer(200, answer)
+
+
+def _names(pattern: str, index: str) -> bool:
+    """Tell whether a path's list of indices names one; `-` before a name leaves it out."""
+    parts = pattern.split(",")
+    if f"-{index}" in parts:
+        return False
+    is_alias = SETTINGS.index in parts and index.startswith(f"{SETTINGS.index}-2")
+    return is_alias or any(fnmatch(index, part) for part in parts)
+
+
+def _block(index: str) -> dict[str, str]:
+    reason = f"index [{index}] blocked by: [FORBIDDEN/7/index read (api)];"
+    return {"type": "cluster_block_exception", "reason": reason}
 
 
 def _matches(query: Mapping[str, Any], document_id: str, source: Mapping[str, Any]) -> bool:
     ((kind, wanted),) = query.items()
+    if kind == "bool":
+        return any(_matches(one, document_id, source) for one in wanted["should"])
     if kind == "ids":
         return document_id in wanted["values"]
     ((name, value),) = wanted.items()
@@ -213,13 +277,16 @@ class FakeDeadLetters:
     def __init__(self, letters: list[Message], refusal: str = "") -> None:
         self._letters = letters
         self._refusal = refusal
+        self.groups = GroupFilter(SETTINGS.group)
 
     def read_all(self) -> Iterator[list[Message]]:
         yield self._letters
 
     def read_newest(self, _wanted: Any, *, content: bool = False) -> Iterator[Any]:
         for message in self._letters:
-            yield read_letter(message, content=content)
+            letter = read_letter(message, content=content)
+            if self.groups.takes(letter.group):
+                yield letter
         if self._refusal:
             raise KafkaError(self._refusal)
 
@@ -271,7 +338,14 @@ def deployment(
 
 def letter_of(topic: str, partition: int, offset: int, **headers: str) -> Message:
     """Return a dead letter of the record at these coordinates."""
-    fields = {"topic": topic, "partition": str(partition), "offset": str(offset), **headers}
+    fields = {
+        "topic": topic,
+        "partition": str(partition),
+        "offset": str(offset),
+        "timestamp": str(Message().timestamp()[1]),
+        "group": SETTINGS.group,
+        **headers,
+    }
     raw = [(f"pipeline.dlq.{name}", value.encode()) for name, value in fields.items()]
     return Message(topic_=SETTINGS.dlq_topic, partition_=0, offset_=offset, headers_=raw)
 

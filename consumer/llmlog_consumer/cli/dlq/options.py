@@ -46,6 +46,9 @@ ContentOption = Annotated[
     bool,
     typer.Option("--show-content", help="Print values, prompts, answers and metadata too."),
 ]
+AllGroupsOption = Annotated[
+    bool, typer.Option("--all-groups", help="Also letters of other groups than LLMLOG_GROUP.")
+]
 
 _FILTER_OPTIONS: Final[dict[str, Any]] = {
     "since": SinceOption,

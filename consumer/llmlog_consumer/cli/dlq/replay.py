@@ -19,6 +19,7 @@ from llmlog_consumer.cli.output import Progress, complain, say, write_json, writ
 from llmlog_consumer.dead_letters.filters import Filter
 from llmlog_consumer.dead_letters.reader import DeadLetters
 from llmlog_consumer.dead_letters.record import build_record
+from llmlog_consumer.elasticsearch.lookup import DocumentLookup
 from llmlog_consumer.elasticsearch.patience import PatientElastic
 from llmlog_consumer.kafka.admin import KafkaAdmin
 from llmlog_consumer.provision.requirements import require_template
@@ -29,6 +30,7 @@ from llmlog_schemas.registry import Registry
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from llmlog_consumer.dead_letters.filters import GroupFilter
     from llmlog_consumer.delivery.pipeline import Delivery
     from llmlog_consumer.outcomes import Settle
     from llmlog_consumer.replay.replay import IndexReplay, ReplayRun, TopicReplay
@@ -103,13 +105,14 @@ def replay_letters(
         dead_letters = DeadLetters(settings, since_ms=wanted.since_ms, progress=progress)
         scan = None
         if yes and not dry_run:  # without a dry run, replaying begins before everything was read
-            scan = ReplayScan(settings, dead_letters.topic, dead_letters.ranges, wanted)
+            scan = ReplayScan(settings, dead_letters, wanted)
         if warning := (scan or dead_letters).topic_warning:
             raise ConfigurationError(warning)
         if scan is None:
-            plan = DryRun(policy, elastic, Registry.from_settings(settings))
+            plan = _new_dry_run(policy, elastic)
             rows = plan.report(islice(dead_letters.read_newest(wanted, content=True), limit))
     _print_plan(rows, dry_run=dry_run, as_json=as_json)
+    _complain_of_others(dead_letters.groups)
     if dry_run:
         return
     if not yes and not (rows and typer.confirm("Replay?", err=True)):
@@ -130,8 +133,20 @@ def replay_letters(
             is_finished = replay.run(islice(records, limit))
         finally:
             _print_counts(run.counts, as_json=as_json)
+    _complain_of_others(dead_letters.groups)
     if not is_finished:
         raise PipelineError("stopped before the end: run it again, nothing is replayed twice")
+
+
+def _new_dry_run(policy: ReplayPolicy, elastic: Elastic | None) -> DryRun:
+    settings = policy.settings
+    lookup = None if elastic is None else DocumentLookup(elastic, settings.index)
+    return DryRun(policy, lookup, Registry.from_settings(settings))
+
+
+def _complain_of_others(groups: GroupFilter) -> None:
+    if others := groups.describe_others():
+        complain(f"{others}; replay them with LLMLOG_GROUP and LLMLOG_INDEX of that group")
 
 
 def _require_target(settings: Settings, to_topic: str) -> None:

@@ -126,7 +126,8 @@ def stats_views(stats: dict[str, Any], columns: int | None) -> Iterator[str | Vi
         columns: width in characters; None for a pipe.
     """
     letters, causes = stats["total"], len(stats["fingerprints"])
-    yield f"{_count(letters, 'dead letter')}, {_count(causes, 'cause')}"
+    recovered = f", {stats['recovered']} recovered" if stats["recovered"] else ""
+    yield f"{_count(letters, 'dead letter')}, {_count(causes, 'cause')}{recovered}"
     if not stats["total"]:
         return
     yield ""

@@ -20,6 +20,7 @@ def seen(offset: int = 7, *, has_letter: bool = False) -> SeenEvent:
 
 
 def test_every_end_of_an_event_is_counted_and_printed():
+    conflicting = SeenEvent([(0, 1), (0, 2)], is_conflict=True)
     proof = Proof("logs", records=15, accepted_gaps=[{"first": 1}], unaccepted_gaps=[{"first": 2}])
     for _ in range(2):
         proof.count_event(ID, seen(), [INDEX], TIME)
@@ -31,11 +32,15 @@ def test_every_end_of_an_event_is_counted_and_printed():
     proof.count_unreadable(1, 9, has_letter=False)
     for offset in (20, 21):
         proof.count_event(ID, seen(offset), [OTHER_INDEX, INDEX], TIME)
+    proof.count_event(ID, conflicting, [INDEX], TIME)
+    for _ in range(2):
+        proof.count_event(ID, seen(), [], TIME + 1, unknown="closed")
+        proof.count_event(ID, seen(), [INDEX], TIME, behind={OTHER_INDEX}, unknown="closed")
     proof.deleted_while_reading = 3
     assert proof.as_json() == {
-        "events": 14,
+        "events": 19,
         "records": 15,
-        "documents": 6,
+        "documents": 9,
         "dead_letters": 4,
         "recovered": 2,
         "dropped": 0,
@@ -58,6 +63,13 @@ def test_every_end_of_an_event_is_counted_and_printed():
             for offset in (20, 21)
         ],
         "doubled_count": 2,
+        "conflict": [
+            {"event_id": ID, "day": DAY, "coordinates": ["logs/0/1", "logs/0/2"]},
+        ],
+        "conflict_count": 1,
+        "not_behind_alias": [{"index": INDEX, "events": 2}],
+        "unknown": [{"why": "closed", "events": 2}],
+        "unknown_count": 2,
         "ok": False,
     }
 
@@ -87,3 +99,22 @@ def test_more_doubled_events_than_rows_are_counted():
     for _ in range(MAX_ROWS + 1):
         proof.count_event(ID, seen(), [INDEX, INDEX], 0)
     assert (len(proof.doubled), proof.doubled_count) == (MAX_ROWS, MAX_ROWS + 1)
+
+
+def test_copies_behind_the_alias_double_an_event_and_others_do_not():
+    proof = Proof("logs")
+    for behind in (None, {INDEX, OTHER_INDEX}, {INDEX}, set()):
+        proof.count_event(ID, seen(), [INDEX, OTHER_INDEX], TIME, behind=behind)
+    assert (proof.doubled_count, proof.hidden) == (3, {INDEX: 1})
+
+
+def test_a_proof_is_only_good_when_everything_was_looked_up_and_is_right():
+    assert Proof().ok
+    for field in ("lost_count", "doubled_count", "conflict_count"):
+        assert not Proof(**{field: 1}).ok
+        assert Proof(**{field: 1}).has_difference
+    hidden, unknown = Proof(), Proof()
+    hidden.hidden["i"] += 1
+    unknown.unreadable["closed"] += 1
+    assert (hidden.ok, hidden.has_difference) == (False, True)
+    assert (unknown.ok, unknown.has_difference) == (False, False)
