@@ -56,10 +56,16 @@ def verify(pipeline: Pipeline, code: int) -> dict[str, Any]:
     return {**json.loads(done.stdout), "said": done.stderr}
 
 
-def empty_index(pipeline: Pipeline, name: str) -> None:
+def ask(pipeline: Pipeline, method: str, path: str, **options: Any) -> None:
+    """Change something in Elasticsearch."""
+    url = f"{pipeline.elasticsearch}/{path}"
+    httpx.request(method, url, timeout=120, **options).raise_for_status()
+
+
+def empty_index(pipeline: Pipeline, name: str, **options: Any) -> None:
     """Lose all documents of an index."""
-    httpx.delete(f"{pipeline.elasticsearch}/{name}").raise_for_status()
-    httpx.put(f"{pipeline.elasticsearch}/{name}").raise_for_status()
+    ask(pipeline, "DELETE", name)
+    ask(pipeline, "PUT", name, **options)
 
 
 def recreate_topic(pipeline: Pipeline) -> None:
@@ -95,8 +101,7 @@ def test_letters_of_a_topic_and_of_one_recreated_under_its_name_are_kept_apart(
 
     # The mapping is mended, and each event gets its own document.
     mapping = {"mappings": {"properties": {"stream": {"type": "keyword"}}}}
-    httpx.delete(f"{pipeline.elasticsearch}/{today(pipeline)}").raise_for_status()
-    httpx.put(f"{pipeline.elasticsearch}/{today(pipeline)}", json=mapping).raise_for_status()
+    empty_index(pipeline, today(pipeline), json=mapping)
     assert json.loads(pipeline.run("dlq", "replay", "--yes", "--json").stdout)["indexed"] == 4
     assert set(pipeline.documents()) == {event_id(seed) for seed in (1, 2, 3, 4)}
     assert sum(row["recovered"] for row in letters(pipeline)) == 4
@@ -112,8 +117,7 @@ def test_two_groups_that_share_a_dead_letter_topic_see_their_own_letters(
     pipeline.run("setup")
     mapping = {"mappings": {"properties": {"model": {"type": "long"}}}}
     index = daily_index(green, event(0)["start_time_ms"])
-    httpx.delete(f"{pipeline.elasticsearch}/{index}").raise_for_status()
-    httpx.put(f"{pipeline.elasticsearch}/{index}", json=mapping).raise_for_status()
+    empty_index(pipeline, index, json=mapping)
     pipeline.run("consume", "--until-end")
     own = letters(pipeline)
     assert {row["group"] for row in own} == {green}
@@ -135,16 +139,16 @@ def test_two_groups_that_share_a_dead_letter_topic_see_their_own_letters(
 
 
 def test_verify_and_trace_look_where_users_look(pipeline: Pipeline) -> None:
-    url, index = pipeline.elasticsearch, today(pipeline)
+    index = today(pipeline)
     write(pipeline, *(encoded(seed) for seed in range(20)))
     pipeline.run("consume", "--until-end")
     assert verify(pipeline, 0)["documents"] == 20
 
     # What a snapshot leaves that is restored under another name.
     block = {"index.blocks.write": True}
-    httpx.put(f"{url}/{index}/_settings", json=block).raise_for_status()
+    ask(pipeline, "PUT", f"{index}/_settings", json=block)
     copy = {"settings": {"index.blocks.write": None}, "aliases": {pipeline.index: {}}}
-    httpx.put(f"{url}/{index}/_clone/restored-{index}", json=copy).raise_for_status()
+    ask(pipeline, "PUT", f"{index}/_clone/restored-{index}", json=copy)
     doubled = verify(pipeline, 7)
     assert (doubled["documents"], doubled["doubled_count"]) == (20, 20)
     assert doubled["doubled"][0]["indices"] == [f"restored-{index}", index]
@@ -152,9 +156,9 @@ def test_verify_and_trace_look_where_users_look(pipeline: Pipeline) -> None:
     assert "doubled" in pipeline.run("trace", call_id).stdout.splitlines()[0]
 
     # Only the copy is left of these, and only the day's index of those.
-    httpx.delete(f"{url}/restored-{index}/_doc/{event_id(7)}").raise_for_status()
+    ask(pipeline, "DELETE", f"restored-{index}/_doc/{event_id(7)}")
     remove = {"actions": [{"remove": {"index": index, "alias": pipeline.index}}]}
-    httpx.post(f"{url}/_aliases", json=remove).raise_for_status()
+    ask(pipeline, "POST", "_aliases", json=remove)
     hidden = verify(pipeline, 7)
     assert hidden["not_behind_alias"] == [{"index": index, "events": 1}]
     assert (hidden["lost_count"], hidden["doubled_count"]) == (0, 0)
@@ -164,29 +168,29 @@ def test_verify_and_trace_look_where_users_look(pipeline: Pipeline) -> None:
     assert f"not behind {pipeline.index}" in traced
 
     # Without an index of its day, a restored one has the documents.
-    httpx.delete(f"{url}/{index}").raise_for_status()
+    ask(pipeline, "DELETE", f"{index}")
     left = verify(pipeline, 7)
     assert (left["documents"], left["lost_count"]) == (19, 1)
-    httpx.delete(f"{url}/restored-{index}").raise_for_status()
+    ask(pipeline, "DELETE", f"restored-{index}")
 
 
 @pytest.mark.parametrize("fault", ["closed", "blocked", "without its shard"])
 def test_what_cannot_be_looked_up_is_unknown_and_its_index_is_named(
     pipeline: Pipeline, fault
 ) -> None:
-    url, index = pipeline.elasticsearch, today(pipeline)
+    index = today(pipeline)
     write(pipeline, *(encoded(seed) for seed in range(5)), b"garbage")
     pipeline.run("consume", "--until-end")
     if fault == "closed":
-        httpx.post(f"{url}/{index}/_close", timeout=60).raise_for_status()
+        ask(pipeline, "POST", f"{index}/_close")
     elif fault == "blocked":
         block = {"index.blocks.read": True}
-        httpx.put(f"{url}/{index}/_settings", json=block).raise_for_status()
+        ask(pipeline, "PUT", f"{index}/_settings", json=block)
     else:
         nowhere = {"settings": {"index.routing.allocation.require._name": "no such node"}}
-        httpx.delete(f"{url}/{index}").raise_for_status()
+        ask(pipeline, "DELETE", f"{index}")
         at_once = {"wait_for_active_shards": 0}
-        httpx.put(f"{url}/{index}", json=nowhere, params=at_once).raise_for_status()
+        ask(pipeline, "PUT", f"{index}", json=nowhere, params=at_once)
     counted = verify(pipeline, 4)
     assert (counted["unknown_count"], counted["lost_count"], counted["dead_letters"]) == (5, 0, 1)
     assert counted["unknown"][0]["why"].startswith(f"index {index} ")
@@ -204,7 +208,7 @@ def test_verify_without_the_right_to_refresh_waits_and_calls_nothing_lost(
 
     write(pipeline, *(encoded(seed) for seed in range(50)))
     slow = {"index.refresh_interval": "2s"}
-    httpx.put(f"{pipeline.elasticsearch}/{today(pipeline)}/_settings", json=slow)
+    ask(pipeline, "PUT", f"{today(pipeline)}/_settings", json=slow)
     pipeline.run("consume", "--until-end")
     with in_front_of(pipeline.elasticsearch, refuse) as url:
         pipeline.environment["LLMLOG_ELASTICSEARCH_URL"] = url
