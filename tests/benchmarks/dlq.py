@@ -92,7 +92,7 @@ def _replay(bench: Bench) -> float:
 
     def replay(topic: str) -> arena.Usage:
         settings = bench.ready(topic)
-        as_group = settings | {"LLMLOG_GROUP": GROUP}
+        as_group = {**settings, "LLMLOG_GROUP": GROUP}
         usage = arena.pipeline(as_group, "dlq", "replay", "--yes")
         bench.done(settings)
         return usage
