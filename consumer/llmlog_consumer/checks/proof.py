@@ -26,9 +26,11 @@ _JSON_KEYS: Final = (
     "recovered",
     "dropped",
     "retired",
+    "skipped",
     "accepted_gaps",
     "unaccepted_gaps",
     "deleted_while_reading",
+    "held_back",
     "lost",
     "lost_count",
     "doubled",
@@ -56,6 +58,8 @@ class Proof:
         dropped: events without either that an ingest pipeline drops, where that is declared.
         retired: events without either that are older than `LLMLOG_MAX_EVENT_AGE`: their index was
             deleted since.
+        skipped: events without either whose records all lie in accepted gaps.
+        given_up: first and next-after-last offset of each accepted gap, by partition.
         lost: events with neither document nor letter; one row each.
         lost_count: of all of them, with a row or without.
         doubled: events with more than one document behind the alias; one row each.
@@ -69,6 +73,8 @@ class Proof:
             recorded; one row each.
         deleted_while_reading: offsets that retention deleted while the topic was read. At most so
             many records are not verified.
+        held_back: ranges that an open transaction held back; one row each. Nothing is said of
+            their records.
         notes: what else a person has to know of this round, a line each.
     """
 
@@ -80,6 +86,8 @@ class Proof:
     recovered: int = 0
     dropped: int = 0
     retired: int = 0
+    skipped: int = 0
+    given_up: dict[int, list[tuple[int, int]]] = field(default_factory=dict)
     lost: list[dict[str, Any]] = field(default_factory=list)
     lost_count: int = 0
     doubled: list[dict[str, Any]] = field(default_factory=list)
@@ -91,6 +99,7 @@ class Proof:
     accepted_gaps: list[dict[str, Any]] = field(default_factory=list)
     unaccepted_gaps: list[dict[str, Any]] = field(default_factory=list)
     deleted_while_reading: int = 0
+    held_back: list[dict[str, Any]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -107,7 +116,7 @@ class Proof:
     @property
     def ok(self) -> bool:
         """Tell whether every event was looked up, and there is no difference."""
-        return not self.has_difference and not self.unknown_count
+        return not (self.has_difference or self.unknown_count or self.held_back)
 
     @property
     def not_behind_alias(self) -> list[dict[str, Any]]:
@@ -158,6 +167,8 @@ class Proof:
             self.dead_letters += 1
         elif unknown:
             self.unreadable[unknown] += 1
+        elif self._is_given_up(event.places):
+            self.skipped += 1
         elif event_time_ms(event_id) < retired_before_ms:
             self.retired += 1
         else:
@@ -180,8 +191,17 @@ class Proof:
         self.events += 1
         if has_letter:
             self.dead_letters += 1
+        elif self._is_given_up([(partition, offset)]):
+            self.skipped += 1
         else:
             self._add_lost(None, [(partition, offset)])
+
+    def _is_given_up(self, places: list[tuple[int, int]]) -> bool:
+        """Tell whether an operator has given all these records up."""
+        return all(
+            any(first <= offset < end for first, end in self.given_up.get(partition, ()))
+            for partition, offset in places
+        )
 
     def _add_doubled(self, event_id: str, event: SeenEvent, indices: Collection[str]) -> None:
         self.doubled_count += 1

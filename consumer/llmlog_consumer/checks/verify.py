@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from llmlog_common.errors import KafkaError
 from llmlog_consumer.checks.dropped import count_dropped
 from llmlog_consumer.checks.event_files import GROUPS, EventFiles
+from llmlog_consumer.checks.held_back import acknowledged_ends, find_held_back
 from llmlog_consumer.checks.proof import Proof
 from llmlog_consumer.dead_letters.cause import Stage
 from llmlog_consumer.dead_letters.filters import GroupFilter
@@ -42,11 +43,13 @@ class Scope:
         ranges: first and next-after-last offset of each partition.
         unaccepted_gaps: deleted ranges that were not settled, one row each; see `Proof`.
         restarted: partitions of which less is settled than the round before verified.
+        acknowledged: next offset after all that the brokers had acknowledged, by partition.
     """
 
     ranges: Ranges
     unaccepted_gaps: tuple[dict[str, Any], ...] = ()
     restarted: tuple[int, ...] = ()
+    acknowledged: Mapping[int, int] = field(default_factory=dict, compare=False)
 
 
 class Verifier:
@@ -109,7 +112,11 @@ class Verifier:
             p: (first, min(settled.get(p, logs[p][0]), before.get(p, end)))
             for p, (first, end) in chosen.items()
         }
-        return Scope(ranges, self._unaccepted_gaps(logs, committed, recreated))
+        return Scope(
+            ranges,
+            self._unaccepted_gaps(logs, committed, recreated),
+            acknowledged=acknowledged_ends(self._offsets, topic, before),
+        )
 
     def next_scope(self, before: Scope) -> Scope:
         """Return the part that was settled since a round; a restarted partition from its start.
@@ -127,7 +134,7 @@ class Verifier:
             p: (start if p in restarted else verified.get(p, start), end)
             for p, (start, end) in now.ranges.items()
         }
-        return Scope(ranges, now.unaccepted_gaps, tuple(restarted))
+        return Scope(ranges, now.unaccepted_gaps, tuple(restarted), now.acknowledged)
 
     def verify(self, scope: Scope) -> Proof:
         """Read the records of a scope, and count how each event ended.
@@ -140,6 +147,7 @@ class Verifier:
         proof = Proof(topic, unaccepted_gaps=list(scope.unaccepted_gaps))
         for partition, gaps in self._sources.gaps.of_topic(topic).items():
             proof.accepted_gaps += [_gap_row(topic, partition, gap) for gap in gaps]
+            proof.given_up[partition] = [(gap.first, gap.next) for gap in gaps]
         documents = self._sources.documents(limits=self._limits, sleep=self._sleep)
         with EventFiles() as files:
             letters = self._read_letters(files, proof)
@@ -158,6 +166,7 @@ class Verifier:
                 proof.add_note(f"{why}: copies of documents in it are not seen")
         if proof.lost and self._settings.ingest_drop == "drop":
             count_dropped(proof, self._sources, self._decoder)
+        proof.held_back = find_held_back(self._offsets, topic, scope.acknowledged, self._sleep)
         return proof
 
     def _unaccepted_gaps(

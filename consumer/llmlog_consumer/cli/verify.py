@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from llmlog_common.errors import DifferenceError, ElasticsearchError
+from llmlog_common.errors import BehindError, DifferenceError, ElasticsearchError
 from llmlog_common.settings import load
 from llmlog_consumer.checks.sources import Sources
 from llmlog_consumer.checks.verify import Verifier
@@ -33,6 +33,7 @@ _HEADINGS = (
     "recovered",
     "dropped",
     "retired",
+    "skipped",
     "lost",
     "doubled",
     "conflict",
@@ -80,6 +81,8 @@ def verify(
             f"{_count_events(proof.unknown_count)} could not be looked up, and nothing is said of "
             f"them: {'; '.join(proof.unreadable)}"
         )
+    if proof.held_back:
+        raise BehindError(_describe_held_back(proof))
 
 
 def _watch(verifier: Verifier, scope: Scope, topic: str, as_json: bool) -> Proof:
@@ -87,8 +90,10 @@ def _watch(verifier: Verifier, scope: Scope, topic: str, as_json: bool) -> Proof
     while True:
         proof = verifier.verify(scope)
         _print_line(proof, as_json=as_json)
-        if not proof.ok:
+        if proof.has_difference or proof.unknown_count:
             return proof
+        if proof.held_back:
+            complain(_describe_held_back(proof))
         for note in proof.notes:
             complain(note)
         time.sleep(_WATCH_SECONDS)
@@ -102,7 +107,8 @@ def _watch(verifier: Verifier, scope: Scope, topic: str, as_json: bool) -> Proof
 
 
 def _print(proof: Proof, alias: str) -> None:
-    verdict = "DIFFERENCE" if proof.has_difference else "UNKNOWN: not every event was looked up"
+    unknown = "event was looked up" if proof.unknown_count else "record can be checked yet"
+    verdict = "DIFFERENCE" if proof.has_difference else f"UNKNOWN: not every {unknown}"
     say("OK: nothing lost, nothing doubled" if proof.ok else verdict)
     say("")
     counts = (
@@ -112,6 +118,7 @@ def _print(proof: Proof, alias: str) -> None:
         proof.recovered,
         proof.dropped,
         proof.retired,
+        proof.skipped,
         proof.lost_count,
         proof.doubled_count,
         proof.conflict_count,
@@ -159,6 +166,17 @@ def _summary(proof: Proof) -> str:
 
 def _count_events(number: int) -> str:
     return "1 event" if number == 1 else f"{number} events"
+
+
+def _describe_held_back(proof: Proof) -> str:
+    total = sum(row["records"] for row in proof.held_back)
+    where = ", ".join(
+        f"{row['partition']} from {row['first']} to {row['next']}" for row in proof.held_back
+    )
+    return (
+        f"{total} records at most are behind an open transaction and cannot be checked yet: "
+        f"{where}; see `pipeline status`"
+    )
 
 
 def _describe_gap(row: dict[str, Any]) -> str:

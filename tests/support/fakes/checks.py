@@ -94,10 +94,15 @@ class FakeKafka:
         return self.places_with_notes(topic, partitions)[0]
 
     def bounds(self, topic, partitions, leaderless=()):
-        marks = self.watermarks(topic, partitions)
+        if topic == SETTINGS.dlq_topic:
+            return {0: Log(*self.dead_letter_log, self.dead_letter_log[1])}
+        now = {**self.logs, **self.later_logs}
         return {
-            p: None if p in self.leaderless else Log(start, self.stable_ends.get(p, end), end)
-            for p, (start, end) in marks.items()
+            p: None
+            if p in self.leaderless
+            else Log(now[p][0], self.stable_ends.get(p, now[p][1]), now[p][1])
+            for p in partitions
+            if p in now
         }
 
     def ranges_since(self, topic, since_ms):

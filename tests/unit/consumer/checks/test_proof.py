@@ -45,9 +45,11 @@ def test_every_end_of_an_event_is_counted_and_printed():
         "recovered": 2,
         "dropped": 0,
         "retired": 2,
+        "skipped": 0,
         "accepted_gaps": [{"first": 1}],
         "unaccepted_gaps": [{"first": 2}],
         "deleted_while_reading": 3,
+        "held_back": [],
         "lost": [
             {"event_id": ID, "day": DAY, "coordinates": ["logs/0/7"]},
             {"event_id": None, "day": None, "coordinates": ["logs/1/9"]},
@@ -118,3 +120,21 @@ def test_a_proof_is_only_good_when_everything_was_looked_up_and_is_right():
     unknown.unreadable["closed"] += 1
     assert (hidden.ok, hidden.has_difference) == (False, True)
     assert (unknown.ok, unknown.has_difference) == (False, False)
+
+
+def test_an_event_whose_records_were_all_given_up_is_skipped_and_not_lost():
+    proof = Proof("logs", given_up={0: [(5, 8)], 1: [(0, 10)]})
+    proof.count_event(ID, SeenEvent([(0, 5), (0, 7), (1, 9)]), [], TIME)
+    proof.count_unreadable(1, 0, has_letter=False)
+    assert (proof.skipped, proof.lost_count, proof.ok) == (2, 0, True)
+    proof.count_event(ID, SeenEvent([(0, 7)]), [INDEX], TIME)
+    assert (proof.skipped, proof.documents) == (2, 1)
+    for place in ((0, 4), (0, 8), (2, 5)):
+        proof.count_event(ID, SeenEvent([(0, 5), place]), [], TIME)
+        proof.count_unreadable(*place, has_letter=False)
+    assert (proof.skipped, proof.lost_count, proof.ok) == (2, 6, False)
+
+
+def test_a_proof_without_what_a_transaction_holds_back_is_not_whole():
+    proof = Proof("logs", held_back=[{"partition": "logs/0"}])
+    assert (proof.ok, proof.has_difference) == (False, False)

@@ -534,3 +534,52 @@ def test_the_wait_for_a_refresh_is_bounded_and_documents_are_found_without_it(in
     proof = verify(deployment(settled(1), elastic, records=records(1)), sleep=waits.append)
     assert (proof.documents, proof.lost_count) == (1, 0)
     assert waits == [seconds]
+
+
+# What an open transaction holds back
+
+
+def held_back() -> FakeKafka:
+    """Return a log of nine offsets, of which an open transaction holds back the last four."""
+    return FakeKafka({0: (0, 9), 1: (0, 0)}, {0: 1}, stable_ends={0: 5})
+
+
+def test_what_an_open_transaction_holds_back_is_named_and_nothing_is_said_to_be_proved():
+    waits = []
+    kafka = held_back()
+    proof = verify(deployment(kafka, indexed(1), records=records(1)), sleep=waits.append)
+    assert proof.held_back == [{"partition": f"{TOPIC}/0", "first": 5, "next": 9, "records": 4}]
+    assert (proof.documents, proof.has_difference, proof.ok) == (1, False, False)
+    assert sum(waits) == 5.0, "transactions at work have time to end"
+
+
+def test_a_transaction_that_ends_meanwhile_holds_nothing_back():
+    kafka = held_back()
+
+    def sleep(_seconds):
+        # Another one has begun behind all that was there when the round began.
+        kafka.logs, kafka.stable_ends = {0: (0, 20), 1: (0, 0)}, {0: 9}
+
+    proof = verify(deployment(kafka, indexed(1), records=records(1)), sleep=sleep)
+    assert (proof.held_back, proof.ok) == ([], True)
+
+
+def test_a_partition_that_loses_its_leader_meanwhile_does_not_stop_the_proof():
+    kafka = held_back()
+    verifier = Verifier(deployment(kafka, indexed(1), records=records(1)), sleep=lambda _: None)
+    scope = verifier.scope()
+    kafka.leaderless = frozenset({0})
+    assert verifier.verify(scope).held_back == []
+
+
+def test_records_that_were_written_later_than_asked_for_are_not_held_back():
+    kafka = held_back()
+    kafka.first_at = {7: {0: 5, 1: 0}}
+    verifier = Verifier(deployment(kafka, indexed(1), records=records(1)), sleep=lambda _: None)
+    assert verifier.verify(verifier.scope(until_ms=7)).held_back == []
+
+
+def test_records_that_a_reset_has_skipped_are_skipped_and_not_lost():
+    kafka = FakeKafka({0: (0, 3)}, {0: 3}, accepted={0: [Gap(1, 3, 1)]})
+    proof = verify(deployment(kafka, indexed(1), records=records(1, 2, 3)))
+    assert (proof.documents, proof.skipped, proof.lost_count, proof.ok) == (1, 2, 0, True)
