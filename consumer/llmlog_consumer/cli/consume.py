@@ -7,13 +7,20 @@ import threading
 import time
 from contextlib import nullcontext
 from enum import StrEnum
-from typing import Annotated, TextIO, cast
+from typing import TYPE_CHECKING, Annotated, Any, TextIO, cast
 
 import typer
 
 from llmlog_common.errors import CircuitOpenError, PipelineError, Unreachable
 from llmlog_common.settings import load
 from llmlog_consumer.cli.options import ConfigOption
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from llmlog_common.settings import Settings
+    from llmlog_consumer.service.supervisor import Supervisor
+    from llmlog_consumer.worker.worker import Task
 
 
 class From(StrEnum):
@@ -64,9 +71,7 @@ def consume(
     from llmlog_consumer.kafka.admin import KafkaAdmin
     from llmlog_consumer.kafka.offsets import KafkaOffsets
     from llmlog_consumer.log_stream import LAST_LINES_SECONDS, open_stderr
-    from llmlog_consumer.service import memory, metrics, preflight
-    from llmlog_consumer.service.supervisor import Supervisor
-    from llmlog_consumer.service.worker_process import work
+    from llmlog_consumer.service import metrics, preflight
 
     if timeout is not None and not until_end:
         raise typer.BadParameter("--timeout goes with --until-end")
@@ -98,16 +103,7 @@ def consume(
         if until_end:
             raise PipelineError(_STOPPED)
         return
-    memory_limit = memory.read_limit()
-    if shortage := memory.describe_shortage(workers, memory_limit):
-        log.warning("the kernel may kill workers", why=shortage)
-    supervisor = Supervisor(
-        work,
-        (settings, task),
-        workers,
-        final=frozenset({_CIRCUIT_OPEN_CODE}),
-        memory_limit=memory_limit,
-    )
+    supervisor = _new_supervisor(settings, task, workers, log)
     if settings.metrics_port:
         metrics.serve(settings.metrics_port, lambda: supervisor.state)
     for number in handlers:
@@ -126,15 +122,30 @@ def consume(
         with lines if until_end else nullcontext():
             finished = supervisor.run(deadline)
     finally:
-        totals = supervisor.totals
-        names = ("consumed", "indexed", "duplicate", "dead", "dropped", "released")
-        log.info("ended", **{name: totals[name] for name in names})
+        _log_totals(log, supervisor.totals)
         stderr.flush(LAST_LINES_SECONDS)
     if supervisor.final_code == _CIRCUIT_OPEN_CODE:
         raise CircuitOpenError("the circuit breaker is open: see the lines above")
     if until_end and not finished:
         is_late = deadline is not None and time.monotonic() >= deadline
         raise _too_late(timeout, lines.reason) if is_late else PipelineError(_STOPPED)
+
+
+def _log_totals(log: Any, totals: Mapping[str, int]) -> None:
+    names = ("consumed", "indexed", "duplicate", "dead", "dropped", "released")
+    log.info("ended", **{name: totals[name] for name in names})
+
+
+def _new_supervisor(settings: Settings, task: Task, workers: int, log: Any) -> Supervisor:
+    from llmlog_consumer.service import memory
+    from llmlog_consumer.service.supervisor import Supervisor
+    from llmlog_consumer.service.worker_process import work
+
+    limit = memory.read_limit()
+    if shortage := memory.describe_shortage(workers, limit):
+        log.warning("the kernel may kill workers", why=shortage)
+    final = frozenset({_CIRCUIT_OPEN_CODE})
+    return Supervisor(work, (settings, task), workers, final=final, memory_limit=limit)
 
 
 def _too_late(timeout: float | None, reason: str) -> PipelineError:

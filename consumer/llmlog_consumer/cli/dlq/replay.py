@@ -19,6 +19,7 @@ from llmlog_consumer.cli.output import Progress, complain, say, write_json, writ
 from llmlog_consumer.dead_letters.filters import Filter
 from llmlog_consumer.dead_letters.reader import DeadLetters
 from llmlog_consumer.dead_letters.record import build_record
+from llmlog_consumer.elasticsearch.connection import Elastic
 from llmlog_consumer.elasticsearch.lookup import DocumentLookup
 from llmlog_consumer.elasticsearch.patience import PatientElastic
 from llmlog_consumer.kafka.admin import KafkaAdmin

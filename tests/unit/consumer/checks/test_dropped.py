@@ -27,9 +27,9 @@ class WithPipelines(FakeElastic):
         index = path.split("/")[1]
         return {index: {"settings": {"index": self.pipelines}}}
 
-    def demand(self, method, path, *, body, params):
+    def demand(self, method, path, *, body=None, params=None):
         if not path.endswith("/_simulate"):
-            return super().demand(method, path, body=body, params=params)
+            return super().demand(method, path, body=body)
         name = path.split("/")[3]
         self.simulated.append((name, body["docs"]))
         return {
