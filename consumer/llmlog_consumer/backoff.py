@@ -40,12 +40,13 @@ class RetryState:
         attempts: how often the batch was sent.
         refusals: refused attempts that count towards a bound; see `record_refusal`.
         not_before: monotonic seconds before which the batch is not sent again.
+        is_proven: a control has passed since the batch was refused last.
     """
 
     attempts: int = 0
     refusals: int = 0
     not_before: float = 0.0
-    _answered_before: int = -1
+    is_proven: bool = False
     _failures: int = 0
     _passed_before: int = 0
     _others_passed: bool = False
@@ -69,7 +70,7 @@ class RetryState:
     @property
     def has_memory(self) -> bool:
         """Tell whether its refusals matter later, so that it is not joined to other batches."""
-        return bool(self.refusals or self._failures)
+        return bool(self.refusals or self._failures or self.is_proven)
 
     def record_failure(self, passed: int) -> bool:
         """Count an attempt that failed by an error of the server.
@@ -93,19 +94,6 @@ class RetryState:
         """Send the batch again at this moment at the earliest, in monotonic seconds."""
         self.not_before = moment
 
-    def record_whole_refusal(self, answered: int) -> None:
-        """Remember how many requests had succeeded when this batch was first refused as a whole.
-
-        Args:
-            answered: requests that Elasticsearch has answered item by item so far.
-        """
-        if self._answered_before < 0:
-            self._answered_before = answered
-
-    def nothing_answered_since(self, answered: int) -> bool:
-        """Tell whether no request has succeeded since this batch was first refused as a whole.
-
-        Args:
-            answered: requests that Elasticsearch has answered item by item so far.
-        """
-        return self._answered_before == answered
+    def start_again(self) -> None:
+        """Forget the refusals: the batch is another one now, or its wait was long."""
+        self.refusals, self.is_proven = 0, False

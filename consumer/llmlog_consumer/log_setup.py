@@ -6,6 +6,7 @@ Texts in them come from servers and documents, too: they are cut, and hold no se
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from typing import TextIO
 
@@ -31,7 +32,7 @@ def configure(worker: int | None = None, stream: TextIO | None = None) -> None:
     """
     stream = stream or sys.stderr
     renderer = (
-        structlog.dev.ConsoleRenderer()
+        structlog.dev.ConsoleRenderer(colors=not os.environ.get("NO_COLOR"))
         if stream.isatty()
         else structlog.processors.LogfmtRenderer(
             key_order=["timestamp", "level", "event"], drop_missing=True

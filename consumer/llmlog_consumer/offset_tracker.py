@@ -167,8 +167,11 @@ class OffsetTracker:
             position: next offset that the consumer will ask for.
         """
         state = self._partitions.get(partition)
-        if state is not None and not state.spans:
-            state.watermark = state.expected = max(state.watermark, position)
+        if state is not None and not state.spans and position > state.watermark:
+            state.watermark = state.expected = position
+            # A marker may be of a later epoch than the last record: that pair would say that the
+            # log was truncated.
+            state.epoch = UNKNOWN_EPOCH
 
     def skip_gap(self, partition: int, next_offset: int) -> None:
         """Begin a generation at another offset, and commit that: a gap was accepted."""

@@ -1,4 +1,4 @@
-"""Owns how a record ends: the four outcomes, and the callback that reports one. Pure."""
+"""Owns how a record ends: the outcomes, and the callback that reports one. Pure."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class Outcome(StrEnum):
     """Its document existed already."""
     DEAD = "dead"
     """Its dead letter was delivered."""
-    EXPIRED = "expired"
-    """It is older than the limit, and gets neither document nor letter."""
+    DROPPED = "dropped"
+    """An ingest pipeline dropped its document, and `LLMLOG_INGEST_DROP=drop` says so."""
 
 
 Settle = Callable[["Span", Outcome, int, int], None]

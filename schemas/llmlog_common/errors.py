@@ -6,7 +6,8 @@ PipelineError (1)
 ├── ElasticsearchError (4)   Elasticsearch refuses, or the template or the alias is missing
 ├── WorkerError (5)          a worker keeps crashing
 ├── CircuitOpenError (6)     the circuit breaker is open: nearly every record fails
-└── DifferenceError (7)      `pipeline verify` found an event lost or doubled
+├── DifferenceError (7)      `pipeline verify` found an event lost or doubled
+└── BehindError (10)         what was asked about cannot be told of all records yet
 
 `Unreachable` is no `PipelineError`: workers wait for a server that does not answer.
 """
@@ -58,6 +59,12 @@ class DifferenceError(PipelineError):
     exit_code = 7
 
 
+class BehindError(PipelineError):
+    """What was asked about cannot be told of all records yet: some cannot be read."""
+
+    exit_code = 10
+
+
 class Unreachable(Exception):  # noqa: N818 - a condition to wait out, not an error to report
     """A server does not answer. Workers wait for it; other commands end with the exit code."""
 
@@ -68,6 +75,10 @@ class KafkaUnreachable(Unreachable):
     """No broker answers."""
 
     exit_code = 3
+
+
+class KafkaRightMissing(KafkaUnreachable):
+    """This user may not do what is needed; it is waited for, as it may be granted at any time."""
 
 
 class ElasticsearchUnreachable(Unreachable):

@@ -125,6 +125,8 @@ def consumer_config(settings: Settings) -> dict[str, Any]:
         "enable.auto.offset.store": False,
         "auto.offset.reset": "error",
         "enable.partition.eof": False,
+        # A batch that rotted on a broker's disk is an error of its partition, not garbage.
+        "check.crcs": True,
         **_password_file(settings, type(settings).consumer_properties),
     }
     if _RECEIVE in config:

@@ -41,6 +41,7 @@ REFUSED: Final = {
     "enable.auto.commit": "offsets are committed when their records are settled, not by a timer",
     "enable.auto.offset.store": "offsets are committed when their records are settled",
     "auto.offset.reset": "use `pipeline consume --from earliest|latest`",
+    "check.crcs": "the pipeline checks every batch, so that a damaged one is not read as records",
     "acks": "an event counts as sent when every in-sync replica has it",
     "request.required.acks": "an event counts as sent when every in-sync replica has it",
     "enable.idempotence": "without it a retry doubles events on the topic",
@@ -93,6 +94,10 @@ class Settings(BaseSettings):
     max_event_age: Duration = timedelta(days=400)
     index_wait: Duration = timedelta(minutes=5)
     """Time for which events wait for an index that takes none and is not the newest."""
+    command_patience: Duration = timedelta(seconds=30)
+    """How long commands ask an Elasticsearch again that does not answer or says "not now"."""
+    ingest_drop: Literal["letter", "drop"] = "letter"
+    """A document that an ingest pipeline drops: a dead letter, or an outcome of its own."""
     metrics_port: int = Field(default=0, ge=0, le=65_535)
     """Port of `pipeline consume` for Prometheus; 0: none."""
 

@@ -9,7 +9,7 @@ from typing import Final
 _DURATION_PATTERN: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)")
 _UNIT_SECONDS: Final = {
     **dict.fromkeys(("ms", "millisecond", "milliseconds"), 0.001),
-    **dict.fromkeys(("", "s", "second", "seconds"), 1.0),
+    **dict.fromkeys(("s", "second", "seconds"), 1.0),
     **dict.fromkeys(("m", "min", "minute", "minutes"), 60.0),
     **dict.fromkeys(("h", "hour", "hours"), 3600.0),
     **dict.fromkeys(("d", "day", "days"), 86400.0),
@@ -28,18 +28,36 @@ _UNIT_BYTES: Final = {
 
 
 def parse_duration(value: object) -> object:
-    """Return the duration in `400 days`, `7d`, `90 s` or a bare number of seconds.
+    """Return the duration in `400 days`, `7d` or `90 s`.
 
-    A value of another type is returned as it is, for pydantic to check.
+    A number without a unit is refused, except 0: 400 of what? A value of another type is returned
+    as it is, for pydantic to check.
     """
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return _seconds(value)
-    if not isinstance(value, (str, bool)):
+    if isinstance(value, timedelta) or not isinstance(value, (str, int, float)):
         return value
-    match = _DURATION_PATTERN.fullmatch(str(value).strip().lower())
-    if match is None or match[2] not in _UNIT_SECONDS:
+    text = str(value).strip().lower()
+    match = _DURATION_PATTERN.fullmatch(text)
+    if match is None:
         raise ValueError("not a duration: write a number and a unit, as in `7 days` or `90 s`")
-    return _seconds(float(match[1]) * _UNIT_SECONDS[match[2]])
+    number, unit = match.groups()
+    if not unit:
+        if float(number) == 0:
+            return timedelta(0)
+        raise ValueError(
+            f"a number without a unit: write `{number} days`, or another of ms, s, min, h"
+        )
+    if unit not in _UNIT_SECONDS:
+        raise ValueError("not a duration: the units are ms, s, min, h and days, as in `7 days`")
+    return _seconds(float(number) * _UNIT_SECONDS[unit])
+
+
+def format_duration(duration: timedelta) -> str:
+    """Return a duration as people write it in settings: `400 days`, `90 min`, `1.5 s`."""
+    seconds = duration.total_seconds()
+    for unit, name in ((86400, "days"), (3600, "h"), (60, "min"), (1, "s")):
+        if seconds >= unit and seconds % unit == 0:
+            return f"{int(seconds // unit)} {name}"
+    return f"{seconds:g} s"
 
 
 def _seconds(number: float) -> timedelta:

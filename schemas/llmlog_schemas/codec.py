@@ -17,7 +17,7 @@ from fastavro.schema import fingerprint as schema_fingerprint
 from fastavro.schema import to_parsing_canonical_form
 
 from llmlog_schemas import framing as wire
-from llmlog_schemas.event import EventHead
+from llmlog_schemas.event import EVENT_ID, EventHead
 from llmlog_schemas.framing import SINGLE_OBJECT_HEADER_BYTES, FramingError
 
 if TYPE_CHECKING:
@@ -34,6 +34,18 @@ class DecodeError(ValueError):
     """The bytes are no event; the text says what is wrong with them."""
 
 
+class SchemaPendingError(Exception):
+    """The schema of this id is not known yet: the value has to wait.
+
+    Args:
+        schema_id: in the registry.
+    """
+
+    def __init__(self, schema_id: int) -> None:
+        super().__init__(f"schema id {schema_id} is not known yet")
+        self.schema_id = schema_id
+
+
 class SchemaSource(Protocol):
     """The schemas of Confluent-framed values, by id: `registry.Registry` is one."""
 
@@ -42,7 +54,9 @@ class SchemaSource(Protocol):
 
         Raises:
             DecodeError: the registry does not know the id.
+            ConfigurationError: the registry refuses, or what answers is none.
             Unreachable: the registry does not answer.
+            SchemaPendingError: the source asks by itself, and has no answer yet.
         """
         ...
 
@@ -167,6 +181,7 @@ class Decoder:
         Raises:
             DecodeError: these bytes do not begin an event.
             Unreachable: the registry that knows the schema does not answer.
+            SchemaPendingError: the source of schemas has no answer yet.
         """
         body, version = self._open(value)
         head: EventHead = _read(body, version.head)
@@ -202,15 +217,37 @@ class Decoder:
             raise DecodeError(
                 f"schema id {schema_id} needs a Schema Registry: set LLMLOG_SCHEMA_REGISTRY_URL"
             )
-        text = self._registry.schema_text(schema_id)
-        try:
-            fingerprint = fingerprint_of(json.loads(text))
-        except Exception as error:
-            raise DecodeError(f"schema id {schema_id} is no Avro schema: {error}") from error
-        version = _published_versions().get(fingerprint)
-        if version is None:
-            raise DecodeError(f"schema id {schema_id} is of no version that this release knows")
-        return version
+        return check_schema(schema_id, self._registry.schema_text(schema_id))
+
+
+def check_schema(schema_id: int, text: str) -> _Version:
+    """Return the version of an event that a registered schema is.
+
+    Raises:
+        DecodeError: it is none.
+    """
+    try:
+        fingerprint = fingerprint_of(json.loads(text))
+    except Exception as error:
+        raise DecodeError(f"schema id {schema_id} is no Avro schema: {error}") from error
+    version = _published_versions().get(fingerprint)
+    if version is None:
+        raise DecodeError(f"schema id {schema_id} is of no version that this release knows")
+    return version
+
+
+def begins_event(value: bytes) -> bool:
+    """Tell whether an event may follow the framing of a value whose schema cannot be had.
+
+    All versions begin with the same fields. So bytes in which these cannot be read, or whose event
+    id is none, are no event, whatever schema their framing names.
+    """
+    try:
+        _, start = wire.read_header(value)
+        head = _read(BytesIO(value[start:]), _published_versions()[current_fingerprint()].head)
+    except (FramingError, DecodeError):
+        return False
+    return EVENT_ID.fullmatch(head["event_id"]) is not None
 
 
 def _read(body: BytesIO, schema: Any) -> Any:

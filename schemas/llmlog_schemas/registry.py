@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, Final
 
 from llmlog_common.errors import ConfigurationError, Unreachable
@@ -14,9 +15,18 @@ if TYPE_CHECKING:
 ANSWER_SECONDS: Final = 5.0
 """How long an answer may take. The client asks once; callers that wait for a registry repeat."""
 
+_CREDENTIALS: Final = re.compile(r"//[^/]*@")
 _HTTP_NOT_FOUND: Final = 404
+_UNKNOWN_CODES: Final = range(40_400, 40_500)
+"""A registry's own codes for what it does not know; another 404 is of what stands in its place."""
+MAX_REASON_CHARACTERS: Final = 200
+"""Length of an answer that is repeated in an error."""
 _HTTP_REFUSED: Final = (401, 403)
 _HTTP_SERVER_ERROR: Final = 500
+
+
+class UnknownSchemaError(DecodeError):
+    """The registry answers that it does not know the id."""
 
 
 class Registry:
@@ -24,10 +34,12 @@ class Registry:
 
     Args:
         client: anything with `register_schema` and `get_schema` of Confluent's client.
+        url: where it is, for people.
     """
 
-    def __init__(self, client: Any) -> None:
+    def __init__(self, client: Any, url: str = "") -> None:
         self._client = client
+        self._name = f"the Schema Registry {_without_credentials(url)}".strip()
 
     @classmethod
     def from_settings(
@@ -56,7 +68,7 @@ class Registry:
             return SchemaRegistryClient.new_client(_conf(current, answer_seconds))
 
         try:
-            return cls(RenewingClient(settings, new_client))
+            return cls(RenewingClient(settings, new_client), settings.schema_registry_url)
         except OSError as error:
             raise ConfigurationError(f"schema_registry_ca_certs: {error}") from None
         except ValueError:  # its text holds the URL, and the URL may hold a password
@@ -85,16 +97,38 @@ class Registry:
             raise Unreachable(f"the Schema Registry cannot be used now: {error}") from error
 
     def schema_text(self, schema_id: int) -> str:
-        """Return the schema of this id; see `codec.SchemaSource`."""
+        """Return the schema of this id; see `codec.SchemaSource`.
+
+        The registry is asked each time, and not the client's memory: callers keep what they get,
+        and ask again to hear what it says now.
+        """
+        if clear := getattr(self._client, "clear_caches", None):
+            clear()
         try:
             return str(self._client.get_schema(schema_id).schema_str)
         except Exception as error:
             status = getattr(error, "http_status_code", None)
+            code, said = getattr(error, "error_code", None), str(error)[:MAX_REASON_CHARACTERS]
+            if status == _HTTP_NOT_FOUND and code in _UNKNOWN_CODES:
+                raise UnknownSchemaError(
+                    f"{self._name} knows no schema {schema_id}: check that it is the registry "
+                    "that the gateway uses, and that it has all of its schemas"
+                ) from error
             if status == _HTTP_NOT_FOUND:
-                raise DecodeError(f"the Schema Registry knows no schema {schema_id}") from error
+                raise ConfigurationError(
+                    f"{self._name} does not answer as a registry does: check "
+                    f"LLMLOG_SCHEMA_REGISTRY_URL ({said})"
+                ) from error
             if status in _HTTP_REFUSED:
-                raise ConfigurationError(f"Schema Registry: {error}") from error
-            raise Unreachable(f"the Schema Registry cannot be used now: {error}") from error
+                raise ConfigurationError(
+                    f"{self._name} refuses: check LLMLOG_SCHEMA_REGISTRY_USERNAME and its "
+                    f"password ({said})"
+                ) from error
+            raise Unreachable(f"{self._name} cannot be used now: {said}") from error
+
+
+def _without_credentials(url: str) -> str:
+    return _CREDENTIALS.sub("//", url)
 
 
 def _conf(settings: Settings, answer_seconds: float) -> dict[str, Any]:

@@ -17,6 +17,8 @@ from support.messages import Message
 
 LETTERS = int(os.environ.get("BENCH_LETTERS", "1000000"))
 SHORT, LONG = 20_000, 120_000
+GROUP = "bench"
+"""The consumer group that wrote the letters: the commands read those of their own."""
 CAUSES = tuple(
     Cause(
         Stage.INDEX, Ending.PERMANENT, es_status=400, es_type="document_parsing_exception",
@@ -36,7 +38,7 @@ def letters(topic: str, count: int) -> Iterator[tuple[str, bytes, list]]:
         cause, partition = number % len(CAUSES), number % load.PARTITIONS
         if (cause, partition) not in known:
             source = Message(topic, partition, 0)
-            known[cause, partition] = dict(build_headers(source, CAUSES[cause], group="bench"))
+            known[cause, partition] = dict(build_headers(source, CAUSES[cause], group=GROUP))
         headers = known[cause, partition]
         headers["pipeline.dlq.offset"] = str(number // load.PARTITIONS).encode()
         yield key, value, list(headers.items())
@@ -72,7 +74,11 @@ def measure(figures: Figures) -> None:
 
 
 def _stats(bootstrap: str) -> dict[str, float]:
-    settings = {"LLMLOG_KAFKA_BOOTSTRAP_SERVERS": bootstrap, "LLMLOG_TOPIC": "many"}
+    settings = {
+        "LLMLOG_KAFKA_BOOTSTRAP_SERVERS": bootstrap,
+        "LLMLOG_TOPIC": "many",
+        "LLMLOG_GROUP": GROUP,
+    }
     usage = arena.pipeline(settings, "dlq", "stats", "--json")
     assert json.loads(usage.stdout)["total"] == LETTERS
     return {
@@ -86,7 +92,8 @@ def _replay(bench: Bench) -> float:
 
     def replay(topic: str) -> arena.Usage:
         settings = bench.ready(topic)
-        usage = arena.pipeline(settings, "dlq", "replay", "--yes")
+        as_group = {**settings, "LLMLOG_GROUP": GROUP}
+        usage = arena.pipeline(as_group, "dlq", "replay", "--yes")
         bench.done(settings)
         return usage
 

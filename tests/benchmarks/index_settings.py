@@ -65,7 +65,8 @@ def _run(bench: Bench, topic: str, variant: str) -> tuple[float, float]:
     index = settings["LLMLOG_INDEX"]
     url = f"{bench.url}/_index_template/{index}"
     template = httpx.get(url).json()["index_templates"][0]["index_template"]
-    template["template"]["settings"]["index"] |= VARIANTS[variant]
+    settings_of_template = template["template"].setdefault("settings", {})
+    settings_of_template.setdefault("index", {}).update(VARIANTS[variant])
     if variant == "no text fields":
         for field in template["template"]["mappings"]["properties"].values():
             if field["type"] == "text":

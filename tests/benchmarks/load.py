@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 import itertools
 import random
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Sequence
 
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
@@ -26,10 +27,13 @@ _VOCABULARY = 8_000
 full-text search costs Elasticsearch goes by the number of different words."""
 
 
-def values(size: int, count: int):
+def values(size: int, count: int, days_ago: int = 0):
     """Yield encoded events of about `size` bytes, all of them distinct by their id."""
     encoder, made = Encoder(), []
     less = dict.fromkeys(_LEFT_OUT) if size < _SMALL else {}
+    if days_ago:
+        began = time.time() // 3600 * 3600 - days_ago * 86_400
+        less |= {"startTime": began, "endTime": began + 0.5}
     for seed in range(_DISTINCT):
         bare = encoder.encode(to_event(payload(seed, response=_answer("."), **less)))
         # The answer's text stands there twice: as it came, and for full-text search.
@@ -89,6 +93,16 @@ def write(bootstrap: str, topic: str, records: Iterable[tuple[str, bytes, list |
                 producer.poll(0.1)
         producer.poll(0)
     assert producer.flush(120) == 0
+
+
+def fill_late(bootstrap: str, topic: str, size: int, count: int, days: Sequence[int]) -> None:
+    """Create the topics and write events; one in a hundred is of one of these days ago."""
+    create(bootstrap, topic)
+    late = [values(size, count, days_ago) for days_ago in days]
+    write(bootstrap, topic, (
+        (*(event if number % 100 else next(late[number // 100 % len(late)])), None)
+        for number, event in enumerate(values(size, count))
+    ))  # fmt: skip
 
 
 def fill(bootstrap: str, topic: str, size: int, count: int, bad_share: float = 0.0) -> None:

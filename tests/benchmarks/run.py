@@ -1,4 +1,4 @@
-"""Runs the benchmarks: `make bench`, or `make bench ONLY=consumer|memory|producer|dlq|index`."""
+"""Runs the benchmarks: `make bench`, or `make bench ONLY=PART`; `PARTS` has their names."""
 
 import sys
 from functools import partial
@@ -6,11 +6,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from benchmarks import consumer, dlq, index_settings, memory, producer
+from benchmarks import consumer, dlq, index_settings, isolation, memory, producer
 from benchmarks.figures import Figures
 
 PARTS = {
     "consumer": consumer.measure,
+    "isolation": isolation.measure,
     "memory": memory.measure,
     "producer": producer.measure,
     "dlq": dlq.measure,

@@ -8,7 +8,7 @@ from confluent_kafka import KafkaError
 from llmlog_common.settings import load
 from llmlog_consumer.dead_letters import writer
 from llmlog_consumer.dead_letters.cause import Cause, Ending, Stage
-from llmlog_consumer.dead_letters.deduplicate import NewestPerRecord
+from llmlog_consumer.dead_letters.deduplicate import NewestPerSource
 from llmlog_consumer.dead_letters.headers import OUR_HEADERS, PREFIX, build_headers
 from llmlog_consumer.dead_letters.letter import read_letter
 from llmlog_consumer.dead_letters.reader import sort_newest_first
@@ -91,7 +91,13 @@ def test_every_header_is_written_under_the_prefix_and_nothing_else():
 
 
 def test_the_enumerations_are_closed():
-    assert [str(stage) for stage in Stage] == ["decode", "transform", "oversize", "index"]
+    assert [str(stage) for stage in Stage] == [
+        "decode",
+        "transform",
+        "expired",
+        "oversize",
+        "index",
+    ]
     assert [str(ending) for ending in Ending] == ["poison", "permanent", "exhausted"]
 
 
@@ -110,6 +116,9 @@ def test_a_letter_is_read_as_it_was_written(broker):
     assert set(letter.headers) == set(HEADERS)
     assert letter.as_json(recovered=False) == {
         "coordinates": "litellm-logs.dlq/3/7",
+        "event_id": None,
+        "group": "llmlog-pipeline",
+        "writer": "pipeline",
         "source": {"topic": "litellm-logs", "partition": 3, "offset": 41},
         "stage": "index",
         "disposition": "exhausted",
@@ -196,7 +205,7 @@ def test_of_two_letters_of_one_record_the_newest_is_read():
         )
 
     letters = [letter(1, 10, 41), letter(2, 30, 41), letter(3, 20, 42)]
-    newest = NewestPerRecord()
+    newest = NewestPerSource()
     newest.add(letters)
     kept = [read_letter(message) for message in letters if newest.keeps(message)]
     assert [letter.offset for letter in sort_newest_first(kept)] == [2, 3]

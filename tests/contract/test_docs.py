@@ -13,11 +13,12 @@ from llmlog_common.setting_sources import PREFIX
 from llmlog_common.settings import REFUSED, describe, load
 from llmlog_common.units import parse_bytes
 from llmlog_consumer.checks.proof import Proof
-from llmlog_consumer.checks.status import PartitionStatus, Status
+from llmlog_consumer.checks.report import build_report
+from llmlog_consumer.checks.status import Health, PartitionStatus, Status
 from llmlog_consumer.cli.app import app
-from llmlog_consumer.cli.report import build_report
 from llmlog_consumer.dead_letters.letter import DeadLetter
 from llmlog_consumer.dead_letters.stats import Stats
+from llmlog_consumer.kafka.places import Log, Place
 from llmlog_schemas.codec import current_fingerprint, schema_text
 
 ROOT = Path(__file__).parents[2]
@@ -167,7 +168,7 @@ def test_options_that_the_reference_names_exist():
 
 
 def exit_codes():
-    codes = {0, 1}
+    codes = {0, 1, *(health.exit_code for health in Health)}
     for found in vars(errors).values():
         if isinstance(found, type) and issubclass(found, Exception):
             codes.add(found.exit_code)
@@ -208,8 +209,8 @@ def letter_stats():
 
 
 def current_status():
-    partition = PartitionStatus(0, 1, 0, 1, 0, "host/0", 0)
-    return Status("t", "g", "stable", 1, [partition], 0.0).as_json()
+    partition = PartitionStatus(Place("t", 0, 1, Log(0, 1, 1)), 0, "host/0")
+    return Status("t", "g", "stable", 1, [partition]).as_json()
 
 
 def report():
@@ -228,7 +229,7 @@ def report():
         "percentiles": {"values": percentiles},
     }
     numbers = {"hits": {"total": {"value": 1}}, "aggregations": aggregations}
-    return build_report(numbers, {"hits": {"hits": [{"_source": {}}]}})
+    return build_report(numbers, {"hits": {"hits": [{"_source": {}}]}}, ["one index"])
 
 
 @pytest.mark.parametrize(
@@ -282,8 +283,10 @@ def write_default(value):
     if value is None:
         return "none"
     if isinstance(value, timedelta):
-        minutes = value // timedelta(minutes=1)
-        return f"`{value.days} days`" if value.days else f"`{minutes} minutes`"
+        for name in ("days", "minutes", "seconds"):
+            number, rest = divmod(value, timedelta(**{name: 1}))
+            if not rest:
+                return f"`{number} {name}`"
     return f"`{str(value).lower() if isinstance(value, bool) else value}`"
 
 

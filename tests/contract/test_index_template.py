@@ -6,8 +6,8 @@ from datetime import timedelta
 import pytest
 
 from llmlog_common.settings import load
-from llmlog_consumer import provision
 from llmlog_consumer.elasticsearch.index_names import daily_index
+from llmlog_consumer.provision import templates
 from llmlog_schemas.fields import DOCUMENT, EXTRA, SEARCH_TEXTS, TYPED, UNTYPED, Kind
 
 KEYWORD = {"type": "keyword", "ignore_above": 1024}
@@ -23,7 +23,7 @@ MAPPING_OF = {
     Kind.STORED: {"type": "object", "enabled": False},
 }
 EXPECTED = {name: MAPPING_OF[kind] for name, kind in DOCUMENT.items()}
-TEMPLATE = provision.index_template("litellm-logs", lifecycle=False)
+TEMPLATE = templates.index_template("litellm-logs")
 MAPPINGS = TEMPLATE["template"]["mappings"]
 
 
@@ -63,7 +63,7 @@ def test_whatever_is_grouped_by_has_a_bound_below_lucenes():
 
 @pytest.mark.parametrize("alias", ["litellm-logs", "other"])
 def test_the_template_is_for_the_daily_indices_of_its_alias(alias):
-    template = provision.index_template(alias, lifecycle=False)
+    template = templates.index_template(alias)
     (pattern,) = template["index_patterns"]
     assert pattern.endswith("*")
     for time_ms in (1_577_836_800_000, 1_767_225_600_000, 4_102_444_799_999):
@@ -72,13 +72,13 @@ def test_the_template_is_for_the_daily_indices_of_its_alias(alias):
     assert template["template"]["aliases"] == {alias: {}}
 
 
-def test_the_lifecycle_is_named_only_where_the_cluster_has_one():
-    def settings(lifecycle):
-        template = provision.index_template("a", lifecycle=lifecycle)
-        return template["template"]["settings"]["index"]
+def index_settings(*, lifecycle):
+    return templates.default_settings("a", lifecycle=lifecycle)["template"]["settings"]["index"]
 
-    assert "lifecycle" not in settings(lifecycle=False)
-    assert settings(lifecycle=True)["lifecycle"] == {"name": "a"}
+
+def test_the_lifecycle_is_named_only_where_the_cluster_has_one():
+    assert "lifecycle" not in index_settings(lifecycle=False)
+    assert index_settings(lifecycle=True)["lifecycle"] == {"name": "a"}
 
 
 def test_no_document_makes_an_index_by_itself():
@@ -86,22 +86,29 @@ def test_no_document_makes_an_index_by_itself():
 
 
 def test_one_shard_and_a_replica_where_there_is_a_second_node():
-    index = TEMPLATE["template"]["settings"]["index"]
+    index = index_settings(lifecycle=False)
     assert index["number_of_shards"] == 1
     assert index["auto_expand_replicas"] == "0-1"
 
 
+def test_a_user_has_a_layer_over_our_settings_that_may_be_missing():
+    assert TEMPLATE["composed_of"] == ["litellm-logs@settings", "litellm-logs@custom"]
+    assert TEMPLATE["ignore_missing_component_templates"] == ["litellm-logs@custom"]
+    assert "settings" not in TEMPLATE["template"], "they would stand over the user's layer"
+
+
 def test_what_is_shipped_is_not_changed_by_use():
-    before = copy.deepcopy(provision.index_template("a", lifecycle=False))
-    changed = provision.index_template("a", lifecycle=True)
-    changed["template"]["mappings"]["properties"].clear()
-    assert provision.index_template("a", lifecycle=False) == before
+    before = copy.deepcopy(templates.index_template("a"))
+    templates.index_template("a")["template"]["mappings"]["properties"].clear()
+    assert templates.index_template("a") == before
+    index_settings(lifecycle=True).clear()
+    assert index_settings(lifecycle=False)
 
 
 @pytest.mark.parametrize("age", ["400 days", "36 hours", "1 h"])
 def test_an_index_is_deleted_when_all_of_its_events_have_expired(age):
     """An index may be made in the first second of its day; its last event comes a day later."""
     settings = load(environ={"LLMLOG_MAX_EVENT_AGE": age})
-    delete = provision.lifecycle_policy(settings)["phases"]["delete"]["min_age"]
+    delete = templates.lifecycle_policy(settings.max_event_age)["phases"]["delete"]["min_age"]
     assert delete.endswith("d")
     assert timedelta(days=int(delete[:-1])) >= settings.max_event_age + timedelta(days=1)

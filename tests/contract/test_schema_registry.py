@@ -3,13 +3,14 @@
 import json
 import socket
 import time
+from types import SimpleNamespace
 
 import pytest
 
 from llmlog_common.errors import ConfigurationError, Unreachable
 from llmlog_common.settings import load
 from llmlog_schemas.codec import DecodeError, Decoder, Encoder, schema_text
-from llmlog_schemas.registry import ANSWER_SECONDS, Registry
+from llmlog_schemas.registry import ANSWER_SECONDS, Registry, UnknownSchemaError
 from llmlog_schemas.registry_client import RenewingClient
 from support.golden_events import EVENTS
 
@@ -38,8 +39,9 @@ def closed_port():
 class Answering:
     """A client whose every call ends in this error."""
 
-    def __init__(self, status=None):
-        self.error = RuntimeError("what the server said")
+    def __init__(self, status=None, code=None):
+        self.error = RuntimeError("what the server said" + "." * 9999)
+        self.error.error_code = code
         if status is not None:
             self.error.http_status_code = status
 
@@ -105,6 +107,32 @@ def test_a_registry_that_never_answers_is_unreachable():
 def test_an_error_that_may_pass_is_unreachable(status):
     with pytest.raises(Unreachable):
         Registry(Answering(status)).schema_text(1)
+
+
+def test_an_id_that_the_registry_does_not_know_is_told_from_an_answer_of_something_else():
+    with pytest.raises(UnknownSchemaError, match="http://sr knows no schema 1: check"):
+        Registry(Answering(404, 40403), "http://me:p@ss@sr").schema_text(1)
+    for code in (None, -1, 404):
+        with pytest.raises(ConfigurationError, match="check LLMLOG_SCHEMA_REGISTRY_URL") as caught:
+            Registry(Answering(404, code), "http://me:p@ss@sr").schema_text(1)
+        assert "ss@" not in str(caught.value)
+        assert len(str(caught.value)) < 400
+
+
+def test_the_registry_is_asked_anew_each_time(registry):
+    schema_id = registry.register("litellm-logs")
+    registry.schema_text(schema_id)
+    cleared = []
+
+    class Client:
+        def clear_caches(self):
+            cleared.append(True)
+
+        def get_schema(self, _):
+            return SimpleNamespace(schema_str=schema_text())
+
+    Registry(Client()).schema_text(1)
+    assert cleared == [True]
 
 
 @pytest.mark.parametrize("status", [401, 403])

@@ -13,13 +13,13 @@ from typing import Any
 import httpx
 import pytest
 
-from llmlog_consumer import provision
 from llmlog_consumer.elasticsearch.error_rules import (
     Disposition,
     Verdict,
     judge_item,
     judge_request,
 )
+from llmlog_consumer.provision import templates
 from llmlog_local.elasticsearch import ElasticsearchServer
 from llmlog_local.jars import ELASTICSEARCH_VERSIONS
 from llmlog_local.ports import free_ports
@@ -197,7 +197,11 @@ def test_missing_index_without_auto_create_is_configuration(node: Node) -> None:
 def test_our_template_lets_no_document_make_an_index(node: Node) -> None:
     alias = f"a{next(_numbers)}"
     index = f"{alias}-2026.01.31"
-    node.put(f"/_index_template/{alias}", **provision.index_template(alias, lifecycle=False))
+    node.put(
+        f"/_component_template/{templates.settings_name(alias)}",
+        **templates.default_settings(alias, lifecycle=False),
+    )
+    node.put(f"/_index_template/{alias}", **templates.index_template(alias))
     assert node.item(index, {})["error"]["type"] == "index_not_found_exception"
     node.put(f"/{index}")
     assert node.item(index, {})["status"] == 201

@@ -31,7 +31,7 @@ def write(pipeline: Pipeline, partitions: int, offsets: range, value: bytes) -> 
     producer.begin_transaction()  # its marker is an offset without a letter
     for offset in offsets:
         source = Message(pipeline.topic, offset % partitions, offset)
-        headers = build_headers(source, REFUSED, group="g")
+        headers = build_headers(source, REFUSED, group=pipeline.group)
         producer.produce(
             f"{pipeline.topic}.dlq", value, b"%d" % offset, offset % partitions, headers=headers
         )
@@ -53,9 +53,7 @@ def test_every_share_is_read_and_of_each_record_the_newest_letter(pipeline: Pipe
     dead_letters = DeadLetters(settings)
     assert len(split_shares(dead_letters.ranges, SHARE_OFFSETS)) == partitions > 1
     write(pipeline, partitions, range(5), b"too late")
-    letters = ReplayScan(
-        settings, dead_letters.topic, dead_letters.ranges, Filter(), share_offsets=SHARE_OFFSETS
-    )
+    letters = ReplayScan(settings, dead_letters, Filter(), share_offsets=SHARE_OFFSETS)
     assert not letters.topic_warning
     found = [(record.source, record.value()) for record in letters]
     assert len(found) == RECORDS
@@ -71,11 +69,7 @@ def test_letters_that_retention_removes_meanwhile_are_left_out(pipeline: Pipelin
     partitions = len(dead_letters.ranges)
     write(pipeline, partitions, range(RECORDS), b"one")
     dead_letters = DeadLetters(settings)
-    letters = iter(
-        ReplayScan(
-            settings, dead_letters.topic, dead_letters.ranges, Filter(), share_offsets=SHARE_OFFSETS
-        )
-    )
+    letters = iter(ReplayScan(settings, dead_letters, Filter(), share_offsets=SHARE_OFFSETS))
     found = [next(letters)]
     last = max(dead_letters.ranges)
     assert found[0].source[1] != last

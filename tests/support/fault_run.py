@@ -433,7 +433,7 @@ def stop(run: Run) -> None:
     if run.undisturbed:
         assert "worker died" not in run.said(), run.said()[-6000:]
         numbers = {k: int(v) for k, v in re.findall(r"(\w+)=(\d+)", _last_line(run.said()))}
-        ends = ("indexed", "duplicate", "dead", "expired", "released")
+        ends = ("indexed", "duplicate", "dead", "released")
         assert numbers["consumed"] == sum(numbers[end] for end in ends), numbers
 
 
@@ -446,10 +446,10 @@ def count(run: Run, name: str, began: float, *, exact: bool = True) -> None:
     verdict.assert_exact()
     proof = json.loads(pipeline.run("verify", "--json", timeout=patience(row.sent)).stdout)
     found = {key: proof[key] for key in ("events", "documents", "recovered", "lost_count",
-                                         "doubled_count", "expired", "ok")}  # fmt: skip
+                                         "doubled_count", "retired", "ok")}  # fmt: skip
     assert found == {
         "events": row.sent, "documents": documents, "recovered": row.recovered, "lost_count": 0,
-        "doubled_count": 0, "expired": 0, "ok": True,
+        "doubled_count": 0, "retired": 0, "ok": True,
     }  # fmt: skip
     assert proof["dead_letters"] == row.dead - row.recovered
     if exact:

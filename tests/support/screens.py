@@ -64,7 +64,8 @@ def letters() -> list[Message]:
         cause = _CAUSES[0 if number % 10 < 7 else 1 if number % 10 < 9 else 2]
         at = _START + timedelta(minutes=3 * number)
         source = Message(partition_=number % 4, offset_=1000 + number)
-        value = b"garbage 0" if cause.stage is Stage.DECODE else Encoder().encode(FULL)  # type: ignore[arg-type]
+        event = {**FULL, "event_id": f"{FULL['event_id'][:18]}{number:02}"} if number else FULL
+        value = b"garbage 0" if cause.stage is Stage.DECODE else Encoder().encode(event)  # type: ignore[arg-type]
         headers = build_headers(source, cause, group="llmlog-pipeline", now=at)
         ms = int(at.timestamp() * 1000)
         some.append(

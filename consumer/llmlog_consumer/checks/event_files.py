@@ -16,8 +16,10 @@ if TYPE_CHECKING:
 GROUPS: Final = 64
 """Files; one file's events are in memory at a time."""
 
-_ENTRY: Final = struct.Struct("<15sIQ?")
-"""The 15 bytes of an event id, partition, offset, and whether the record has a dead letter."""
+_ENTRY: Final = struct.Struct("<15sBIQq")
+"""The 15 bytes of an event id, the kind of entry, partition, offset, hash of the document."""
+
+_RECORD, _RECORD_WITH_LETTER, _LETTER = range(3)
 
 
 @dataclass(slots=True)
@@ -26,18 +28,37 @@ class SeenEvent:
 
     Attributes:
         places: partition and offset of each of its records.
-        has_letter: whether one of them has a dead letter.
+        has_letter: whether it has a dead letter.
+        document: hash of the document of its first record.
+        is_conflict: whether another of its records has another document.
     """
 
     places: list[tuple[int, int]] = field(default_factory=list)
     has_letter: bool = False
+    document: int = 0
+    is_conflict: bool = False
+
+    def add(self, place: tuple[int, int], document: int, *, has_letter: bool) -> None:
+        """Take a record in.
+
+        Args:
+            place: its partition and offset.
+            document: hash of its document.
+            has_letter: whether it has a dead letter.
+        """
+        if not self.places:
+            self.document = document
+        self.is_conflict |= document != self.document
+        self.places.append(place)
+        self.has_letter |= has_letter
 
 
 class EventFiles:
     """Event ids with their places, sorted into files by the last byte of the id.
 
-    All records of one event are in one file. Use as a context manager: `add` every record, then
-    iterate over `read` once. The files are deleted at the end of the block.
+    All records and letters of one event are in one file. Use as a context manager: `add` every
+    record, `add_letter` every letter, then iterate over `read` once. The files are deleted at the
+    end of the block.
 
     Args:
         folder: in which the files' own folder is made; by default the system's for temporary files.
@@ -58,30 +79,45 @@ class EventFiles:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
-    def add(self, event_id: str, partition: int, offset: int, *, has_letter: bool) -> None:
+    def add(
+        self, event_id: str, partition: int, offset: int, document: bytes, *, has_letter: bool
+    ) -> None:
         """Write one record's event and place.
 
         Args:
             event_id: well-formed, see `llmlog_schemas.event.EVENT_ID`.
             partition: of the record.
             offset: of the record.
-            has_letter: whether the record has a dead letter.
+            document: of the event.
+            has_letter: whether the record has a dead letter that names no event.
         """
-        raw = base64.urlsafe_b64decode(event_id)
-        self._files[raw[-1] % GROUPS].write(_ENTRY.pack(raw, partition, offset, has_letter))
+        kind = _RECORD_WITH_LETTER if has_letter else _RECORD
+        self._write(event_id, kind, partition, offset, hash(document))
+
+    def add_letter(self, event_id: str) -> None:
+        """Write that an event has a dead letter."""
+        self._write(event_id, _LETTER, 0, 0, 0)
 
     def read(self) -> Iterator[dict[str, SeenEvent]]:
         """Yield `GROUPS` groups of events by their ids; no event is in two of them."""
         for file in self._files:
             file.close()
         for path in self._paths:
-            events: dict[str, SeenEvent] = {}
-            for raw, partition, offset, has_letter in _ENTRY.iter_unpack(path.read_bytes()):
-                event_id = base64.urlsafe_b64encode(raw).decode()
-                event = events.get(event_id)
+            events: dict[bytes, SeenEvent] = {}
+            letters: set[bytes] = set()
+            for raw, kind, partition, offset, document in _ENTRY.iter_unpack(path.read_bytes()):
+                if kind == _LETTER:
+                    letters.add(raw)
+                    continue
+                event = events.get(raw)
                 if event is None:
-                    event = events[event_id] = SeenEvent()
-                event.places.append((partition, offset))
-                event.has_letter |= has_letter
+                    event = events[raw] = SeenEvent()
+                event.add((partition, offset), document, has_letter=kind == _RECORD_WITH_LETTER)
+            for raw in letters & events.keys():
+                events[raw].has_letter = True
             path.unlink()
-            yield events
+            yield {base64.urlsafe_b64encode(raw).decode(): event for raw, event in events.items()}
+
+    def _write(self, event_id: str, *entry: int) -> None:
+        raw = base64.urlsafe_b64decode(event_id)
+        self._files[raw[-1] % GROUPS].write(_ENTRY.pack(raw, *entry))

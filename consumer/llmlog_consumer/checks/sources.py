@@ -1,4 +1,4 @@
-"""What `verify` and `trace` read: the source topic, the dead letters, the daily indices."""
+"""What `verify` and `trace` read: the source topic, the dead letters, the documents."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from llmlog_common.errors import ElasticsearchError, ElasticsearchUnreachable
 from llmlog_consumer.dead_letters.reader import DeadLetters
-from llmlog_consumer.elasticsearch.connection import REQUEST_TIMEOUT_SECONDS, Elastic
-from llmlog_consumer.elasticsearch.index_names import daily_indices
+from llmlog_consumer.elasticsearch.connection import REQUEST_TIMEOUT_SECONDS
+from llmlog_consumer.elasticsearch.lookup import DocumentLookup
+from llmlog_consumer.elasticsearch.patience import PatientElastic
 from llmlog_consumer.kafka import reader as topic_reader
 from llmlog_consumer.kafka.admin import KafkaAdmin
 from llmlog_consumer.kafka.gaps import AcceptedGaps
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from llmlog_common.settings import Settings
+    from llmlog_consumer.elasticsearch.connection import Elastic
     from llmlog_consumer.kafka_record import KafkaRecord
     from llmlog_schemas.codec import SchemaSource
 
@@ -54,6 +55,7 @@ class Sources:
         on_progress: OnProgress,
         *,
         timeout: float = REQUEST_TIMEOUT_SECONDS,
+        announce: Callable[[str], None] = lambda _: None,
     ) -> Sources:
         """Make the clients that the settings describe.
 
@@ -61,6 +63,7 @@ class Sources:
             settings: of the deployment.
             on_progress: called while a topic is read.
             timeout: seconds after which an answer of Elasticsearch counts as lost.
+            announce: is told once what a request waits for.
 
         Raises:
             ConfigurationError: a setting cannot be used as it is.
@@ -70,7 +73,7 @@ class Sources:
             settings,
             KafkaOffsets(admin),
             AcceptedGaps(admin),
-            Elastic(settings, timeout=timeout),
+            PatientElastic(settings, timeout=timeout, announce=announce),
             Registry.from_settings(settings),
             on_progress,
         )
@@ -92,7 +95,7 @@ class Sources:
             self.on_progress("reading the topic", done, total)
 
     def dead_letters(self, since_ms: int | None = None) -> DeadLetters:
-        """Return the dead letters that are on their topic now.
+        """Return the dead letters that are on their topic now; by default this group's alone.
 
         Args:
             since_ms: epoch milliseconds; letters that were written before are left out.
@@ -103,39 +106,10 @@ class Sources:
         """
         return DeadLetters(self.settings, since_ms=since_ms, progress=self.on_progress)
 
-    def refresh(self) -> None:
-        """Make everything that was indexed until now visible to `search`."""
-        self.elastic.request("POST", f"/{daily_indices(self.settings.index)}/_refresh")
-
-    def search(
-        self, body: Mapping[str, Any], *, hit_fields: tuple[str, ...] = ()
-    ) -> list[dict[str, Any]]:
-        """Return the hits of one search over all daily indices of this deployment.
-
-        An answer without some of the shards is an error: a missing shard may hold the document.
+    def documents(self, **options: Any) -> DocumentLookup:
+        """Return the look-up of documents, as the alias is now.
 
         Args:
-            body: of the search.
-            hit_fields: the fields of a hit that are returned; empty for all.
-
-        Raises:
-            ElasticsearchUnreachable: no answer, or one that leaves shards out.
-            ElasticsearchError: Elasticsearch refuses.
+            options: of `DocumentLookup`.
         """
-        params = {"allow_partial_search_results": "false"}
-        if hit_fields:
-            fields = [f"hits.hits.{name}" for name in hit_fields]
-            params["filter_path"] = ",".join((*fields, "_shards.failed", "timed_out"))
-        path = f"/{daily_indices(self.settings.index)}/_search"
-        answer = self.elastic.demand("POST", path, body=body, params=params)
-        failed_shards = answer.get("_shards", {}).get("failed", 0)
-        if failed_shards or answer.get("timed_out"):
-            raise ElasticsearchUnreachable(
-                f"Elasticsearch left {failed_shards or 'some'} shards out of a search of {path}: "
-                "run this again when the cluster is green"
-            )
-        # `filter_path` leaves an empty list of hits out, but never what it was asked about shards.
-        if "_shards" not in answer:
-            raise ElasticsearchError(f"Elasticsearch: POST {path}: no answer to a search")
-        hits: list[dict[str, Any]] = answer.get("hits", {}).get("hits", [])
-        return hits
+        return DocumentLookup(self.elastic, self.settings.index, **options)

@@ -1,86 +1,102 @@
-"""The state of the consumer group now: a verdict, and the numbers behind it.
+"""The state of the consumer group at one moment: its problems, and the verdict. Pure.
 
-Everything comes from Kafka. Workers commit a note on their state beside each offset, so any machine
-that reaches the brokers can show it, whichever hosts the workers run on.
+`status_reader.py` fills it from Kafka.
 """
 
 from __future__ import annotations
 
-import time
+from collections import defaultdict
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
 
-from confluent_kafka import KafkaError
-
-from llmlog_consumer.kafka import reader as topic_reader
+from llmlog_consumer.kafka.places import PlaceState
+from llmlog_consumer.times import iso
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from contextlib import AbstractContextManager
+    from collections.abc import Iterator, Mapping
 
-    from confluent_kafka import Message
+    from llmlog_consumer.kafka.places import Place
 
-    from llmlog_common.settings import Settings
-    from llmlog_consumer.kafka.admin import KafkaAdmin
-    from llmlog_consumer.kafka.committed import CommittedOffset
-    from llmlog_consumer.kafka.offsets import KafkaOffsets
-
-MAX_NOTE_AGE_MS: Final = 15_000
-"""Age up to which a worker's note counts; an older one says nothing about now."""
 MAX_CURRENT_AGE_MS: Final = 30_000
 """Age of the oldest waiting record up to which dashboards count as current."""
 
-_CHUNK_RECORDS: Final = 500
+MAX_TRANSACTION_AGE_MS: Final = 5_000
+"""Age up to which an open transaction is one at work, and not one that hangs."""
 
 
-@dataclass(frozen=True)
-class Timing:
-    """How long reading the status waits.
+class Health(Enum):
+    """How the group is, as a word, with the exit code of `pipeline status`; the worst first."""
+
+    STUCK = ("STUCK", 12)
+    STOPPED = ("STOPPED", 12)
+    UNHEALTHY = ("UNHEALTHY", 11)
+    BEHIND = ("BEHIND", 10)
+    CURRENT = ("CURRENT", 0)
+
+    def __init__(self, word: str, exit_code: int) -> None:
+        self.word = word
+        self.exit_code = exit_code
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that keeps records from being settled.
 
     Attributes:
-        ages_seconds: for the first waiting record of every partition.
-        poll_seconds: for one chunk of records.
+        health: of a group that has this problem.
+        text: names partition, member, index or node, and what to do.
     """
 
-    ages_seconds: float = 5.0
-    poll_seconds: float = 0.1
-
-
-_TIMING: Final = Timing()
+    health: Health
+    text: str
 
 
 @dataclass(frozen=True)
 class PartitionStatus:
-    """One partition's log and the group's place in it.
+    """One partition, and the worker that has it.
 
     Attributes:
-        number: of the source topic.
-        committed: next offset of the group; None where it has none.
-        start: first offset in the log.
-        end: next offset of the log.
-        in_flight: records that its worker holds unsettled; None without a recent note.
-        worker: `host/number`; empty without a recent note.
+        place: of the group in the log.
+        in_flight: records that its worker holds unsettled; None without word of the worker.
+        worker: `host/number`; empty without word of it.
         behind_ms: age of the oldest waiting record; 0 where none waits, None where the age is
             unknown.
+        held_back_since_ms: epoch milliseconds of the first record that an open transaction holds
+            back; None where none does, or the record cannot be read.
+        is_hanging: that transaction is older than one at work, or its age is unknown.
     """
 
-    number: int
-    committed: int | None
-    start: int
-    end: int
-    in_flight: int | None
-    worker: str
-    behind_ms: int | None
+    place: Place
+    in_flight: int | None = None
+    worker: str = ""
+    behind_ms: int | None = 0
+    held_back_since_ms: int | None = None
+    is_hanging: bool = False
 
     @property
-    def lag(self) -> int:
-        """Records that are not settled."""
-        return max(0, self.end - max(self.committed or 0, self.start))
+    def number(self) -> int:
+        """Return the partition's number."""
+        return self.place.partition
 
-    @property
-    def out_of_range(self) -> bool:
-        """Tell whether the next record to read is no longer, or not yet, in the log."""
-        return self.committed is not None and not self.start <= self.committed <= self.end
+    def as_json(self) -> dict[str, Any]:
+        """Return the row of `pipeline status --json`."""
+        place, log = self.place, self.place.log
+        return {
+            "partition": place.partition,
+            "state": place.state,
+            "committed": place.committed,
+            "log_start": log and log.start,
+            "log_end": log and log.end,
+            "last_stable": log and log.stable_end,
+            "lag": place.lag,
+            "held_back": place.held_back,
+            "held_back_since": iso(self.held_back_since_ms),
+            "behind_ms": self.behind_ms,
+            "in_flight": self.in_flight,
+            "worker": self.worker or None,
+            "out_of_range": place.state.is_out_of_range,
+        }
 
 
 @dataclass(frozen=True)
@@ -94,7 +110,7 @@ class Status:
         members: of the group.
         partitions: in order.
         rate: records settled a second, over all workers.
-        unhealthy: problems that workers report and a person has to solve, each once.
+        unhealthy: what workers report, and what is seen of workers that report nothing, each once.
         letters: records on the dead-letter topic; None where there is none.
     """
 
@@ -103,14 +119,14 @@ class Status:
     state: str
     members: int
     partitions: list[PartitionStatus]
-    rate: float
+    rate: float = 0.0
     unhealthy: list[str] = field(default_factory=list)
     letters: int | None = None
 
     @property
     def lag(self) -> int:
         """Records that are not settled."""
-        return sum(p.lag for p in self.partitions)
+        return sum(p.place.lag for p in self.partitions)
 
     @property
     def in_flight(self) -> int:
@@ -124,30 +140,50 @@ class Status:
         return None if None in ages else max(filter(None, ages), default=0)
 
     @property
-    def verdict(self) -> str:
-        """Return in one line whether dashboards are current, and how far behind."""
-        stuck = [p.number for p in self.partitions if p.out_of_range]
-        if stuck:
-            numbers = ", ".join(map(str, stuck))
-            return f"STUCK: partition {numbers} is out of range: see `pipeline offsets show`"
-        if self.unhealthy:
-            return f"UNHEALTHY, {self._describe_lag()}: {self.unhealthy[0]}"
+    def problems(self) -> list[Problem]:
+        """Return all problems, the worst first; empty where dashboards are current."""
+        found = [*self._place_problems(), *(Problem(Health.UNHEALTHY, t) for t in self.unhealthy)]
         if not self.members:
-            return f"STOPPED: no worker runs, {self._describe_lag()}"
-        if self.behind_ms is not None and self.behind_ms <= MAX_CURRENT_AGE_MS:
-            return f"CURRENT: {self._describe_lag()}"
-        return f"BEHIND: {self._describe_lag()}"
+            found.append(Problem(Health.STOPPED, f"no worker runs, {self._describe_lag()}"))
+        if hanging := [_describe_held_back(p) for p in self.partitions if p.is_hanging]:
+            found += [Problem(Health.BEHIND, text) for text in hanging]
+        elif self.behind_ms is None or self.behind_ms > MAX_CURRENT_AGE_MS:
+            found.append(Problem(Health.BEHIND, self._describe_lag()))
+        worst_first = list(Health)
+        return sorted(found, key=lambda problem: worst_first.index(problem.health))
+
+    @property
+    def health(self) -> Health:
+        """Return the health that the worst problem names."""
+        return next((problem.health for problem in self.problems), Health.CURRENT)
+
+    @property
+    def verdict(self) -> str:
+        """Return in one line how the group is: the first problem, and how many more there are."""
+        problems = self.problems
+        if not problems:
+            return f"{Health.CURRENT.word}: {self._describe_lag()}"
+        first, more = problems[0], len(problems) - 1
+        lag = self._describe_lag()
+        shows_lag = first.health in (Health.STUCK, Health.STOPPED) or first.text == lag
+        return (
+            (f"{first.health.word}: " if shows_lag else f"{first.health.word}, {lag}: ")
+            + first.text
+            + (f" (and {more} more)" if more else "")
+        )
 
     @property
     def ok(self) -> bool:
         """Tell whether dashboards are current."""
-        return self.verdict.startswith("CURRENT")
+        return self.health is Health.CURRENT
 
     def as_json(self) -> dict[str, Any]:
         """Return what `pipeline status --json` prints."""
         return {
             "verdict": self.verdict,
+            "health": self.health.word.lower(),
             "ok": self.ok,
+            "problems": [problem.text for problem in self.problems],
             "topic": self.topic,
             "group": self.group,
             "state": self.state,
@@ -158,137 +194,71 @@ class Status:
             "in_flight": self.in_flight,
             "unhealthy": self.unhealthy,
             "dead_letters_on_topic": self.letters,
-            "partitions": [
-                {
-                    "partition": p.number,
-                    "committed": p.committed,
-                    "log_start": p.start,
-                    "log_end": p.end,
-                    "lag": p.lag,
-                    "behind_ms": p.behind_ms,
-                    "in_flight": p.in_flight,
-                    "worker": p.worker or None,
-                    "out_of_range": p.out_of_range,
-                }
-                for p in self.partitions
-            ],
+            "partitions": [p.as_json() for p in self.partitions],
         }
+
+    def waits_for(self, ends: Mapping[int, int | None]) -> str:
+        """Say what keeps the group from having settled everything before these offsets.
+
+        Args:
+            ends: next offset after the last record to settle, by partition; None where no leader
+                has told it.
+        """
+        open_places = [
+            p.place
+            for p in self.partitions
+            if p.number in ends
+            and ((end := ends[p.number]) is None or not p.place.is_settled_to(end))
+        ]
+        if not open_places:
+            return "the workers' last commits"
+        names = ", ".join(place.name for place in open_places[:_MAX_NAMES])
+        more = len(open_places) - _MAX_NAMES
+        what = f"{names}{f' and {more} more' if more > 0 else ''}"
+        why = [problem.text for problem in self.problems if problem.health is not Health.BEHIND]
+        why += [_describe_held_back(p) for p in self.partitions if p.place.held_back]
+        left = sum(
+            max(0, (ends[place.partition] or 0) - place.next_offset) for place in open_places
+        )
+        return f"{what}: " + ("; ".join(why) or f"{left} records are not settled yet")
+
+    def _place_problems(self) -> Iterator[Problem]:
+        by_state = defaultdict(list)
+        for p in self.partitions:
+            by_state[p.place.state].append(p.number)
+        for state in (PlaceState.DELETED, PlaceState.BEYOND):
+            if numbers := by_state[state]:
+                text = f"partition {_join(numbers)} is {state}: see `pipeline offsets show`"
+                yield Problem(Health.STUCK, text)
+        if numbers := by_state[PlaceState.NO_LEADER]:
+            yield Problem(
+                Health.UNHEALTHY,
+                f"partition {_join(numbers)} has no leader that answers: nothing can be read or "
+                "written there; start the brokers that have its replicas",
+            )
 
     def _describe_lag(self) -> str:
         if not self.lag:
-            return "nothing waits"
+            unknown = any(p.behind_ms is None for p in self.partitions)
+            return "nothing waits that can be seen" if unknown else "nothing waits"
         if self.behind_ms is None:
             return f"{self.lag} records wait, age unknown: the topic cannot be read in time"
         return f"{self.lag} records wait, the oldest for {self.behind_ms / 1000:.0f} s"
 
 
-def read_status(
-    settings: Settings,
-    admin: KafkaAdmin,
-    offsets: KafkaOffsets,
-    *,
-    timing: Timing = _TIMING,
-    open_partitions: Callable[..., AbstractContextManager[Any]] = topic_reader.PartitionConsumer,
-    clock: Callable[[], float] = time.time,
-) -> Status:
-    """Read the group's status from Kafka.
+_MAX_NAMES: Final = 5
 
-    Args:
-        settings: topics and group.
-        admin: for topics and members.
-        offsets: for offsets and the notes beside them.
-        timing: how long to wait.
-        open_partitions: opens a consumer of settings, topic and first offsets.
-        clock: epoch seconds.
 
-    Raises:
-        KafkaError: a topic is missing, or the broker refuses.
-        Unreachable: no broker answers.
-    """
-    numbers = range(admin.require(settings.topic).partitions)
-    committed = offsets.committed_with_notes(settings.topic)
-    logs = offsets.watermarks(settings.topic, numbers)
-    next_offsets = {
-        p: max(committed[p].offset if p in committed else start, start)
-        for p, (start, _) in logs.items()
-    }
-    waiting = {p: offset for p, offset in next_offsets.items() if offset < logs[p][1]}
-    ages: dict[int, int | None] = {}
-    if waiting:
-        with open_partitions(settings, settings.topic, waiting) as consumer:
-            ages = _read_ages(consumer, waiting, timing, clock)
-    now_ms = clock() * 1000
-    notes = {
-        p: committed[p].note
-        for p in logs  # in order: the first problem stands in the verdict
-        if p in committed and now_ms - committed[p].note.get("at", 0) <= MAX_NOTE_AGE_MS
-    }
-    partitions = [
-        _partition_status(p, log, committed.get(p), notes.get(p, {}), ages.get(p, 0))
-        for p, log in logs.items()
-    ]
-    # Each worker writes its rate beside each of its partitions.
-    rates = {note.get("worker", ""): float(note.get("rate", 0.0)) for note in notes.values()}
-    problems = [str(note["unhealthy"]) for note in notes.values() if note.get("unhealthy")]
-    state, members = admin.members()
-    return Status(
-        settings.topic,
-        settings.group,
-        state,
-        members,
-        partitions,
-        round(sum(rates.values()), 1),
-        list(dict.fromkeys(problems)),
-        _count_letters(settings, admin, offsets),
+def _join(numbers: list[int]) -> str:
+    return ", ".join(map(str, numbers))
+
+
+def _describe_held_back(partition: PartitionStatus) -> str:
+    place, since = partition.place, iso(partition.held_back_since_ms)
+    first = place.log.stable_end if place.log else 0
+    return (
+        f"{place.held_back} records of partition {place.partition} are behind an open transaction"
+        f"{f' since {since}' if since else ''}: its producer ends it, or its time-out, or "
+        f"`kafka-transactions.sh abort --topic {place.topic} --partition {place.partition} "
+        f"--start-offset {first}`"
     )
-
-
-def _partition_status(
-    number: int,
-    log: tuple[int, int],
-    committed: CommittedOffset | None,
-    note: Mapping[str, Any],
-    behind_ms: int | None,
-) -> PartitionStatus:
-    return PartitionStatus(
-        number,
-        committed.offset if committed else None,
-        *log,
-        note.get("in_flight"),
-        str(note.get("worker", "")),
-        behind_ms,
-    )
-
-
-def _count_letters(settings: Settings, admin: KafkaAdmin, offsets: KafkaOffsets) -> int | None:
-    topics, _ = admin.topics()
-    if settings.dlq_topic not in topics:
-        return None
-    logs = offsets.watermarks(settings.dlq_topic, range(topics[settings.dlq_topic].partitions))
-    return sum(end - start for start, end in logs.values())
-
-
-def _read_ages(
-    consumer: Any, offsets: Mapping[int, int], timing: Timing, clock: Callable[[], float]
-) -> dict[int, int | None]:
-    """Return the age (milliseconds) of the first record at or after each offset.
-
-    0 where the log ends without one: only transaction markers are there. None where the broker
-    refuses the partition, or no record comes in time.
-    """
-    ages: dict[int, int | None] = dict.fromkeys(offsets)
-    deadline = time.monotonic() + timing.ages_seconds
-    left = set(offsets)
-    while left and time.monotonic() < deadline:
-        message: Message
-        for message in consumer.consume(_CHUNK_RECORDS, timing.poll_seconds):
-            partition, error = message.partition(), message.error()
-            if partition not in left:
-                continue
-            left.remove(partition)
-            if error is None:
-                written_ms = message.timestamp()[1]
-                ages[partition] = max(0, int(clock() * 1000) - written_ms)
-            elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001
-                ages[partition] = 0
-    return ages

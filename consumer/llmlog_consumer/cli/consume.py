@@ -5,14 +5,22 @@ from __future__ import annotations
 import signal
 import threading
 import time
+from contextlib import nullcontext
 from enum import StrEnum
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, TextIO, cast
 
 import typer
 
-from llmlog_common.errors import CircuitOpenError, PipelineError
+from llmlog_common.errors import CircuitOpenError, PipelineError, Unreachable
 from llmlog_common.settings import load
 from llmlog_consumer.cli.options import ConfigOption
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from llmlog_common.settings import Settings
+    from llmlog_consumer.service.supervisor import Supervisor
+    from llmlog_consumer.worker.worker import Task
 
 
 class From(StrEnum):
@@ -57,39 +65,45 @@ def consume(
     from setproctitle import setproctitle
 
     from llmlog_consumer import log_setup
+    from llmlog_consumer.checks.status_reader import read_status
+    from llmlog_consumer.cli.until_end import WaitLines
     from llmlog_consumer.elasticsearch.connection import Elastic
     from llmlog_consumer.kafka.admin import KafkaAdmin
     from llmlog_consumer.kafka.offsets import KafkaOffsets
+    from llmlog_consumer.log_stream import LAST_LINES_SECONDS, open_stderr
     from llmlog_consumer.service import metrics, preflight
-    from llmlog_consumer.service.supervisor import Supervisor
-    from llmlog_consumer.service.worker_process import work
 
     if timeout is not None and not until_end:
         raise typer.BadParameter("--timeout goes with --until-end")
     settings = load(config=config)
-    log_setup.configure()
+    stderr = open_stderr()
+    log_setup.configure(stream=cast("TextIO", stderr))
     setproctitle("pipeline consume")
     log = structlog.get_logger("llmlog")
     deadline = None if timeout is None else time.monotonic() + timeout
     stop = threading.Event()
     handlers = {number: signal.signal(number, lambda *_: stop.set()) for number in _SIGNALS}
     elastic, admin = Elastic(settings), KafkaAdmin(settings)
-    task = preflight.check(
-        settings,
-        admin,
-        KafkaOffsets(admin),
-        elastic,
-        latest=begin is From.LATEST,
-        until_end=until_end,
-        stop=stop,
-        accepted=frozenset(accept or ()),
-        deadline=deadline,
-    )
+    offsets = KafkaOffsets(admin)
+    try:
+        task = preflight.check(
+            settings,
+            admin,
+            offsets,
+            elastic,
+            latest=begin is From.LATEST,
+            until_end=until_end,
+            stop=stop,
+            accepted=frozenset(accept or ()),
+            deadline=deadline,
+        )
+    except Unreachable as error:  # only a deadline ends the waiting for a server
+        raise _too_late(timeout, str(error)) from None
     if task is None or stop.is_set():
         if until_end:
             raise PipelineError(_STOPPED)
         return
-    supervisor = Supervisor(work, (settings, task), workers, final=frozenset({_CIRCUIT_OPEN_CODE}))
+    supervisor = _new_supervisor(settings, task, workers, log)
     if settings.metrics_port:
         metrics.serve(settings.metrics_port, lambda: supervisor.state)
     for number in handlers:
@@ -102,18 +116,42 @@ def consume(
         workers=workers,
         until="the end" if until_end else "a signal",
     )
+    ends = task.until or {}
+    lines = WaitLines(lambda: read_status(settings, admin, offsets).waits_for(ends))
     try:
-        finished = supervisor.run(deadline)
+        with lines if until_end else nullcontext():
+            finished = supervisor.run(deadline)
     finally:
-        totals = supervisor.totals
-        names = ("consumed", "indexed", "duplicate", "dead", "expired", "released")
-        log.info("ended", **{name: totals[name] for name in names})
+        _log_totals(log, supervisor.totals)
+        stderr.flush(LAST_LINES_SECONDS)
     if supervisor.final_code == _CIRCUIT_OPEN_CODE:
         raise CircuitOpenError("the circuit breaker is open: see the lines above")
-    if until_end and not finished and deadline is not None and time.monotonic() >= deadline:
-        raise PipelineError(f"not everything was settled within {timeout:g} s: run it again")
     if until_end and not finished:
-        raise PipelineError(_STOPPED)
+        is_late = deadline is not None and time.monotonic() >= deadline
+        raise _too_late(timeout, lines.reason) if is_late else PipelineError(_STOPPED)
+
+
+def _log_totals(log: Any, totals: Mapping[str, int]) -> None:
+    names = ("consumed", "indexed", "duplicate", "dead", "dropped", "released")
+    log.info("ended", **{name: totals[name] for name in names})
+
+
+def _new_supervisor(settings: Settings, task: Task, workers: int, log: Any) -> Supervisor:
+    from llmlog_consumer.service import memory
+    from llmlog_consumer.service.supervisor import Supervisor
+    from llmlog_consumer.service.worker_process import work
+
+    limit = memory.read_limit()
+    if shortage := memory.describe_shortage(workers, limit):
+        log.warning("the kernel may kill workers", why=shortage)
+    final = frozenset({_CIRCUIT_OPEN_CODE})
+    return Supervisor(work, (settings, task), workers, final=final, memory_limit=limit)
+
+
+def _too_late(timeout: float | None, reason: str) -> PipelineError:
+    return PipelineError(
+        f"not everything was settled within {timeout or 0:g} s, this is missing: {reason}"
+    )
 
 
 _STOPPED = "stopped before everything was settled: run it again"

@@ -1,102 +1,58 @@
-"""The commands `pipeline offsets show` and `pipeline offsets accept-gap`."""
+"""The commands `pipeline offsets show`, `accept-gap` and `reset`."""
 
 from __future__ import annotations
 
+import sys
 import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from llmlog_common.errors import ConfigurationError
 from llmlog_common.settings import load
-from llmlog_consumer.cli.options import ConfigOption, JsonOption
+from llmlog_consumer.cli.options import ConfigOption, JsonOption, parse_when
 from llmlog_consumer.cli.output import say, write_json, write_table
 from llmlog_consumer.kafka.admin import KafkaAdmin
+from llmlog_consumer.kafka.damage import Damage, DamageSearch
 from llmlog_consumer.kafka.gaps import AcceptedGaps, Gap
 from llmlog_consumer.kafka.offsets import KafkaOffsets
+from llmlog_consumer.kafka.reset import apply_moves, plan_moves, require_stopped
+from llmlog_consumer.times import iso
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from llmlog_consumer.kafka.places import Log, Place
+    from llmlog_consumer.kafka.reset import Move
 
-app = typer.Typer(help="Where the group stands, and what retention deleted.", no_args_is_help=True)
+app = typer.Typer(help="Where the group stands, and where it goes on.", no_args_is_help=True)
 
-
-@dataclass(frozen=True, slots=True)
-class PartitionOffsets:
-    """The group's place in one partition.
-
-    Attributes:
-        name: `topic/partition`.
-        committed: next offset of the group; None where it has none.
-        log_start: first offset that the log has.
-        log_end: next offset of the log.
-    """
-
-    name: str
-    committed: int | None
-    log_start: int
-    log_end: int
-
-    @property
-    def has_gap(self) -> bool:
-        """Tell whether the log does not have the group's next offset."""
-        return self.committed is not None and not self.log_start <= self.committed <= self.log_end
-
-    @property
-    def state(self) -> str:
-        """Return the state as a word, with the reason where it is out of range."""
-        if self.committed is None:
-            return "not begun"
-        if self.committed < self.log_start:
-            return "out of range: retention has deleted the next record"
-        if self.committed > self.log_end:
-            return "out of range: the log ends before the committed offset"
-        return "current" if self.committed == self.log_end else "behind"
-
-    @property
-    def gap_description(self) -> str:
-        """Return what is missing between the committed offset and the log, for the operator."""
-        committed, start, end = self.committed or 0, self.log_start, self.log_end
-        if committed > end:
-            return (
-                f"the log ends at offset {end}, before the committed {committed}: the topic was "
-                f"truncated or recreated; all of its records, from {start} on, are read"
-            )
-        return f"offsets {committed} to {start} ({start - committed} records at most) are deleted"
+_EARLIEST: Final = "earliest"
+_LATEST: Final = "latest"
 
 
-def read_offsets(
-    offsets: KafkaOffsets, topic: str, partitions: Iterable[int]
-) -> dict[int, PartitionOffsets]:
-    """Return the group's place in each of these partitions.
-
-    Raises:
-        KafkaError: the broker refuses.
-        KafkaUnreachable: no broker answers.
-    """
-    # The log ends are read last: otherwise records that are written and committed meanwhile would
-    # look as if the log ended before the committed offset.
-    committed = offsets.committed(topic, partitions)
-    marks = offsets.watermarks(topic, partitions)
-    return {
-        p: PartitionOffsets(f"{topic}/{p}", committed.get(p), start, end)
-        for p, (start, end) in marks.items()
-    }
-
-
-def require_gap(place: PartitionOffsets) -> Gap:
-    """Return the gap of a partition that has one; accepted now.
-
-    Raises:
-        ConfigurationError: the log has the group's next offset.
-    """
-    if place.committed is None or not place.has_gap:
-        raise ConfigurationError(
-            f"{place.name} has no gap: committed {place.committed}, log {place.log_start} to "
-            f"{place.log_end}; nothing was changed"
+def describe_gap(log: Log, committed: int) -> str:
+    """Return what is missing between a committed offset and the log, for the operator."""
+    if committed > log.end:
+        return (
+            f"the log ends at offset {log.end}, before the committed {committed}: the topic was "
+            f"truncated or recreated; all of its records, from {log.start} on, are read"
         )
-    return Gap(place.committed, place.log_start, int(time.time() * 1000))
+    number = log.start - committed
+    return f"offsets {committed} to {log.start} ({number} records at most) are deleted"
+
+
+def require_gap(place: Place) -> tuple[Gap, str]:
+    """Return the gap of a partition that has one, accepted now, and what is missing.
+
+    Raises:
+        ConfigurationError: the log has the group's next offset, or no leader tells.
+    """
+    log, committed = place.log, place.committed
+    if log is None or committed is None or not place.state.is_out_of_range:
+        bounds = "without a leader" if log is None else f"{log.start} to {log.end}"
+        raise ConfigurationError(
+            f"{place.name} has no gap: committed {committed}, log {bounds}; nothing was changed"
+        )
+    return Gap(committed, log.start, int(time.time() * 1000)), describe_gap(log, committed)
 
 
 @app.command("show")
@@ -107,8 +63,7 @@ def show(as_json: JsonOption = False, config: ConfigOption = None) -> None:
     """
     settings = load(config=config)
     admin = KafkaAdmin(settings)
-    partitions = range(admin.require(settings.topic).partitions)
-    rows = read_offsets(KafkaOffsets(admin), settings.topic, partitions)
+    rows = KafkaOffsets(admin).places(settings.topic)
     gaps = AcceptedGaps(admin).of_topic(settings.topic)
     if as_json:
         for p, row in rows.items():
@@ -120,8 +75,8 @@ def show(as_json: JsonOption = False, config: ConfigOption = None) -> None:
             (
                 row.name,
                 row.committed,
-                row.log_start,
-                row.log_end,
+                row.log and row.log.start,
+                row.log and row.log.end,
                 row.state,
                 " ".join(f"{g.first}..{g.next}" for g in gaps.get(p, ())) or None,
             )
@@ -138,7 +93,10 @@ def accept_gap(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     config: ConfigOption = None,
 ) -> None:
-    """Accept that retention deleted records before they were indexed, and move on behind them.
+    """Accept that records cannot be read any more, and move on behind them.
+
+    Retention deleted them before they were indexed, a batch is damaged on its broker's disk, or the
+    log was truncated.
 
     The gap is recorded, and `pipeline verify` reports it. Running workers move on by themselves;
     otherwise the next start does.
@@ -148,15 +106,104 @@ def accept_gap(
     settings = load(config=config)
     admin = KafkaAdmin(settings)
     number = _parse_partition(partition, settings.topic, admin.require(settings.topic).partitions)
-    row = read_offsets(KafkaOffsets(admin), settings.topic, [number])[number]
-    require_gap(row)
-    say(f"{partition}: {row.gap_description}")
+    place = KafkaOffsets(admin).places(settings.topic, [number])[number]
+    damage = None if place.state.is_out_of_range else find_damage(admin, place, number)
+    say(f"{partition}: {describe_damage(damage) if damage else require_gap(place)[1]}")
     if not yes:
         typer.confirm("Record this gap and move on?", abort=True)
     # The question may have stood for a while: the gap is accepted now.
-    gap = require_gap(row)
+    if damage is not None:
+        gap = Gap(damage.first, damage.next, int(time.time() * 1000))
+    else:
+        gap, _ = require_gap(KafkaOffsets(admin).places(settings.topic, [number])[number])
     AcceptedGaps(admin).accept(settings.topic, number, gap)
     say(f"accepted: reading goes on at {gap.next}")
+
+
+@app.command("reset")
+def reset(
+    to: Annotated[
+        str,
+        typer.Option(
+            "--to",
+            metavar="WHEN|earliest|latest",
+            help="Where to go on: `24 hours` ago, an ISO 8601 time, or one side of the log.",
+        ),
+    ],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the moves alone.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+) -> None:
+    """Move a group whose workers are stopped to another place of the topic.
+
+    What is read again lands on the documents that are there. What is skipped is recorded as an
+    accepted gap, which `pipeline verify` reports. Shows the moves, then asks.
+
+    Example: pipeline offsets reset --to "2 hours"
+    """
+    since_ms = None if to in (_EARLIEST, _LATEST) else parse_when(to)
+    if not (dry_run or yes or sys.stdin.isatty()):
+        raise ConfigurationError(
+            "there is no terminal to ask for confirmation on: give --yes, or --dry-run to see first"
+        )
+    settings = load(config=config)
+    admin = KafkaAdmin(settings)
+    offsets = KafkaOffsets(admin)
+    require_stopped(admin)
+    places = offsets.places(settings.topic)
+    first = {} if since_ms is None else offsets.offsets_at(settings.topic, places, since_ms)
+
+    def target_of(partition: int, log: Log) -> int:
+        if since_ms is None:
+            return log.start if to == _EARLIEST else log.stable_end
+        return first.get(partition, log.stable_end)
+
+    moves = plan_moves(places, target_of)
+    _print_moves(moves, as_json=as_json)
+    if dry_run:
+        return
+    if not yes:
+        typer.confirm("Move the group?", abort=True, err=True)
+    apply_moves(admin, moves, int(time.time() * 1000))
+    if not as_json:
+        say(f"group {settings.group} goes on there: start the workers again")
+
+
+def _print_moves(moves: list[Move], *, as_json: bool) -> None:
+    if as_json:
+        for move in moves:
+            write_json(_move_as_json(move))
+        return
+    rows = [(m.place.name, m.place.committed, m.target, m.read_again, m.skipped) for m in moves]
+    write_table(("partition", "from", "to", "read again", "skipped"), rows)
+    if again := sum(move.read_again for move in moves):
+        say(f"{again} records at most are read again, and make no second document")
+    if skipped := sum(move.skipped for move in moves):
+        say(f"{skipped} records at most are never read: accepted gaps, which `verify` reports")
+
+
+def find_damage(admin: KafkaAdmin, place: Place, partition: int) -> Damage | None:
+    """Return what the broker cannot give behind the group's place; None where all can be read."""
+    settings = admin.settings
+    places = admin.list_group_offsets(settings.group, settings.topic)
+    epochs = {p.partition: p.leader_epoch for p in places if p.leader_epoch is not None}
+    log, committed = place.log, place.committed
+    if log is None or committed is None or committed >= log.end:
+        return None
+    with DamageSearch(settings, settings.topic, partition) as search:
+        return search.find(committed, epochs.get(partition, -1), log.start, log.end)
+
+
+def describe_damage(damage: Damage) -> str:
+    """Return what cannot be read, for the operator."""
+    if damage.next <= damage.first:
+        return f"{damage.why}; the log is read again from offset {damage.next} on"
+    number = damage.next - damage.first
+    return (
+        f"offsets {damage.first} to {damage.next} ({number} records at most) are damaged: "
+        f"{damage.why}"
+    )
 
 
 def _parse_partition(text: str, topic: str, partitions: int) -> int:
@@ -168,12 +215,23 @@ def _parse_partition(text: str, topic: str, partitions: int) -> int:
     return int(number)
 
 
-def _as_json(row: PartitionOffsets, gaps: list[Gap]) -> dict[str, Any]:
+def _as_json(row: Place, gaps: list[Gap]) -> dict[str, Any]:
     return {
         "partition": row.name,
         "committed": row.committed,
-        "log_start": row.log_start,
-        "log_end": row.log_end,
+        "log_start": row.log and row.log.start,
+        "log_end": row.log and row.log.end,
+        "last_stable": row.log and row.log.stable_end,
         "state": row.state,
-        "gaps": [{"first": g.first, "next": g.next, "accepted_at": g.at} for g in gaps],
+        "gaps": [{"first": g.first, "next": g.next, "accepted_at": iso(g.at)} for g in gaps],
+    }
+
+
+def _move_as_json(move: Move) -> dict[str, Any]:
+    return {
+        "partition": move.place.name,
+        "from": move.place.committed,
+        "to": move.target,
+        "read_again": move.read_again,
+        "skipped": move.skipped,
     }

@@ -27,8 +27,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of 
 def parse_when(text: str, *, clock: Callable[[], float] = time.time) -> int:
     """Return epoch milliseconds of an ISO 8601 time, or of a duration before now.
 
-    A time without a zone is UTC. A time is tried first: `20260131` is a day, not a number of
-    seconds.
+    A time without a zone is UTC. A time is tried first: `20260131` is a day.
 
     Args:
         text: `2026-01-31T12:00`, `24h`.
@@ -45,8 +44,8 @@ def parse_when(text: str, *, clock: Callable[[], float] = time.time) -> int:
         return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
     try:
         duration = parse_duration(text)
-    except ValueError:
-        duration = None
+    except ValueError as error:
+        raise typer.BadParameter(f"{text!r} is neither a duration nor a time: {error}") from None
     if not isinstance(duration, timedelta):
         raise typer.BadParameter(f"{text!r} is neither a duration nor a time")
     return int((clock() - duration.total_seconds()) * 1000)

@@ -2,47 +2,88 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import sys
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from llmlog_common.settings import load
-from llmlog_consumer import provision
 from llmlog_consumer.cli.options import ConfigOption
-from llmlog_consumer.cli.output import say
-from llmlog_consumer.elasticsearch.connection import Elastic
-from llmlog_consumer.kafka.admin import KafkaAdmin
+from llmlog_consumer.cli.output import complain, say
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from llmlog_common.settings import Settings
+    from llmlog_consumer.provision.steps import Step
 
 _SIGNS = {"created": "+", "updated": "~", "unchanged": "=", "differs": "!"}
 _CHANGES = ("created", "updated")
+_REQUEST_SECONDS = 30.0
 
 
 def setup(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be done, change nothing.")
     ] = False,
+    print_to: Annotated[
+        Path | None,
+        typer.Option(
+            "--print", metavar="DIR", help="Write everything as files, and ask no server."
+        ),
+    ] = None,
+    kafka_only: Annotated[bool, typer.Option("--kafka-only", help="Only the topics.")] = False,
+    elasticsearch_only: Annotated[
+        bool, typer.Option("--elasticsearch-only", help="All but the topics.")
+    ] = False,
     config: ConfigOption = None,
 ) -> None:
     """Install topics, index template, lifecycle policy and today's index.
 
-    Idempotent: what is there and right is left alone, and nothing is ever destroyed.
+    Idempotent, and safe to run many times at once. What users have added stays; each difference is
+    printed before it is written; nothing is ever deleted.
 
     Example: pipeline setup --dry-run
     """
+    if kafka_only and elasticsearch_only:
+        raise typer.BadParameter("--kafka-only and --elasticsearch-only leave nothing to do")
+    if print_to is not None and dry_run:
+        raise typer.BadParameter("--print changes nothing on any server: leave --dry-run out")
     settings = load(config=config)
-    elastic = Elastic(settings, timeout=30)
-    for step in (
-        *provision.topics(settings, KafkaAdmin(settings), dry_run=dry_run),
-        *provision.indices(settings, elastic, dry_run=dry_run),
-    ):
-        is_pending = dry_run and step.change in _CHANGES
-        change = f"would be {step.change}" if is_pending else step.change
-        say(f"{_SIGNS[step.change]} {step.what}: {change}{_format_detail(step.detail)}")
+    parts = (not elasticsearch_only, not kafka_only)
+    if print_to is not None:
+        from llmlog_consumer.provision.files import write_files
+
+        for path in write_files(settings, print_to, kafka=parts[0], elasticsearch=parts[1]):
+            say(str(path))
+        return
+    for step in _steps(settings, kafka=parts[0], elasticsearch=parts[1]):
+        if step.differences:
+            say(f"{_SIGNS[step.change]} {step.what} differs:")
+            for line in step.differences:
+                say(f"    {line}")
+        sys.stdout.flush()  # before it is written: a person may read along, and stop it
+        done = step if dry_run else step.carry_out()
+        is_pending = dry_run and done.change in _CHANGES
+        change = f"would be {done.change}" if is_pending else done.change
+        detail = f" ({done.detail})" if done.detail else ""
+        say(f"{_SIGNS[done.change]} {done.what}: {change}{detail}")
 
 
-def _format_detail(detail: str) -> str:
-    """Return one line in brackets; several lines below each other, indented."""
-    lines = detail.splitlines()
-    if len(lines) > 1:
-        return "".join(f"\n    {line}" for line in lines)
-    return f" ({detail})" if detail else ""
+def _steps(settings: Settings, *, kafka: bool, elasticsearch: bool) -> Iterator[Step]:
+    """Yield the steps of both servers; each is looked at when the step before it is done."""
+    from llmlog_consumer.elasticsearch.patience import PatientElastic
+    from llmlog_consumer.kafka.admin import KafkaAdmin
+    from llmlog_consumer.provision.indices import index_steps
+    from llmlog_consumer.provision.topics import topic_steps
+
+    steps: Iterator[Step] = iter(())
+    if elasticsearch:
+        # Made first: a URL that cannot be used ends the command before anything is created.
+        elastic = PatientElastic(settings, timeout=_REQUEST_SECONDS, announce=complain)
+        steps = index_steps(settings, elastic)
+    if kafka:
+        steps = chain(topic_steps(settings, KafkaAdmin(settings)), steps)
+    return steps

@@ -8,7 +8,8 @@ import typer
 from rich.console import Console
 
 from llmlog_common.settings import load
-from llmlog_consumer.checks.status import Status, read_status
+from llmlog_consumer.checks.status import Status
+from llmlog_consumer.checks.status_reader import read_status
 from llmlog_consumer.cli.options import ConfigOption, JsonOption
 from llmlog_consumer.cli.output import repeat, say, write_json, write_table
 from llmlog_consumer.kafka.admin import KafkaAdmin
@@ -34,16 +35,20 @@ def status(
 ) -> None:
     """Say whether the dashboards are current, and how far behind; then the numbers.
 
-    Asks Kafka alone: workers commit a note on their state beside their offsets.
+    Asks Kafka alone: workers commit a note on their state beside their offsets. The exit code is 0
+    where the dashboards are current, 10 behind, 11 unhealthy, 12 stopped or stuck.
 
     Example: pipeline status --watch
     """
     settings = load(config=config)
     admin = KafkaAdmin(settings)
     offsets = KafkaOffsets(admin)
+    code = 0
 
     def show() -> bool:
+        nonlocal code
         current = read_status(settings, admin, offsets)
+        code = current.health.exit_code
         if as_json:
             write_json(current.as_json())
         else:
@@ -51,14 +56,15 @@ def status(
         return watch
 
     repeat(show, _WATCH_SECONDS)
+    raise typer.Exit(code)
 
 
 def _print(status: Status, *, clear: bool) -> None:
     if clear:
         Console().clear()
     say(status.verdict)
-    for problem in status.unhealthy[1:]:
-        say(f"  also: {problem}")
+    for problem in status.problems[1:]:
+        say(f"  also: {problem.text}")
     letters = "no dead-letter topic" if status.letters is None else f"{status.letters} dead letters"
     say(
         f"\n{status.group} on {status.topic}: {status.members} workers, {status.state}; "
@@ -68,10 +74,10 @@ def _print(status: Status, *, clear: bool) -> None:
     rows = [
         (
             p.number,
-            p.committed,
-            p.start,
-            p.end,
-            "OUT OF RANGE" if p.out_of_range else p.lag,
+            p.place.committed,
+            p.place.log and p.place.log.start,
+            p.place.log and p.place.log.end,
+            "OUT OF RANGE" if p.place.state.is_out_of_range else p.place.lag,
             None if p.behind_ms is None else round(p.behind_ms / 1000),
             p.in_flight,
             p.worker or None,

@@ -11,14 +11,17 @@ from llmlog_common.settings import load
 from llmlog_consumer.checks.sources import Sources
 from llmlog_consumer.checks.trace import Trace, Tracer
 from llmlog_consumer.cli.options import ConfigOption, JsonOption, SinceOption, parse_when
-from llmlog_consumer.cli.output import Progress, say, write_json, write_table
+from llmlog_consumer.cli.output import Progress, complain, say, write_json, write_table
 
 _TIMEOUT_SECONDS = 30.0
 
 
 def trace(
     call_id: Annotated[
-        str, typer.Argument(metavar="LITELLM_CALL_ID", help="As LiteLLM's x-litellm-call-id.")
+        str,
+        typer.Argument(
+            metavar="LITELLM_CALL_ID", help="As LiteLLM's x-litellm-call-id; or an event id."
+        ),
     ],
     since: SinceOption = None,
     scan: Annotated[
@@ -38,13 +41,15 @@ def trace(
         raise ConfigurationError("an empty litellm_call_id names no request")
     settings = load(config=config)
     with Progress() as progress:
-        sources = Sources.connect(settings, progress, timeout=_TIMEOUT_SECONDS)
+        sources = Sources.connect(settings, progress, timeout=_TIMEOUT_SECONDS, announce=complain)
         since_ms = None if since is None else parse_when(since)
         result = Tracer(sources).trace(call_id, since_ms=since_ms, scan=scan)
     if as_json:
         write_json(result.as_json())
     else:
         _print(result)
+    for note in result.notes:
+        complain(note)
     if not result.found:
         raise typer.Exit(1)
 

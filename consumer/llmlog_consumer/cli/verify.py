@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from llmlog_common.errors import DifferenceError
+from llmlog_common.errors import BehindError, DifferenceError, ElasticsearchError
 from llmlog_common.settings import load
 from llmlog_consumer.checks.sources import Sources
 from llmlog_consumer.checks.verify import Verifier
@@ -26,7 +26,19 @@ if TYPE_CHECKING:
 
 _WATCH_SECONDS = 30.0
 _MAX_ROWS = 20
-_HEADINGS = ("events", "documents", "dead letters", "recovered", "expired", "lost", "doubled")
+_HEADINGS = (
+    "events",
+    "documents",
+    "dead letters",
+    "recovered",
+    "dropped",
+    "retired",
+    "skipped",
+    "lost",
+    "doubled",
+    "conflict",
+    "unknown",
+)
 
 
 def verify(
@@ -40,8 +52,8 @@ def verify(
 ) -> None:
     """Prove that every event on the topic is one document or one dead letter.
 
-    Reads the topic from its start to the committed offsets, and looks every event up. The exit
-    code is 7 when something is lost or doubled.
+    Reads the topic from its start to the committed offsets, and looks every event up behind the
+    alias. The exit code is 7 when something is lost or doubled, 4 when events cannot be looked up.
 
     Example: pipeline verify --since 24h --json
     """
@@ -49,7 +61,7 @@ def verify(
         raise typer.BadParameter("--until cannot be combined with --watch, which has no end")
     settings = load(config=config)
     with Progress() as progress:
-        verifier = Verifier(Sources.connect(settings, progress))
+        verifier = Verifier(Sources.connect(settings, progress, announce=complain))
         scope = verifier.scope(
             parse_when(since) if since else None, parse_when(until) if until else None
         )
@@ -59,10 +71,18 @@ def verify(
     if as_json and not watch:
         write_json(proof.as_json())
     elif not as_json:
-        _print(proof)
-    if not proof.ok:
-        gaps = f", {len(proof.unaccepted_gaps)} gaps not accepted" if proof.unaccepted_gaps else ""
-        raise DifferenceError(f"{proof.lost_count} lost, {proof.doubled_count} doubled{gaps}")
+        _print(proof, settings.index)
+    for note in proof.notes:
+        complain(note)
+    if proof.has_difference:
+        raise DifferenceError(_summary(proof))
+    if proof.unknown_count:
+        raise ElasticsearchError(
+            f"{_count_events(proof.unknown_count)} could not be looked up, and nothing is said of "
+            f"them: {'; '.join(proof.unreadable)}"
+        )
+    if proof.held_back:
+        raise BehindError(_describe_held_back(proof))
 
 
 def _watch(verifier: Verifier, scope: Scope, topic: str, as_json: bool) -> Proof:
@@ -70,8 +90,12 @@ def _watch(verifier: Verifier, scope: Scope, topic: str, as_json: bool) -> Proof
     while True:
         proof = verifier.verify(scope)
         _print_line(proof, as_json=as_json)
-        if not proof.ok:
+        if proof.has_difference or proof.unknown_count:
             return proof
+        if proof.held_back:
+            complain(_describe_held_back(proof))
+        for note in proof.notes:
+            complain(note)
         time.sleep(_WATCH_SECONDS)
         scope = verifier.next_scope(scope)
         for partition in scope.restarted:
@@ -82,17 +106,23 @@ def _watch(verifier: Verifier, scope: Scope, topic: str, as_json: bool) -> Proof
             )
 
 
-def _print(proof: Proof) -> None:
-    say("OK: nothing lost, nothing doubled" if proof.ok else "DIFFERENCE")
+def _print(proof: Proof, alias: str) -> None:
+    unknown = "event was looked up" if proof.unknown_count else "record can be checked yet"
+    verdict = "DIFFERENCE" if proof.has_difference else f"UNKNOWN: not every {unknown}"
+    say("OK: nothing lost, nothing doubled" if proof.ok else verdict)
     say("")
     counts = (
         proof.events,
         proof.documents,
         proof.dead_letters,
         proof.recovered,
-        proof.expired,
+        proof.dropped,
+        proof.retired,
+        proof.skipped,
         proof.lost_count,
         proof.doubled_count,
+        proof.conflict_count,
+        proof.unknown_count,
     )
     write_table(_HEADINGS, [counts])
     for row in proof.accepted_gaps:
@@ -108,8 +138,45 @@ def _print(proof: Proof) -> None:
         say(f"lost: {row['event_id'] or 'unreadable record'} {' '.join(row['coordinates'])}")
     for row in proof.doubled[:_MAX_ROWS]:
         say(f"doubled: {row['event_id']} in {' '.join(row['indices'])}")
-    if proof.lost_count + proof.doubled_count > _MAX_ROWS:
+    for row in proof.conflict[:_MAX_ROWS]:
+        places = " ".join(row["coordinates"])
+        say(f"conflict: {row['event_id']} has different documents in {places}")
+    for row in proof.not_behind_alias:
+        say(
+            f"{_count_events(row['events'])} found in {row['index']}, which is not behind {alias}: "
+            "users do not find them; run `pipeline setup`"
+        )
+    for row in proof.unknown:
+        say(f"unknown: {_count_events(row['events'])}, {row['why']}")
+    if proof.lost_count + proof.doubled_count + proof.conflict_count > _MAX_ROWS:
         say("--json names them all")
+
+
+def _summary(proof: Proof) -> str:
+    """Return what is wrong, in one line; what may be there is named, what is not is left out."""
+    more = {
+        "in conflict": proof.conflict_count,
+        "not behind the alias": proof.hidden.total(),
+        "gaps not accepted": len(proof.unaccepted_gaps),
+        "unknown": proof.unknown_count,
+    }
+    parts = [f"{proof.lost_count} lost", f"{proof.doubled_count} doubled"]
+    return ", ".join(parts + [f"{count} {what}" for what, count in more.items() if count])
+
+
+def _count_events(number: int) -> str:
+    return "1 event" if number == 1 else f"{number} events"
+
+
+def _describe_held_back(proof: Proof) -> str:
+    total = sum(row["records"] for row in proof.held_back)
+    where = ", ".join(
+        f"{row['partition']} from {row['first']} to {row['next']}" for row in proof.held_back
+    )
+    return (
+        f"{total} records at most are behind an open transaction and cannot be checked yet: "
+        f"{where}; see `pipeline status`"
+    )
 
 
 def _describe_gap(row: dict[str, Any]) -> str:

@@ -20,6 +20,7 @@ class Stage(StrEnum):
 
     DECODE = "decode"
     TRANSFORM = "transform"
+    EXPIRED = "expired"
     OVERSIZE = "oversize"
     INDEX = "index"
 

@@ -1,7 +1,8 @@
-"""Owns the choice of one dead letter for each source record: the newest. Pure.
+"""Owns the choice of one dead letter for each source: the newest. Pure.
 
-Letters of one source record have its key. Reading keys costs a fifth of reading headers: so `add`
-looks at keys alone, and reads the headers only of letters whose key may have come before.
+Letters of one source begin with the same event id, or have the same key where they begin with none.
+Reading these costs a fifth of reading headers: so `add` looks at them alone, and reads the headers
+only of letters of which they may have come before. No letter is told by its key: anybody sets it.
 """
 
 from __future__ import annotations
@@ -10,43 +11,45 @@ from typing import TYPE_CHECKING, Final
 
 from llmlog_consumer.dead_letters.headers import TRUNCATED_KEY_BYTES
 from llmlog_consumer.dead_letters.letter import read_letter
-from llmlog_consumer.dead_letters.offset_map import LATEST_SECONDS, OffsetMap
+from llmlog_consumer.dead_letters.newest import LATEST_SECONDS, NewestMap
+from llmlog_schemas.framing import find_event_id
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from llmlog_consumer.dead_letters.letter import DeadLetter
-    from llmlog_consumer.dead_letters.offset_map import PartitionOffsets
     from llmlog_consumer.dead_letters.record import ReplayRecord
     from llmlog_consumer.kafka_record import KafkaRecord
 
 TABLE_BYTES: Final = 1 << 20
-"""Size of a table with a bit for each key's hash: of a million distinct keys one in sixteen meets a
+"""Size of a table with a bit for each hash: of a million distinct ids one in sixteen meets a
 bit that is set. A larger table would not fit into the processor's cache, and cost as much."""
 
 
-class NewestPerRecord:
-    """Keeps one dead letter per source record: the newest.
+class NewestPerSource:
+    """Keeps one dead letter per source: the newest.
 
-    A record that is replayed and fails again has a second dead letter. Readers show one, in two
+    A record that is replayed and fails again has a second dead letter, and so has an event that was
+    sent twice. Readers show one, in two
     passes: `add` every letter, then ask `keeps(letter)`. Exact within a partition of the
     dead-letter topic. Of letters on several partitions (the topic was given more of them) exactly
     one is kept, and nearly always the newest.
 
     Args:
-        table_bytes: size of each of the two key tables.
+        table_bytes: size of each of the two tables of hashes.
 
     Attributes:
         letters: number of letters added.
-        has_our_headers: whether any of them has the headers of a dead letter, ours or Connect's.
+        has_our_headers: whether any of them has the headers of a dead letter, ours or of a program
+            that we know.
     """
 
     def __init__(self, *, table_bytes: int = TABLE_BYTES) -> None:
         self._table_bytes = table_bytes
-        # A bit is set in the first table for each key that came, in the second for each that may
-        # have come again.
+        # A bit is set in the first table for each id or key that came, in the second for each that
+        # may have come again.
         self._seen, self._repeated = bytearray(table_bytes), bytearray(table_bytes)
-        self._newest = OffsetMap()
+        self._newest = NewestMap()
         self.letters = 0
         self.has_our_headers = False
 
@@ -57,11 +60,11 @@ class NewestPerRecord:
         for record in records:
             if not self.has_our_headers:
                 self.has_our_headers = bool(read_letter(record, content=False).writer)
-            key = record.key()
-            if key is None or len(key) >= TRUNCATED_KEY_BYTES:  # no key, or a truncated one
+            mark = _mark(record)
+            if mark is None:
                 self._put(record)
                 continue
-            number = hash(key)
+            number = hash(mark)
             at, bit = (number >> 3) % size, 1 << (number & 7)
             if seen[at] & bit:
                 repeated[at] |= bit
@@ -70,31 +73,36 @@ class NewestPerRecord:
                 seen[at] |= bit
 
     def keeps(self, record: KafkaRecord) -> bool:
-        """Tell whether a letter that was added is the one to show for its source record."""
-        if self._is_only_one(record.key()):
+        """Tell whether a letter that was added is the one to show for its source."""
+        if self._is_only_one(_mark(record)):
             return True
         return self.keeps_record(read_letter(record, content=False))
 
     def keeps_record(self, letter: DeadLetter | ReplayRecord) -> bool:
         """Tell the same of a letter that is read already."""
-        offsets, offset = self._offsets(letter), letter.source[2]
-        known = offsets.get(offset)
-        # The first letter of a key was not put into the map.
+        known = self._newest.get(letter.name)
+        # The first letter with an id or a key was not put into the map.
         if known is None or letter.position == known[1] or letter.second > known[0]:
-            offsets.put(offset, LATEST_SECONDS, letter.position)  # from now on no other is kept
+            # From now on no other is kept.
+            self._newest.put(letter.name, LATEST_SECONDS, letter.position)
             return True
         return False
 
     def _put(self, record: KafkaRecord) -> None:
         letter = read_letter(record, content=False)
-        self._offsets(letter).put(letter.source[2], letter.second, letter.position)
+        self._newest.put(letter.name, letter.second, letter.position)
 
-    def _is_only_one(self, key: bytes | None) -> bool:
-        """Tell whether certainly no second letter has this key."""
-        if key is None or len(key) >= TRUNCATED_KEY_BYTES:
+    def _is_only_one(self, mark: bytes | None) -> bool:
+        """Tell whether certainly no second letter has this id or key."""
+        if mark is None:
             return False
-        number = hash(key)
+        number = hash(mark)
         return not self._repeated[(number >> 3) % self._table_bytes] & 1 << (number & 7)
 
-    def _offsets(self, letter: DeadLetter | ReplayRecord) -> PartitionOffsets:
-        return self._newest.partition(letter.source[:2])
+
+def _mark(record: KafkaRecord) -> bytes | None:
+    """Return what letters of one source have in common; None where that is not known."""
+    if event_id := find_event_id(record.value()):
+        return event_id
+    key = record.key()
+    return None if key is None or len(key) >= TRUNCATED_KEY_BYTES else key  # maybe truncated

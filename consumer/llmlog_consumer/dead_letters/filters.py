@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Final
 
@@ -10,6 +11,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from llmlog_consumer.dead_letters.letter import DeadLetter
+
+MAX_GROUPS: Final = 100
+"""Other groups that are counted each by itself."""
+_NAMED_GROUPS: Final = 3
 
 _REASON_HEADERS: Final = ("es.reason", "es.type", "es.caused_by", "exception")
 
@@ -69,3 +74,37 @@ class Filter:
 
 def _mentions(headers: Mapping[str, str], text: str) -> bool:
     return any(text in headers.get(name, "").casefold() for name in _REASON_HEADERS)
+
+
+@dataclass(slots=True)
+class GroupFilter:
+    """The letters of one consumer group: several groups may share a dead-letter topic.
+
+    Letters that no worker of ours wrote name no group, and are taken by all.
+
+    Attributes:
+        group: whose letters are taken; None takes those of every group.
+        others: letters of other groups, by group.
+    """
+
+    group: str | None = None
+    others: Counter[str] = field(default_factory=Counter)
+
+    def takes(self, group: str) -> bool:
+        """Tell whether a letter of a group is taken; count it where it is not."""
+        if self.group is None or not group or group == self.group:
+            return True
+        is_counted_alone = group in self.others or len(self.others) < MAX_GROUPS
+        self.others[group if is_counted_alone else "other"] += 1
+        return False
+
+    def describe_others(self) -> str:
+        """Return in one line how many letters were left out; empty for none."""
+        number = self.others.total()
+        if not number:
+            return ""
+        names = [name for name, _ in self.others.most_common(_NAMED_GROUPS)]
+        more = len(self.others) - len(names)
+        which = ", ".join(names) + (f" and {more} more" if more else "")
+        letters = "1 letter" if number == 1 else f"{number} letters"
+        return f"{letters} of other consumer groups left out: {which}"

@@ -1,8 +1,8 @@
 """Owns the headers of a dead letter: their names, how they are written and how they are read. Pure.
 
 A letter has the source record's own headers byte for byte, and ours under `pipeline.dlq.`. Ours
-replace those of an earlier failure. Letters of Kafka Connect, and records without any of these
-headers, are read too.
+replace those of an earlier failure. Letters of other programs (`foreign.py`), and records without
+any of these headers, are read too.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from operator import methodcaller
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from llmlog_consumer.dead_letters.cause import Stage, compute_fingerprint
-from llmlog_consumer.dead_letters.offset_map import MAX_INT64
+from llmlog_consumer.dead_letters.foreign import read_foreign
+from llmlog_consumer.dead_letters.newest import MAX_INT64
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from llmlog_consumer.kafka_record import KafkaRecord
 
 PREFIX: Final = "pipeline.dlq."
-CONNECT_PREFIX: Final = "__connect.errors."
 VERSION: Final = 1
 OUR_HEADERS: Final = frozenset(
     PREFIX + name
@@ -165,9 +165,9 @@ class LetterHeaders(NamedTuple):
     """The headers of one letter, taken apart.
 
     Attributes:
-        ours: without their prefix; those of Kafka Connect under our names.
+        ours: without their prefix; those of another program under our names.
         source_headers: the rest: the source record's own.
-        writer: `pipeline`, `connect`, or empty for an unknown writer.
+        writer: `pipeline`, a program of `foreign.py`, or empty for an unknown writer.
     """
 
     ours: Mapping[str, str]
@@ -208,18 +208,14 @@ def split_headers(raw: Sequence[RawHeader] | None) -> LetterHeaders:
     if pairs and OUR_HEADERS.issuperset(by_name):  # as in nearly all letters
         return LetterHeaders(HeaderTexts(by_name), (), "pipeline")
     rest = [pair for pair in pairs if not pair[0].startswith(PREFIX)]
-    source_headers = tuple(pair for pair in rest if not pair[0].startswith(CONNECT_PREFIX))
     if len(rest) < len(pairs):
         ours = {name: value for name, value in pairs if name.startswith(PREFIX)}
-        return LetterHeaders(HeaderTexts(ours), source_headers, "pipeline")
-    if len(source_headers) < len(rest):
-        connect = {
-            name[len(CONNECT_PREFIX) :]: _text(value)
-            for name, value in rest
-            if name.startswith(CONNECT_PREFIX)
-        }
-        return LetterHeaders(_translate_connect(connect), source_headers, "connect")
-    return LetterHeaders({}, source_headers, "")
+        return LetterHeaders(HeaderTexts(ours), tuple(rest), "pipeline")
+    foreign = read_foreign(rest)
+    if foreign is None:
+        return LetterHeaders({}, tuple(rest), "")
+    source_headers = tuple(pair for pair in rest if pair[0] not in foreign.names)
+    return LetterHeaders(foreign.ours, source_headers, foreign.writer)
 
 
 def read_source(headers: Mapping[str, str]) -> tuple[str, int, int] | None:
@@ -286,20 +282,6 @@ def parse_number(text: HeaderValue) -> int | None:
 
 def _parse_count(text: HeaderValue) -> int:
     return max(0, parse_number(text) or 0)
-
-
-def _translate_connect(connect: Mapping[str, str]) -> dict[str, str]:
-    """Return Kafka Connect's headers under our names; empty ones are left out."""
-    error = (connect.get("exception.class.name", ""), connect.get("exception.message", ""))
-    ours = {
-        "topic": connect.get("topic", ""),
-        "partition": connect.get("partition", ""),
-        "offset": connect.get("offset", ""),
-        "stage": connect.get("stage", ""),
-        "exception": ": ".join(filter(None, error)),
-        "group": connect.get("connector.name", ""),
-    }
-    return {name: value for name, value in ours.items() if value}
 
 
 def _text(value: HeaderValue) -> str:

@@ -6,24 +6,29 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from llmlog_consumer.dead_letters.headers import (
+    PREFIX,
     SOURCE_HEADERS,
     parse_number,
+    parse_source,
     read_fingerprint,
     read_headers,
     read_replay_count,
     read_source,
     split_headers,
 )
-from llmlog_consumer.dead_letters.offset_map import LATEST_SECONDS, MAX_INT64
+from llmlog_consumer.dead_letters.newest import LATEST_SECONDS, MAX_INT64
 from llmlog_consumer.dead_letters.reasons import redact
+from llmlog_schemas.framing import peek_event_id
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from llmlog_consumer.dead_letters.headers import RawHeader
+    from llmlog_consumer.dead_letters.headers import HeaderValue, RawHeader
     from llmlog_consumer.kafka_record import KafkaRecord
 
-_TOPIC, _PARTITION, _OFFSET = SOURCE_HEADERS
+_GROUP: Final = f"{PREFIX}group"
+_TIMESTAMP: Final = f"{PREFIX}timestamp"
+_TRUNCATED: Final = f"{PREFIX}truncated.length"
 _PARTITION_BITS: Final = 15
 
 
@@ -40,7 +45,9 @@ class DeadLetter:
         headers: ours, without their prefix; empty for a record of an unknown writer.
         timestamp_ms: of the letter.
         source_headers: the source record's own headers.
-        writer: `pipeline`, `connect`, or empty for an unknown writer.
+        writer: `pipeline`, `connect`, `streams`, `spring`, or empty for an unknown writer.
+        event_id: of the event in the value; empty where none can be read.
+        name: of the source, see `name_source`.
     """
 
     topic: str
@@ -52,6 +59,8 @@ class DeadLetter:
     timestamp_ms: int
     source_headers: tuple[RawHeader, ...] = ()
     writer: str = ""
+    event_id: str = ""
+    name: int = 0
 
     @property
     def coordinates(self) -> str:
@@ -68,6 +77,17 @@ class DeadLetter:
     def source(self) -> tuple[str, int, int]:
         """The source record's topic, partition, offset; the letter's own where it has none."""
         return read_source(self.headers) or (self.topic, self.partition, self.offset)
+
+    @property
+    def group(self) -> str:
+        """The consumer group in which the record failed; empty where no worker of ours wrote it."""
+        group: str = self.headers.get("group", "") if self.writer == "pipeline" else ""
+        return group
+
+    @property
+    def source_ms(self) -> int | None:
+        """Epoch milliseconds of the source record; None where the letter has none."""
+        return parse_number(self.headers.get("timestamp"))
 
     @property
     def position(self) -> int:
@@ -114,6 +134,9 @@ class DeadLetter:
 
         return {
             "coordinates": self.coordinates,
+            "event_id": self.event_id or None,
+            "group": headers.get("group"),
+            "writer": self.writer or None,
             "source": {
                 "topic": headers.get("topic"),
                 "partition": parse_number(headers.get("partition")),
@@ -149,7 +172,9 @@ def read_letter(record: KafkaRecord, *, content: bool = True) -> DeadLetter:
         record: as consumed.
         content: with key, value and the source record's own headers.
     """
-    headers, source_headers, writer = split_headers(read_headers(record))
+    raw = read_headers(record)
+    headers, source_headers, writer = split_headers(raw)
+    by_name = dict(raw)
     return DeadLetter(
         record.topic(),
         record.partition(),
@@ -160,30 +185,42 @@ def read_letter(record: KafkaRecord, *, content: bool = True) -> DeadLetter:
         record.timestamp()[1],
         source_headers if content else (),
         writer,
+        read_event_id(record, by_name),
+        name_source(record, by_name),
     )
 
 
-def read_raw_source(
-    headers: list[RawHeader] | None, record: KafkaRecord
-) -> tuple[object, object, int]:
-    """Return topic, partition and offset of a letter's source, undecoded where possible.
+def read_event_id(record: KafkaRecord, headers: Mapping[str, HeaderValue]) -> str:
+    """Return the id of the event that a letter holds, whole or truncated; empty where none.
 
     Args:
-        headers: of the letter, raw.
-        record: the letter; its own coordinates are returned, with None as topic, where the
-            headers name no source. Such a letter has no second one.
+        record: the letter.
+        headers: of it, raw.
     """
-    ours = dict(headers) if headers else {}
-    try:
-        offset = int(ours[_OFFSET] or "")
-        if 0 <= offset <= MAX_INT64 and ours[_TOPIC] and ours[_PARTITION]:
-            return ours[_TOPIC], ours[_PARTITION], offset
-    except (KeyError, ValueError):
-        texts = split_headers(headers).ours
-        number = parse_number(texts.get("offset"))
-        if number is not None and 0 <= number <= MAX_INT64 and texts.get("topic"):
-            return texts["topic"].encode(), texts.get("partition", "").encode(), number
-    return None, record.partition(), record.offset()
+    length = headers.get(_TRUNCATED)
+    whole = None if length is None else parse_number(length) or 0
+    return peek_event_id(record.value(), whole) or ""
+
+
+def name_source(record: KafkaRecord, headers: Mapping[str, HeaderValue]) -> int:
+    """Return a number of 63 bits that letters have in common that are about the same.
+
+    In one consumer group these are letters of one event. Where no event can be read, they are
+    letters of one record: of one topic, partition, offset and time. The time tells a record from
+    another that has its offset since the topic was recreated.
+
+    Args:
+        record: the letter.
+        headers: of it, raw. A letter without a source is its own.
+    """
+    if group := headers.get(_GROUP):
+        if event_id := read_event_id(record, headers):
+            return hash((group, event_id)) & MAX_INT64
+        if source := parse_source(*map(headers.get, SOURCE_HEADERS)):
+            return hash((group, source, headers.get(_TIMESTAMP))) & MAX_INT64
+    texts = split_headers(read_headers(record)).ours
+    source = read_source(texts) or (record.topic(), record.partition(), record.offset())
+    return hash((texts.get("group"), source)) & MAX_INT64
 
 
 def pack_position(partition: int, offset: int) -> int:

@@ -7,7 +7,8 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 from llmlog_common.errors import ConfigurationError
-from llmlog_consumer.dead_letters.deduplicate import NewestPerRecord
+from llmlog_consumer.dead_letters.deduplicate import NewestPerSource
+from llmlog_consumer.dead_letters.filters import GroupFilter
 from llmlog_consumer.dead_letters.letter import DeadLetter, read_letter
 from llmlog_consumer.kafka import reader as topic_reader
 from llmlog_consumer.kafka.admin import KafkaAdmin
@@ -52,6 +53,7 @@ class DeadLetters:
     Args:
         settings: how to reach Kafka, and the topic's name.
         since_ms: epoch milliseconds; letters that were written before are not read.
+        all_groups: also letters of other consumer groups than that of the settings.
         progress: called with a step's name, how much of it is done, and its total.
         ranges: what to read; default asks the broker.
         read: reads the topic.
@@ -59,6 +61,7 @@ class DeadLetters:
 
     Attributes:
         ranges: first and next-after-last offset of each partition.
+        groups: whose letters are read, and how many were left out.
 
     Raises:
         KafkaError: the topic is missing, or the broker refuses.
@@ -70,6 +73,7 @@ class DeadLetters:
         settings: Settings,
         *,
         since_ms: int | None = None,
+        all_groups: bool = False,
         progress: Callable[[str, int, int], None] | None = None,
         ranges: Mapping[int, tuple[int, int]] | None = None,
         read: ReadTopic = topic_reader.read,
@@ -80,10 +84,11 @@ class DeadLetters:
         self._page_letters = page_letters
         self.progress = progress
         self.topic = settings.dlq_topic
+        self.groups = GroupFilter(None if all_groups else settings.group)
         if ranges is None:
             ranges = KafkaOffsets(KafkaAdmin(settings)).ranges_since(self.topic, since_ms)
         self.ranges = ranges
-        self._deduplicated: NewestPerRecord | None = None
+        self._deduplicated: NewestPerSource | None = None
 
     @property
     def topic_warning(self) -> str:
@@ -105,19 +110,20 @@ class DeadLetters:
                 self.progress(step, done, total)
 
     def read_newest(self, wanted: Filter, *, content: bool = False) -> Iterator[DeadLetter]:
-        """Yield the newest letter of each source record, if it matches, in the topic's order.
+        """Yield the newest letter of each source, if it matches, in the topic's order.
 
         Args:
             wanted: the filter.
             content: with keys, values and the source records' own headers.
         """
-        keeps = self._deduplicate().keeps
+        keeps, takes = self._deduplicate().keeps, self.groups.takes
+        self.groups.others.clear()
         for chunk in self.read_all():
             for record in chunk:
                 if not keeps(record):
                     continue
                 letter = read_letter(record, content=content)
-                if wanted.matches(letter):
+                if takes(letter.group) and wanted.matches(letter):
                     yield letter
 
     def read_newest_first(self, wanted: Filter, limit: int | None = None) -> Iterator[DeadLetter]:
@@ -150,10 +156,10 @@ class DeadLetters:
             )
             yield from sort_newest_first(page)
 
-    def _deduplicate(self) -> NewestPerRecord:
+    def _deduplicate(self) -> NewestPerSource:
         """Read everything once: which letter is the newest of a record is known at the end."""
         if self._deduplicated is None:
-            newest = NewestPerRecord()
+            newest = NewestPerSource()
             for chunk in self.read_all("looking for repeated letters"):
                 newest.add(chunk)
             self._deduplicated = newest

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from operator import itemgetter
 from typing import TYPE_CHECKING, Final
 
@@ -17,14 +18,19 @@ from llmlog_consumer.dead_letters.headers import (
     read_headers,
     read_history,
 )
-from llmlog_consumer.dead_letters.letter import clamp_second, pack_position, read_letter
+from llmlog_consumer.dead_letters.letter import (
+    clamp_second,
+    name_source,
+    pack_position,
+    read_letter,
+)
 
 if TYPE_CHECKING:
     from llmlog_consumer.dead_letters.headers import RawHeader
     from llmlog_consumer.dead_letters.letter import DeadLetter
     from llmlog_consumer.kafka_record import KafkaRecord
 
-_NEEDED: Final = itemgetter(*SOURCE_HEADERS, *HISTORY_HEADERS)
+_NEEDED: Final = itemgetter(f"{PREFIX}group", *SOURCE_HEADERS, *HISTORY_HEADERS)
 _TRUNCATED: Final = f"{PREFIX}truncated.length"
 
 
@@ -43,6 +49,8 @@ class ReplayRecord:
         history: failures and replays so far, as the letter has them.
         ms: epoch milliseconds of the letter.
         position: partition and offset of the letter, packed into one number.
+        name: of the source, see `name_source`.
+        group: in which the record failed; empty where no worker of ours wrote the letter.
         truncated: the letter, where it has only the beginning of the source's value.
     """
 
@@ -53,6 +61,8 @@ class ReplayRecord:
     history: History
     ms: int
     position: int
+    name: int = 0
+    group: str = ""
     truncated: DeadLetter | None = None
 
     @property
@@ -126,6 +136,8 @@ def build_record(letter: DeadLetter) -> ReplayRecord:
         read_history(letter.headers),
         letter.timestamp_ms,
         letter.position,
+        letter.name,
+        letter.group,
         letter if letter.is_truncated else None,
     )
 
@@ -138,7 +150,7 @@ def read_record(record: KafkaRecord) -> ReplayRecord:
     ours = dict(read_headers(record))
     if _TRUNCATED not in ours and OUR_HEADERS.issuperset(ours):
         try:
-            topic, partition, offset, *history = _NEEDED(ours)
+            group, topic, partition, offset, *history = _NEEDED(ours)
         except KeyError:
             return build_record(read_letter(record))
         source = parse_source(topic, partition, offset)
@@ -151,5 +163,12 @@ def read_record(record: KafkaRecord) -> ReplayRecord:
                 History(*history),
                 record.timestamp()[1],
                 pack_position(record.partition(), record.offset()),
+                name_source(record, ours),
+                _group_text(group),
             )
     return build_record(read_letter(record))
+
+
+@lru_cache(64)
+def _group_text(group: bytes | None) -> str:
+    return (group or b"").decode("utf-8", "replace")

@@ -1,48 +1,45 @@
-"""Owns the look-up which dead letters are recovered: have a document in Elasticsearch."""
+"""Owns the answer which dead letters are recovered: those whose event has a document."""
 
 from __future__ import annotations
 
-from itertools import islice
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Container, Iterable
 
     from llmlog_consumer.dead_letters.letter import DeadLetter
-    from llmlog_consumer.elasticsearch.connection import Elastic
-
-MAX_REQUEST_DOCUMENTS: Final = 1000
-"""Documents that one request asks for."""
+    from llmlog_consumer.elasticsearch.lookup import DocumentLookup
 
 
-def find_recovered(elastic: Elastic, letters: Iterable[DeadLetter]) -> set[str]:
-    """Return the source coordinates of those letters whose document exists.
+class Recovered(NamedTuple):
+    """Which letters of some are recovered.
+
+    Attributes:
+        ids: of the events that have a document.
+        unknown: of the events that could not be looked up.
+    """
+
+    ids: Container[str]
+    unknown: Container[str]
+
+    def tell(self, event_id: str) -> bool | None:
+        """Tell whether an event has a document; None where that is not known.
+
+        Args:
+            event_id: empty where a letter holds no event: it has no document.
+        """
+        if event_id in self.ids:
+            return True
+        return None if event_id in self.unknown else False
+
+
+def find_recovered(lookup: DocumentLookup, letters: Iterable[DeadLetter]) -> Recovered:
+    """Look up which letters are recovered: every command asks this.
 
     Raises:
         ElasticsearchError: the server refuses.
         ElasticsearchUnreachable: the server does not answer.
     """
-    targets = (
-        (letter.source_coordinates, letter.headers["index"], letter.headers["document_id"])
-        for letter in letters
-        if letter.headers.get("index") and letter.headers.get("document_id")
-    )
-    recovered: set[str] = set()
-    while chunk := list(islice(targets, MAX_REQUEST_DOCUMENTS)):
-        existing = find_existing(elastic, [(index, doc_id) for _, index, doc_id in chunk])
-        recovered |= {source for source, index, doc_id in chunk if (index, doc_id) in existing}
-    return recovered
-
-
-def find_existing(elastic: Elastic, documents: list[tuple[str, str]]) -> set[tuple[str, str]]:
-    """Return those documents that exist.
-
-    Args:
-        elastic: the connection.
-        documents: index and id of each, up to `MAX_REQUEST_DOCUMENTS`.
-    """
-    if not documents:
-        return set()
-    docs = [{"_index": index, "_id": doc_id, "_source": False} for index, doc_id in documents]
-    answer = elastic.demand("POST", "/_mget", body={"docs": docs})
-    return {pair for pair, doc in zip(documents, answer["docs"], strict=True) if doc.get("found")}
+    ids = list(dict.fromkeys(letter.event_id for letter in letters if letter.event_id))
+    found = lookup.find(ids)
+    return Recovered(frozenset(found.indices), frozenset(found.unknown))

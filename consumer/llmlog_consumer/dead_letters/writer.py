@@ -1,6 +1,7 @@
 """Owns the writing of dead letters: a letter counts once the brokers have confirmed it.
 
-A letter that the topic refuses is kept and sent again, for as long as the refusal lasts.
+A letter that the topic refuses is kept and sent again, for as long as the refusal lasts. A client
+that Kafka has refused for good is replaced after a while: no WRITE on any topic is such a refusal.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 from llmlog_common.throttled_log import ThrottledLog
 from llmlog_consumer.backoff import Backoff
 from llmlog_consumer.dead_letters.headers import PREFIX, TRUNCATED_KEY_BYTES, build_headers
+from llmlog_consumer.kafka.errors import is_fatal
 from llmlog_consumer.kafka.producer import KafkaProducer
 
 if TYPE_CHECKING:
@@ -33,6 +35,11 @@ TRUNCATED_BYTES: Final = 64 * 1024
 
 _MAX_TRUNCATIONS: Final = 2
 _RETRY: Final = Backoff(first_seconds=0.5, max_seconds=30.0)
+_NEW_CLIENT: Final = Backoff(first_seconds=1.0, max_seconds=10.0)
+_FORBIDDEN: Final = (
+    KafkaError.TOPIC_AUTHORIZATION_FAILED,
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+)
 
 
 @dataclass(slots=True, eq=False)
@@ -88,6 +95,8 @@ class LetterWriter:
         )
         self._waiting: list[PendingLetter] = []
         self._throttled = ThrottledLog(log)
+        self._broken_clients = 0  # in a row
+        self._new_client_at: float | None = None
         self.refusal = ""
 
     @property
@@ -97,6 +106,9 @@ class LetterWriter:
 
     def write(self, letter: PendingLetter) -> None:
         """Send a letter; a later `poll` calls its `on_delivered`."""
+        if self._new_client_at is not None:
+            self._waiting.append(letter)
+            return
         try:
             self._send(letter)
         except BufferError:
@@ -106,7 +118,14 @@ class LetterWriter:
 
     def poll(self) -> None:
         """Receive reports, and send the letters again that are due; never waits."""
-        self._producer.poll()
+        if self._new_client_at is not None:
+            if self._clock() < self._new_client_at:
+                return
+            self._replace_client()
+        try:
+            self._producer.poll()
+        except KafkaException as error:
+            self._refuse(error.args[0])
         if self._waiting:
             now = self._clock()
             due = [letter for letter in self._waiting if letter.not_before <= now]
@@ -139,6 +158,7 @@ class LetterWriter:
         if error is not None:
             self._retry(letter, error)
             return
+        self._broken_clients = 0
         if self.refusal:
             self.refusal = ""
             for waiting in self._waiting:  # the topic may accept these too
@@ -155,14 +175,27 @@ class LetterWriter:
         letter.attempts += 1
         letter.not_before = self._clock() + _RETRY.delay(letter.attempts)
         self._waiting.append(letter)
-        self.refusal = f"{self._settings.dlq_topic}: {error.str()}"
+        self._refuse(error)
+
+    def _refuse(self, error: KafkaError) -> None:
+        """Say that the topic takes nothing; plan a new client where this one is of no use."""
+        advice = ": grant WRITE on it" if error.code() in _FORBIDDEN else ""
+        if not (self.refusal and error.code() == KafkaError._FATAL):  # noqa: SLF001 - the cause is known
+            self.refusal = f"{self._settings.dlq_topic}: {error.str()}{advice}"
         self._throttled(
             logging.ERROR,
             "refusal",
             "dead-letter topic refuses letters, they are kept and sent again",
             why=self.refusal,
         )
-        if error.fatal():
-            unconfirmed = self._producer.rebuild()
-            log.warning("producer of dead letters replaced", unconfirmed=len(unconfirmed))
-            self._waiting += unconfirmed
+        if is_fatal(error) and self._new_client_at is None:
+            self._broken_clients += 1
+            self._new_client_at = self._clock() + _NEW_CLIENT.delay(self._broken_clients)
+
+    def _replace_client(self) -> None:
+        self._new_client_at = None
+        unconfirmed = self._producer.rebuild()
+        log.warning("producer of dead letters replaced", unconfirmed=len(unconfirmed))
+        self._waiting += unconfirmed
+        for letter in self._waiting:
+            letter.not_before = 0.0

@@ -117,11 +117,19 @@ class BulkSender:
     @property
     def has_work(self) -> bool:
         """Tell whether a request is under way, or will be sent without a person's help."""
-        return bool(self.under_way or (self._ready and not self._pause.active))
+        return self.has_work_beside(0)
+
+    def has_work_beside(self, waiting: int) -> bool:
+        """Tell the same where so many batches of those that are ready do not count."""
+        return bool(self.under_way or (len(self._ready) > waiting and not self._pause.active))
 
     def put(self, *batches: Batch) -> None:
         """Queue batches; each is sent once its time has come."""
         self._ready.extend(batches)
+
+    def put_first(self, batch: Batch) -> None:
+        """Queue a batch before all others."""
+        self._ready.appendleft(batch)
 
     def send(self) -> None:
         """Hand the batches that may be sent now to bulk threads."""

@@ -35,12 +35,18 @@ class FailureRate:
         self.in_a_row = 0
         self._fade()
 
-    def record_failure(self, cause: str = "") -> None:
-        """Count one record that failed; its cause matters to the row of failures alone."""
+    def record_failure(self, cause: str = "", *, in_row: bool = True) -> None:
+        """Count one record that failed.
+
+        Args:
+            cause: matters to the row of failures alone.
+            in_row: it is part of such a row; otherwise it neither continues nor ends one.
+        """
         self.seen += 1
         self.failed += 1
-        self.in_a_row = self.in_a_row + 1 if cause == self.cause else 1
-        self.cause = cause
+        if in_row:
+            self.in_a_row = self.in_a_row + 1 if cause == self.cause else 1
+            self.cause = cause
         self._fade()
 
     @property

@@ -237,6 +237,12 @@ class IndexPauses:
                 else:
                     pause.keep(held)
 
+    def operations(self) -> Iterator[Operation]:
+        """Yield the documents that wait; probes are not among them."""
+        for pause in self._pauses.values():
+            for held in pause.held:
+                yield from held.batch.operations
+
     def waiting(self) -> Counter[int]:
         """Return how many documents wait, by partition."""
         return sum((pause.records for pause in self._pauses.values()), Counter())

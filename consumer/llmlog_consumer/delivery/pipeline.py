@@ -7,21 +7,24 @@ threads only send a batch and return its answer. Every record ends in exactly on
 
 from __future__ import annotations
 
-import logging
+import re
+import socket
 import time
 from collections import deque
 from dataclasses import dataclass, field, replace
+from itertools import groupby
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
 
-import structlog
-
-from llmlog_common.throttled_log import ThrottledLog
+from llmlog_consumer.dead_letters.cause import Ending
 from llmlog_consumer.dead_letters.writer import LetterWriter
 from llmlog_consumer.delivery.bulk_sender import BulkSender, ConcurrencyLimit
 from llmlog_consumer.delivery.circuit_breaker import CircuitBreaker, Phase
+from llmlog_consumer.delivery.clock_doubt import ClockDoubt
 from llmlog_consumer.delivery.index_pauses import HoldLimits
-from llmlog_consumer.delivery.rejects import HeldRecord, Rejects
+from llmlog_consumer.delivery.rejects import Rejects
 from llmlog_consumer.delivery.results import BulkResults
+from llmlog_consumer.delivery.schema_scopes import SchemaScopes
 from llmlog_consumer.delivery.transform import Transform
 from llmlog_consumer.elasticsearch.batch import (
     MAX_AGE_SECONDS,
@@ -31,25 +34,24 @@ from llmlog_consumer.elasticsearch.batch import (
 )
 from llmlog_consumer.elasticsearch.bulk import BulkClient
 from llmlog_consumer.elasticsearch.document import Documents
-from llmlog_consumer.outcomes import Outcome, Settle
 from llmlog_schemas.codec import Decoder
 from llmlog_schemas.registry import Registry
 
 if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
     from concurrent.futures import Executor
 
     from llmlog_common.settings import Settings
     from llmlog_consumer.dead_letter_counts import Kind
+    from llmlog_consumer.delivery.held_records import HeldRecord
     from llmlog_consumer.elasticsearch.connection import Elastic
     from llmlog_consumer.kafka_record import KafkaRecord
     from llmlog_consumer.offset_tracker import Span
+    from llmlog_consumer.outcomes import Settle
 
-log = structlog.get_logger("llmlog.delivery")
-
-REGISTRY_RETRY_SECONDS: Final = 1.0
-"""Wait after the Schema Registry did not answer."""
+_FINGERPRINT: Final = re.compile(r"[0-9a-f]{12}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +90,10 @@ class Delivery:
         client: sends batches.
         letters: writes dead letters.
         settle: called with every outcome.
+        schemas: the decoder's source of schemas; it holds the records that wait for one.
         breaker: holds failed records where the deployment is at fault.
+        doubt: tells whether this host's clock may be why records fail.
+        is_drop_declared: a document that an ingest pipeline drops is no fault.
         limits: bounds of batches and of requests.
         concurrency: how many requests may be under way; by default `limits` says.
         executor: runs the requests; by default threads.
@@ -103,18 +108,20 @@ class Delivery:
         client: BulkClient,
         letters: LetterWriter,
         settle: Settle,
+        schemas: SchemaScopes | None = None,
         breaker: CircuitBreaker[HeldRecord] | None = None,
+        doubt: ClockDoubt | None = None,
+        is_drop_declared: bool = False,
         limits: DeliveryLimits | None = None,
         concurrency: ConcurrencyLimit | None = None,
         executor: Executor | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         limits = limits or DeliveryLimits()
-        self._settle = settle
         self._clock = clock
         self._builder = limits.new_builder()
         self._transform = Transform(decoder, documents, self._builder, clock)
-        self._rejects = Rejects(letters, settle, breaker or CircuitBreaker(), clock)
+        self._rejects = Rejects(letters, settle, breaker or CircuitBreaker(), clock, doubt)
         self._sender = BulkSender(
             client,
             self._rejects.record_released,
@@ -125,12 +132,16 @@ class Delivery:
         )
         self._builder.paused = self._sender.index_pauses.names
         self._results = BulkResults(
-            self._sender, self._rejects, settle, decoder, self._builder, clock=clock
+            self._sender,
+            self._rejects,
+            settle,
+            decoder,
+            self._builder,
+            is_drop_declared=is_drop_declared,
+            clock=clock,
         )
         self._incoming: deque[tuple[Span, Sequence[KafkaRecord]]] = deque()
-        self._decode_not_before = 0.0
-        self._registry_error = ""
-        self._throttled = ThrottledLog(log, clock)
+        self._schemas = schemas or SchemaScopes(None, clock=clock)
 
     @classmethod
     def from_settings(
@@ -155,19 +166,23 @@ class Delivery:
         """
         limits = limits or DeliveryLimits()
         hold = replace(limits.hold, wait_seconds=settings.index_wait.total_seconds())
+        schemas = SchemaScopes(Registry.from_settings(settings))
         return cls(
-            decoder=Decoder(Registry.from_settings(settings)),
+            decoder=Decoder(schemas),
+            schemas=schemas,
             documents=Documents(settings.index, settings.max_event_age),
             client=BulkClient(elastic, settings.index),
             letters=LetterWriter(settings, dlq_partitions),
             settle=settle,
             breaker=CircuitBreaker(accepted),
+            doubt=ClockDoubt(socket.gethostname(), settings.max_event_age),
+            is_drop_declared=settings.ingest_drop == "drop",
             limits=replace(limits, hold=hold),
         )
 
     @property
     def counts(self) -> Counter[str]:
-        """`retries` of requests, `unclassified` answers, documents in a `failure_store`."""
+        """Of `BulkResults`: what happened beside the outcomes."""
         return self._results.counts
 
     @property
@@ -182,8 +197,18 @@ class Delivery:
 
     @property
     def circuit_open(self) -> str:
-        """Say why the circuit is open, and what to do; empty while it is closed."""
+        """Say why records are held by an open circuit, and what to do; empty while none is."""
         return self._rejects.circuit_open
+
+    @property
+    def is_probing(self) -> bool:
+        """Tell whether an open circuit takes in records, or tries some, before it decides."""
+        return self._rejects.is_probing
+
+    @property
+    def room(self) -> int | None:
+        """Return how many records may be taken in at most; None for no such bound."""
+        return self._rejects.wanted or None
 
     @property
     def unhealthy(self) -> str:
@@ -193,26 +218,50 @@ class Delivery:
             or self._rejects.circuit_open
             or self._sender.index_pauses.reason(self._clock())
             or self._rejects.refusal
-            or self._registry_error
+            or self._schemas.reason
+            or self._results.waits_for
         )
+
+    @property
+    def schema_reason(self) -> str:
+        """Say what a person has to fix before records get their schema; empty while all is well."""
+        return self._schemas.reason_for_person
+
+    @property
+    def full_partitions(self) -> AbstractSet[int]:
+        """The partitions to take nothing from: as many of their records as may be are held."""
+        return self._schemas.full_partitions
 
     @property
     def is_blocked(self) -> bool:
         """Tell whether the caller should bring no more records: the deployment is wrong."""
-        return self._sender.paused or bool(self._rejects.circuit_open)
+        is_open = bool(self._rejects.circuit) and not self._rejects.wanted
+        return self._sender.paused or is_open
 
     @property
     def is_stuck(self) -> bool:
         """Tell whether no record that is here can settle until a person fixes something."""
         is_gathering = bool(len(self._builder)) and not self._sender.paused
-        is_held = self.is_blocked or self._sender.index_pauses.needs_person
-        return is_held and not (self._sender.has_work or is_gathering or self._rejects.pending)
+        alone = self._results.waiting_alone
+        has_work = self._sender.has_work_beside(alone)
+        is_held = (
+            self._sender.paused
+            or bool(self._rejects.circuit)
+            or self._sender.index_pauses.needs_person
+            or alone > 0
+        )
+        return is_held and not (has_work or is_gathering or self._rejects.pending)
+
+    def drop_released(self) -> None:
+        """Drop the held records that a rebalance took away."""
+        self._schemas.drop_released()
 
     def memory(self, partition: int) -> dict[str, Any]:
         """Return what the partition's next owner has to know, as keys of its note."""
-        del partition
+        del partition  # each of them meets the circuit and the paused indices of this worker
         ages = self._sender.index_pauses.ages(self._clock())
-        return {"held": ages} if ages else {}
+        circuit = self._rejects.circuit
+        return ({"circuit": circuit} if circuit else {}) | ({"held": ages} if ages else {})
 
     def restore(self, partition: int, note: Mapping[str, Any]) -> None:
         """Take in what the partition's last owner has noted.
@@ -222,6 +271,8 @@ class Delivery:
             note: checked for the types of its keys alone.
         """
         del partition
+        if _FINGERPRINT.fullmatch(cause := note.get("circuit", "")):
+            self._rejects.restore_circuit(cause)
         ages = {
             index: seconds
             for index, seconds in note.get("held", {}).items()
@@ -229,8 +280,13 @@ class Delivery:
         }
         self._sender.index_pauses.remember(ages, self._clock())
 
+    def forget_circuit(self) -> None:
+        """Close an open circuit without a probe: the caller has no partition any more."""
+        self._rejects.forget_circuit()
+
     def accept(self, span: Span, records: Sequence[KafkaRecord]) -> None:
         """Take in records whose span is registered."""
+        self._rejects.take_in(span, records)
         self._incoming.append((span, records))
         self._decode_incoming()
 
@@ -243,6 +299,8 @@ class Delivery:
         for response in self._sender.answers(wait):
             self._results.handle(response)
         self._rejects.poll()
+        for span, of_span in groupby(self._schemas.step(), itemgetter(0)):
+            self._incoming.append((span, [record for _, record in of_span]))
         if self._incoming:
             self._decode_incoming()
         self._retry_held()
@@ -273,12 +331,12 @@ class Delivery:
             self._results.give_up(self._sender.index_pauses.give_up_behind(next_offsets))
 
     def waiting(self, *, for_time: bool) -> Counter[int]:
-        """Return how many records wait for their index, by partition.
+        """Return how many records wait for their index or their schema, by partition.
 
         Args:
             for_time: count those that wait for their next attempt as well.
         """
-        waiting = self._sender.index_pauses.waiting()
+        waiting = self._sender.index_pauses.waiting() + self._schemas.partitions
         return waiting + self._sender.waiting_for_time() if for_time else waiting
 
     def waiting_bytes(self) -> Mapping[int, int]:
@@ -293,15 +351,17 @@ class Delivery:
                 self._sender.put(others)
         if pauses:
             self._results.give_up(pauses.give_up(self._clock()))
+        if pauses and self._rejects.is_probing:
+            for operation in pauses.operations():  # they tell nothing about the open circuit
+                self._rejects.record_released(operation.span, operation.record)
 
     def close(self) -> None:
-        """Stop the bulk threads without waiting for the requests that are under way."""
+        """Stop the threads without waiting for the requests that are under way."""
         self._sender.close()
+        self._schemas.close()
 
     def _decode_incoming(self) -> None:
-        """Turn waiting records into operations, until the Schema Registry does not answer."""
-        if self._clock() < self._decode_not_before:
-            return
+        """Turn records that have come into operations."""
         while self._incoming:
             span, records = self._incoming.popleft()
             if span.released:
@@ -311,25 +371,18 @@ class Delivery:
             result = self._transform.transform(span, records)
             self._sender.put(*result.full)
             for record, size, cause in result.rejected:
-                self._rejects.reject(Phase.READ, span, record, size, cause)
-            for record, size in result.expired:
-                self._settle(span, Outcome.EXPIRED, 1, size)
+                # A schema that is known to be missing is a fault of its own, and of no row.
+                in_row = cause.disposition is not Ending.EXHAUSTED
+                self._rejects.reject(Phase.READ, span, record, size, cause, in_row=in_row)
+            for record, schema_id in result.waiting:
+                self._schemas.hold(schema_id, span, record)
                 self._rejects.record_released(span, record)
-            self._rejects.record_success(Phase.READ, result.done - len(result.rejected))
-            if result.registry_error:
-                self._incoming.appendleft((span, records[result.done :]))
-                self._wait_for_registry(result.registry_error)
-                return
-        self._registry_error = ""
-
-    def _wait_for_registry(self, error: str) -> None:
-        self._registry_error = error
-        self._decode_not_before = self._clock() + REGISTRY_RETRY_SECONDS
-        self._throttled(logging.WARNING, "registry", "waiting for the Schema Registry", why=error)
+            passed = len(records) - len(result.rejected) - len(result.waiting)
+            self._rejects.record_success(Phase.READ, passed)
 
     def _retry_held(self) -> None:
         """Take in again the records that the circuit breaker gives back."""
-        was_open, again = bool(self._rejects.circuit_open), self._rejects.due()
+        was_open, again = bool(self._rejects.circuit), self._rejects.due()
         self._incoming.extend((span, [record]) for span, record in again)
         if was_open and self._incoming:
             self._decode_incoming()

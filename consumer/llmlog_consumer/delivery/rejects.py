@@ -22,13 +22,20 @@ from llmlog_common.throttled_log import ThrottledLog
 from llmlog_consumer.dead_letter_counts import Kind, add_counts
 from llmlog_consumer.dead_letters.reasons import redact
 from llmlog_consumer.dead_letters.writer import LetterWriter, PendingLetter
-from llmlog_consumer.delivery.circuit_breaker import ALERT_SHARE, CircuitBreaker, Phase
+from llmlog_consumer.delivery.circuit_breaker import (
+    ALERT_SHARE,
+    PROBE_RECORDS,
+    CircuitBreaker,
+    Phase,
+)
 from llmlog_consumer.outcomes import Outcome, Settle
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from llmlog_consumer.dead_letters.cause import Cause
+    from llmlog_consumer.delivery.clock_doubt import ClockDoubt
+    from llmlog_consumer.delivery.held_records import HeldRecord
     from llmlog_consumer.kafka_record import KafkaRecord
     from llmlog_consumer.offset_tracker import Span
 
@@ -36,8 +43,6 @@ log = structlog.get_logger("llmlog.delivery")
 
 MAX_KINDS: Final = 100
 """Kinds of dead letters that are counted each by itself."""
-
-HeldRecord = tuple["Span", "KafkaRecord"]
 
 
 class Rejects:
@@ -48,6 +53,7 @@ class Rejects:
         settle: called for each record whose letter is delivered.
         breaker: decides whether a record is held.
         clock: monotonic seconds.
+        doubt: tells whether this host's clock may be why records fail; None to never tell.
 
     Attributes:
         dead_letters: letters delivered, by fingerprint and stage.
@@ -59,24 +65,33 @@ class Rejects:
         settle: Settle,
         breaker: CircuitBreaker[HeldRecord],
         clock: Callable[[], float] = time.monotonic,
+        doubt: ClockDoubt | None = None,
     ) -> None:
         self._letters = letters
         self._settle = settle
         self._breaker = breaker
         self._clock = clock
+        self._doubt = doubt
+        self._clock_doubt = ""  # while the circuit is open
         self._throttled = ThrottledLog(log, clock)
         self.dead_letters: Counter[Kind] = Counter()
 
     @property
     def circuit_open(self) -> str:
-        """Say why the circuit is open, and what to do; empty while it is closed."""
-        if not self._breaker.open:
+        """Say why records are held by an open circuit, and what to do; empty while none is."""
+        if not self._breaker.open or not (self._breaker.held or self._breaker.probing):
             return ""
-        return (
-            f"nearly every record fails with one cause, {self._breaker.cause}: "
-            "fix it, or let it through with "
-            f"`pipeline consume --accept {self._breaker.cause}`"
-        )
+        return self._describe_circuit()
+
+    @property
+    def circuit(self) -> str:
+        """The fingerprint that opened the circuit; empty while it is closed."""
+        return self._breaker.cause
+
+    @property
+    def wanted(self) -> int:
+        """New records that an open circuit takes in as its probe; 0 where it takes in none."""
+        return self._breaker.wanted
 
     @property
     def refusal(self) -> str:
@@ -92,8 +107,39 @@ class Rejects:
         """Serve the delivery reports of letters."""
         self._letters.poll()
 
+    @property
+    def is_probing(self) -> bool:
+        """Tell whether an open circuit takes in records, or tries some, before it decides."""
+        return bool(self._breaker.wanted or self._breaker.probing)
+
+    def restore_circuit(self, cause: str) -> None:
+        """Open the circuit for a cause that an earlier owner of a partition noted."""
+        if self._breaker.restore(cause):
+            log.warning(
+                "circuit breaker is open, as an earlier owner of a partition left it: "
+                "a few records are tried first",
+                cause=cause,
+                records=PROBE_RECORDS,
+            )
+
+    def forget_circuit(self) -> None:
+        """Close the circuit without a probe: no partition is left here."""
+        self._breaker.forget()
+
+    def take_in(self, span: Span, records: Iterable[KafkaRecord]) -> None:
+        """Make new records part of the probe, where an open circuit wants any."""
+        if self._breaker.wanted:
+            self._breaker.take_in((_key(span, record) for record in records), self._clock())
+
     def reject(
-        self, phase: Phase, span: Span, record: KafkaRecord, size: int, cause: Cause
+        self,
+        phase: Phase,
+        span: Span,
+        record: KafkaRecord,
+        size: int,
+        cause: Cause,
+        *,
+        in_row: bool = True,
     ) -> None:
         """End a record that cannot be indexed, or hold it while the circuit is open.
 
@@ -103,15 +149,18 @@ class Rejects:
             record: of Kafka.
             size: bytes of its value.
             cause: why.
+            in_row: it counts for the breaker's row of one cause, and not for its share alone.
         """
         was_open, fingerprint = self._breaker.open, cause.fingerprint
         is_held = self._breaker.record_failure(
-            phase, fingerprint, _key(span, record), (span, record), self._clock()
+            phase, fingerprint, _key(span, record), (span, record), self._clock(), in_row=in_row
         )
+        if self._breaker.open and self._doubt is not None and not self._clock_doubt:
+            self._clock_doubt = self._doubt.describe(cause.stage, record)
         if self._breaker.open and not was_open:
             log.error(
                 "circuit breaker opened: records are held, none is lost",
-                why=self.circuit_open,
+                why=self._describe_circuit(),
                 error=redact(cause.message)[:300],
             )
         if is_held:
@@ -129,14 +178,32 @@ class Rejects:
         """Count a record whose document exists now; an open circuit may close by it."""
         if self._breaker.open:
             self._breaker.record_indexed(_key(span, record), self._clock())
+            self._log_if_closed()
 
     def record_released(self, span: Span, record: KafkaRecord) -> None:
-        """Drop a record that was released or is expired; it tells nothing about the cause."""
-        self._breaker.record_released(_key(span, record), self._clock())
+        """Drop a record that was released or waits elsewhere: it tells nothing about the cause."""
+        if self._breaker.open:
+            self._breaker.record_released(_key(span, record), self._clock())
+            self._log_if_closed()
 
     def due(self) -> list[HeldRecord]:
         """Return the held records to try again now; those of released spans are dropped."""
-        return self._breaker.due(self._clock(), _is_ours)
+        was_open, due = self._breaker.open, self._breaker.due(self._clock(), _is_ours)
+        if was_open:
+            self._log_if_closed()
+        return due
+
+    def _describe_circuit(self) -> str:
+        return (
+            f"nearly every record fails with one cause, {self._breaker.cause}: "
+            f"{self._clock_doubt or 'fix it'}, or let it through with "
+            f"`pipeline consume --accept {self._breaker.cause}`"
+        )
+
+    def _log_if_closed(self) -> None:
+        if not self._breaker.open:
+            self._clock_doubt = ""
+            log.info("circuit breaker closed: records go their way again")
 
     def _on_letter_delivered(self, span: Span, size: int, kind: Kind) -> None:
         add_counts(self.dead_letters, {kind: 1}, MAX_KINDS)

@@ -22,9 +22,10 @@ from llmlog_consumer.dead_letters.cause import Cause, Ending, Stage, read_es_err
 from llmlog_consumer.dead_letters.reasons import redact
 from llmlog_consumer.delivery.circuit_breaker import Phase
 from llmlog_consumer.delivery.index_pause import Refusal
+from llmlog_consumer.delivery.request_answers import RequestAnswers
 from llmlog_consumer.delivery.transform import describe, model_of
 from llmlog_consumer.elasticsearch.document import TransformError, check
-from llmlog_consumer.elasticsearch.error_rules import CUT_OFF, Disposition, Verdict
+from llmlog_consumer.elasticsearch.error_rules import DROPPED_ERROR, Disposition, Verdict
 from llmlog_consumer.outcomes import Outcome, Settle
 
 if TYPE_CHECKING:
@@ -47,14 +48,14 @@ Elasticsearch 9 does not say so, because it counts a request piece by piece."""
 SMALL_BATCH_BYTES: Final = 64 * 1024
 """Size up to which a request that is pushed back is not halved."""
 _RETRY_BACKOFF: Final = Backoff(first_seconds=0.25, max_seconds=30.0)
-_TOO_LARGE: Final = 413
-_TOO_MANY: Final = 429
 
 _SETTLED_AS: Final[Mapping[Disposition, Outcome]] = {
     Disposition.INDEXED: Outcome.INDEXED,
     Disposition.DUPLICATE: Outcome.DUPLICATE,
 }
 """The dispositions that settle a record, and as what."""
+
+_REJECTED: Final = frozenset({Disposition.PERMANENT, Disposition.DROPPED})
 
 _span_of = attrgetter("span")
 
@@ -68,11 +69,13 @@ class BulkResults:
         settle: called for records whose document exists.
         decoder: values to events, to find the fault of a refused document.
         builder: learns what size of body the server takes.
+        is_drop_declared: a document that an ingest pipeline drops is no fault.
         clock: monotonic seconds.
 
     Attributes:
         counts: `retries` of requests; `unclassified` answers; documents that went to a
-            `failure_store`, where no search finds them.
+            `failure_store`, where no search finds them; documents that an ingest pipeline
+            `rerouted` to another index.
     """
 
     def __init__(
@@ -83,33 +86,50 @@ class BulkResults:
         decoder: Decoder,
         builder: BatchBuilder,
         *,
+        is_drop_declared: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        dropped = {Disposition.DROPPED: Outcome.DROPPED} if is_drop_declared else {}
+        self._settled_as = {**_SETTLED_AS, **dropped}
         self._sender = sender
         self._rejects = rejects
         self._settle = settle
         self._decoder = decoder
-        self._builder = builder
         self._clock = clock
         self._throttled = ThrottledLog(log, clock)
-        self._answered = 0  # requests that were answered item by item
         self._passed: Counter[str] = Counter()  # by index: documents, or batches of them
+        self._requests = RequestAnswers(sender, rejects, builder, self._retry, clock=clock)
         self._next_steps = {
             Disposition.RETRY: self._retry,
-            Disposition.BISECT: self._bisect,
+            Disposition.BISECT: self._requests.handle,
+            Disposition.CHECK: self._requests.handle,
             Disposition.CONFIGURATION: self._hold,
         }
         self.counts: Counter[str] = Counter()
 
     def handle(self, response: BulkResponse) -> None:
         """Settle, reject or send again every record of an answered request."""
-        if response.all_created:
-            self._settle_all(response.batch)
-        elif response.verdict is not None:
+        if self._requests.handle_control(response):
+            return
+        if response.verdict is not None:
             self._handle_request(response.batch, response.verdict, response)
         else:
-            self._handle_items(response)
+            self._requests.record_answer(response)
+            if response.all_created:
+                self._settle_all(response.batch)
+            else:
+                self._handle_items(response)
         self._sender.end_probe(response.batch)
+
+    @property
+    def waits_for(self) -> str:
+        """Say why documents that are refused alone become no letters; empty where none waits."""
+        return self._requests.waits_for
+
+    @property
+    def waiting_alone(self) -> int:
+        """Count the documents that a few attempts more will not carry through."""
+        return self._requests.waiting_alone
 
     # Answers
 
@@ -118,12 +138,11 @@ class BulkResults:
         for span, of_span in groupby(batch.operations, _span_of):
             sizes = [operation.size for operation in of_span]
             self._settle(span, Outcome.INDEXED, len(sizes), sum(sizes))
-        if self._rejects.circuit_open:
+        if self._rejects.circuit:
             for op in batch.operations:
                 self._rejects.record_indexed(op.span, op.record)
         self._rejects.record_success(Phase.INDEX, len(batch.operations))
         self._passed.update(batch.indices)
-        self._answered += 1
         self._sender.record_success()
 
     def _handle_items(self, response: BulkResponse) -> None:
@@ -132,13 +151,13 @@ class BulkResults:
         passed = 0
         for item in response.items:
             disposition = item.verdict.disposition
-            if (outcome := _SETTLED_AS.get(disposition)) is not None:
+            if (outcome := self._settled_as.get(disposition)) is not None:
                 passed += 1
                 self._passed[item.operation.index_name] += 1
                 self._settle_one(item.operation, outcome)
                 continue
             self.counts["unclassified"] += item.verdict.unclassified
-            if disposition is Disposition.PERMANENT:
+            if disposition in _REJECTED:
                 self._rejects.record_success(Phase.INDEX, passed)
                 passed = 0
                 self._reject_item(response.batch, item)
@@ -146,8 +165,9 @@ class BulkResults:
                 index = "" if item.verdict.pushed_back else item.operation.index_name
                 again.setdefault((item.verdict, index), []).append(item)
         self._rejects.record_success(Phase.INDEX, passed)
-        self._answered += 1
         self.counts["failure_store"] += response.failure_store
+        if response.rerouted:
+            self._count_rerouted(response)
         if any(verdict.pushed_back for verdict, _ in again):
             self._sender.record_pushback()
         elif sum(map(len, again.values())) < len(response.items):
@@ -178,12 +198,8 @@ class BulkResults:
         self.counts["unclassified"] += verdict.unclassified
         if verdict.pushed_back:  # no other answer here tells how much the cluster takes
             self._sender.record_pushback()
-        batch.retry.record_whole_refusal(self._answered)
-        is_last = verdict.bounded and batch.retry.record_refusal(MAX_REFUSED_ATTEMPTS)
-        if is_last and (verdict is not CUT_OFF or len(batch.operations) > 1):
-            verdict = replace(verdict, disposition=verdict.then)
-        if verdict.disposition is Disposition.BISECT and response.status == _TOO_LARGE:
-            self._builder.max_bytes = min(self._builder.max_bytes, batch.size // 2)
+        if verdict.disposition not in {Disposition.CHECK, Disposition.BISECT}:
+            batch.retry.is_proven = False
         # A proxy in Elasticsearch's place may quote the request.
         message = redact(response.detail) if response.status else response.detail
         self._take_next_step(batch, verdict, message, response)
@@ -200,22 +216,14 @@ class BulkResults:
         """Hold a batch until a person has fixed the deployment."""
         self._sender.hold(batch, message)
 
-    def _bisect(
-        self, batch: Batch, _verdict: Verdict, message: str, response: BulkResponse
-    ) -> None:
-        """Send a batch in halves; reject the document that is alone in it."""
-        if len(batch.operations) > 1:
-            self._sender.put(*batch.halves())
-        else:
-            self._reject_unsendable(batch, message, response)
-
     def _retry(self, batch: Batch, verdict: Verdict, message: str, response: BulkResponse) -> None:
         """Send a batch again after a wait; in halves where it may be too large for any node."""
         self.counts["retries"] += 1
         may_halve = (
             verdict.pushed_back and batch.size > SMALL_BATCH_BYTES and len(batch.operations) > 1
         )
-        attempt = batch.retry.attempts
+        is_checked = verdict.disposition is Disposition.CHECK
+        attempt = batch.retry.refusals if is_checked else batch.retry.attempts
         if may_halve:  # after each halving the waits start again from the shortest
             attempt = (attempt - 1) % MAX_PUSHED_BACK_ATTEMPTS + 1
         delay = _RETRY_BACKOFF.delay(attempt, at_least=response.retry_after)
@@ -266,7 +274,17 @@ class BulkResults:
                 model=model_of(self._decoder, operation.record.value()),
                 attempts=one.batch.retry.attempts,
             )
-            self._reject(operation, cause)
+            # One index tells nothing about the deployment as a whole.
+            self._reject(operation, cause, in_row=False)
+
+    def _count_rerouted(self, response: BulkResponse) -> None:
+        self.counts["rerouted"] += response.rerouted.total()
+        index, _ = response.rerouted.most_common(1)[0]
+        self._throttled(
+            logging.WARNING, "rerouted",
+            "an ingest pipeline sends documents to another index: the alias may not find them",
+            index=index, meant_for=sorted(response.batch.indices),
+        )  # fmt: skip
 
     def _settle_one(self, operation: Operation, outcome: Outcome) -> None:
         self._settle(operation.span, outcome, 1, operation.size)
@@ -278,7 +296,8 @@ class BulkResults:
         self, batch: Batch, item: ItemResult, ending: Ending = Ending.PERMANENT
     ) -> None:
         """Reject a document that Elasticsearch refuses; name our own part where it is at fault."""
-        operation, error = item.operation, item.error or {}
+        is_dropped = item.verdict.disposition is Disposition.DROPPED
+        operation, error = item.operation, DROPPED_ERROR if is_dropped else item.error or {}
         model, invalid = self._find_fault(operation)
         if invalid is not None:
             cause = Cause(Stage.TRANSFORM, Ending.POISON, describe(invalid), model=model)
@@ -295,33 +314,9 @@ class BulkResults:
             )
         self._reject(operation, cause)
 
-    def _reject_unsendable(self, batch: Batch, message: str, response: BulkResponse) -> None:
-        """Reject the one document of a request that the server does not take.
-
-        Where the server took no other request meanwhile either, it is at fault itself, and the
-        batch is held.
-        """
-        (operation,), status = batch.operations, response.status
-        is_too_large = status in (_TOO_LARGE, _TOO_MANY)
-        if not is_too_large and batch.retry.nothing_answered_since(self._answered):
-            self._sender.hold(
-                batch,
-                f"{message} (the server refuses every request: check what answers at this URL)",
-            )
-            return
-        cause = Cause(
-            Stage.OVERSIZE if is_too_large else Stage.INDEX,
-            Ending.PERMANENT if is_too_large else Ending.EXHAUSTED,
-            reason=response.detail,
-            es_status=status,
-            index=operation.index_name,
-            document_id=operation.document_id,
-            attempts=batch.retry.attempts,
-        )
-        self._reject(operation, cause)
-
-    def _reject(self, operation: Operation, cause: Cause) -> None:
-        self._rejects.reject(Phase.INDEX, operation.span, operation.record, operation.size, cause)
+    def _reject(self, operation: Operation, cause: Cause, *, in_row: bool = True) -> None:
+        span, record, size = operation.span, operation.record, operation.size
+        self._rejects.reject(Phase.INDEX, span, record, size, cause, in_row=in_row)
 
     def _find_fault(self, operation: Operation) -> tuple[str, TransformError | None]:
         """Return the document's model, and the error that makes it no valid JSON."""

@@ -14,10 +14,10 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from llmlog_common.errors import ConfigurationError, Unreachable
 from llmlog_consumer.dead_letters.cause import Cause, Ending, Stage
 from llmlog_consumer.elasticsearch.document import Documents, ExpiredError, TransformError
-from llmlog_schemas.codec import DecodeError, Decoder
+from llmlog_schemas.codec import DecodeError, Decoder, SchemaPendingError, begins_event
+from llmlog_schemas.registry import UnknownSchemaError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -32,19 +32,14 @@ class Transformed:
     """The result for a run of records of one span; every record that is not listed was batched.
 
     Attributes:
-        done: records that were worked on, from the first one on.
         full: batches that became full.
         rejected: records that make no operation, their bytes, and why.
-        expired: records that are older than the limit, and their bytes.
-        registry_error: why there is no schema for the record after the last one done; empty where
-            all were done.
+        waiting: records whose schema is not known yet, and its id.
     """
 
-    done: int = 0
     full: list[Batch] = field(default_factory=list)
     rejected: list[tuple[KafkaRecord, int, Cause]] = field(default_factory=list)
-    expired: list[tuple[KafkaRecord, int]] = field(default_factory=list)
-    registry_error: str = ""
+    waiting: list[tuple[KafkaRecord, int]] = field(default_factory=list)
 
 
 class Transform:
@@ -72,8 +67,6 @@ class Transform:
     def transform(self, span: Span, records: Sequence[KafkaRecord]) -> Transformed:
         """Add an operation to the batch for each record, in their order.
 
-        Stops at the first record whose schema cannot be read now.
-
         Args:
             span: the span that the records belong to.
             records: of Kafka.
@@ -88,22 +81,28 @@ class Transform:
                 event = head(value)
                 index, document_id, document = make(event, now_ms)
             except DecodeError as error:
-                cause = Cause(Stage.DECODE, Ending.POISON, describe(error))
+                is_asked = isinstance(error, UnknownSchemaError)  # more than once
+                ending = Ending.EXHAUSTED if is_asked else Ending.POISON
+                cause = Cause(Stage.DECODE, ending, describe(error))
                 result.rejected.append((record, size, cause))
             except TransformError as error:
                 model = model_of(self._decoder, value)
                 cause = Cause(Stage.TRANSFORM, Ending.POISON, describe(error), model=model)
                 result.rejected.append((record, size, cause))
-            except ExpiredError:
-                result.expired.append((record, size))
-            except (Unreachable, ConfigurationError) as error:
-                result.registry_error = str(error)
-                return result
+            except ExpiredError as error:
+                model = model_of(self._decoder, value)
+                cause = Cause(Stage.EXPIRED, Ending.PERMANENT, describe(error), model=model)
+                result.rejected.append((record, size, cause))
+            except SchemaPendingError as pending:
+                if value is not None and begins_event(value):
+                    result.waiting.append((record, pending.schema_id))
+                else:
+                    cause = Cause(Stage.DECODE, Ending.POISON, describe(_no_event(pending)))
+                    result.rejected.append((record, size, cause))
             else:
                 full = add(span, record, size, index, document_id, document, now)
                 if full is not None:
                     result.full.append(full)
-            result.done += 1
         return result
 
 
@@ -113,6 +112,10 @@ def model_of(decoder: Decoder, value: bytes | None) -> str:
         return decoder.decode(value)["model"]
     except DecodeError:
         return ""
+
+
+def _no_event(pending: SchemaPendingError) -> DecodeError:
+    return DecodeError(f"no event follows the framing, which names the schema {pending.schema_id}")
 
 
 def describe(error: Exception) -> str:

@@ -21,6 +21,10 @@ MAX_BODY_BYTES: Final = 4 * 1024 * 1024
 MAX_AGE_SECONDS: Final = 0.25
 """Bounds of a batch; its age counts from its first record."""
 
+MIN_PASSED_REQUESTS: Final = 8
+MAX_PASSED_REQUESTS: Final = 1_024
+"""Requests that pass before a larger one is tried, at least and at most."""
+
 
 @dataclass(slots=True, eq=False)
 class Operation:
@@ -102,11 +106,68 @@ class Batch:
 
 
 @dataclass(slots=True)
+class BodyBound:
+    """The size of body that the way to Elasticsearch takes; found downwards and upwards again.
+
+    It is halved by a request that was refused for its size, and doubles after requests of about
+    its size have passed: after 8 of them, and each time that a doubling was in vain, after twice
+    as many.
+
+    Attributes:
+        full_bytes: the bound where nothing is refused.
+        bytes: the bound now.
+    """
+
+    full_bytes: int
+    bytes: int
+    _refused: int = 0  # bytes of the smallest request refused since the bound was full
+    _tried: int = 0  # the bound before it was doubled, until that has passed
+    _passed: int = 0
+    _needed: int = MIN_PASSED_REQUESTS
+
+    @classmethod
+    def of(cls, full_bytes: int) -> BodyBound:
+        """Return a bound that nothing has lowered."""
+        return cls(full_bytes, full_bytes)
+
+    @property
+    def is_lowered(self) -> bool:
+        """Tell whether a request was refused and none of its size has passed since."""
+        return self._refused > 0
+
+    def record_refusal(self, size: int) -> bool:
+        """Lower the bound below a request that was refused for its size; True for the first."""
+        begins = not self._refused
+        self._refused = min(self._refused, size) if self._refused else size
+        if (bound := max(1, size // 2)) < self.bytes:
+            if self._tried:
+                self._needed = min(2 * self._needed, MAX_PASSED_REQUESTS)
+            self.bytes, self._passed, self._tried = bound, 0, 0
+        return begins
+
+    def record_success(self, size: int) -> bool:
+        """Raise the bound by a request that passed; True where it is full again."""
+        if not self._refused:
+            return False
+        if size >= self._refused:
+            self.bytes, self._refused = self.full_bytes, 0
+            self._tried, self._passed, self._needed = 0, 0, MIN_PASSED_REQUESTS
+            return True
+        if self._tried and size > self._tried:
+            self._tried, self._needed = 0, MIN_PASSED_REQUESTS
+        self._passed += 2 * size > self.bytes
+        if self._passed >= self._needed and self.bytes < self.full_bytes:
+            self._tried, self._passed = self.bytes, 0
+            self.bytes = min(self.full_bytes, 2 * self.bytes)
+        return False
+
+
+@dataclass(slots=True)
 class BatchBuilder:
     """Gathers operations until a bound is reached.
 
     Attributes:
-        max_bytes: bound of a body; lowered for good when a server takes less.
+        max_bytes: bound of a body; lower while a server takes less.
         max_operations: bound of a batch.
         max_age_seconds: bound of the time since the first record of a batch.
         paused: names of the indices whose operations are set aside.

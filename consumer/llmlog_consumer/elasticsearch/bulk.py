@@ -6,19 +6,28 @@ whole batch has one.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections import Counter
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from llmlog_common.errors import ElasticsearchCutOff, ElasticsearchError, Unreachable
+from llmlog_common.errors import (
+    ElasticsearchCutOff,
+    ElasticsearchError,
+    ElasticsearchTimedOut,
+    Unreachable,
+)
 from llmlog_consumer.elasticsearch.daily_index import DailyIndices, RequestRefusedError
 from llmlog_consumer.elasticsearch.error_rules import (
     BROKEN_ANSWER,
     CUT_OFF,
+    FOREIGN_PAGE,
+    TIMED_OUT,
     Disposition,
     Verdict,
     judge_item,
     judge_request,
 )
+from llmlog_consumer.elasticsearch.foreign_answers import describe_foreign, is_page
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -27,10 +36,15 @@ if TYPE_CHECKING:
     from llmlog_consumer.elasticsearch.connection import Answer, Elastic
     from llmlog_consumer.elasticsearch.daily_index import IndexRefusedError
 
-_PARAMS: Final = {
-    "filter_path": "errors,items.*.status,items.*.error,items.*._id,items.*.failure_store",
+BULK_PARAMS: Final = {
+    "filter_path": "errors,items.*.status,items.*.error,items.*._id,items.*._index,"
+    "items.*.failure_store",
 }
 CREATED: Final = 201
+_NO_ANSWER: Final[Mapping[type[Unreachable], Verdict]] = {
+    ElasticsearchCutOff: CUT_OFF,
+    ElasticsearchTimedOut: TIMED_OUT,
+}
 
 
 class UnexpectedItemsError(Exception):
@@ -69,6 +83,7 @@ class BulkResponse:
         failure_store: items accepted into the failure store, where no search finds them.
         unsent: the operations that were not sent, because `items` are of indices that cannot be
             used; None where all were.
+        rerouted: documents created in an index that was not asked for, by that index.
     """
 
     batch: Batch
@@ -80,6 +95,7 @@ class BulkResponse:
     retry_after: float = 0.0
     failure_store: int = 0
     unsent: Batch | None = None
+    rerouted: Counter[str] = field(default_factory=Counter)
 
 
 class BulkClient:
@@ -114,13 +130,12 @@ class BulkClient:
             refused = self._indices.prepare(batch.indices)
             if refused:
                 return _without(batch, refused)
-            answer = self._elastic.request("POST", "/_bulk", body=batch.body(), params=_PARAMS)
+            answer = self._elastic.request("POST", "/_bulk", body=batch.body(), params=BULK_PARAMS)
         except RequestRefusedError as error:
-            return self._judge(batch, error.answer)
-        except ElasticsearchCutOff as error:
-            return BulkResponse(batch, verdict=CUT_OFF, detail=str(error))
+            return _not_sent(self._judge(batch, error.answer))
         except Unreachable as error:
-            return BulkResponse(batch, verdict=Verdict(Disposition.RETRY), detail=str(error))
+            verdict = _NO_ANSWER.get(type(error), Verdict(Disposition.RETRY))
+            return BulkResponse(batch, verdict=verdict, detail=str(error))
         except ElasticsearchError as error:
             return BulkResponse(
                 batch, verdict=Verdict(Disposition.CONFIGURATION), detail=str(error)
@@ -138,6 +153,11 @@ class BulkClient:
             )
         if _all_created(answer.body, batch.operations):
             return BulkResponse(batch, all_created=True, status=answer.status)
+        if is_page(answer.body):
+            return BulkResponse(
+                batch, verdict=FOREIGN_PAGE, status=answer.status,
+                detail=f"{answer.status} {describe_foreign(answer.body)}",
+            )  # fmt: skip
         results = _results(answer.body)
         if results is None or len(results) < len(batch.operations):
             return BulkResponse(
@@ -156,7 +176,17 @@ class BulkClient:
             status, error = result["status"], result.get("error") or None
             response.items.append(ItemResult(operation, judge_item(status, error), status, error))
             response.failure_store += result.get("failure_store") == "used"
+            if (index := _rerouted_to(operation, result)) is not None:
+                response.rerouted[index] += 1
         return response
+
+
+def _not_sent(response: BulkResponse) -> BulkResponse:
+    """Return the response to a look at an index: no document was sent, and none is at fault."""
+    verdict = response.verdict
+    if verdict is not None and verdict.disposition is Disposition.CHECK:
+        response.verdict = replace(verdict, disposition=verdict.then)
+    return response
 
 
 def _without(batch: Batch, refused: Mapping[str, IndexRefusedError]) -> BulkResponse:
@@ -178,10 +208,21 @@ def _all_created(body: Any, operations: Sequence[Operation]) -> bool:
     try:
         results = [item["create"] for item in body["items"]]
         ids = [result["_id"] for result in results]
-        created = all(result["status"] == CREATED and len(result) == 2 for result in results)  # noqa: PLR2004
+        indices = [result["_index"] for result in results]
+        created = all(result["status"] == CREATED and len(result) == 3 for result in results)  # noqa: PLR2004
     except (KeyError, TypeError):
         return False
-    return created and ids == [operation.document_id for operation in operations]
+    return (
+        created
+        and ids == [operation.document_id for operation in operations]
+        and indices == [operation.index_name for operation in operations]
+    )
+
+
+def _rerouted_to(operation: Operation, result: Mapping[str, Any]) -> str | None:
+    """Return the index that an ingest pipeline sent a document to; None where it is ours."""
+    index = result.get("_index", operation.index_name)
+    return None if index == operation.index_name or result["status"] != CREATED else str(index)
 
 
 def _results(body: Any) -> list[dict[str, Any]] | None:

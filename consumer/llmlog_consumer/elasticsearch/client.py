@@ -11,7 +11,6 @@ import threading
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
-from urllib.parse import quote
 
 import orjson
 import structlog
@@ -26,7 +25,8 @@ from llmlog_common.renewal import Renewal
 from llmlog_common.texts import cut
 from llmlog_common.throttled_log import ThrottledLog
 from llmlog_consumer.elasticsearch.addresses import authorization, read_addresses
-from llmlog_consumer.elasticsearch.http import HttpNode
+from llmlog_consumer.elasticsearch.foreign_answers import describe_other_server
+from llmlog_consumer.elasticsearch.http import HttpNode, retry_after, target_of
 from llmlog_consumer.elasticsearch.nodes import Nodes
 
 if TYPE_CHECKING:
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger("llmlog.elasticsearch")
 
-_MAX_RETRY_AFTER_SECONDS: Final = 300.0
 _REFUSED: Final = (401, 403)
 _GATEWAY: Final = (502, 503, 504)
 _REDIRECTS: Final = range(300, 400)
@@ -163,7 +162,7 @@ class ElasticClient:
         """
         self._watch()
         content = body if body is None or isinstance(body, bytes) else orjson.dumps(body)
-        request = _Request(method, _target(path, params), headers, content)
+        request = _Request(method, target_of(path, params), headers, content)
         doubtful: dict[int, str] = {}
         failures: list[_Failure] = []
         tried: list[int] = []
@@ -263,10 +262,7 @@ class ElasticClient:
 
     def _checked(self, number: int, reply: _Reply) -> tuple[int, Any, float, str]:
         if reply.is_good and not reply.is_elasticsearch and number not in self._verified:
-            raise ElasticsearchError(
-                f"{self._nodes.url(number)} answers, but is no Elasticsearch: check "
-                "LLMLOG_ELASTICSEARCH_URL"
-            )
+            raise ElasticsearchError(describe_other_server(self._nodes.url(number), reply.body))
         if reply.is_elasticsearch:
             self._verified.add(number)
         return reply.status, reply.body, reply.retry_after, reply.location
@@ -334,25 +330,7 @@ def _read(answer: RawAnswer) -> _Reply:
     return _Reply(
         answer.status,
         body,
-        _retry_after(headers),
+        retry_after(headers),
         headers.get("x-elastic-product", "") == "Elasticsearch",
         headers.get("location", "") if answer.status in _REDIRECTS else "",
     )
-
-
-def _target(path: str, params: Mapping[str, Any] | None) -> str:
-    """Return path and query; as Elasticsearch wants it, `true` is of small letters."""
-    if not params:
-        return path
-    pairs = (
-        f"{quote(name)}={quote(str(value).lower() if isinstance(value, bool) else str(value))}"
-        for name, value in params.items()
-    )
-    return f"{path}?{'&'.join(pairs)}"
-
-
-def _retry_after(headers: Mapping[str, str]) -> float:
-    try:
-        return max(0.0, min(float(headers.get("retry-after", 0)), _MAX_RETRY_AFTER_SECONDS))
-    except ValueError:
-        return 0.0

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from llmlog_common.errors import ElasticsearchError, ElasticsearchUnreachable
-from llmlog_consumer.elasticsearch.error_rules import BROKEN_ANSWER
+from llmlog_consumer.elasticsearch.error_rules import BROKEN_ANSWER, FOREIGN_PAGE
+from llmlog_consumer.elasticsearch.foreign_answers import describe_foreign, is_page
 from llmlog_consumer.elasticsearch.nodes import NodeTiming
+from llmlog_consumer.elasticsearch.silence import Silence
 
 if TYPE_CHECKING:
     from collections.abc import Container, Mapping
@@ -76,8 +78,12 @@ class Answer:
 
     def describe(self) -> str:
         """Return the fault in one line: status, type and reason, or a 2xx without a JSON object."""
+        if is_page(self.body) and self.ok:
+            return f"{self.status} {describe_foreign(self.body)} ({FOREIGN_PAGE.advice})"
         if self.ok:
             return f"{self.status} without a JSON object ({BROKEN_ANSWER.advice})"
+        if not self.error.get("type"):
+            return f"{self.status} {describe_foreign(self.body, self.location)}"[:500]
         kind, reason = self.error.get("type") or "", self.error.get("reason") or ""
         return f"{self.status} {kind}: {reason}"[:500].replace("\n", " ").rstrip(": ")
 
@@ -106,6 +112,12 @@ class Elastic:
 
         self._client = ElasticClient(settings, timeout, timing or NodeTiming())
         self.where = self._client.where
+        self._silence = Silence()
+
+    @property
+    def silence(self) -> str:
+        """Say for how long there has been no answer; empty while there are answers."""
+        return self._silence.describe(self.where)
 
     @property
     def notice(self) -> str:
@@ -126,7 +138,13 @@ class Elastic:
             headers = _NDJSON if isinstance(body, bytes) else _JSON
         else:
             headers = {"accept": _JSON["accept"]}
-        return Answer(*self._client.perform(method, path, headers, body, params))
+        number, is_answered = self._silence.begin(), False
+        try:
+            answer = self._client.perform(method, path, headers, body, params)
+            is_answered = True
+        finally:
+            self._silence.end(number, is_answered=is_answered)
+        return Answer(*answer)
 
     def demand(
         self, method: str, path: str, *, body: Any = None, params: Mapping[str, Any] | None = None
@@ -137,7 +155,7 @@ class Elastic:
             ElasticsearchUnreachable: no answer, or one that says "not now".
             ElasticsearchError: any other, or a good one whose body is no JSON object.
         """
-        return self._good(self.request(method, path, body=body, params=params), method, path)
+        return self.body_of(self.request(method, path, body=body, params=params), method, path)
 
     def find(self, path: str, *, absent: Container[int] = (NOT_FOUND,)) -> Any:
         """Return the body at a path; None where the server says that there is nothing.
@@ -154,9 +172,20 @@ class Elastic:
         # Elasticsearch says so in JSON; a proxy in its place may answer the same status with text.
         if answer.status in absent and isinstance(answer.body, dict):
             return None
-        return self._good(answer, "GET", path)
+        return self.body_of(answer, "GET", path)
 
-    def _good(self, answer: Answer, method: str, path: str) -> Any:
+    def body_of(self, answer: Answer, method: str, path: str) -> Any:
+        """Return the body of a good answer.
+
+        Args:
+            answer: to the request that the next two name.
+            method: for the error's text.
+            path: for the error's text.
+
+        Raises:
+            ElasticsearchUnreachable: the answer says "not now".
+            ElasticsearchError: any other, or a good one whose body is no JSON object.
+        """
         if answer.good:
             return answer.body
         if answer.not_now:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from llmlog_consumer.elasticsearch.connection import Answer, Elastic
 
-_ALREADY_EXISTS: Final = "resource_already_exists_exception"
+ALREADY_EXISTS: Final = "resource_already_exists_exception"
 _NO_ACCESS: Final = frozenset({401, 403})
 _WRONG: Final = Verdict(Disposition.CONFIGURATION)
 _NOT_NOW: Final = Verdict(Disposition.RETRY)
@@ -130,7 +130,7 @@ class DailyIndices:
                 _WRONG, f"index template {self._alias} is missing: run `pipeline setup`"
             )
         answer = self._elastic.request("PUT", f"/{index}")
-        if answer.error.get("type") != _ALREADY_EXISTS:
+        if answer.error.get("type") != ALREADY_EXISTS:
             _body_of(answer)
 
     def _is_deleted(self, index: str) -> bool:

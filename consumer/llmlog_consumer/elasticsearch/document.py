@@ -11,6 +11,7 @@ from datetime import timedelta
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Final
 
+from llmlog_common.units import format_duration
 from llmlog_consumer.elasticsearch.index_names import DAY_MS, daily_index
 from llmlog_schemas.event import EARLIEST_MS, EVENT_ID, LATEST_MS, event_time_ms
 
@@ -29,7 +30,18 @@ class TransformError(ValueError):
 
 
 class ExpiredError(Exception):
-    """The event is older than the limit: its day's index is gone, or soon will be."""
+    """The event is older than the limit: its day's index is gone, or soon will be.
+
+    The text of each has the same form, so that the letters have one fingerprint.
+    """
+
+    def __init__(self, age_ms: float, max_age: timedelta) -> None:
+        days, ms = divmod(int(age_ms), DAY_MS)
+        hours, minutes = divmod(ms // 60_000, 60)
+        super().__init__(
+            f"the event is {days} d {hours:02} h {minutes:02} min old, more than "
+            f"LLMLOG_MAX_EVENT_AGE allows ({format_duration(max_age)})"
+        )
 
 
 class Documents:
@@ -42,6 +54,7 @@ class Documents:
 
     def __init__(self, alias: str, max_event_age: timedelta) -> None:
         self._alias = alias
+        self._max_age = max_event_age
         self._max_age_ms = max_event_age / timedelta(milliseconds=1)
         self._minutes = lru_cache(maxsize=1000)(partial(_minutes_of, alias))
 
@@ -66,10 +79,14 @@ class Documents:
         return index, event_id, one_line(document)
 
     def _index(self, time_ms: int, now_ms: float) -> str:
-        if not EARLIEST_MS <= time_ms < LATEST_MS or time_ms > now_ms + DAY_MS:
-            raise TransformError(f"start time {time_ms} ms is outside 2020 to 2100 or to come")
+        if not EARLIEST_MS <= time_ms < LATEST_MS:
+            raise TransformError(f"start time {time_ms} ms is outside 2020 to 2100")
+        if time_ms > now_ms + DAY_MS:
+            raise TransformError(
+                f"start time {time_ms} ms is to come: more than a day after this host's clock"
+            )
         if now_ms - time_ms > self._max_age_ms:
-            raise ExpiredError
+            raise ExpiredError(now_ms - time_ms, self._max_age)
         return daily_index(self._alias, time_ms)
 
 

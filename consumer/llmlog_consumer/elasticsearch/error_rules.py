@@ -24,7 +24,9 @@ class Disposition(Enum):
     DUPLICATE = "duplicate"
     RETRY = "retry"
     BISECT = "bisect"
+    CHECK = "check"
     PERMANENT = "permanent"
+    DROPPED = "dropped"
     CONFIGURATION = "configuration"
 
 
@@ -37,7 +39,10 @@ class Verdict:
         pushed_back: the cluster has too much to do: send fewer requests at once.
         bounded: the retry ends after some attempts, and `then` follows.
         then: the step after a bounded retry. PERMANENT means exhausted. It applies only where
-            other documents of the same index pass meanwhile.
+            other documents of the same index pass meanwhile. Of CHECK: the step where the
+            control is refused too.
+        patience: attempts of a request that are refused before CHECK asks for a control.
+        of_size: the request may be too large: smaller ones are sent where a control passes.
         unclassified: no row matches this answer; counted.
         is_final: the index never takes this document: it does not wait.
         advice: one clause that tells a person what to do.
@@ -47,6 +52,8 @@ class Verdict:
     pushed_back: bool = False
     bounded: bool = False
     then: Disposition = Disposition.PERMANENT
+    patience: int = 1
+    of_size: bool = False
     unclassified: bool = False
     is_final: bool = False
     advice: str = ""
@@ -85,26 +92,70 @@ _DISK_FULL = Verdict(
 )
 _PUSH_BACK = Verdict(Disposition.RETRY, pushed_back=True)
 _BOUNDED = Verdict(Disposition.RETRY, bounded=True)
-_BOUNDED_REQUEST = Verdict(Disposition.RETRY, bounded=True, then=Disposition.BISECT)
-_UNKNOWN_REQUEST = Verdict(
-    Disposition.RETRY, bounded=True, then=Disposition.BISECT, unclassified=True
+
+
+def _check(advice: str, *, patience: int = 1, of_size: bool = False) -> Verdict:
+    """Return the verdict on a request that a control tells about; else the deployment is wrong."""
+    return Verdict(
+        Disposition.CHECK,
+        then=Disposition.CONFIGURATION,
+        patience=patience,
+        of_size=of_size,
+        advice=advice,
+    )
+
+
+def _wait(advice: str = "", *, patience: int, of_size: bool = True) -> Verdict:
+    """Return the verdict on a request that a control tells about; else it is waited for."""
+    return Verdict(
+        Disposition.CHECK,
+        then=Disposition.RETRY,
+        patience=patience,
+        of_size=of_size,
+        advice=advice,
+    )
+
+
+MANY: Final = 6
+"""Patience with an answer that says nothing of the request."""
+_BETWEEN: Final = "it is not Elasticsearch's own: a proxy or a firewall between refuses the request"
+_OTHER_SERVER: Final = (
+    "it is not Elasticsearch's own: check the host, the port and the path of "
+    "LLMLOG_ELASTICSEARCH_URL, and what answers there"
 )
-BROKEN_ANSWER: Final = Verdict(
-    Disposition.RETRY,
-    bounded=True,
-    then=Disposition.CONFIGURATION,
-    advice="the server is no Elasticsearch, or a proxy cuts its answers short",
+_REFUSED_REQUEST = _check("see Elasticsearch's log", patience=MANY)
+_UNKNOWN_REQUEST = Verdict(
+    Disposition.CHECK, then=Disposition.CONFIGURATION, patience=MANY, unclassified=True
+)
+_TOO_LARGE = _check("the request is too large for Elasticsearch or a proxy before it", of_size=True)
+_GATEWAY = _wait("a proxy between has no answer of Elasticsearch", patience=3, of_size=False)
+_GATEWAY_TIMEOUT = _wait("a proxy between does not wait for Elasticsearch's answer", patience=2)
+BROKEN_ANSWER: Final = _check(
+    "the server is no Elasticsearch, or a proxy cuts its answers short", patience=MANY
 )
 """For a 2xx that does not answer every item that was sent."""
-CUT_OFF: Final = Verdict(Disposition.RETRY, bounded=True, then=Disposition.BISECT)
+FOREIGN_PAGE: Final = _check(
+    "it is not Elasticsearch's own: a proxy or a login page answers in its place"
+)
+"""For a 2xx that holds a page instead of JSON."""
+CUT_OFF: Final = _wait(patience=MANY)
 """For a connection that is closed in the middle of a request. Some servers do so when a request is
-too large. A document that is alone in its request is sent again for as long as it takes."""
+too large, some firewalls when they dislike it."""
+TIMED_OUT: Final = _wait(patience=2)
+"""For a request that is not answered in time."""
 DELETED_INDEX: Final = Verdict(Disposition.CONFIGURATION, is_final=True)
 """For documents of an index that was deleted, and is not the newest: nothing creates it again."""
 _BISECT = Verdict(Disposition.BISECT)
 _PERMANENT = Verdict(Disposition.PERMANENT)
 _UNKNOWN_REFUSAL = Verdict(Disposition.PERMANENT, unclassified=True)
 _UNKNOWN = Verdict(Disposition.RETRY, bounded=True, unclassified=True)
+_DROPPED = Verdict(Disposition.DROPPED)
+DROPPED_ERROR: Final[Mapping[str, Any]] = {
+    "type": "",
+    "reason": "an ingest pipeline of the index dropped the document; where that is intended, set "
+    "LLMLOG_INGEST_DROP=drop",
+}
+"""What a person reads of a `create` that is answered with 200: Elasticsearch gives no error."""
 
 
 def _fix(advice: str) -> Verdict:
@@ -174,26 +225,48 @@ ITEM_RULES: Final[tuple[Rule, ...]] = (
     _row(_UNKNOWN_REFUSAL, None, *range(400, 500)),
 )  # fmt: skip
 
+_CREDENTIALS = _fix("check the credentials and their privileges")
+_OTHER_VERSION = _fix("the server is no Elasticsearch that accepts this client")
+_PLAIN = ""
+"""The type of an error that names none: not Elasticsearch's own."""
+
 REQUEST_RULES: Final[tuple[Rule, ...]] = (
-    _row(_BISECT, None, 413),
+    _row(_TOO_LARGE, None, 413),
+    _row(_PUSH_BACK, None, 429),
+    # Not Elasticsearch's own: a control tells whether other requests pass.
+    _row(_check("LLMLOG_ELASTICSEARCH_URL is redirected: set it to Elasticsearch itself, not to a "
+                "page that has moved or asks for a login"), _PLAIN, *range(300, 400)),
+    _row(_check("it is not Elasticsearch's own: a proxy between wants credentials, or refuses the "
+                "request"), _PLAIN, 401, 407),
+    _row(_check(_OTHER_SERVER), _PLAIN, 404, 405, 501),
+    _row(_check("it is OpenSearch, an Elasticsearch before 8, or a firewall: Elasticsearch 8 and 9 "
+                "accept this client"), _PLAIN, 406),
+    _row(_check("a proxy between does not take requests as they are sent: it wants their length"),
+         _PLAIN, 411),
+    _row(_check("the connection leads to another host than LLMLOG_ELASTICSEARCH_URL names: check "
+                "it, and TLS of the proxy between"), _PLAIN, 421),
+    _row(_GATEWAY_TIMEOUT, _PLAIN, 408, 460, 499, 504, 522, 524),
+    _row(_GATEWAY, _PLAIN, 502, 503, *range(520, 531)),
+    _row(_check(_BETWEEN, patience=MANY), _PLAIN, *range(500, 600)),
+    _row(_check(_BETWEEN), _PLAIN, *range(400, 500)),
+    _row(_UNKNOWN_REQUEST, _PLAIN),
+    # Elasticsearch's own.
     _row(_RETRY, "node_closed_exception", 500),
     _row(_RETRY, "node_disconnected_exception", 500),
     _row(_RETRY, "node_not_connected_exception", 500),
-    _row(
-        _fix("the server is no Elasticsearch that accepts this client"),
-        "media_type_header_exception",
-    ),
-    _row(_fix("the server is no Elasticsearch that accepts this client"), None, 406),
-    _row(_fix("check the credentials and their privileges"), None, 401, 403),
+    _row(_OTHER_VERSION, "media_type_header_exception"),
+    _row(_OTHER_VERSION, None, 406),
+    _row(_CREDENTIALS, None, 401, 403),
     _row(_fix("the server is no Elasticsearch, or the URL is wrong"), None, 404, 405, 501),
-    _row(_PUSH_BACK, None, 429),
-    _row(_RETRY, None, 502, 503, 504),
-    # Elasticsearch names the type of its error; a proxy in its place does not.
-    _row(_fix("the server is no Elasticsearch"), "", 400),
+    _row(_RETRY, None, 502, 503),
+    _row(_GATEWAY_TIMEOUT, None, 504),
     _row(_BISECT, None, 400),
-    _row(_BOUNDED_REQUEST, None, *range(500, 600)),
+    _row(_REFUSED_REQUEST, None, *range(500, 600)),
     _row(_UNKNOWN_REQUEST),
-)
+)  # fmt: skip
+
+# A `create` makes a document, 201, or is answered with a conflict. With 200 it did nothing: noop.
+_WITHOUT_ERROR: Final[Mapping[int, Verdict]] = {201: _INDEXED, 200: _DROPPED}
 
 # Names and numbers have a bound, because the text is foreign.
 _OPERATION_BYTES = re.compile(r"\b(?:[a-z]{1,20}_){0,4}operation_bytes=(\d{1,18})\b")
@@ -208,7 +281,7 @@ def judge_item(status: int, error: Mapping[str, Any] | None) -> Verdict:
         error: the item's `error`; None where there is none.
     """
     if error is None:
-        return _INDEXED if status in (200, 201) else _UNKNOWN
+        return _WITHOUT_ERROR.get(status, _UNKNOWN)
     return _judge_too_large(status, error) or _first(ITEM_RULES, status, error)
 
 
@@ -246,7 +319,7 @@ def _judge_too_large(status: int, error: Mapping[str, Any]) -> Verdict | None:
 
 
 def _type_and_reason(error: Mapping[str, Any]) -> tuple[str, str]:
-    return cut(str(error.get("type", ""))), cut(str(error.get("reason", "")))
+    return cut(str(error.get("type") or "")), cut(str(error.get("reason") or ""))
 
 
 def _number(error: Mapping[str, Any], name: str) -> int:

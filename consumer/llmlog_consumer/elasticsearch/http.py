@@ -16,6 +16,7 @@ import weakref
 from contextlib import suppress
 from hmac import compare_digest
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from urllib.parse import quote
 
 import certifi
 import urllib3
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 CONNECT_SECONDS: Final = 5.0
 """Time for a connection to be made: a node that is away may answer not even with a refusal."""
 _CONNECTIONS: Final = 16
+_MAX_RETRY_AFTER_SECONDS: Final = 300.0
 _MAX_ERROR_CHARACTERS: Final = 300
 _HASHES: Final = {32: hashlib.md5, 40: hashlib.sha1, 64: hashlib.sha256}
 
@@ -164,6 +166,25 @@ class HttpNode:
     def close(self) -> None:
         """Close the connections."""
         self._pool.close()
+
+
+def target_of(path: str, params: Mapping[str, Any] | None) -> str:
+    """Return path and query; as Elasticsearch wants it, `true` is of small letters."""
+    if not params:
+        return path
+    pairs = (
+        f"{quote(name)}={quote(str(value).lower() if isinstance(value, bool) else str(value))}"
+        for name, value in params.items()
+    )
+    return f"{path}?{'&'.join(pairs)}"
+
+
+def retry_after(headers: Mapping[str, str]) -> float:
+    """Return the seconds that the server asked us to wait."""
+    try:
+        return max(0.0, min(float(headers.get("retry-after", 0)), _MAX_RETRY_AFTER_SECONDS))
+    except ValueError:
+        return 0.0
 
 
 def _context(ca_certs: Path | None, fingerprint: str | None) -> ssl.SSLContext:

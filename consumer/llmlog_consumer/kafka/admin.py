@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from confluent_kafka import (
     Consumer,
     ConsumerGroupTopicPartitions,
+    IsolationLevel,
     KafkaException,
     Producer,
+    TopicCollection,
     TopicPartition,
 )
 from confluent_kafka import KafkaError as ClientError
@@ -18,12 +20,15 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exports 
     AdminClient,
     ConfigResource,
     NewTopic,
+    OffsetSpec,
     ResourceType,
 )
 
 from llmlog_common.errors import KafkaError, KafkaUnreachable
 from llmlog_common.kafka_clients import admin_config, consumer_config, new_client, producer_config
-from llmlog_consumer.kafka.errors import CREDENTIALS, NO_ANSWER
+from llmlog_consumer.kafka.errors import CONNECTION, CREDENTIALS, NO_ANSWER
+from llmlog_consumer.kafka.listener_probe import describe_mismatch
+from llmlog_consumer.kafka.places import Log
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -32,6 +37,16 @@ if TYPE_CHECKING:
 
 REQUEST_SECONDS: Final = 10.0
 """Time that the cluster has to answer one request."""
+
+LOG_SECONDS: Final = 4.0
+"""The same for the bounds of logs: a leader that hangs may not hold up what is said of others."""
+
+_EARLIEST: Final = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
+_LATEST: Final = OffsetSpec.latest()  # type: ignore[no-untyped-call]
+LOOK_SECONDS: Final = 1.0
+"""Time after which the client's own reason is looked at, while no broker answers."""
+
+POLL_SECONDS: Final = 0.05
 
 T = TypeVar("T")
 
@@ -43,10 +58,40 @@ class Topic:
     Attributes:
         partitions: their number.
         replication: replicas of the first partition.
+        leaderless: partitions that no broker leads: nothing can be read or written there.
     """
 
     partitions: int
     replication: int
+    leaderless: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One member of the consumer group, as its coordinator knows it.
+
+    Attributes:
+        name: its static instance id, else its member id.
+        host: address that it connects from.
+        partitions: of the source topic that it has.
+    """
+
+    name: str
+    host: str
+    partitions: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """The consumer group, as its coordinator knows it.
+
+    Attributes:
+        state: as Kafka names it.
+        members: in the order of their names.
+    """
+
+    state: str
+    members: tuple[Member, ...] = ()
 
 
 class KafkaAdmin:
@@ -57,15 +102,28 @@ class KafkaAdmin:
     Args:
         settings: how to reach Kafka.
         client: makes the connection.
+        patience_seconds: time for a first answer of any broker.
+
+    Attributes:
+        on_trouble: called with the client's reason as long as no broker answers, each second.
 
     Raises:
         ConfigurationError: librdkafka does not know a property.
     """
 
-    def __init__(self, settings: Settings, client: Callable[..., Any] = AdminClient) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        client: Callable[..., Any] = AdminClient,
+        patience_seconds: float = REQUEST_SECONDS,
+    ) -> None:
         self.settings = settings
-        # Written by the client's thread, in `_on_error`; read by the caller's.
+        self._patience = patience_seconds
+        # Written in `_on_error`, which runs within the client's `poll`.
         self._refusal = ""
+        self._trouble = ""
+        self._is_probed = False
+        self.on_trouble: Callable[[str], object] = str
         self._client = new_client(client, admin_config(settings) | {"error_cb": self._on_error})
 
     @property
@@ -91,13 +149,45 @@ class KafkaAdmin:
             KafkaUnreachable: no broker answers.
             KafkaError: the broker refuses.
         """
-        metadata = self.call(lambda: self._client.list_topics(timeout=REQUEST_SECONDS))
+        metadata = self.call(self._list_topics)
         topics = {
-            name: Topic(len(topic.partitions), len(topic.partitions[0].replicas))
+            name: Topic(
+                len(topic.partitions),
+                len(topic.partitions[0].replicas),
+                frozenset(n for n, p in topic.partitions.items() if p.leader < 0),
+            )
             for name, topic in metadata.topics.items()
             if topic.partitions
         }
         return topics, len(metadata.brokers)
+
+    def _list_topics(self) -> Any:
+        """Return the metadata; say why there is none before the time is over."""
+        deadline = time.monotonic() + self._patience
+        seconds = LOOK_SECONDS
+        while True:
+            try:
+                return self._client.list_topics(timeout=seconds)
+            except KafkaException as error:
+                self._client.poll(POLL_SECONDS)
+                if error.args[0].code() not in NO_ANSWER or self._refusal:
+                    raise
+                self.on_trouble(self._describe_silence(error.args[0]))
+                if not self._is_probed:
+                    self._is_probed = True
+                    self._refusal = self._describe_mismatch()
+                if self._refusal or time.monotonic() >= deadline:
+                    raise
+                # A broker that is slow, and not away, has the rest of the time for one answer.
+                left = deadline - time.monotonic()
+                seconds = LOOK_SECONDS if self._trouble else max(LOOK_SECONDS, left)
+
+    def _describe_mismatch(self) -> str:
+        protocol = self.settings.admin_properties().get("security.protocol", "plaintext")
+        return describe_mismatch(self.where, str(protocol))
+
+    def _describe_silence(self, error: ClientError) -> str:
+        return f"Kafka at {self.where} does not answer: {self._trouble or error.str()}"
 
     def require(self, name: str) -> Topic:
         """Return a topic that has to exist and must not be compacted.
@@ -129,10 +219,31 @@ class KafkaAdmin:
             return {}
         return {key: entry.value or "" for key, entry in entries.items()}
 
+    def missing_rights(self, name: str, *needed: str) -> set[str]:
+        """Return which of these operations this user may not do on a topic.
+
+        Args:
+            name: of the topic.
+            needed: as Kafka names them: READ, WRITE.
+
+        Raises:
+            KafkaError: the broker refuses.
+            KafkaUnreachable: no broker answers.
+        """
+        request = self._client.describe_topics(
+            TopicCollection([name]),
+            include_authorized_operations=True,
+            request_timeout=REQUEST_SECONDS,
+        )
+        allowed = self.call(request[name].result).authorized_operations
+        if not allowed:  # the cluster does not tell
+            return set()
+        return set(needed) - {operation.name for operation in allowed}
+
     def create(
         self, name: str, partitions: int, replication: int, config: Mapping[str, str]
-    ) -> None:
-        """Create a topic, and wait until the cluster lists it.
+    ) -> bool:
+        """Create a topic, and wait until the cluster lists it; tell whether this call created it.
 
         Raises:
             KafkaError: the broker refuses.
@@ -142,17 +253,88 @@ class KafkaAdmin:
             name, num_partitions=partitions, replication_factor=replication, config=dict(config)
         )
         futures = self._client.create_topics([topic], operation_timeout=REQUEST_SECONDS)
-        self.call(futures[name].result)
+
+        def created() -> bool:
+            try:
+                futures[name].result()
+            except KafkaException as error:
+                if error.args[0].code() != ClientError.TOPIC_ALREADY_EXISTS:
+                    raise
+                return False
+            return True
+
+        is_ours = self.call(created)
         deadline = time.monotonic() + REQUEST_SECONDS
         while name not in self.topics()[0] and time.monotonic() < deadline:
             pass  # each turn asks the broker
+        return is_ours
 
-    def members(self) -> tuple[str, int]:
-        """Return the group's state and the number of its members."""
-        group = self.settings.group
+    def group(self) -> Group:
+        """Return the group's state and its members.
+
+        Raises:
+            KafkaError: the broker refuses.
+            KafkaUnreachable: no broker answers.
+        """
+        group, topic = self.settings.group, self.settings.topic
         request = self._client.describe_consumer_groups([group], request_timeout=REQUEST_SECONDS)
-        description = self.call(request[group].result)
-        return description.state.name.lower(), len(description.members)
+        description = self.call(request[group].result, group)
+        members = (
+            Member(
+                member.group_instance_id or member.member_id,
+                member.host.removeprefix("/"),
+                frozenset(
+                    p.partition for p in member.assignment.topic_partitions if p.topic == topic
+                ),
+            )
+            for member in description.members
+        )
+        state = description.state.name.lower()
+        return Group(state, tuple(sorted(members, key=lambda member: member.name)))
+
+    def log_bounds(self, topic: str, partitions: Iterable[int]) -> dict[int, Log]:
+        """Return the bounds of partitions' logs; a partition whose leader is away is left out.
+
+        Raises:
+            KafkaError: the broker refuses.
+            KafkaUnreachable: no broker answers at all.
+        """
+        numbers = list(partitions)
+        # All three are asked before the first answer is waited for.
+        questions = [
+            self._ask_offsets(topic, numbers, spec, isolation)
+            for spec, isolation in (
+                (_EARLIEST, IsolationLevel.READ_UNCOMMITTED),
+                (_LATEST, IsolationLevel.READ_COMMITTED),
+                (_LATEST, IsolationLevel.READ_UNCOMMITTED),
+            )
+        ]
+        starts, stable_ends, ends = map(self._read_answers, questions)
+        return {
+            p: Log(starts[p], min(stable_ends[p], ends[p]), ends[p])
+            for p in numbers
+            if p in starts and p in stable_ends and p in ends
+        }
+
+    def _ask_offsets(
+        self, topic: str, partitions: list[int], spec: Any, isolation: Any
+    ) -> Mapping[TopicPartition, Any]:
+        if not partitions:
+            return {}
+        places = {TopicPartition(topic, p): spec for p in partitions}
+        answers: Mapping[TopicPartition, Any] = self._client.list_offsets(
+            places, isolation_level=isolation, request_timeout=LOG_SECONDS
+        )
+        return answers
+
+    def _read_answers(self, answers: Mapping[TopicPartition, Any]) -> dict[int, int]:
+        offsets = {}
+        for place, answer in answers.items():
+            try:
+                offsets[place.partition] = int(self.call(answer.result).offset)
+            except KafkaUnreachable:
+                continue
+        return offsets
 
     def list_group_offsets(self, group: str, topic: str) -> list[TopicPartition]:
         """Return the offsets that a group has committed of a topic, with their metadata."""
@@ -201,15 +383,15 @@ class KafkaAdmin:
                     f"Kafka at {self.where} refuses the connection: {self._refusal}"
                 ) from None
             if code in NO_ANSWER:
-                raise KafkaUnreachable(
-                    f"Kafka at {self.where} does not answer: {error.args[0].str()}"
-                ) from None
+                raise KafkaUnreachable(self._describe_silence(error.args[0])) from None
             about = f"group {group}: " if group else ""
             raise KafkaError(f"Kafka at {self.where}: {about}{error.args[0].str()}") from None
 
     def _on_error(self, error: ClientError) -> None:
         if error.code() in CREDENTIALS:
             self._refusal = error.str()
+        elif error.code() in CONNECTION:
+            self._trouble = error.str()
 
 
 def raise_refusal(answers: Iterable[TopicPartition]) -> None:

@@ -30,10 +30,12 @@ class CommittedOffset:
         offset: the next offset; everything before it is settled.
         note: what a worker wrote beside it: its state at that moment, and what the partition's
             next owner has to know; empty where none wrote one.
+        epoch: leader epoch of the record before the offset, -1 where none is known.
     """
 
     offset: int
     note: Mapping[str, Any] = field(default_factory=dict)
+    epoch: int = -1
 
 
 def parse_note(metadata: str | None) -> dict[str, Any]:

@@ -10,8 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import dataclass, field
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, Protocol, cast
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import structlog
 from confluent_kafka import Consumer, KafkaException, TopicPartition
@@ -19,19 +18,35 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 from llmlog_common.kafka_clients import consumer_config, new_client
 from llmlog_common.throttled_log import ThrottledLog
 from llmlog_consumer.kafka import start_offsets
-from llmlog_consumer.kafka.errors import FENCED, HARMLESS, OUT_OF_RANGE, REBALANCING, Refusal
-from llmlog_consumer.kafka.start_offsets import find_start_offsets, run_within
+from llmlog_consumer.kafka.errors import (
+    CONNECTION,
+    DAMAGED,
+    HARMLESS,
+    OUT_OF_RANGE,
+    REBALANCING,
+    Refusal,
+    fatal_error,
+    is_fatal,
+    is_truncated,
+)
+from llmlog_consumer.kafka.partition_watch import PartitionWatch, WatchTiming
+from llmlog_consumer.kafka.standstill import RETRY_SECONDS, Flaw, Standstills
+from llmlog_consumer.kafka.start_offsets import LeaderEpochs, find_start_offsets, run_within
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from confluent_kafka import KafkaError, Message
+    from confluent_kafka import KafkaError as ClientError
+    from confluent_kafka import Message
 
     from llmlog_common.settings import Settings
+    from llmlog_consumer.kafka.listener import Listener
     from llmlog_consumer.kafka_record import ConsumedRecord
     from llmlog_consumer.offset_tracker import Commit
 
 log = structlog.get_logger("llmlog.source")
+
+T = TypeVar("T")
 
 MAX_POLL_RECORDS: Final = 1000
 """Records that one `consume` returns at most."""
@@ -45,48 +60,17 @@ class Timing:
         join: for the first assignment, before it leaves.
         commit_retry: between two attempts to commit while the group rebalances.
         commit_give_up: after which such a commit is left to the partition's next owner.
+        damaged: between two attempts to fetch a damaged batch.
         start: of the assignments.
+        watch: of the look at partitions that give nothing.
     """
 
     join: float = 5.0
     commit_retry: float = 0.1
     commit_give_up: float = 2.0
+    damaged: float = RETRY_SECONDS
     start: start_offsets.Timing = field(default_factory=start_offsets.Timing)
-
-
-class Listener(Protocol):
-    """The owner of the records of the assigned partitions: the worker.
-
-    All methods are called on the thread that calls `consume` or, while it leaves the group, on the
-    thread within `GroupConsumer.close`.
-    """
-
-    def on_assigned(
-        self, offsets: Mapping[int, int], notes: Mapping[int, Mapping[str, Any]]
-    ) -> Iterable[int]:
-        """Begin to own partitions; return the ones to keep paused.
-
-        Args:
-            offsets: at which they are read first.
-            notes: what their last owner wrote beside its commit; empty where it wrote none.
-        """
-        ...
-
-    def on_revoked(self, partitions: Sequence[int]) -> None:
-        """Settle as much as the time allows and commit it; the group gives the partitions away."""
-        ...
-
-    def on_lost(self, partitions: Sequence[int]) -> None:
-        """Give partitions up without a commit: other members own them already."""
-        ...
-
-    def on_commit_failed(self, partitions: Sequence[int]) -> None:
-        """Commit these again: the broker refused, as it does while the group rebalances."""
-        ...
-
-
-class FencedError(Exception):
-    """Another consumer has this member's static instance id."""
+    watch: WatchTiming = field(default_factory=WatchTiming)
 
 
 class GroupConsumer:
@@ -102,7 +86,7 @@ class GroupConsumer:
 
     Attributes:
         joined: whether the group has given this member an assignment, if an empty one.
-        out_of_range: partitions that stand still: their log does not have the next offset.
+        standstills: partitions that stand still, each for a cause of its own.
     """
 
     def __init__(
@@ -121,12 +105,14 @@ class GroupConsumer:
         self._paused: set[int] = set()
         self._failure: BaseException | None = None
         self.joined = False
-        self.out_of_range: set[int] = set()
+        self._epochs = LeaderEpochs(self._topic)
+        self.standstills = Standstills(self._topic, self._timing.damaged, clock)
         self._throttled = ThrottledLog(log)
         self._refusal = Refusal(clock)
         config = consumer_config(settings)
+        self._instance = ""
         if instance := config.get("group.instance.id"):
-            config["group.instance.id"] = f"{instance}-{member}"
+            self._instance = config["group.instance.id"] = f"{instance}-{member}"
         strategy = str(config.get("partition.assignment.strategy", "cooperative-sticky"))
         self._incremental = "cooperative" in strategy
         config |= {"on_commit": self._on_commit, "error_cb": self._on_error}
@@ -137,30 +123,43 @@ class GroupConsumer:
             on_revoke=self._on_revoke,
             on_lost=self._on_lost,
         )
+        self._watch = PartitionWatch(
+            self._topic, self._consumer.list_topics, self._log_end, self._timing.watch, clock
+        )
 
     @property
-    def refusal(self) -> str:
-        """Return why Kafka gives nothing, until it gives records or accepts a commit; else empty.
+    def unhealthy(self) -> str:
+        """Say what keeps Kafka from giving records, of all partitions or of some; else empty.
 
         The worker's thread writes and reads it.
         """
-        return str(self._refusal)
+        found = (str(self._refusal), self.standstills.describe(), self._watch.describe())
+        return "; ".join(dict.fromkeys(filter(None, found)))
 
-    def consume(self, timeout: float) -> list[ConsumedRecord]:
+    def consume(self, timeout: float, at_most: int | None = None) -> list[ConsumedRecord]:
         """Return the next records, and run the callbacks.
 
         Args:
             timeout: seconds to wait for a first record.
+            at_most: records; None for the usual number.
 
         Raises:
-            KafkaException: fatal; records may be lost on the way, so the process has to end.
+            FatalError: the client is of no use any more; records may be lost on the way, so the
+                process has to end.
             FencedError: another consumer has this instance id.
         """
-        messages: list[Message] = self._consumer.consume(MAX_POLL_RECORDS, timeout)
+        number = MAX_POLL_RECORDS if at_most is None else min(at_most, MAX_POLL_RECORDS)
+        messages: list[Message] = self._call(self._consumer.consume, number, timeout)
         if self._failure is not None:
             raise self._failure
-        if any(message.error() is not None for message in messages):
-            messages = [message for message in messages if not self._handle_error(message)]
+        if not messages:
+            self._watch.record_empty_poll()
+        if self._epochs.unchecked:
+            unchecked = set(self._epochs.unchecked)
+            self._epochs.check(self._consumer.seek)
+            messages = [m for m in messages if m.partition() not in unchecked]
+        if self.standstills or any(message.error() is not None for message in messages):
+            messages = [message for message in messages if self._admit(message)]
         if messages:
             self._refusal.clear()
         return cast("list[ConsumedRecord]", messages)
@@ -171,19 +170,44 @@ class GroupConsumer:
         Raises:
             KafkaException: the client refuses.
         """
+        paused = paused | self.standstills.paused()
         if added := paused - self._paused:
             self._consumer.pause(self._places(added))
         if removed := self._paused - paused:
             self._consumer.resume(self._places(removed))
         self._paused = set(paused)
 
+    def watch(self, assigned: Iterable[int], expected: Mapping[int, int]) -> None:
+        """Look for partitions that give nothing, without a word of the client; never waits.
+
+        Args:
+            assigned: all partitions of this member.
+            expected: next offset of those that have nothing in flight.
+        """
+        still = self._paused | set(self.standstills)
+        idle = {p: offset for p, offset in expected.items() if p not in still}
+        self._watch.check(frozenset(assigned), idle)
+
     def skip_gap(self, partition: int, offset: int) -> None:
-        """Read a partition that is out of range from another offset.
+        """Read a partition that stands still from another offset.
 
         Raises:
             KafkaException: the client refuses.
         """
-        self.out_of_range.discard(partition)
+        self.standstills.forget([partition])
+        self._epochs.forget(partition)
+        self._read_from(partition, offset)
+
+    def read_again(self, partition: int, offset: int) -> None:
+        """Read a partition that stands still from the offset that it expects, once more.
+
+        Raises:
+            KafkaException: the client refuses.
+        """
+        self.standstills.probe(partition)
+        self._read_from(partition, offset)
+
+    def _read_from(self, partition: int, offset: int) -> None:
         place = [TopicPartition(self._topic, partition, offset)]
         if self._incremental:
             self._consumer.incremental_unassign(place)
@@ -206,13 +230,14 @@ class GroupConsumer:
                 partition's next owner.
         """
         if commits:
-            self._consumer.commit(offsets=self._offsets(commits, notes or {}), asynchronous=True)
+            offsets = self._epochs.commits(commits, notes)
+            self._call(self._consumer.commit, offsets=offsets, asynchronous=True)
 
     def commit_within(
         self,
         commits: Sequence[Commit],
         timeout: float,
-        notes: Mapping[int, str] = MappingProxyType({}),
+        notes: Mapping[int, str] | None = None,
     ) -> bool:
         """Commit and wait for the broker's answer; return False where it did not come in time.
 
@@ -226,7 +251,7 @@ class GroupConsumer:
         if not commits:
             return True
         deadline = time.monotonic() + min(timeout, self._timing.commit_give_up)
-        offsets = self._offsets(commits, notes)
+        offsets = self._epochs.commits(commits, notes)
 
         def commit() -> None:
             while True:
@@ -244,22 +269,13 @@ class GroupConsumer:
         return run_within(timeout, commit)
 
     def positions(self, partitions: Iterable[int]) -> dict[int, int]:
-        """Return the next offset that will be fetched, of partitions that have one."""
-        answers = self._consumer.position(self._places(partitions))
-        return {p.partition: p.offset for p in answers if p.offset >= 0}
+        """Return the next offset that will be fetched, of partitions that have one.
 
-    def committed(self, partitions: Iterable[int], timeout: float) -> dict[int, int]:
-        """Return the group's committed offsets, of partitions that have one.
-
-        Args:
-            partitions: of the topic, assigned to this member or not.
-            timeout: seconds.
-
-        Raises:
-            KafkaException: the broker refuses, or does not answer in time.
+        One that stands still has none: behind a damaged batch the client goes on, or astray.
         """
-        answers = self._consumer.committed(self._places(partitions), timeout)
-        return {p.partition: p.offset for p in answers if p.error is None and p.offset >= 0}
+        flowing = [p for p in partitions if p not in set(self.standstills)]
+        answers = self._consumer.position(self._places(flowing))
+        return {p.partition: p.offset for p in answers if p.offset >= 0}
 
     def close(self, timeout: float) -> bool:
         """Leave the group; return False where the broker did not answer in time.
@@ -273,29 +289,58 @@ class GroupConsumer:
         deadline = time.monotonic() + min(timeout, self._timing.join)
         while not self.joined and time.monotonic() < deadline:
             self._consumer.consume(1, 0.1)
-        return run_within(timeout, self._consumer.close)
+        return run_within(timeout, self._close)
 
-    def _handle_error(self, message: Message) -> bool:
-        """Act on a message that is an error; return False for a record."""
-        error = message.error()
+    def _close(self) -> None:
+        with self._watch.lock:  # a look at the metadata would meet a client that is gone
+            self._watch.close()
+        self._consumer.close()
+
+    def _admit(self, message: Message) -> bool:
+        """Tell whether a message is a record to deliver; act on it where it is an error."""
+        error, partition = message.error(), cast("int", message.partition())
         if error is None:
-            return False
-        partition: Any = message.partition()
+            return self.standstills.admit(partition)
+        if is_fatal(error):
+            raise fatal_error(error, self._instance)
         if error.code() in OUT_OF_RANGE:
-            self.out_of_range.add(partition)
-            log.error(
-                "this partition stands still: its log does not have the next offset",
-                why=error.str(),
-                see="pipeline offsets show",
-                then=f"pipeline offsets accept-gap {self._topic}/{partition}",
-            )
-        elif error.code() in FENCED:
-            raise FencedError(error.str())
-        elif error.fatal():
-            raise KafkaException(error)
+            flaw = Flaw.TRUNCATED if is_truncated(error) else Flaw.GONE
+            self._stand_still(partition, flaw, message)
+        elif error.code() in DAMAGED:
+            self._stand_still(partition, Flaw.DAMAGED, message)
         else:
             self._on_error(error)
-        return True
+        return False
+
+    def _stand_still(self, partition: int, flaw: Flaw, message: Message) -> None:
+        why = cast("ClientError", message.error()).str()
+        if self.standstills.record(partition, flaw, message.offset(), why):
+            log.error(
+                "this partition stands still, the others go on",
+                partition=partition,
+                offset=message.offset(),
+                cause=str(flaw),
+                why=why,
+                do=self.standstills.advice(partition),
+            )
+        if partition not in self._paused:
+            # At once: this drops what the client has fetched behind it.
+            self._consumer.pause(self._places([partition]))
+            self._paused.add(partition)
+
+    def _call(self, request: Callable[..., T], *args: Any, **options: Any) -> T:
+        """Return what a call of the client returns, with its fatal errors as ours."""
+        try:
+            return request(*args, **options)
+        except KafkaException as error:
+            if is_fatal(error.args[0]):
+                raise fatal_error(error.args[0], self._instance) from None
+            raise
+
+    def _log_end(self, partition: int) -> int:
+        (place,) = self._places([partition])
+        _, end = self._consumer.get_watermark_offsets(place, cached=True)
+        return int(end)
 
     def _on_assign(self, consumer: Any, partitions: list[TopicPartition]) -> None:
         try:
@@ -303,7 +348,7 @@ class GroupConsumer:
             committed = find_start_offsets(consumer, self._topic, numbers, self._timing.start)
             offsets = {p: start.offset for p, start in committed.items()}
             notes = {p: start.note for p, start in committed.items()}
-            starts = [TopicPartition(self._topic, p, o) for p, o in offsets.items()]
+            starts = self._epochs.starts(committed)
             (consumer.incremental_assign if self._incremental else consumer.assign)(starts)
             paused = set(self._listener.on_assigned(offsets, notes)) & set(offsets)
             # The client keeps a pause over a revoke: state it for every partition.
@@ -333,7 +378,9 @@ class GroupConsumer:
             numbers = [p.partition for p in partitions]
             notify(numbers)
             self._paused -= set(numbers)
-            self.out_of_range -= set(numbers)
+            self.standstills.forget(numbers)
+            for number in numbers:
+                self._epochs.forget(number)
             if self._incremental:
                 consumer.incremental_unassign(partitions)
             else:
@@ -341,21 +388,10 @@ class GroupConsumer:
         except BaseException as error:  # noqa: BLE001 - `consume` raises it
             self._failure = error
 
-    def _offsets(self, commits: Sequence[Commit], notes: Mapping[int, str]) -> list[TopicPartition]:
-        offsets = []
-        for commit in commits:
-            optional: dict[str, Any] = {}
-            if commit.epoch >= 0:
-                optional["leader_epoch"] = commit.epoch
-            if note := notes.get(commit.partition):
-                optional["metadata"] = note
-            offsets.append(TopicPartition(self._topic, commit.partition, commit.offset, **optional))
-        return offsets
-
     def _places(self, partitions: Iterable[int]) -> list[TopicPartition]:
         return [TopicPartition(self._topic, partition) for partition in partitions]
 
-    def _on_commit(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
+    def _on_commit(self, error: ClientError | None, partitions: list[TopicPartition]) -> None:
         refused = [p for p in partitions if error or p.error]
         self._listener.on_commit_failed([p.partition for p in refused])
         if error is None and not refused:
@@ -365,6 +401,11 @@ class GroupConsumer:
         if error is not None and error.code() not in HARMLESS:
             self._throttled(logging.WARNING, ("commit", error.code()), "Kafka", why=error.str())
 
-    def _on_error(self, error: KafkaError) -> None:
+    def _on_error(self, error: ClientError) -> None:
+        if is_fatal(error):
+            self._failure = fatal_error(error, self._instance)
+            return
+        if error.code() in CONNECTION:
+            self._watch.trouble = error.str()
         self._refusal.record(error)
         self._throttled(logging.WARNING, error.code(), "Kafka", why=error.str())

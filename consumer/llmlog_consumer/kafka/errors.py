@@ -11,8 +11,19 @@ from typing import TYPE_CHECKING, Final
 
 from confluent_kafka import KafkaError
 
+from llmlog_common.errors import KafkaError as PipelineKafkaError
+
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+
+class FatalError(PipelineKafkaError):
+    """The client is of no use any more; the text has librdkafka's own reason."""
+
+
+class FencedError(FatalError):
+    """Another consumer has this member's static instance id."""
+
 
 NO_ANSWER: Final = frozenset(
     {
@@ -31,6 +42,9 @@ NO_ANSWER: Final = frozenset(
 )
 """The brokers do not answer yet."""
 
+CONNECTION: Final = frozenset({KafkaError._TRANSPORT, KafkaError._RESOLVE, KafkaError._TIMED_OUT})  # noqa: SLF001
+"""What the client says about one connection; that all brokers are down says nothing more."""
+
 REBALANCING: Final = frozenset({KafkaError.ILLEGAL_GENERATION, KafkaError.REBALANCE_IN_PROGRESS})
 """The group is about to enter its next generation, in which a commit is accepted."""
 
@@ -42,11 +56,61 @@ HARMLESS: Final = REBALANCING | {
 }
 """A rebalance came before the commit: the partition's next owner reads from the watermark."""
 
+DAMAGED: Final = frozenset(
+    {
+        KafkaError._BAD_MSG,  # noqa: SLF001
+        KafkaError._BAD_COMPRESSION,  # noqa: SLF001
+        KafkaError._NOT_IMPLEMENTED,  # noqa: SLF001 - a version of the batch's format
+        KafkaError._UNDERFLOW,  # noqa: SLF001
+        KafkaError.INVALID_MSG,
+        KafkaError.INVALID_MSG_SIZE,
+        KafkaError.MSG_SIZE_TOO_LARGE,
+        KafkaError.UNKNOWN,
+    }
+)
+"""The batch at a partition's next offset cannot be read: the bytes are wrong, its checksum, or the
+length that it states; or the broker finds so itself (`INVALID_MSG`, `UNKNOWN`)."""
+
 OUT_OF_RANGE: Final = frozenset({KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE})  # noqa: SLF001
 """The log does not have the offset that was to be read next."""
 
-FENCED: Final = frozenset({KafkaError._FENCED, KafkaError.FENCED_INSTANCE_ID})  # noqa: SLF001
+FENCED: Final = frozenset(
+    {
+        KafkaError._FENCED,  # noqa: SLF001
+        KafkaError.FENCED_INSTANCE_ID,
+        KafkaError.UNRELEASED_INSTANCE_ID,
+    }
+)
 """Another consumer has this member's static instance id."""
+
+_FENCED_TEXTS: Final = ("group.instance.id", "instance ID is still used")
+"""What a fatal error says of such a member: the client hands out no code of its own for it."""
+
+
+def is_fatal(error: KafkaError) -> bool:
+    """Tell whether a client is of no use any more; the flag of a message's error is not set."""
+    return error.fatal() or error.code() in FENCED | {KafkaError._FATAL}  # noqa: SLF001
+
+
+def fatal_error(error: KafkaError, instance: str) -> FatalError:
+    """Return a fatal error of the client as ours.
+
+    Args:
+        error: of which `is_fatal` is true.
+        instance: this member's static instance id; empty where it has none.
+    """
+    if error.code() in FENCED or any(text in error.str() for text in _FENCED_TEXTS):
+        return FencedError(
+            f"another member of the group uses this one's group.instance.id {instance}: "
+            f"give each host an id of its own (Kafka: {error.str()})"
+        )
+    return FatalError(f"Kafka's client cannot go on: {error.str()}")
+
+
+def is_truncated(error: KafkaError) -> bool:
+    """Tell whether the log does not go on where the leader epoch of a commit says."""
+    return error.code() == KafkaError._LOG_TRUNCATION or "log truncation" in error.str()  # noqa: SLF001
+
 
 CREDENTIALS: Final = frozenset(
     {
@@ -68,6 +132,13 @@ _ADVICE: Final = dict.fromkeys(CREDENTIALS, "check the credentials and certifica
     KafkaError._UNKNOWN_TOPIC: _TOPIC,  # noqa: SLF001
 }
 """What an operator has to do about a refusal that does not end by itself."""
+
+
+def advise(error: KafkaError) -> str:
+    """Return the client's own reason, with what an operator has to do about it."""
+    advice = _ADVICE.get(error.code())
+    return f"Kafka: {error.str()} ({advice})" if advice else f"Kafka: {error.str()}"
+
 
 REFUSAL_REPEAT_SECONDS: Final = 120.0
 """Time within which the client reports refused credentials again, while they are refused. A member
@@ -92,8 +163,8 @@ class Refusal:
     def record(self, error: KafkaError) -> None:
         """Remember an error that does not end by itself; ignore all others."""
         code = error.code()
-        if advice := _ADVICE.get(code):
-            self._reason = f"Kafka: {error.str()} ({advice})"
+        if code in _ADVICE:
+            self._reason = advise(error)
             repeats = code in CREDENTIALS
             self._ends = self._clock() + REFUSAL_REPEAT_SECONDS if repeats else math.inf
 

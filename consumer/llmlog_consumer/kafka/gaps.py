@@ -1,4 +1,4 @@
-"""Owns the accepted gaps: offsets that the log has no more, and that an operator gave up."""
+"""Owns the accepted gaps: offsets that an operator gave up, mostly because the log lost them."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from confluent_kafka import TopicPartition
 from llmlog_consumer.kafka.committed import parse_note
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from llmlog_consumer.kafka.admin import KafkaAdmin
 
 MAX_GAPS_PER_PARTITION: Final = 50
@@ -19,7 +21,7 @@ MAX_GAPS_PER_PARTITION: Final = 50
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """A range of offsets that an operator accepted as lost.
+    """A range of offsets that an operator gave up: they are never read.
 
     Attributes:
         first: the offset that was to be read next.
@@ -54,7 +56,7 @@ class AcceptedGaps:
             KafkaUnreachable: no broker answers.
         """
         return {
-            place.partition: [Gap(*entry) for entry in parse_note(place.metadata).get("gaps", ())]
+            place.partition: _read_gaps(parse_note(place.metadata).get("gaps"))
             for place in self._admin.list_group_offsets(self._group, topic)
         }
 
@@ -66,9 +68,38 @@ class AcceptedGaps:
             KafkaUnreachable: no broker answers.
         """
         known = self.of_topic(topic).get(partition, [])
-        entries = [[g.first, g.next, g.at] for g in [*known, gap]][-MAX_GAPS_PER_PARTITION:]
-        note = orjson.dumps({"gaps": entries}).decode()
-        place = TopicPartition(topic, partition, gap.next, metadata=note)
-        self._admin.call(
-            lambda: self._admin.commit_group_offsets(self._group, [place]), self._group
-        )
+        self.replace(topic, {partition: [*known, gap]})
+
+    def replace(self, topic: str, gaps: Mapping[int, Sequence[Gap]]) -> None:
+        """Record these gaps in the place of all that partitions had.
+
+        Raises:
+            KafkaError: the broker refuses.
+            KafkaUnreachable: no broker answers.
+        """
+        places = []
+        for partition, every in gaps.items():
+            newest = every[-MAX_GAPS_PER_PARTITION:]
+            note = orjson.dumps({"gaps": [[g.first, g.next, g.at] for g in newest]}).decode()
+            offset = newest[-1].next if newest else 0
+            places.append(TopicPartition(topic, partition, offset, metadata=note))
+        if places:
+            self._admin.call(
+                lambda: self._admin.commit_group_offsets(self._group, places), self._group
+            )
+
+
+def _read_gaps(entries: object) -> list[Gap]:
+    """Return the gaps of a note; what another tool wrote is none."""
+    if not isinstance(entries, list):
+        return []
+    return [
+        Gap(*entry)
+        for entry in entries
+        if isinstance(entry, list)
+        and len(entry) == _GAP_NUMBERS
+        and all(type(number) is int for number in entry)
+    ]
+
+
+_GAP_NUMBERS: Final = 3

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from contextlib import closing
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
+from llmlog_common.errors import KafkaUnreachable
 from llmlog_common.kafka_clients import consumer_config, new_client
-from llmlog_consumer.kafka.admin import REQUEST_SECONDS, raise_refusal
+from llmlog_consumer.kafka.admin import REQUEST_SECONDS, Topic, raise_refusal
 from llmlog_consumer.kafka.committed import CommittedOffset, parse_note
+from llmlog_consumer.kafka.places import Place
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Container, Iterable, Mapping
 
     from llmlog_consumer.kafka.admin import KafkaAdmin
+    from llmlog_consumer.kafka.places import Log
+
+_NO_TOPIC: Final = Topic(0, 0)
 
 
 class KafkaOffsets:
@@ -46,16 +51,63 @@ class KafkaOffsets:
 
             return {p: self._admin.call(partial(watermarks_of, p)) for p in partitions}
 
+    def places(self, topic: str, partitions: Iterable[int] | None = None) -> dict[int, Place]:
+        """Return the group's place in each partition of a topic, or in some of them.
+
+        Raises:
+            KafkaError: the topic is missing, or the broker refuses.
+            KafkaUnreachable: no broker answers.
+        """
+        return self.places_with_notes(topic, partitions)[0]
+
+    def places_with_notes(
+        self, topic: str, partitions: Iterable[int] | None = None
+    ) -> tuple[dict[int, Place], dict[int, CommittedOffset]]:
+        """Return the same, and the committed offsets with the notes of workers."""
+        if partitions is None:
+            found = self._admin.require(topic)
+            partitions = range(found.partitions)
+        else:
+            found = self._admin.topics()[0].get(topic, _NO_TOPIC)
+        # The logs are read last: otherwise records that are written and committed meanwhile would
+        # look as if the log ended before the committed offset.
+        committed = self.committed_with_notes(topic)
+        logs = self.bounds(topic, partitions, found.leaderless)
+        offsets = {p: committed[p].offset if p in committed else None for p in logs}
+        return {p: Place(topic, p, offsets[p], log) for p, log in logs.items()}, committed
+
+    def bounds(
+        self, topic: str, partitions: Iterable[int], leaderless: Container[int] = ()
+    ) -> dict[int, Log | None]:
+        """Return the bounds of each partition's log; None where no leader tells.
+
+        Raises:
+            KafkaError: the broker refuses.
+        """
+        numbers = list(partitions)
+        found = self._admin.log_bounds(topic, (p for p in numbers if p not in leaderless))
+        return {p: found.get(p) for p in numbers}
+
     def offsets_at(self, topic: str, partitions: Iterable[int], ms: int) -> dict[int, int]:
         """Return the first offset of each partition that was written at or after a moment.
 
         A partition without such a record is left out.
+
+        Raises:
+            KafkaError: the broker refuses, if only for one partition.
+            KafkaUnreachable: no broker answers, or a partition has no leader.
         """
         # Kafka has other meanings for times below zero.
         places = [TopicPartition(topic, p, max(0, ms)) for p in partitions]
+
+        def ask() -> list[TopicPartition]:
+            answers: list[TopicPartition] = consumer.offsets_for_times(places, REQUEST_SECONDS)
+            raise_refusal(answers)
+            return answers
+
         with self._open_consumer() as consumer:
-            answers = self._admin.call(lambda: consumer.offsets_for_times(places, REQUEST_SECONDS))
-        return {a.partition: a.offset for a in answers if a.error is None and a.offset >= 0}
+            answers = self._admin.call(ask)
+        return {a.partition: a.offset for a in answers if a.offset >= 0}
 
     def ranges_since(self, topic: str, since_ms: int | None) -> dict[int, tuple[int, int]]:
         """Return first and next-after-last offset of each partition, from a moment on.
@@ -101,7 +153,14 @@ class KafkaOffsets:
         places = self._admin.list_group_offsets(self._admin.settings.group, topic)
         return {p.partition: CommittedOffset(p.offset, parse_note(p.metadata)) for p in places}
 
-    def commit_start(self, topic: str, partitions: Iterable[int], *, latest: bool) -> str:
+    def commit_start(
+        self,
+        topic: str,
+        partitions: Iterable[int],
+        *,
+        latest: bool,
+        leaderless: Container[int] = (),
+    ) -> str:
         """Commit a first offset for each partition, for a group that has no offset at all.
 
         Otherwise an idle partition would have no offset, and a restart would skip the records that
@@ -111,6 +170,7 @@ class KafkaOffsets:
             topic: has to exist.
             partitions: all of the topic.
             latest: start at the log's end instead of its start.
+            leaderless: partitions without a leader; they are read from their start later.
 
         Returns:
             What such a group never reads: Kafka may have forgotten the offsets of a group that was
@@ -118,13 +178,20 @@ class KafkaOffsets:
 
         Raises:
             KafkaError: the broker refuses.
-            KafkaUnreachable: no broker answers.
+            KafkaUnreachable: no broker answers, or with `latest` a partition has no leader.
         """
         partitions = list(partitions)
         if self.committed(topic, partitions):
             return ""
         group = self._admin.settings.group
-        marks = self.watermarks(topic, partitions)
+        logs = self.bounds(topic, partitions, leaderless)
+        unknown = [p for p, log in logs.items() if log is None]
+        if latest and unknown:
+            numbers = ", ".join(map(str, unknown))
+            raise KafkaUnreachable(
+                f"{topic}: partition {numbers} has no leader that answers: its end is unknown"
+            )
+        marks = {p: (log.start, log.stable_end) for p, log in logs.items() if log is not None}
         places = [
             TopicPartition(topic, p, end if latest else start) for p, (start, end) in marks.items()
         ]

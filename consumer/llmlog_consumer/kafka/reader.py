@@ -163,6 +163,7 @@ class PartitionConsumer:
         topic: to read.
         starts: first offset of each partition.
         small: fetch little ahead, to save memory.
+        uncommitted: read records behind an open transaction too.
         client: makes the consumer.
 
     Raises:
@@ -176,6 +177,7 @@ class PartitionConsumer:
         starts: Mapping[int, int],
         *,
         small: bool = False,
+        uncommitted: bool = False,
         client: Callable[..., Any] = Consumer,
     ) -> None:
         config = consumer_config(settings) | {
@@ -189,6 +191,8 @@ class PartitionConsumer:
         config.pop("group.protocol", None)
         if small:
             config |= _SMALL
+        if uncommitted:
+            config["isolation.level"] = "read_uncommitted"
         self._consumer = new_client(client, config)
         self._consumer.assign([TopicPartition(topic, p, o) for p, o in starts.items()])
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from llmlog_consumer.dead_letters.reader import split_chunks
 from llmlog_consumer.dead_letters.record import build_record
-from llmlog_consumer.dead_letters.recovered import MAX_REQUEST_DOCUMENTS, find_existing
+from llmlog_consumer.dead_letters.recovered import find_recovered
 from llmlog_consumer.dead_letters.source_record import OriginalMissingError, restore_original
 from llmlog_consumer.elasticsearch.document import Documents, ExpiredError, TransformError, check
 from llmlog_schemas.codec import DecodeError, Decoder
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from llmlog_consumer.dead_letters.letter import DeadLetter
     from llmlog_consumer.dead_letters.record import ReplayRecord
     from llmlog_consumer.dead_letters.source_record import Restore
-    from llmlog_consumer.elasticsearch.connection import Elastic
+    from llmlog_consumer.elasticsearch.lookup import DocumentLookup
     from llmlog_schemas.codec import SchemaSource
 
 MAX_REPLAYS: Final = 3
@@ -38,7 +38,7 @@ class ReplayOutcome(StrEnum):
     WOULD_FAIL = "would_fail"
     """Cannot be decoded or made a document: would become a letter again."""
     EXPIRED = "expired"
-    """Too old for an index."""
+    """Too old for an index: would become a letter again."""
     TOO_MANY_REPLAYS = "too_many_replays"
     """Failed again after `MAX_REPLAYS` replays; left alone."""
     ORIGINAL_MISSING = "original_missing"
@@ -80,15 +80,15 @@ class DryRun:
 
     Args:
         policy: which letters are replayed.
-        elastic: asked which documents exist; None where letters go to a topic.
+        lookup: asked which documents exist; None where letters go to a topic.
         registry: for values framed with a schema id.
     """
 
     def __init__(
-        self, policy: ReplayPolicy, elastic: Elastic | None, registry: SchemaSource | None
+        self, policy: ReplayPolicy, lookup: DocumentLookup | None, registry: SchemaSource | None
     ) -> None:
         self._policy = policy
-        self._elastic = elastic
+        self._lookup = lookup
         settings = policy.settings
         self._decoder = Decoder(registry)
         self._documents = Documents(settings.index, settings.max_event_age)
@@ -96,7 +96,7 @@ class DryRun:
     def report(self, letters: Iterable[DeadLetter]) -> list[dict[str, Any]]:
         """Return a row for each fingerprint: its letters by outcome; the largest first."""
         rows: dict[str, dict[str, Any]] = {}
-        for chunk in split_chunks(letters, MAX_REQUEST_DOCUMENTS):
+        for chunk in split_chunks(letters):
             for letter, outcome in zip(chunk, self._predict(chunk), strict=True):
                 row = rows.setdefault(letter.fingerprint, _empty_row(letter))
                 row[outcome] += 1
@@ -105,37 +105,32 @@ class DryRun:
 
     def _predict(self, letters: list[DeadLetter]) -> list[ReplayOutcome]:
         """Return the outcome of each letter."""
-        targets = [self._target(letter) for letter in letters]
-        existing: set[tuple[str, str]] = set()
-        if self._elastic is not None:
-            documents = [target for target in targets if isinstance(target, tuple)]
-            existing = find_existing(self._elastic, documents)
-        outcomes = []
-        for target in targets:
-            if isinstance(target, ReplayOutcome):
-                outcomes.append(target)
-            elif target in existing:
-                outcomes.append(ReplayOutcome.ALREADY_INDEXED)
-            else:
-                outcomes.append(ReplayOutcome.REPLAY)
-        return outcomes
+        if self._lookup is None:
+            return [self._outcome(letter) for letter in letters]
+        recovered = find_recovered(self._lookup, letters)
+        return [
+            ReplayOutcome.ALREADY_INDEXED
+            if recovered.tell(letter.event_id)
+            else self._outcome(letter)
+            for letter in letters
+        ]
 
-    def _target(self, letter: DeadLetter) -> tuple[str, str] | ReplayOutcome:
-        """Return index and id of the document that a replay would make; or the other outcome."""
+    def _outcome(self, letter: DeadLetter) -> ReplayOutcome:
+        """Return what becomes of a letter without a document."""
         decision = self._policy.decide(build_record(letter))
         if isinstance(decision, ReplayOutcome):
             return decision
-        if self._elastic is None:
+        if self._lookup is None:
             return ReplayOutcome.REPLAY
         try:
             event = self._decoder.head(decision.value())
-            index, document_id, _ = self._documents.make(event, time.time() * 1000)
+            self._documents.make(event, time.time() * 1000)
             check(event["document"])
         except (DecodeError, TransformError):
             return ReplayOutcome.WOULD_FAIL
         except ExpiredError:
             return ReplayOutcome.EXPIRED
-        return index, document_id
+        return ReplayOutcome.REPLAY
 
 
 def _empty_row(letter: DeadLetter) -> dict[str, Any]:

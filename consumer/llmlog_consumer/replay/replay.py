@@ -12,7 +12,12 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from llmlog_common.errors import CircuitOpenError, ElasticsearchError, KafkaError
+from llmlog_common.errors import (
+    CircuitOpenError,
+    ConfigurationError,
+    ElasticsearchError,
+    KafkaError,
+)
 from llmlog_consumer.dead_letters.reader import split_chunks
 from llmlog_consumer.offset_tracker import UNKNOWN_EPOCH, Span
 from llmlog_consumer.replay.plan import ReplayOutcome
@@ -129,6 +134,7 @@ class IndexReplay:
 
         Raises:
             ElasticsearchError: the deployment is wrong; letters not yet replayed stay as they are.
+            ConfigurationError: there is no schema for a letter's record.
             CircuitOpenError: nearly every record fails again.
         """
         run = self._run
@@ -148,12 +154,16 @@ class IndexReplay:
         return not run.stopping()
 
     def _accept(self, chunk: list[ReplayRecord]) -> None:
-        by_partition: dict[tuple[str, int], list[ReplayRecord]] = defaultdict(list)
+        # Records of a topic, and of one that was recreated under its name, share coordinates: the
+        # second of the same coordinates goes into a part of its own.
+        parts: dict[tuple[str, int, int], list[ReplayRecord]] = defaultdict(list)
+        seen: Counter[tuple[str, int, int]] = Counter()
         for record in chunk:
             decided = self._run.decide(record)
             if decided is not None:
-                by_partition[decided.source[:2]].append(decided)
-        for (_, partition), records in by_partition.items():
+                parts[(*decided.source[:2], seen[decided.source])].append(decided)
+                seen[decided.source] += 1
+        for (_, partition, _), records in parts.items():
             # A generation for each: two source topics may have the same partition and offset.
             self._generation += 1
             offsets = [record.source[2] for record in records]
@@ -189,6 +199,8 @@ class IndexReplay:
         self._run.report_progress()
         if self._delivery.pause_reason:
             raise ElasticsearchError(f"{self._delivery.pause_reason}: fix it and run this again")
+        if self._delivery.schema_reason:
+            raise ConfigurationError(f"{self._delivery.schema_reason}: fix it and run this again")
         if self._delivery.circuit_open:
             raise CircuitOpenError(
                 "nearly every record fails again of one cause: see the lines above; records that "

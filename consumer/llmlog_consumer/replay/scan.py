@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
-from llmlog_consumer.dead_letters.deduplicate import NewestPerRecord
+from llmlog_consumer.dead_letters.deduplicate import NewestPerSource
 from llmlog_consumer.dead_letters.filters import Filter
 from llmlog_consumer.dead_letters.letter import read_letter
 from llmlog_consumer.dead_letters.reader import warn_of_topic
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from llmlog_common.settings import Settings
-    from llmlog_consumer.dead_letters.reader import ReadTopic
+    from llmlog_consumer.dead_letters.reader import DeadLetters, ReadTopic
     from llmlog_consumer.dead_letters.record import ReplayRecord
     from llmlog_consumer.kafka_record import KafkaRecord
 
@@ -38,13 +38,13 @@ Ranges = dict[int, tuple[int, int]]
 class ReplayScan:
     """The records of the letters that match, the newest letter of each, in the topic's order.
 
-    Each source record comes once, wherever its letters lie. Where they lie on several partitions
-    (the topic was given more of them, or another tool wrote there), it is nearly always the newest.
+    Each event comes once, wherever its letters lie. Where they lie on several partitions (the topic
+    was given more of them, or another tool wrote there), it is nearly always the newest. Letters of
+    other consumer groups are left alone: their documents belong into other indices.
 
     Args:
         settings: how to reach Kafka.
-        topic: of dead letters.
-        ranges: first and next-after-last offset of each partition.
+        letters: the dead letters: their topic, ranges, and whose they are.
         wanted: the filter.
         read: reads the topic.
         share_offsets: offsets of one share at least.
@@ -57,22 +57,23 @@ class ReplayScan:
     def __init__(
         self,
         settings: Settings,
-        topic: str,
-        ranges: Mapping[int, tuple[int, int]],
+        letters: DeadLetters,
         wanted: Filter,
         *,
         read: ReadTopic = topic_reader.read,
         share_offsets: int = SHARE_OFFSETS,
     ) -> None:
         self._settings = settings
-        self._topic = topic
+        ranges = letters.ranges
+        self._topic = letters.topic
         self.progress: Callable[[str, int, int], None] | None = None
         self.stopping: Callable[[], bool] = bool
         self._read_topic = read
         self._partitions = len(ranges)
         self._total = sum(max(0, end - start) for start, end in ranges.values())
         self._wanted = wanted
-        self._newest = NewestPerRecord()
+        self._groups = letters.groups
+        self._newest = NewestPerSource()
         self._first_pass = self._run_first_pass(split_shares(ranges, share_offsets))
         self._ready: deque[Ranges] = deque()
         self._first_pass_done = False
@@ -121,10 +122,13 @@ class ReplayScan:
                     return
                 self._advance_first_pass()
         keeps, is_unfiltered = self._newest.keeps_record, self._wanted == Filter()
+        takes = self._groups.takes
         for record, letter in zip(records, chunk, strict=True):
-            # `keeps` comes first: its answer on one letter decides on the next of the same record.
-            if keeps(record) and (
-                is_unfiltered or self._wanted.matches(read_letter(letter, content=False))
+            # `keeps` comes first: its answer on one letter decides on the next of the same source.
+            if (
+                keeps(record)
+                and takes(record.group)
+                and (is_unfiltered or self._wanted.matches(read_letter(letter, content=False)))
             ):
                 yield record
 

@@ -24,6 +24,7 @@ COUNTERS: Final = {
     "released": "Records given up unsettled in a rebalance: their next owner settles them.",
     "retries": "Requests that were sent to Elasticsearch again.",
     "failure_store": "Documents that Elasticsearch put into a failure store: no search finds them.",
+    "rerouted": "Documents that an ingest pipeline sent to another index than their own.",
     "unclassified": "Answers of Elasticsearch that no error rule covers.",
 }
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 import structlog
 
-from llmlog_common.errors import Unreachable
+from llmlog_common.errors import KafkaError, KafkaRightMissing, Unreachable
 from llmlog_common.throttled_log import ThrottledLog
-from llmlog_consumer import provision
+from llmlog_consumer.provision.requirements import require_template
 from llmlog_consumer.worker.worker import Task
 from llmlog_schemas.registry import Registry
 
@@ -32,7 +32,10 @@ T = TypeVar("T")
 
 
 def wait_for(
-    request: Callable[[], T], stop: threading.Event, deadline: float | None = None
+    request: Callable[[], T],
+    stop: threading.Event,
+    deadline: float | None = None,
+    throttled: ThrottledLog | None = None,
 ) -> T | None:
     """Repeat a request until the server answers; return None where `stop` is set before.
 
@@ -40,11 +43,12 @@ def wait_for(
         request: asks the server.
         stop: ends the waiting; set by a signal handler.
         deadline: monotonic seconds; None to wait without end.
+        throttled: takes the reason of the waiting.
 
     Raises:
         Unreachable: the deadline passed without an answer.
     """
-    throttled = ThrottledLog(log)
+    throttled = throttled or ThrottledLog(log)
     while not stop.is_set():
         try:
             return request()
@@ -54,6 +58,22 @@ def wait_for(
             throttled(logging.WARNING, "waiting", "waiting", why=str(error))
         stop.wait(RETRY_SECONDS)
     return None
+
+
+def require_rights(admin: KafkaAdmin, settings: Settings) -> None:
+    """Check that this user may read the source topic and write dead letters.
+
+    Raises:
+        KafkaError: it may not read.
+        KafkaRightMissing: it may not write dead letters: the first one would be refused.
+    """
+    if admin.missing_rights(settings.topic, "READ"):
+        raise KafkaError(f"this user may not read the topic {settings.topic}: grant READ on it")
+    if admin.missing_rights(settings.dlq_topic, "WRITE"):
+        raise KafkaRightMissing(
+            f"this user may not write to the dead-letter topic {settings.dlq_topic}: "
+            "grant WRITE on it"
+        )
 
 
 def check(
@@ -88,25 +108,31 @@ def check(
         KafkaError, ElasticsearchError, ConfigurationError: the text says what to do.
         Unreachable: the deadline passed.
     """
+    throttled = ThrottledLog(log)
+    admin.on_trouble = lambda why: throttled(logging.WARNING, "waiting", "waiting", why=why)
     Registry.from_settings(settings)
     admin.require_properties()
 
     def check_kafka() -> Task:
         source, letters = admin.require(settings.topic), admin.require(settings.dlq_topic)
+        require_rights(admin, settings)
         partitions = range(source.partitions)
-        if unread := offsets.commit_start(settings.topic, partitions, latest=latest):
+        away = source.leaderless
+        if unread := offsets.commit_start(
+            settings.topic, partitions, latest=latest, leaderless=away
+        ):
             log.warning("group has no offsets", group=settings.group, what=unread)
         ends = None
         if until_end:
-            marks = offsets.watermarks(settings.topic, partitions)
-            ends = {p: end for p, (start, end) in marks.items() if end > start}
+            logs = offsets.bounds(settings.topic, partitions, away)
+            ends = {p: None if log is None else log.end for p, log in logs.items()}
         return Task(dlq_partitions=letters.partitions, until=ends, accepted=accepted)
 
     def check_elasticsearch() -> bool:
-        provision.require_template(elastic, settings.index)
+        require_template(elastic, settings.index)
         return True
 
-    task = wait_for(check_kafka, stop, deadline)
+    task = wait_for(check_kafka, stop, deadline, throttled)
     is_ready = wait_for(check_elasticsearch, stop, deadline)
     elastic.close()
     return task if is_ready else None

@@ -21,6 +21,7 @@ from llmlog_common.errors import WorkerError
 from llmlog_consumer.backoff import Backoff
 from llmlog_consumer.dead_letter_counts import Kind, add_counts
 from llmlog_consumer.service.child_process import run_child
+from llmlog_consumer.service.worker_end import describe_end
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,7 +66,8 @@ class State:
         dead_letters: counts by fingerprint and stage, likewise.
         in_flight: records that are consumed and not settled.
         workers: number of running workers.
-        unhealthy: number of workers that need an operator.
+        unhealthy: number of workers that need an operator; one that has died and waits for its
+            next start is one of them.
         restarts: workers that died and were started again.
     """
 
@@ -102,6 +104,7 @@ class _Slot:
         report: the child's last one; see `Worker.report`.
         crashes: in a row.
         restart_at: monotonic seconds.
+        last_end: why its last process ended that should have run; empty before the first such end.
         is_done: no process is started here any more.
     """
 
@@ -110,6 +113,7 @@ class _Slot:
     report: dict[str, Any] = field(default_factory=dict)
     crashes: int = 0
     restart_at: float = 0.0
+    last_end: str = ""
     is_done: bool = False
 
 
@@ -121,12 +125,14 @@ class Supervisor:
 
     Args:
         target: runs in each child.
-        arguments: for the target; they are pickled.
+        arguments: for the target; they are pickled. After them it gets why the worker's last
+            process ended.
         workers: number of them.
         final: exit codes of a child after which no worker is started again.
         timing: of the waits.
         get_context: returns the start method's process factory.
         wait: blocks until one of the handles is ready, or the time is over.
+        memory_limit: bytes that the container may have; None for no limit.
         clock: monotonic seconds.
 
     Attributes:
@@ -145,6 +151,7 @@ class Supervisor:
         timing: Timing | None = None,
         get_context: Callable[[str], BaseContext] = multiprocessing.get_context,
         wait: Callable[[list[Any], float], list[Any]] = multiprocessing.connection.wait,
+        memory_limit: int | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._target = target
@@ -154,6 +161,7 @@ class Supervisor:
         # Spawned, never forked: librdkafka does not survive a fork.
         self._context = get_context("spawn")
         self._wait_for_any = wait
+        self._memory_limit = memory_limit
         self._clock = clock
         self._slots = [_Slot(number) for number in range(workers)]
         self._counts_of_ended: Counter[str] = Counter()
@@ -208,7 +216,13 @@ class Supervisor:
         reports, child_end = self._context.Pipe(duplex=False)
         process: BaseProcess = self._context.Process(  # type: ignore[attr-defined]
             target=run_child,
-            args=(self._target, slot.number, child_end, self._arguments, self._timing.drain),
+            args=(
+                self._target,
+                slot.number,
+                child_end,
+                (*self._arguments, slot.last_end),
+                self._timing.drain,
+            ),
             name=f"llmlog-worker-{slot.number}",
         )
         # A signal between the spawn and the child's own handler would kill it without a drain.
@@ -279,6 +293,7 @@ class Supervisor:
         code = child.process.exitcode
         self._counts_of_ended += _counts(slot.report)
         add_counts(self._dead_letters_of_ended, slot.report.get("dead_letters", {}), MAX_KINDS)
+        said = slot.report.get("ended", "")
         slot.report = {}
         slot.child = None
         if code in self._final:
@@ -287,6 +302,7 @@ class Supervisor:
         if code == 0 or code in self._final or self._stopped_at is not None:
             slot.is_done = True
             return None
+        slot.last_end = describe_end(code, said, self._memory_limit)
         return self._plan_restart(slot, code, self._clock() - child.started_at)
 
     def _plan_restart(self, slot: _Slot, code: int | None, seconds: float) -> WorkerError | None:
@@ -296,7 +312,7 @@ class Supervisor:
             self._drain_all()
             return WorkerError(
                 f"worker {slot.number} died {slot.crashes} times in a row, last with code {code}: "
-                "see its last lines above"
+                f"{slot.last_end}"
             )
         self._restarts += 1
         delay = self._timing.restart.delay(slot.crashes)
@@ -305,6 +321,7 @@ class Supervisor:
             "worker died, starting it again",
             worker=slot.number,
             code=code,
+            why=slot.last_end,
             seconds=round(delay, 1),
         )
         return None
@@ -319,9 +336,14 @@ class Supervisor:
             dead_letters=dead_letters,
             in_flight=sum(report.get("in_flight", 0) for report in reports),
             workers=sum(slot.child is not None for slot in self._slots),
-            unhealthy=sum(bool(report.get("unhealthy")) for report in reports),
+            unhealthy=sum(map(_is_unhealthy, self._slots)),
             restarts=self._restarts,
         )
+
+
+def _is_unhealthy(slot: _Slot) -> bool:
+    waits_for_start = slot.child is None and not slot.is_done
+    return waits_for_start or bool(slot.report.get("unhealthy"))
 
 
 def _counts(report: dict[str, Any]) -> Counter[str]:

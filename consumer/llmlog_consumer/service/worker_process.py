@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
-import sys
 import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TextIO, cast
 
 import structlog
 from setproctitle import setproctitle
@@ -13,6 +13,7 @@ from setproctitle import setproctitle
 from llmlog_common.credentials import remember
 from llmlog_common.errors import PipelineError
 from llmlog_consumer import gc_tuning, log_setup, tracebacks
+from llmlog_consumer.log_stream import LAST_LINES_SECONDS, open_stderr
 
 if TYPE_CHECKING:
     import threading
@@ -24,11 +25,19 @@ if TYPE_CHECKING:
 
 REPORT_SECONDS: Final = 0.5
 
+MAX_REASON_CHARACTERS: Final = 1000
+"""Of the reason for a worker's end in its last report."""
+
 log = structlog.get_logger("llmlog.worker")
 
 
-def work(
-    number: int, reports: Connection, stop: threading.Event, settings: Settings, task: Task
+def work(  # noqa: PLR0917 - what `run_child` passes
+    number: int,
+    reports: Connection,
+    stop: threading.Event,
+    settings: Settings,
+    task: Task,
+    last_end: str = "",
 ) -> None:
     """Run one worker to its end, and exit with its code; never returns.
 
@@ -39,12 +48,14 @@ def work(
         stop: set by SIGTERM and by the supervisor's death; the worker drains then.
         settings: as loaded.
         task: what to do.
+        last_end: why the worker's last process ended; empty for the first one.
     """
     from llmlog_consumer.worker.worker import Worker  # noqa: PLC0415 - only in the child
 
     gc_tuning.tune()
     setproctitle(f"pipeline consume: worker {number}")
-    log_setup.configure(worker=number)
+    stderr = open_stderr()
+    log_setup.configure(worker=number, stream=cast("TextIO", stderr))
     remember(settings.secrets())
     tracebacks.hide_secrets()
     reporter = Reporter(reports)
@@ -55,17 +66,20 @@ def work(
         return stop.is_set()
 
     try:
-        reporter.worker = Worker(settings, task, stopping, number)
+        task = dataclasses.replace(task, last_end=last_end)
+        reporter.worker = Worker(
+            settings, task, stopping, number, process_unhealthy=stderr.describe
+        )
         reporter.worker.run()
     except PipelineError as error:
         log.error("worker ends", error=str(error))  # noqa: TRY400 - a line for people, no traceback
-        code = error.exit_code
+        reporter.ended, code = str(error), error.exit_code
     except Exception as error:
-        log.exception("worker ends", error=f"{type(error).__name__}: {error}")
-        code = 1
+        reporter.ended, code = f"{type(error).__name__}: {error}", 1
+        log.exception("worker ends", error=reporter.ended)
     reporter.report()
     reports.close()
-    sys.stderr.flush()
+    stderr.flush(LAST_LINES_SECONDS)
     # Threads may still wait for servers that do not answer; none of their results counts any more.
     os._exit(code)
 
@@ -79,6 +93,7 @@ class Reporter:
 
     Attributes:
         worker: whose counts are sent; None before it exists.
+        ended: why the worker ends, with the last report; empty while it runs.
     """
 
     def __init__(self, reports: Connection, clock: Callable[[], float] = time.monotonic) -> None:
@@ -86,6 +101,7 @@ class Reporter:
         self._clock = clock
         self._last = 0.0
         self.worker: Worker | None = None
+        self.ended = ""
 
     def report_if_due(self) -> None:
         """Send a report, unless one was sent a moment ago."""
@@ -95,9 +111,12 @@ class Reporter:
 
     def report(self) -> None:
         """Send a report."""
-        if self.worker is None:
+        report = self.worker.report() if self.worker is not None else {}
+        if self.ended:
+            report["ended"] = self.ended[:MAX_REASON_CHARACTERS]
+        if not report:
             return
         try:
-            self._reports.send(self.worker.report())
+            self._reports.send(report)
         except OSError:
             return  # the supervisor is dead, and the drain has begun

@@ -2,41 +2,42 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from confluent_kafka import KafkaException
+from llmlog_common.errors import PipelineError, Unreachable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
-    from llmlog_consumer.kafka.consumer import GroupConsumer
+    from llmlog_consumer.kafka.places import Place
     from llmlog_consumer.offset_tracker import OffsetTracker
-
-COMMITTED_TIMEOUT_SECONDS: Final = 5.0
 
 
 class EndOfTask:
-    """The end that a whole group works towards: these offsets are committed.
+    """The end that a whole group works towards: everything before these offsets is committed.
 
     A worker that has nothing left to do waits for the others. If it ended before, a rebalance
-    could hand it no partition of a member that fails.
+    could hand it no partition of a member that fails. An offset that the log does not have is no
+    end: the group may have been moved there, or the topic was truncated.
 
     Args:
-        until: next offset after the last record to settle, by partition.
-        consumer: asked for the group's committed offsets.
+        until: next offset after the last record to settle, by partition; None where no leader has
+            told it yet.
+        places: returns the group's places in some partitions; may raise `PipelineError` or
+            `Unreachable`.
         tracker: knows the watermarks of this worker's own partitions.
         interval_seconds: time between two checks.
     """
 
     def __init__(
         self,
-        until: Mapping[int, int],
-        consumer: GroupConsumer,
+        until: Mapping[int, int | None],
+        places: Callable[[Iterable[int]], Mapping[int, Place]],
         tracker: OffsetTracker,
         interval_seconds: float,
     ) -> None:
-        self._until = until
-        self._consumer = consumer
+        self._until = dict(until)
+        self._places = places
         self._tracker = tracker
         self._interval = interval_seconds
         self._next = 0.0
@@ -48,22 +49,27 @@ class EndOfTask:
         self._next = now + self._interval
         return True
 
-    def is_reached(self) -> bool:
-        """Tell whether this worker has settled, and the others have committed, every record."""
+    def is_settled(self) -> bool:
+        """Tell whether this worker has settled every record of its own partitions."""
         assigned = set(self._tracker.assigned)
-        if any(
-            self._tracker.watermark(partition) < end
+        return all(
+            end is None or self._tracker.watermark(partition) >= end
             for partition, end in self._until.items()
             if partition in assigned
-        ):
-            return False
-        others = {p: end for p, end in self._until.items() if p not in assigned}
+        )
+
+    def is_committed(self) -> bool:
+        """Tell whether the group has committed every record; asks the broker."""
+        if not self._until:
+            return True
         try:
-            committed = (
-                self._consumer.committed(others, timeout=COMMITTED_TIMEOUT_SECONDS)
-                if others
-                else {}
-            )
-        except KafkaException:
+            places = self._places(self._until)
+        except (PipelineError, Unreachable):
             return False
-        return all(committed.get(p, -1) >= end for p, end in others.items())
+        for partition, place in places.items():
+            if self._until[partition] is None and place.log is not None:
+                self._until[partition] = place.log.end
+        return all(
+            end is not None and partition in places and places[partition].is_settled_to(end)
+            for partition, end in self._until.items()
+        )

@@ -1,4 +1,4 @@
-"""Owns how a worker moves on over a gap that an operator has accepted."""
+"""Owns how partitions that stand still move on: an accepted gap, or another attempt to read."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ log = structlog.get_logger("llmlog.worker")
 
 
 class GapLookup:
-    """The search for accepted gaps, for partitions whose next record is gone from the log.
+    """The search for accepted gaps, for partitions whose next record cannot be read.
 
     Args:
         consumer: knows which partitions stand still, and moves them on.
@@ -43,20 +43,20 @@ class GapLookup:
         self._next = 0.0
 
     def run(self, now: float) -> None:
-        """Move partitions on over their accepted gaps, if any stands still and it is time.
+        """Move partitions on over their accepted gaps, or read damaged ones again, if it is time.
 
         Args:
             now: monotonic seconds.
         """
-        if not self._consumer.out_of_range or now < self._next:
+        if not self._consumer.standstills or now < self._next:
             return
         self._next = now + self._interval
         try:
             gaps = self._accepted_gaps()
         except (PipelineError, Unreachable) as error:
             log.warning("cannot read accepted gaps", why=str(error))
-            return
-        for partition in list(self._consumer.out_of_range):
+            gaps = {}
+        for partition in list(self._consumer.standstills):
             expected = self._tracker.expected(partition)
             accepted = [gap for gap in gaps.get(partition, ()) if gap.first == expected]
             if accepted and not self._tracker.in_flight_records(partition):
@@ -66,3 +66,5 @@ class GapLookup:
                 )
                 self._tracker.skip_gap(partition, next_offset)
                 self._consumer.skip_gap(partition, next_offset)
+        for partition in self._consumer.standstills.due():
+            self._consumer.read_again(partition, self._tracker.expected(partition))

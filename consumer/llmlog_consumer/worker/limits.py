@@ -22,6 +22,7 @@ class Timing:
         idle_poll_seconds: wait for records while nothing is in flight.
         busy_poll_seconds: the same while something is.
         step_seconds: wait for an answer while no record may be consumed.
+        restarted_seconds: after a start, in which the end of the last process is said.
         end_seconds: between two checks whether the task's end is reached.
     """
 
@@ -34,6 +35,7 @@ class Timing:
     idle_poll_seconds: float = 0.1
     busy_poll_seconds: float = 0.005
     step_seconds: float = 0.02
+    restarted_seconds: float = 60.0
     end_seconds: float = 0.5
 
 

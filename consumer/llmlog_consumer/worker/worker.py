@@ -8,10 +8,12 @@ after it, and every record before it, is settled.
 
 from __future__ import annotations
 
+import math
 import socket
 import time
 from collections import Counter
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -22,6 +24,7 @@ from llmlog_consumer.elasticsearch.connection import Elastic
 from llmlog_consumer.kafka.admin import KafkaAdmin
 from llmlog_consumer.kafka.consumer import GroupConsumer
 from llmlog_consumer.kafka.gaps import AcceptedGaps
+from llmlog_consumer.kafka.offsets import KafkaOffsets
 from llmlog_consumer.offset_tracker import OffsetTracker
 from llmlog_consumer.outcomes import Outcome
 from llmlog_consumer.worker.end_of_task import EndOfTask
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
 
     from llmlog_common.settings import Settings
     from llmlog_consumer.kafka.gaps import Gap
+    from llmlog_consumer.kafka.places import Place
     from llmlog_consumer.kafka_record import ConsumedRecord
     from llmlog_consumer.offset_tracker import Span
 
@@ -49,19 +53,26 @@ class Task:
 
     Attributes:
         dlq_partitions: partitions of the dead-letter topic.
-        until: next offset after the last record to settle, by partition; None to go on forever.
+        until: next offset after the last record to settle, by partition (None where no leader has
+            told it yet); None to go on forever.
         accepted: fingerprints that the circuit breaker lets through as letters.
         drain_seconds: deadline of the drain at the end.
+        last_end: why this worker's last process ended that should have run; empty for none.
     """
 
     dlq_partitions: int
-    until: Mapping[int, int] | None = None
+    until: Mapping[int, int | None] | None = None
     accepted: frozenset[str] = frozenset()
     drain_seconds: float = 20.0
+    last_end: str = ""
 
 
 def _accepted_gaps(settings: Settings) -> Mapping[int, Sequence[Gap]]:
     return AcceptedGaps(KafkaAdmin(settings)).of_topic(settings.topic)
+
+
+def _places(settings: Settings) -> Callable[[Iterable[int]], Mapping[int, Place]]:
+    return partial(KafkaOffsets(KafkaAdmin(settings)).places, settings.topic)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +83,7 @@ class Clients:
     delivery: Callable[..., Delivery] = Delivery.from_settings
     consumer: Callable[..., GroupConsumer] = GroupConsumer
     accepted_gaps: Callable[[Settings], Mapping[int, Sequence[Gap]]] = _accepted_gaps
+    places: Callable[[Settings], Callable[[Iterable[int]], Mapping[int, Place]]] = _places
 
 
 class Worker:
@@ -86,6 +98,7 @@ class Worker:
         task: what to do.
         stopping: asked on every turn; True ends the loop with a drain.
         number: of the worker.
+        process_unhealthy: says what is wrong with the process around it; empty for nothing.
         clients: create the clients.
         timing: intervals and deadlines.
         limits: counts and bytes.
@@ -99,6 +112,7 @@ class Worker:
         stopping: Callable[[], bool],
         number: int = 0,
         *,
+        process_unhealthy: Callable[[], str] = str,
         clients: Clients | None = None,
         timing: Timing | None = None,
         limits: Limits | None = None,
@@ -107,6 +121,7 @@ class Worker:
         clients = clients or Clients()
         self._task = task
         self._stopping = stopping
+        self._process_unhealthy = process_unhealthy
         self._timing = timing = timing or Timing()
         self._limits = limits = limits or Limits()
         self._clock = clock
@@ -133,12 +148,12 @@ class Worker:
             timing.gap_seconds,
         )
         self._end = (
-            EndOfTask(task.until, self._consumer, self._tracker, timing.end_seconds)
+            EndOfTask(task.until, clients.places(settings), self._tracker, timing.end_seconds)
             if task.until is not None
             else None
         )
         self._leaving = False  # set by the main thread; the thread of the last revoke reads it
-        self._last_commit = clock()
+        self._started = self._last_commit = clock()
         self._settled_since_commit = 0
 
     # The order
@@ -151,7 +166,11 @@ class Worker:
         """
         while not self._stopping() and not self._is_finished():
             stop_polling = self._flow.stop_polling
-            records = [] if stop_polling else self._consumer.consume(self._poll_seconds())
+            records = (
+                []
+                if stop_polling
+                else self._consumer.consume(self._poll_seconds(), self._delivery.room)
+            )
             spans = list(self._register(records))
             if spans:
                 self._delivery.set_newest(self._newest.name)
@@ -217,6 +236,8 @@ class Worker:
         self._consumer.commit(commits, self._write_notes(now))
         self._tracker.record_commits(commits)
         self._gaps.run(now)
+        idle = (p for p in self._tracker.assigned if not self._tracker.in_flight_records(p))
+        self._consumer.watch(self._tracker.assigned, {p: self._tracker.expected(p) for p in idle})
         self._alarm.check(self._tracker.oldest(), now, self.unhealthy)
 
     def _leave(self) -> None:
@@ -268,7 +289,9 @@ class Worker:
             self._tracker.assign(partition, offset)
             self._delivery.restore(partition, notes.get(partition, {}))
         log.info("assigned", partitions=sorted(offsets))
-        return self._partitions_to_pause()
+        # The call that runs this callback may return records, and was told no bound for them.
+        is_bounded = self._delivery.room is not None
+        return self._tracker.assigned if is_bounded else self._partitions_to_pause()
 
     def on_revoked(self, partitions: Sequence[int]) -> None:
         """Settle, commit and end generations within one deadline; see `Listener`."""
@@ -286,6 +309,9 @@ class Worker:
         """End generations and commit nothing; see `Listener`."""
         for partition in partitions:
             self.counts["released"] += self._tracker.release(partition)
+        self._delivery.drop_released()
+        if not self._tracker.assigned:
+            self._delivery.forget_circuit()  # the next owners read it in the notes
         log.info("released", partitions=sorted(partitions))
 
     def on_commit_failed(self, partitions: Sequence[int]) -> None:
@@ -297,13 +323,21 @@ class Worker:
     @property
     def unhealthy(self) -> str:
         """Say what keeps records from being settled; empty while all is well."""
-        if self._consumer.out_of_range:
-            numbers = ", ".join(map(str, sorted(self._consumer.out_of_range)))
-            return (
-                f"the log no longer has the next record of partition {numbers}: "
-                "see `pipeline offsets show`"
-            )
-        return self._consumer.refusal or self._delivery.unhealthy
+        return (
+            self._consumer.unhealthy
+            or self._delivery.unhealthy
+            or self._elastic.silence
+            or self._process_unhealthy()
+            or self._restarted
+        )
+
+    @property
+    def _restarted(self) -> str:
+        """Say for a while why the last process of this worker ended: `status` has to name it."""
+        seconds = self._clock() - self._started
+        if not self._task.last_end or seconds >= self._timing.restarted_seconds:
+            return ""
+        return f"started again {seconds:.0f} s ago; before that: {self._task.last_end}"
 
     def report(self) -> dict[str, Any]:
         """Return the counts, the records in flight, and the fault if there is one."""
@@ -320,11 +354,15 @@ class Worker:
         if self._end is None:
             return False
         if self._tracker.unsettled or not self._consumer.joined:
-            return bool(self._delivery.circuit_open)
+            return bool(self._delivery.circuit_open) and not self._delivery.is_probing
         if not self._end.is_due(self._clock()):
             return False
         self._follow_positions()
-        return self._end.is_reached()
+        if not self._end.is_settled():
+            return False
+        self._last_commit = -math.inf  # the broker is asked for what it has: it gets all before
+        self._commit()
+        return self._end.is_committed()
 
     def _partitions_to_pause(self) -> set[int]:
         # What waits for a paused index has a bound of its own: it does not stop the others.
@@ -333,7 +371,8 @@ class Worker:
             p: self._tracker.in_flight(p) - waiting.get(p, 0) for p in self._tracker.assigned
         }
         draining = self._leaving or self._delivery.is_blocked
-        return self._flow.decide(in_flight, self._clock(), draining=draining)
+        paused = self._flow.decide(in_flight, self._clock(), draining=draining)
+        return paused | (self._delivery.full_partitions & set(in_flight))
 
     def _poll_seconds(self) -> float:
         is_busy = self._tracker.unsettled

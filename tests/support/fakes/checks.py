@@ -9,13 +9,15 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from typing import Any
 
-from llmlog_common.errors import ElasticsearchUnreachable, KafkaError
+from llmlog_common.errors import KafkaError
 from llmlog_common.settings import load
 from llmlog_consumer.checks.sources import OnProgress, Sources
+from llmlog_consumer.dead_letters.filters import GroupFilter
 from llmlog_consumer.dead_letters.letter import read_letter
 from llmlog_consumer.elasticsearch.connection import Answer
-from llmlog_consumer.kafka.admin import Topic
+from llmlog_consumer.kafka.admin import Group, Member, Topic
 from llmlog_consumer.kafka.committed import CommittedOffset
+from llmlog_consumer.kafka.places import Log, Place
 from llmlog_schemas.codec import SchemaSource
 from support.messages import Message
 
@@ -35,7 +37,13 @@ class FakeKafka:
         later_logs: answers of `watermarks` where they differ from `logs`: it is asked later.
         accepted: gaps by partition.
         notes: of workers, by partition.
-        member_count: of the group.
+        changing: notes that change with each look, as those of living workers do.
+        later_offsets: of the group, at each further look.
+        member_count: of the group; the first has all partitions.
+        group_members: in their place.
+        group_state: as Kafka names it.
+        stable_ends: where an open transaction ends what may be read.
+        leaderless: partitions without a leader.
         dead_letter_log: start and end of the dead-letter topic; None where there is none.
         first_at: by epoch milliseconds, the first offset of each partition written then or later.
         questions: partitions of each call of `watermarks` for the source topic.
@@ -46,7 +54,13 @@ class FakeKafka:
     later_logs: dict[int, tuple[int, int]] = field(default_factory=dict)
     accepted: dict[int, list[Any]] = field(default_factory=dict)
     notes: dict[int, dict[str, Any]] = field(default_factory=dict)
+    changing: bool = False
+    later_offsets: list[dict[int, int]] = field(default_factory=list)
     member_count: int = 1
+    group_members: tuple[Member, ...] | None = None
+    group_state: str = ""
+    stable_ends: dict[int, int] = field(default_factory=dict)
+    leaderless: frozenset[int] = frozenset()
     dead_letter_log: tuple[int, int] | None = None
     first_at: dict[int, dict[int, int]] = field(default_factory=dict)
     questions: list[list[int]] = field(default_factory=list)
@@ -61,8 +75,35 @@ class FakeKafka:
             names[SETTINGS.dlq_topic] = Topic(1, 1)
         return names, 1
 
-    def members(self):
-        return ("stable" if self.member_count else "empty"), self.member_count
+    def group(self):
+        members = self.group_members
+        if members is None:
+            everything = (frozenset(self.logs), *[frozenset()] * self.member_count)
+            members = tuple(
+                Member(f"member-{n}", "127.0.0.1", everything[n]) for n in range(self.member_count)
+            )
+        return Group(self.group_state or ("stable" if members else "empty"), members)
+
+    def places_with_notes(self, topic, partitions=None):
+        committed = self.committed_with_notes(topic)
+        offsets = {p: committed[p].offset if p in committed else None for p in self.logs}
+        logs = self.bounds(topic, self.logs if partitions is None else partitions)
+        return {p: Place(topic, p, offsets[p], log) for p, log in logs.items()}, committed
+
+    def places(self, topic, partitions=None):
+        return self.places_with_notes(topic, partitions)[0]
+
+    def bounds(self, topic, partitions, leaderless=()):
+        if topic == SETTINGS.dlq_topic:
+            return {0: Log(*self.dead_letter_log, self.dead_letter_log[1])}
+        now = {**self.logs, **self.later_logs}
+        return {
+            p: None
+            if p in self.leaderless
+            else Log(now[p][0], self.stable_ends.get(p, now[p][1]), now[p][1])
+            for p in partitions
+            if p in now
+        }
 
     def ranges_since(self, topic, since_ms):
         assert topic == SETTINGS.topic
@@ -90,9 +131,14 @@ class FakeKafka:
 
     def committed_with_notes(self, topic):
         assert topic == SETTINGS.topic
-        return {
+        answer = {
             p: CommittedOffset(o, self.notes.get(p, {})) for p, o in self.committed_offsets.items()
         }
+        if self.later_offsets:
+            self.committed_offsets = self.later_offsets.pop(0)
+        if self.changing:
+            self.notes = {p: {**n, "at": n["at"] + 3000} for p, n in self.notes.items()}
+        return answer
 
     def of_topic(self, topic):
         assert topic == SETTINGS.topic
@@ -100,13 +146,20 @@ class FakeKafka:
 
 
 class FakeElastic:
-    """Indices with documents, searched as Elasticsearch does.
+    """Indices with documents, looked up as Elasticsearch does.
 
-    A document is found after a refresh of its index. Ten hits are returned unless more are asked
-    for. An index of `failing` has a shard that does not answer: a search says so in `_shards`, or
-    is refused where partial results are not allowed and `refuses_partial` holds.
+    A search finds a document after a refresh of its index, a request by index and id at once. Ten
+    hits are returned unless more are asked for. Daily indices are behind the alias.
 
     Attributes:
+        failing: indices with a shard that does not answer.
+        closed: indices that are closed.
+        blocked: indices with a block that refuses reading.
+        detached: daily indices that are not behind the alias.
+        attached: other indices that are behind it.
+        alias_status: of the answer which indices are behind the alias.
+        refresh_status: of the answer to a refresh.
+        refresh_interval: of every index.
         asked: method and path of each request.
         searches: body and parameters of each search.
     """
@@ -117,8 +170,13 @@ class FakeElastic:
         self.refreshed: list[tuple[str, str, dict[str, Any]]] = []
         self.unrefreshed: list[tuple[str, str, dict[str, Any]]] = []
         self.failing: set[str] = set()
+        self.closed: set[str] = set()
+        self.blocked: set[str] = set()
+        self.detached: set[str] = set()
+        self.attached: set[str] = set()
         self.timed_out = False
-        self.refuses_partial = True
+        self.alias_status = self.refresh_status = 200
+        self.refresh_interval = "5s"
         self.asked: list[tuple[str, str]] = []
         self.searches: list[tuple[Any, Mapping[str, str]]] = []
         self.on_search: list[Any] = []
@@ -126,41 +184,92 @@ class FakeElastic:
     def index(self, index: str, document_id: str, **source: Any) -> None:
         self.unrefreshed.append((index, document_id, source))
 
-    def request(self, method: str, path: str) -> Answer:
-        self.asked.append((method, path))
-        pattern, action = path.strip("/").split("/")
-        assert action == "_refresh"
-        self.refreshed += [one for one in self.unrefreshed if fnmatch(one[0], pattern)]
+    def refresh(self, pattern: str = "*") -> None:
+        self.refreshed += [one for one in self.unrefreshed if _names(pattern, one[0])]
         self.unrefreshed = [one for one in self.unrefreshed if one not in self.refreshed]
-        return Answer(200, {})
 
-    def demand(self, method: str, path: str, *, body: Any, params: Mapping[str, str]) -> Any:
+    def request(
+        self, method: str, path: str, *, body: Any = None, params: Mapping[str, str] | None = None
+    ) -> Answer:
         self.asked.append((method, path))
-        pattern, action = path.strip("/").split("/")
-        assert action == "_search"
+        if path.startswith("/_alias/"):
+            names = {name for name, *_ in self.refreshed + self.unrefreshed} | self.closed
+            daily = {name for name in names if fnmatch(name, f"{SETTINGS.index}-2*")}
+            behind = daily - self.detached | self.attached
+            status = self.alias_status if behind or self.alias_status != 200 else 404
+            return Answer(status, {name: {} for name in behind})
+        pattern, action, *_ = path.strip("/").split("/")
+        if action == "_refresh":
+            if self.refresh_status == 200:
+                self.refresh(pattern)
+            return Answer(self.refresh_status, {})
+        if action == "_settings":
+            setting = {"defaults": {"index.refresh_interval": self.refresh_interval}}
+            return Answer(200, {"any": setting})
+        return self._search(pattern, body, params or {})
+
+    def demand(self, method: str, path: str, *, body: Any) -> Any:
+        assert (method, path) == ("POST", "/_mget")
+        self.asked.append((method, path))
+        return {"docs": [self._get(doc["_index"], doc["_id"]) for doc in body["docs"]]}
+
+    def _get(self, index: str, document_id: str) -> dict[str, Any]:
+        documents = {one[:2] for one in self.refreshed + self.unrefreshed}
+        if index in self.closed:
+            return {"error": {"type": "index_closed_exception", "reason": "closed"}}
+        if index in self.failing:
+            return {"error": {"type": "no_shard_available_action_exception", "reason": None}}
+        if index in self.blocked:
+            return {"error": _block(index)}
+        if index not in {name for name, _ in documents}:
+            return {"error": {"type": "index_not_found_exception", "reason": "no such index"}}
+        return {"found": (index, document_id) in documents}
+
+    def _search(self, pattern: str, body: Any, params: Mapping[str, str]) -> Answer:
         self.searches.append((body, params))
-        failed = [index for index in self.failing if fnmatch(index, pattern)]
-        allowed = params.get("allow_partial_search_results") != "false"
-        if failed and self.refuses_partial and not allowed:
-            raise ElasticsearchUnreachable("503 search_phase_execution_exception")
+        for index in sorted(self.blocked):
+            if _names(pattern, index):
+                return Answer(403, {"error": _block(index)})
+        failed = sorted(index for index in self.failing if _names(pattern, index))
         hits = [
             {"_index": index, "_id": document_id, "_source": source}
             for index, document_id, source in self.refreshed
-            if fnmatch(index, pattern)
+            if _names(pattern, index)
             and index not in failed
+            and index not in self.closed
             and _matches(body["query"], document_id, source)
         ]
         for hook in self.on_search:
             hook()
-        return {
+        reason = {"type": "no_shard_available_action_exception", "reason": None}
+        failures = [{"index": index, "reason": reason} for index in failed]
+        shards = {"failed": len(failed), **({"failures": failures} if failures else {})}
+        answer = {
             "timed_out": self.timed_out,
-            "_shards": {"failed": len(failed)},
+            "_shards": shards,
             "hits": {"hits": hits[: body.get("size", _DEFAULT_HITS)]},
         }
+        return Answer(200, answer)
+
+
+def _names(pattern: str, index: str) -> bool:
+    """Tell whether a path's list of indices names one; `-` before a name leaves it out."""
+    parts = pattern.split(",")
+    if f"-{index}" in parts:
+        return False
+    is_alias = SETTINGS.index in parts and index.startswith(f"{SETTINGS.index}-2")
+    return is_alias or any(fnmatch(index, part) for part in parts)
+
+
+def _block(index: str) -> dict[str, str]:
+    reason = f"index [{index}] blocked by: [FORBIDDEN/7/index read (api)];"
+    return {"type": "cluster_block_exception", "reason": reason}
 
 
 def _matches(query: Mapping[str, Any], document_id: str, source: Mapping[str, Any]) -> bool:
     ((kind, wanted),) = query.items()
+    if kind == "bool":
+        return any(_matches(one, document_id, source) for one in wanted["should"])
     if kind == "ids":
         return document_id in wanted["values"]
     ((name, value),) = wanted.items()
@@ -173,13 +282,16 @@ class FakeDeadLetters:
     def __init__(self, letters: list[Message], refusal: str = "") -> None:
         self._letters = letters
         self._refusal = refusal
+        self.groups = GroupFilter(SETTINGS.group)
 
     def read_all(self) -> Iterator[list[Message]]:
         yield self._letters
 
     def read_newest(self, _wanted: Any, *, content: bool = False) -> Iterator[Any]:
         for message in self._letters:
-            yield read_letter(message, content=content)
+            letter = read_letter(message, content=content)
+            if self.groups.takes(letter.group):
+                yield letter
         if self._refusal:
             raise KafkaError(self._refusal)
 
@@ -231,7 +343,14 @@ def deployment(
 
 def letter_of(topic: str, partition: int, offset: int, **headers: str) -> Message:
     """Return a dead letter of the record at these coordinates."""
-    fields = {"topic": topic, "partition": str(partition), "offset": str(offset), **headers}
+    fields = {
+        "topic": topic,
+        "partition": str(partition),
+        "offset": str(offset),
+        "timestamp": str(Message().timestamp()[1]),
+        "group": SETTINGS.group,
+        **headers,
+    }
     raw = [(f"pipeline.dlq.{name}", value.encode()) for name, value in fields.items()]
     return Message(topic_=SETTINGS.dlq_topic, partition_=0, offset_=offset, headers_=raw)
 
@@ -242,10 +361,14 @@ class FakeConsumer:
     def __init__(self, messages: list[Any]) -> None:
         self.messages = messages
         self.starts: list[Mapping[int, int]] = []
+        self.uncommitted: list[bool] = []
 
     @contextmanager
-    def open(self, _settings: Any, _topic: str, starts: Mapping[int, int]) -> Iterator[Any]:
+    def open(
+        self, _settings: Any, _topic: str, starts: Mapping[int, int], *, uncommitted: bool = False
+    ) -> Iterator[Any]:
         self.starts.append(starts)
+        self.uncommitted.append(uncommitted)
         yield self
 
     def consume(self, _records: int, _seconds: float) -> list[Any]:

@@ -16,6 +16,7 @@ from llmlog_consumer.delivery.circuit_breaker import CircuitBreaker
 from llmlog_consumer.delivery.pipeline import Delivery, DeliveryLimits
 from llmlog_consumer.delivery.rejects import Rejects
 from llmlog_consumer.delivery.results import BulkResults
+from llmlog_consumer.delivery.schema_scopes import SchemaScopes
 from llmlog_consumer.elasticsearch.batch import Batch, BatchBuilder
 from llmlog_consumer.elasticsearch.bulk import BulkResponse, ItemResult
 from llmlog_consumer.elasticsearch.document import Documents, ExpiredError
@@ -28,6 +29,7 @@ from llmlog_consumer.elasticsearch.error_rules import (
 from llmlog_consumer.offset_tracker import Span
 from llmlog_consumer.outcomes import Outcome
 from llmlog_schemas.codec import Decoder
+from llmlog_schemas.registry import UnknownSchemaError
 
 Answer = tuple[int, Any]
 """A status and an error object."""
@@ -46,10 +48,18 @@ class FakeClock:
 class FakeRecord:
     """A Kafka record of the topic `t`."""
 
-    timestamp_ms = 0
-
-    def __init__(self, offset: int, value: bytes | None = b"", partition: int = 0) -> None:
+    def __init__(
+        self,
+        offset: int,
+        value: bytes | None = b"",
+        partition: int = 0,
+        *,
+        written_ms: int = 0,
+        key: bytes | None = None,
+        headers: list[tuple[str, Any]] | None = None,
+    ) -> None:
         self._offset, self._value, self._partition = offset, value, partition
+        self.timestamp_ms, self._key, self._headers = written_ms, key, headers
 
     def __len__(self) -> int:
         return len(self._value or b"")
@@ -66,17 +76,17 @@ class FakeRecord:
     def topic(self) -> str:
         return "t"
 
-    def key(self) -> bytes | None:
-        return None
-
-    def headers(self) -> list[tuple[str, bytes]] | None:
+    def leader_epoch(self) -> int | None:
         return None
 
     def timestamp(self) -> tuple[int, int]:
         return 1, self.timestamp_ms
 
-    def leader_epoch(self) -> int | None:
-        return None
+    def key(self) -> bytes | None:
+        return self._key
+
+    def headers(self) -> list[tuple[str, Any]] | None:
+        return self._headers
 
 
 class FakeLetters:
@@ -115,6 +125,8 @@ class FakeElasticsearch:
         whole_by_offsets: the answer to each later request as a whole, from the offsets in it.
         retry_after: seconds that each answer asks for.
         failure_store: items of each answer that went to the failure store.
+        requests: the offsets in each request, in their order.
+        answered: the status of the answer to each of them.
     """
 
     def __init__(
@@ -127,6 +139,7 @@ class FakeElasticsearch:
         self.failure_store = 0
         self.newest = ""
         self.requests: list[list[int]] = []
+        self.answered: list[int] = []
         self.request_bytes: list[int] = []
         self.forgotten: list[str] = []
         self.stored: Counter[int] = Counter()
@@ -137,6 +150,7 @@ class FakeElasticsearch:
         answer = self._whole.pop(0) if self._whole else self.whole_by_offsets(self.requests[-1])
         if answer is not None:
             status, error = answer
+            self.answered.append(status)
             if status == 200:
                 return BulkResponse(batch, verdict=BROKEN_ANSWER, detail="cut short")
             if status == 0:
@@ -148,10 +162,13 @@ class FakeElasticsearch:
                 detail=f"{status} {error.get('reason', '')}",
                 retry_after=self.retry_after,
             )
+        self.answered.append(200)
         response = BulkResponse(batch, status=200, failure_store=self.failure_store)
         for op in batch.operations:
             answers = self._script(op.record.offset())
             status, error = answers.pop(0) if len(answers) > 1 else answers[0]
+            if status == 201 and self.stored[op.record.offset()]:
+                status, error = 409, {"type": "version_conflict_engine_exception", "reason": "x"}
             if status == 201:
                 self.stored[op.record.offset()] += 1
             response.items.append(ItemResult(op, judge_item(status, error), status, error))
@@ -207,6 +224,48 @@ class ManualExecutor(Executor):
             self.cancelled = len(self._open)
 
 
+class InlineExecutor(Executor):
+    """An executor that runs each call at once, on the caller's thread."""
+
+    closed = False
+
+    def submit(self, function: Any, /, *arguments: Any, **_: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        try:
+            future.set_result(function(*arguments))
+        except Exception as error:  # noqa: BLE001 - as an executor does
+            future.set_exception(error)
+        return future
+
+    def shutdown(  # the signature of Executor
+        self,
+        wait: bool = True,  # noqa: FBT001, FBT002
+        *,
+        cancel_futures: bool = False,
+    ) -> None:
+        self.closed = True
+
+
+class FakeRegistry:
+    """A Schema Registry whose answers a test sets; an id without one is unknown to it.
+
+    Attributes:
+        answers: by id: the schema as text, or the error that is raised.
+        asked: ids, in the order of the questions.
+    """
+
+    def __init__(self) -> None:
+        self.answers: dict[int, str | Exception] = {}
+        self.asked: list[int] = []
+
+    def schema_text(self, schema_id: int) -> str:
+        self.asked.append(schema_id)
+        answer = self.answers.get(schema_id, UnknownSchemaError(f"knows no schema {schema_id}"))
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
 class ExpiringDocuments(Documents):
     """Documents of which every one is expired once `expired` is set."""
 
@@ -214,7 +273,7 @@ class ExpiringDocuments(Documents):
 
     def make(self, event: Any, now_ms: float) -> tuple[str, str, bytes]:
         if self.expired:
-            raise ExpiredError
+            raise ExpiredError(now_ms, timedelta(days=400))
         return super().make(event, now_ms)
 
 
@@ -301,8 +360,10 @@ class DeliveryRig:
         values: of the records; the offset is the place in the list.
         whole: see `FakeElasticsearch`.
         decoder: values to events.
+        registry: returns the schemas of Confluent-framed values; "unset" for no registry.
         limits: of the delivery.
         pick: chooses the request that is finished next, of so many.
+        is_drop_declared: of the delivery.
     """
 
     def __init__(
@@ -312,8 +373,10 @@ class DeliveryRig:
         whole: Iterable[Answer | None] = (),
         *,
         decoder: Any = None,
+        registry: Any = None,
         limits: DeliveryLimits | None = None,
         pick: Callable[[int], int] = lambda _: 0,
+        is_drop_declared: bool = False,
     ) -> None:
         self.clock = FakeClock()
         self.executor = ManualExecutor()
@@ -327,13 +390,20 @@ class DeliveryRig:
         self.values = values
         self.span = Span(0, 1, 0, len(values) - 1, 0, len(values), 0.0)
         self._pick = pick
+        self.schemas = SchemaScopes(
+            None if registry == "unset" else registry,
+            executor=InlineExecutor(),
+            clock=self.clock,
+        )
         self.delivery = Delivery(
-            decoder=decoder or Decoder(),
+            decoder=decoder or Decoder(self.schemas if registry else None),
+            schemas=self.schemas,
             documents=self.documents,
             client=self.elasticsearch,  # type: ignore[arg-type]
             letters=self.letters,  # type: ignore[arg-type]
             settle=self._settle,
             breaker=self.breaker,
+            is_drop_declared=is_drop_declared,
             limits=limits,
             concurrency=self.concurrency,
             executor=self.executor,

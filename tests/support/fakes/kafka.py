@@ -10,7 +10,8 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
-from confluent_kafka import KafkaError, KafkaException, TopicPartition
+from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import OffsetSpec
 
 
 class FakeClient:
@@ -28,7 +29,10 @@ class FakeConsumer(FakeClient):
 
     Attributes:
         committed_offsets: by partition; an error in an offset's place is the broker's refusal.
-        metadata: beside a committed offset, by partition.
+        metadata, epochs: beside a committed offset, by partition.
+        sought: partition, offset and leader epoch of each `seek`.
+        positions, log_ends: as the client knows them, by partition.
+        topic_metadata: of any topic.
         marks: log start and log end by partition; an error in their place is raised, once.
         messages: returned by the next `consume`.
         assigned: first offset of each assigned partition.
@@ -52,6 +56,11 @@ class FakeConsumer(FakeClient):
         self.paused: list[int] = []
         self.resumed: list[int] = []
         self.commits: list[list[TopicPartition]] = []
+        self.epochs: dict[int, int] = {}
+        self.sought: list[tuple[int, int, int | None]] = []
+        self.positions: dict[int, int] = {}
+        self.log_ends: dict[int, int] = {}
+        self.topic_metadata: Any = None
         self.closed = False
         self.callbacks: dict[str, Any] = {}
 
@@ -63,6 +72,7 @@ class FakeConsumer(FakeClient):
         self.callbacks[kind](self, [TopicPartition("t", p) for p in partitions])
 
     def consume(self, number, timeout):
+        self.asked_for = number
         messages, self.messages = self.messages, []
         return messages
 
@@ -78,16 +88,27 @@ class FakeConsumer(FakeClient):
                     offset=-1001 if refused else offset,
                     error=refused,
                     metadata=self.metadata.get(place.partition),
+                    leader_epoch=self.epochs.get(place.partition),
                 )
             )
         return answers
 
-    def get_watermark_offsets(self, place, timeout):
+    def get_watermark_offsets(self, place, timeout=None, *, cached=False):
+        if cached:
+            return -1001, self.log_ends.get(place.partition, -1001)
         self._raise_next()
         return self.marks[place.partition]
 
+    def position(self, places):
+        offsets = self.positions
+        return [TopicPartition("t", p.partition, offsets.get(p.partition, -1001)) for p in places]
+
+    def assignment(self):
+        return [TopicPartition("t", p, offset) for p, offset in self.assigned.items()]
+
     def list_topics(self, topic=None, timeout=-1):
-        return None
+        self._raise_next()
+        return SimpleNamespace(topics={topic: self.topic_metadata})
 
     def offsets_for_times(self, places, timeout):
         return [TopicPartition(p.topic, p.partition, p.offset) for p in places]
@@ -111,6 +132,10 @@ class FakeConsumer(FakeClient):
         self.unassigned += self.assigned
         self.assigned = {}
 
+    def seek(self, place):
+        self._raise_next()
+        self.sought.append((place.partition, place.offset, place.leader_epoch))
+
     def pause(self, places):
         self.paused += [p.partition for p in places]
 
@@ -130,22 +155,36 @@ class FakeAdminClient(FakeClient):
 
     Attributes:
         offsets: of the group that was asked for, as `TopicPartition`s by group.
-        refusal: raised instead of every answer.
+        refusal: raised instead of every answer, but for the bounds of logs.
         topics: number of partitions by name.
+        leaderless: partitions without a leader, of every topic.
+        marks: start, stable end and end of the log by partition; an error in their place is the
+            answer for that partition.
+        members: of every group.
+        rights: of this user, on every topic; None where the cluster does not tell.
     """
 
     def __init__(self, topics: dict[str, int] | None = None):
         self.topics = topics or {}
         self.offsets: dict[str, list[TopicPartition]] = {}
         self.refusal: KafkaError | None = None
+        self.leaderless: set[int] = set()
+        self.marks: dict[int, tuple[int, int, int] | KafkaError] = {}
+        self.members: list[Any] = []
+        self.rights: set[str] | None = None
+
+    def describe_topics(self, topics, include_authorized_operations, request_timeout):
+        rights = self.rights and [SimpleNamespace(name=name) for name in self.rights]
+        answer = self._answer(SimpleNamespace(authorized_operations=rights))
+        return dict.fromkeys(self.topics, answer)
 
     def poll(self, timeout):
         return 0
 
-    def _answer(self, value: Any) -> Any:
+    def _answer(self, value: Any, refusal: KafkaError | None = None) -> Any:
         def result(*_: object):
-            if self.refusal is not None:
-                raise KafkaException(self.refusal)
+            if (error := refusal or self.refusal) is not None:
+                raise KafkaException(error)
             return value
 
         return SimpleNamespace(result=result)
@@ -153,14 +192,45 @@ class FakeAdminClient(FakeClient):
     def list_topics(self, timeout):
         topics = {
             name: SimpleNamespace(
-                partitions={p: SimpleNamespace(replicas=[1]) for p in range(number)}
+                partitions={
+                    p: SimpleNamespace(replicas=[1], leader=-1 if p in self.leaderless else 1)
+                    for p in range(number)
+                }
             )
             for name, number in self.topics.items()
         }
         return self._answer(SimpleNamespace(topics=topics, brokers={1: None})).result()
 
+    def describe_consumer_groups(self, groups, request_timeout):
+        state = SimpleNamespace(name="STABLE" if self.members else "EMPTY")
+        description = SimpleNamespace(state=state, members=self.members)
+        return {group: self._answer(description) for group in groups}
+
+    def list_offsets(self, places, *, isolation_level, request_timeout):
+        def answer(place: TopicPartition, spec: Any) -> Any:
+            mark = self.marks[place.partition]
+            if isinstance(mark, KafkaError):
+                return SimpleNamespace(result=lambda: (_ for _ in ()).throw(KafkaException(mark)))
+            start, stable_end, end = mark
+            if type(spec) is type(OffsetSpec.earliest()):
+                return SimpleNamespace(result=lambda: SimpleNamespace(offset=start))
+            is_committed = isolation_level is IsolationLevel.READ_COMMITTED
+            offset = stable_end if is_committed else end
+            return SimpleNamespace(result=lambda: SimpleNamespace(offset=offset))
+
+        return {place: answer(place, spec) for place, spec in places.items()}
+
     def describe_configs(self, resources, request_timeout):
         return {resource: self._answer({}) for resource in resources}
+
+    def create_topics(self, topics, operation_timeout):
+        (topic,) = topics
+        if topic.topic in self.topics:
+            refusal = KafkaError(KafkaError.TOPIC_ALREADY_EXISTS)
+            return {topic.topic: self._answer(None, refusal)}
+        if self.refusal is None:
+            self.topics[topic.topic] = topic.num_partitions
+        return {topic.topic: self._answer(None)}
 
     def list_consumer_group_offsets(self, requests, request_timeout):
         return {
@@ -183,13 +253,14 @@ class FakeProducer(FakeClient):
 
     Attributes:
         records: everything that was produced, as dictionaries with the arguments.
-        errors: raised by the next calls of `produce`, one each.
+        errors, poll_errors: raised by the next calls of `produce` and `poll`, one each.
         created: how often it was "created".
     """
 
     def __init__(self):
         self.records: list[dict[str, Any]] = []
         self.errors: list[Exception] = []
+        self.poll_errors: list[Exception] = []
         self.created = 0
         self._open: list[dict[str, Any]] = []
 
@@ -212,6 +283,8 @@ class FakeProducer(FakeClient):
             record["on_delivery"](error, None)
 
     def poll(self, timeout):
+        if self.poll_errors:
+            raise self.poll_errors.pop(0)
         return 0
 
     def flush(self, timeout):

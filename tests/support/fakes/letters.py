@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from llmlog_common.settings import load
@@ -10,6 +10,7 @@ from llmlog_consumer.dead_letters.cause import Cause, Ending, Stage
 from llmlog_consumer.dead_letters.filters import Filter
 from llmlog_consumer.dead_letters.headers import PREFIX, build_headers
 from llmlog_consumer.dead_letters.reader import DeadLetters
+from llmlog_consumer.elasticsearch.lookup import Found
 from llmlog_consumer.outcomes import Outcome
 from llmlog_consumer.replay.scan import SHARE_OFFSETS, ReplayScan
 from support.messages import Message
@@ -52,6 +53,8 @@ def new_letter(
     at_ms: int = HOUR_MS,
     key: bytes | None = b"k",
     value: bytes | None = b"v",
+    group: str = SETTINGS.group,
+    source_ms: int = Message().timestamp()[1],
     kind: type[Message] = Message,
 ) -> Message:
     """Return a letter as it lies on the dead-letter topic.
@@ -65,10 +68,12 @@ def new_letter(
         at_ms: epoch milliseconds of the letter.
         key: of the record.
         value: of the record.
+        group: in which the record failed.
+        source_ms: epoch milliseconds of the record.
         kind: class of the message.
     """
-    failed = Message(*source, headers_=list(source_headers))
-    headers = build_headers(failed, cause, group="g")
+    failed = Message(*source, headers_=list(source_headers), timestamp_=(1, source_ms))
+    headers = build_headers(failed, cause, group=group)
     return kind(DLQ_TOPIC, partition, offset, key, value, headers, (1, at_ms))
 
 
@@ -151,8 +156,7 @@ class FakeTopic:
     def scan(self, wanted: Filter | None = None, share_offsets: int = SHARE_OFFSETS) -> ReplayScan:
         return ReplayScan(
             SETTINGS,
-            DLQ_TOPIC,
-            self.ranges,
+            self.reader(),
             wanted or Filter(),
             read=self.read,
             share_offsets=share_offsets,
@@ -182,21 +186,22 @@ class FakeSourceTopic:
         return self.record
 
 
-class FakeElastic:
-    """An Elasticsearch that knows which documents exist, and remembers what it was asked.
+class FakeLookup:
+    """A look-up of documents that knows which events have one, and remembers what it was asked.
 
     Args:
-        ids: of the documents that exist.
+        ids: of the events that have a document.
+        unknown: of the events that cannot be looked up.
     """
 
-    def __init__(self, ids: set[str]) -> None:
-        self.ids = ids
+    def __init__(self, ids: Iterable[str], unknown: Iterable[str] = ()) -> None:
+        self.ids, self.unknown = set(ids), set(unknown)
         self.requests: list[list[str]] = []
 
-    def demand(self, method: str, path: str, *, body: dict[str, Any]) -> dict[str, Any]:
-        assert (method, path) == ("POST", "/_mget")
-        self.requests.append([doc["_id"] for doc in body["docs"]])
-        return {"docs": [{"found": doc["_id"] in self.ids} for doc in body["docs"]]}
+    def find(self, ids: Sequence[str]) -> Found:
+        self.requests.append(list(ids))
+        there = {event_id: ["index"] for event_id in ids if event_id in self.ids}
+        return Found(there, {event_id: "closed" for event_id in ids if event_id in self.unknown})
 
 
 class FakeDelivery:
@@ -204,6 +209,7 @@ class FakeDelivery:
 
     pause_reason = unhealthy = ""
     circuit_open = ""
+    schema_reason = ""
     is_stuck = False
 
     def __init__(self, settle: Any) -> None:

@@ -163,12 +163,20 @@ class FakeTopics:
         self.existing = topics or {}
         self.created: dict[str, dict[str, str]] = {}
         self.errors: list[Exception] = []
+        self.on_trouble = str
+        self.forbidden: set[tuple[str, str]] = set()
+        self.another_creates = False
+        """Whether each topic is there already when it is created."""
+
+    def missing_rights(self, name, *needed):
+        return {right for right in needed if (name, right) in self.forbidden}
 
     def topics(self):
         return self.existing, 1
 
     def create(self, name, _partitions, _replication, config):
         self.created[name] = config
+        return not self.another_creates
 
     def require_properties(self):
         pass

@@ -9,6 +9,8 @@ from types import SimpleNamespace
 from typing import Any
 
 from llmlog_common.settings import load
+from llmlog_consumer.kafka.places import Log, Place
+from llmlog_consumer.kafka.standstill import Standstills
 from llmlog_consumer.offset_tracker import Commit, Span
 from llmlog_consumer.outcomes import Outcome
 from llmlog_consumer.worker.limits import Limits, Timing
@@ -25,7 +27,9 @@ class FakeDelivery:
     """
 
     unhealthy = circuit_open = ""
-    is_blocked = is_stuck = False
+    is_blocked = is_stuck = is_probing = False
+    room: int | None = None
+    full_partitions: frozenset[int] = frozenset()
 
     def __init__(self, settle: Any, clock: FakeClock) -> None:
         self._settle = settle
@@ -36,6 +40,7 @@ class FakeDelivery:
         self.accepted: list[tuple[Span, list[Any]]] = []
         self.flushed = 0
         self.closed = False
+        self.forgotten = self.dropped = 0
         self.memories: dict[int, dict[str, Any]] = {}
         self.restored: dict[int, Mapping[str, Any]] = {}
         self.newest = ""
@@ -66,6 +71,12 @@ class FakeDelivery:
     def memory(self, partition: int) -> dict[str, Any]:
         return self.memories.get(partition, {})
 
+    def forget_circuit(self) -> None:
+        self.forgotten += 1
+
+    def drop_released(self) -> None:
+        self.dropped += 1
+
     def restore(self, partition: int, note: Mapping[str, Any]) -> None:
         self.restored[partition] = note
 
@@ -94,24 +105,29 @@ class FakeConsumer:
         listener: the worker.
     """
 
-    refusal = ""
+    unhealthy = ""
 
     def __init__(self, listener: Any) -> None:
         self._listener = listener
         self.joined = True
-        self.out_of_range: set[int] = set()
+        self.standstills = Standstills("t")
         self.chunks: list[list[FakeRecord]] = []
         self.assign: dict[int, int] = {}
         self.assigned_notes: dict[int, Mapping[str, Any]] = {}
         self.group_offsets: dict[int, int] = {}
+        self.refuses_commits = False
         self.next_offsets: dict[int, int] = {}
         self.paused: set[int] = set()
         self.commits: list[dict[int, int]] = []
         self.notes: list[Mapping[int, str]] = []
         self.skipped: list[tuple[int, int]] = []
+        self.asked_for: list[int | None] = []
+        self.read_from: list[tuple[int, int]] = []
+        self.watched: dict[int, int] = {}
         self.closed = False
 
-    def consume(self, timeout: float) -> list[FakeRecord]:
+    def consume(self, timeout: float, at_most: int | None = None) -> list[FakeRecord]:
+        self.asked_for.append(at_most)
         if self.assign:
             assign, self.assign = self.assign, {}
             self._listener.on_assigned(assign, self.assigned_notes)
@@ -123,15 +139,21 @@ class FakeConsumer:
     def positions(self, partitions: Iterable[int]) -> dict[int, int]:
         return {p: self.next_offsets[p] for p in partitions if p in self.next_offsets}
 
-    def committed(self, partitions: Iterable[int], timeout: float) -> dict[int, int]:
-        return {p: self.group_offsets[p] for p in partitions if p in self.group_offsets}
-
     def skip_gap(self, partition: int, offset: int) -> None:
-        self.out_of_range.discard(partition)
+        self.standstills.forget([partition])
         self.skipped.append((partition, offset))
+
+    def read_again(self, partition: int, offset: int) -> None:
+        self.standstills.probe(partition)
+        self.read_from.append((partition, offset))
+
+    def watch(self, assigned: Iterable[int], expected: Mapping[int, int]) -> None:
+        self.watched = dict(expected)
 
     def commit(self, commits: Sequence[Commit], notes: Mapping[int, str] | None = None) -> None:
         self.commits.append({commit.partition: commit.offset for commit in commits})
+        if not self.refuses_commits:
+            self.group_offsets |= self.commits[-1]
         if notes is not None:
             self.notes.append(notes)
 
@@ -168,8 +190,12 @@ class WorkerRig:
         self.clock = FakeClock()
         self.gaps: dict[int, list[Any]] = {}
         self.find_gaps: Callable[[], Mapping[int, list[Any]]] = lambda: self.gaps
+        self.process_unhealthy = ""
+        self.elastic = SimpleNamespace(silence="", close=lambda: None)
         self.delivery: Any = None
         self.consumer: Any = None
+        self.logs: dict[int, Log | None] = {}
+        self.find_places: Callable[[Iterable[int]], Mapping[int, Place]] = self._places
         self.on_turn: Callable[[int], None] = lambda _: None
         self._turns = self._max_turns = 0
         self._turn_seconds = turn_seconds
@@ -187,15 +213,24 @@ class WorkerRig:
             task or Task(1),
             self._stopping,
             clients=Clients(
-                elastic=lambda _: SimpleNamespace(close=lambda: None),  # type: ignore[arg-type,return-value]
+                elastic=lambda _: self.elastic,  # type: ignore[arg-type,return-value]
                 delivery=new_delivery,
                 consumer=new_consumer,
                 accepted_gaps=lambda _: self.find_gaps(),
+                places=lambda _: self._find_places,
             ),
+            process_unhealthy=lambda: self.process_unhealthy,
             timing=timing,
             limits=limits,
             clock=self.clock,
         )
+
+    def _find_places(self, partitions: Iterable[int]) -> Mapping[int, Place]:
+        return self.find_places(partitions)
+
+    def _places(self, partitions: Iterable[int]) -> dict[int, Place]:
+        committed, long = self.consumer.group_offsets, Log(0, 1000, 1000)
+        return {p: Place("t", p, committed.get(p), self.logs.get(p, long)) for p in partitions}
 
     def run(self, turns: int, on_turn: Callable[[int], None] = lambda _: None) -> int:
         """Run the worker's loop so many turns at most, then let it leave; return the turns.

@@ -39,18 +39,7 @@ def test_the_last_refusal_that_a_bound_allows_is_told_once():
     ]
 
 
-def test_a_batch_remembers_the_first_refusal_as_a_whole():
-    state = RetryState()
-    assert not state.nothing_answered_since(0), "never refused as a whole"
-    state.record_whole_refusal(5)
-    assert state.nothing_answered_since(5)
-    state.record_whole_refusal(6)
-    assert not state.nothing_answered_since(6), "another request succeeded after the first refusal"
-
-
-def test_a_refusal_before_any_answer_counts_as_the_first_too():
-    state = RetryState()
-    state.record_whole_refusal(0)
-    state.record_whole_refusal(6)
-    assert not state.nothing_answered_since(6)
-    assert state.nothing_answered_since(0)
+def test_a_batch_that_starts_again_has_no_refusals_and_no_proof():
+    state = RetryState(attempts=4, refusals=3, not_before=2.0, is_proven=True)
+    state.start_again()
+    assert state == RetryState(attempts=4, not_before=2.0)

@@ -112,3 +112,12 @@ def test_numbers_stay_numbers(stderr):
     log_setup.configure(stream=stderr)
     structlog.get_logger("test").info("something", count=12345678901234567890, share=0.5)
     assert "12345678901234567890" in stderr.getvalue()
+
+
+@pytest.mark.parametrize(("value", "coloured"), [("1", False), ("", True)])
+def test_no_color_turns_colours_off_on_a_terminal(monkeypatch, value, coloured):
+    monkeypatch.setenv("NO_COLOR", value)
+    stream = Terminal()
+    log_setup.configure(stream=stream)
+    structlog.get_logger("test").error("something", why="else")
+    assert ("\x1b[" in stream.getvalue()) is coloured

@@ -174,7 +174,7 @@ def test_markers_at_the_end_are_followed():
     tracker = assigned()
     tracker.settle(register(tracker, 10, 10), 1, 100)
     tracker.advance(0, 13)
-    assert tracker.commits() == [Commit(0, 13, 3)]
+    assert tracker.commits() == [Commit(0, 13, -1)], "a marker may be of a later epoch"
     assert tracker.expected(0) == 13
 
 

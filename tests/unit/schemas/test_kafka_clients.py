@@ -10,6 +10,7 @@ from llmlog_common.settings import Settings, load
 
 CONSUMER = {
     "auto.offset.reset": ("error", "latest"),
+    "check.crcs": (True, "false"),
     "enable.auto.commit": (False, "true"),
     "enable.auto.offset.store": (False, "true"),
     "enable.partition.eof": (False, "true"),

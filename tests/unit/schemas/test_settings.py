@@ -9,7 +9,7 @@ from confluent_kafka import Consumer, Producer
 from llmlog_common.errors import ConfigurationError
 from llmlog_common.kafka_clients import consumer_config, new_client, producer_config
 from llmlog_common.settings import REFUSED, Settings, describe, load, read_again
-from llmlog_common.units import parse_bytes
+from llmlog_common.units import format_duration, parse_bytes, parse_duration
 from llmlog_consumer.kafka.admin import KafkaAdmin
 
 SECRET = "Hunter2-do-not-print"
@@ -64,7 +64,7 @@ def test_tables_join_their_name_to_their_keys(tmp_path):
         tmp_path / "c.toml",
         '[kafka]\nbootstrap_servers = "k:1"\nsecurity_protocol = "SASL_SSL"\n'
         '"ssl.ca.location" = "/ca.pem"\n'
-        "[kafka.producer]\nlinger_ms = 20\n[kafka.consumer]\ncheck_crcs = true\n"
+        "[kafka.producer]\nlinger_ms = 20\n[kafka.consumer]\nsession_timeout_ms = 7000\n"
         '[elasticsearch]\nurl = "http://e:9200"\n',
     )
     settings = load(environ={}, config=config)
@@ -75,7 +75,7 @@ def test_tables_join_their_name_to_their_keys(tmp_path):
     }
     assert settings.elasticsearch_url == "http://e:9200"
     assert settings.producer_properties() == {**shared, "linger.ms": "20"}
-    assert settings.consumer_properties() == {**shared, "check.crcs": "true"}
+    assert settings.consumer_properties() == {**shared, "session.timeout.ms": "7000"}
     assert settings.admin_properties() == shared
 
 
@@ -203,7 +203,7 @@ def test_a_bad_variable_is_named_and_its_value_is_not(environ, place):
         (f'kafka = "{SECRET}"', "kafka: there is no such setting"),
         (f'partitions = "{SECRET}"', "partitions: "),
         (f'topic = ["{SECRET}"]', "topic: "),
-        ("retention = inf", "retention: longer than"),
+        ("retention = inf", "retention: not a duration"),
         ("retention = nan", "retention: "),
         ("retention = true", "retention: "),
         (f'[elasticsearch]\napi_key = ["{SECRET}"]', "elasticsearch.api_key: "),
@@ -231,6 +231,7 @@ REFUSED_PROPERTIES = (
     "enable.auto.commit",
     "enable.auto.offset.store",
     "auto.offset.reset",
+    "check.crcs",
     "acks",
     "enable.idempotence",
     "group.id",
@@ -285,7 +286,6 @@ def test_a_port_that_is_no_service_link_is_still_unknown():
         ("1 day", timedelta(days=1)),
         ("36h", timedelta(hours=36)),
         ("90 s", timedelta(seconds=90)),
-        ("90", timedelta(seconds=90)),
         ("1.5 h", timedelta(minutes=90)),
         ("250ms", timedelta(milliseconds=250)),
         (" 5 Minutes ", timedelta(minutes=5)),
@@ -295,13 +295,36 @@ def test_durations(text, duration):
     assert load(environ={"LLMLOG_RETENTION": text}).retention == duration
 
 
-def test_a_bare_number_of_the_file_is_seconds(tmp_path):
-    config = write(tmp_path / "c.toml", "retention = 3600\nmax_event_age = 1.5\n")
-    settings = load(environ={}, config=config)
-    assert (settings.retention, settings.max_event_age) == (
-        timedelta(hours=1),
-        timedelta(seconds=1.5),
+@pytest.mark.parametrize(
+    ("text", "shown"), [("400", "`400 days`"), (" 1.5 ", "`1.5 days`"), ("0400", "`0400 days`")]
+)
+@pytest.mark.parametrize("name", ["MAX_EVENT_AGE", "RETENTION"])
+def test_a_number_without_a_unit_is_refused_with_the_setting_and_an_example(name, text, shown):
+    text = refusal(environ={f"LLMLOG_{name}": text})
+    assert text.startswith(f"environment: LLMLOG_{name}: a number without a unit: write {shown}")
+
+
+@pytest.mark.parametrize("number", ["3600", "1.5"])
+def test_a_number_of_the_file_without_a_unit_is_refused(tmp_path, number):
+    config = write(tmp_path / "c.toml", f"max_event_age = {number}\n")
+    assert f"c.toml: max_event_age: a number without a unit: write `{number} days`" in refusal(
+        environ={}, config=config
     )
+
+
+@pytest.mark.parametrize(
+    ("duration", "text"),
+    [
+        (timedelta(days=400), "400 days"),
+        (timedelta(hours=36), "36 h"),
+        (timedelta(minutes=90), "90 min"),
+        (timedelta(seconds=90), "90 s"),
+        (timedelta(milliseconds=1), "0.001 s"),
+    ],
+)
+def test_a_duration_is_written_as_it_can_be_read(duration, text):
+    assert format_duration(duration) == text
+    assert parse_duration(text) == duration
 
 
 @pytest.mark.parametrize(

@@ -15,26 +15,36 @@ import typer
 from llmlog_common.errors import ConfigurationError, ElasticsearchError, Unreachable
 from llmlog_common.settings import Settings, load
 from llmlog_consumer.cli.dlq import views
-from llmlog_consumer.cli.dlq.options import ContentOption, LimitOption, with_filter_options
+from llmlog_consumer.cli.dlq.options import (
+    AllGroupsOption,
+    ContentOption,
+    LimitOption,
+    with_filter_options,
+)
 from llmlog_consumer.cli.dlq.replay import OptionalTopic, replay_letters
 from llmlog_consumer.cli.options import ConfigOption, JsonOption
 from llmlog_consumer.cli.output import Progress, complain, say, write_json, write_table
 from llmlog_consumer.dead_letters.contents import Contents
-from llmlog_consumer.dead_letters.filters import Filter
+from llmlog_consumer.dead_letters.filters import Filter, GroupFilter
+from llmlog_consumer.dead_letters.letter import read_letter
 from llmlog_consumer.dead_letters.reader import (
+    MAX_CHUNK_BYTES,
+    MAX_CHUNK_LETTERS,
     DeadLetters,
     read_letter_at,
     split_chunks,
     warn_of_topic,
 )
-from llmlog_consumer.dead_letters.recovered import find_recovered
+from llmlog_consumer.dead_letters.recovered import Recovered, find_recovered
 from llmlog_consumer.dead_letters.stats import Stats
-from llmlog_consumer.elasticsearch.connection import Elastic
+from llmlog_consumer.elasticsearch.lookup import DocumentLookup
+from llmlog_consumer.elasticsearch.patience import PatientElastic
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from llmlog_consumer.dead_letters.letter import DeadLetter
+    from llmlog_consumer.kafka_record import KafkaRecord
 
 app = typer.Typer(help="Inspect dead letters and replay them.", no_args_is_help=True)
 app.command("replay", cls=OptionalTopic)(replay_letters)
@@ -45,17 +55,20 @@ app.command("replay", cls=OptionalTopic)(replay_letters)
 def list_letters(
     wanted: Filter,
     limit: LimitOption = None,
+    all_groups: AllGroupsOption = False,
     show_content: ContentOption = False,
     as_json: JsonOption = False,
     config: ConfigOption = None,
 ) -> None:
-    """List dead letters, newest first, one for each source record.
+    """List dead letters, newest first, one for each event.
 
     Example: pipeline dlq list --since 24h --stage index --limit 20
     """
     settings = load(config=config)
     with Progress() as progress:
-        dead_letters = DeadLetters(settings, since_ms=wanted.since_ms, progress=progress)
+        dead_letters = DeadLetters(
+            settings, since_ms=wanted.since_ms, all_groups=all_groups, progress=progress
+        )
         newest = dead_letters.read_newest_first(wanted, limit)
     rows = (
         letter.as_json(recovered=recovered, show_content=show_content)
@@ -67,29 +80,32 @@ def list_letters(
     else:
         for view in views.list_views(rows, views.terminal_width()):
             write_table(view.headings, view.rows, shorten=view.cut)
-    if dead_letters.topic_warning:
-        complain(dead_letters.topic_warning)
+    _complain_of(dead_letters.topic_warning, dead_letters.groups)
 
 
 @app.command("stats")
 @with_filter_options
 def stats(
     wanted: Filter,
+    all_groups: AllGroupsOption = False,
     as_json: JsonOption = False,
     config: ConfigOption = None,
 ) -> None:
     """Count dead letters by cause, stage, index, model and hour.
 
-    Letters of one source record count once. Times are those of the letters, in UTC.
+    Letters of one event count once. Times are those of the letters, in UTC.
 
     Example: pipeline dlq stats --since 24h
     """
     settings = load(config=config)
-    counts = Stats(wanted)
+    groups = GroupFilter(None if all_groups else settings.group)
+    counts = Stats(wanted, groups=groups)
+    lookup = _RecoveredLookup(settings)
     with Progress() as progress:
         dead_letters = DeadLetters(settings, since_ms=wanted.since_ms, progress=progress)
-        for chunk in dead_letters.read_all():
-            counts.add(chunk)
+        for chunk in _join_chunks(dead_letters.read_all()):
+            recovered = lookup.find(read_letter(record, content=False) for record in chunk)
+            counts.add(chunk, None if recovered is None else recovered.ids)
     result = counts.as_json()
     if as_json:
         write_json(result)
@@ -98,8 +114,7 @@ def stats(
     warning = warn_of_topic(
         dead_letters.topic, counts.letters, has_our_headers=counts.has_our_headers
     )
-    if warning:
-        complain(warning)
+    _complain_of(warning, groups)
 
 
 @app.command("show")
@@ -141,6 +156,7 @@ def export(
     output: Annotated[
         Path | None, typer.Option("--output", metavar="FILE", help="Instead of stdout.")
     ] = None,
+    all_groups: AllGroupsOption = False,
     show_content: ContentOption = False,
     config: ConfigOption = None,
 ) -> None:
@@ -154,7 +170,9 @@ def export(
     contents = Contents(settings, show=show_content)
     written = 0
     with Progress() as progress, _open_output(output) as file:
-        dead_letters = DeadLetters(settings, since_ms=wanted.since_ms, progress=progress)
+        dead_letters = DeadLetters(
+            settings, since_ms=wanted.since_ms, all_groups=all_groups, progress=progress
+        )
         letters = islice(dead_letters.read_newest(wanted, content=True), limit)
         for letter, recovered in _RecoveredLookup(settings).annotate(letters):
             row = letter.as_json(recovered=recovered, show_content=show_content)
@@ -165,33 +183,54 @@ def export(
             written += 1
         file.flush()
     complain(f"{written} letters written to {output or 'stdout'}")
-    if dead_letters.topic_warning:
-        complain(dead_letters.topic_warning)
+    _complain_of(dead_letters.topic_warning, dead_letters.groups)
 
 
 class _RecoveredLookup:
     """The lookup which letters have a document; once Elasticsearch fails, it answers None."""
 
     def __init__(self, settings: Settings) -> None:
-        self._elastic: Elastic | None = Elastic(settings, timeout=30)
+        elastic = PatientElastic(settings, timeout=30, announce=complain)
+        self._lookup: DocumentLookup | None = DocumentLookup(elastic, settings.index)
 
     def annotate(self, letters: Iterator[DeadLetter]) -> Iterator[tuple[DeadLetter, bool | None]]:
         """Yield each letter, and whether its document exists; None where that is not known."""
         for chunk in split_chunks(letters):
-            recovered = self._look_up(chunk)
+            recovered = self.find(chunk)
             for letter in chunk:
-                known = None if recovered is None else letter.source_coordinates in recovered
-                yield letter, known
+                yield letter, None if recovered is None else recovered.tell(letter.event_id)
 
-    def _look_up(self, chunk: list[DeadLetter]) -> set[str] | None:
-        if self._elastic is None:
+    def find(self, letters: Iterable[DeadLetter]) -> Recovered | None:
+        """Return which letters are recovered; None where that is not known."""
+        if self._lookup is None:
             return None
         try:
-            return find_recovered(self._elastic, chunk)
+            return find_recovered(self._lookup, letters)
         except (Unreachable, ElasticsearchError) as error:
             complain(f"cannot tell which letters are recovered: {error}")
-            self._elastic = None
+            self._lookup = None
             return None
+
+
+def _join_chunks(chunks: Iterable[Sequence[KafkaRecord]]) -> Iterator[list[KafkaRecord]]:
+    """Yield chunks that are large enough for one look-up of their documents."""
+    joined: list[KafkaRecord] = []
+    size = 0
+    for chunk in chunks:
+        joined += chunk
+        size += sum(map(len, chunk))
+        if len(joined) >= MAX_CHUNK_LETTERS or size >= MAX_CHUNK_BYTES:
+            yield joined
+            joined, size = [], 0
+    if joined:
+        yield joined
+
+
+def _complain_of(warning: str, groups: GroupFilter) -> None:
+    if warning:
+        complain(warning)
+    if others := groups.describe_others():
+        complain(f"{others}; --all-groups includes them")
 
 
 @contextmanager

@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from llmlog_consumer.cli.options import SinceOption, UntilOption, parse_when
+from llmlog_consumer.dead_letters.cause import Stage
 from llmlog_consumer.dead_letters.filters import Filter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 StageOption = Annotated[
-    str | None,
-    typer.Option("--stage", metavar="STAGE", help="decode, transform, oversize or index."),
+    Stage | None,
+    typer.Option("--stage", metavar="STAGE", help="decode, transform, expired, oversize or index."),
 ]
 ReasonOption = Annotated[
     str | None,
@@ -44,6 +45,9 @@ LimitOption = Annotated[
 ContentOption = Annotated[
     bool,
     typer.Option("--show-content", help="Print values, prompts, answers and metadata too."),
+]
+AllGroupsOption = Annotated[
+    bool, typer.Option("--all-groups", help="Also letters of other groups than LLMLOG_GROUP.")
 ]
 
 _FILTER_OPTIONS: Final[dict[str, Any]] = {

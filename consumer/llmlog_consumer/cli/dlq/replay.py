@@ -12,7 +12,6 @@ from typer.core import TyperCommand
 
 from llmlog_common.errors import ConfigurationError, PipelineError
 from llmlog_common.settings import Settings, load
-from llmlog_consumer import provision
 from llmlog_consumer.cli.dlq import views
 from llmlog_consumer.cli.dlq.options import LimitOption, with_filter_options
 from llmlog_consumer.cli.options import ConfigOption, JsonOption
@@ -21,7 +20,10 @@ from llmlog_consumer.dead_letters.filters import Filter
 from llmlog_consumer.dead_letters.reader import DeadLetters
 from llmlog_consumer.dead_letters.record import build_record
 from llmlog_consumer.elasticsearch.connection import Elastic
+from llmlog_consumer.elasticsearch.lookup import DocumentLookup
+from llmlog_consumer.elasticsearch.patience import PatientElastic
 from llmlog_consumer.kafka.admin import KafkaAdmin
+from llmlog_consumer.provision.requirements import require_template
 from llmlog_consumer.replay.plan import DryRun, ReplayPolicy
 from llmlog_consumer.replay.scan import ReplayScan
 from llmlog_schemas.registry import Registry
@@ -29,6 +31,7 @@ from llmlog_schemas.registry import Registry
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from llmlog_consumer.dead_letters.filters import GroupFilter
     from llmlog_consumer.delivery.pipeline import Delivery
     from llmlog_consumer.outcomes import Settle
     from llmlog_consumer.replay.replay import IndexReplay, ReplayRun, TopicReplay
@@ -94,8 +97,8 @@ def replay_letters(
     policy = ReplayPolicy(settings, force)
     elastic = None
     if to_topic is None:
-        elastic = Elastic(settings)
-        provision.require_template(elastic, settings.index)
+        elastic = PatientElastic(settings, announce=complain)
+        require_template(elastic, settings.index)
     else:
         _require_target(settings, to_topic)
     rows: list[dict[str, Any]] = []
@@ -103,13 +106,14 @@ def replay_letters(
         dead_letters = DeadLetters(settings, since_ms=wanted.since_ms, progress=progress)
         scan = None
         if yes and not dry_run:  # without a dry run, replaying begins before everything was read
-            scan = ReplayScan(settings, dead_letters.topic, dead_letters.ranges, wanted)
+            scan = ReplayScan(settings, dead_letters, wanted)
         if warning := (scan or dead_letters).topic_warning:
             raise ConfigurationError(warning)
         if scan is None:
-            plan = DryRun(policy, elastic, Registry.from_settings(settings))
+            plan = _new_dry_run(policy, elastic)
             rows = plan.report(islice(dead_letters.read_newest(wanted, content=True), limit))
     _print_plan(rows, dry_run=dry_run, as_json=as_json)
+    _complain_of_others(dead_letters.groups)
     if dry_run:
         return
     if not yes and not (rows and typer.confirm("Replay?", err=True)):
@@ -123,15 +127,27 @@ def replay_letters(
         if scan is not None:
             scan.progress, scan.stopping = progress, stop
         run = ReplayRun(policy, stop, rate, lambda done: progress("replaying", done, total))
-        replay = _new_replay(settings, run, elastic, to_topic)
+        replay = _new_replay(settings, run, to_topic)
         is_finished = False
         try:
             records = scan or map(build_record, dead_letters.read_newest(wanted, content=True))
             is_finished = replay.run(islice(records, limit))
         finally:
             _print_counts(run.counts, as_json=as_json)
+    _complain_of_others(dead_letters.groups)
     if not is_finished:
         raise PipelineError("stopped before the end: run it again, nothing is replayed twice")
+
+
+def _new_dry_run(policy: ReplayPolicy, elastic: Elastic | None) -> DryRun:
+    settings = policy.settings
+    lookup = None if elastic is None else DocumentLookup(elastic, settings.index)
+    return DryRun(policy, lookup, Registry.from_settings(settings))
+
+
+def _complain_of_others(groups: GroupFilter) -> None:
+    if others := groups.describe_others():
+        complain(f"{others}; replay them with LLMLOG_GROUP and LLMLOG_INDEX of that group")
 
 
 def _require_target(settings: Settings, to_topic: str) -> None:
@@ -166,16 +182,18 @@ class StopOnSignal:
 
 
 def _new_replay(
-    settings: Settings, run: ReplayRun, elastic: Elastic | None, to_topic: str | None
+    settings: Settings, run: ReplayRun, to_topic: str | None
 ) -> IndexReplay | TopicReplay:
     from llmlog_consumer.delivery.pipeline import Delivery
+    from llmlog_consumer.elasticsearch.connection import Elastic
     from llmlog_consumer.kafka.producer import KafkaProducer
     from llmlog_consumer.replay.replay import IndexReplay, TopicReplay
 
-    if elastic is None:
+    if to_topic is not None:
         topic = None if to_topic == _SOURCE else to_topic
         return TopicReplay(run, topic, KafkaProducer(settings))
     partitions = KafkaAdmin(settings).require(settings.dlq_topic).partitions
+    elastic = Elastic(settings)  # not a patient one: the delivery engine sends again what it sends
 
     def new_delivery(settle: Settle) -> Delivery:
         return Delivery.from_settings(settings, elastic, partitions, settle)

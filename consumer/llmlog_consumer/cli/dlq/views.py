@@ -33,12 +33,12 @@ _LEGEND: Final[dict[ReplayOutcome, str]] = {
     ReplayOutcome.REPLAY: "would be indexed or sent",
     ReplayOutcome.ALREADY_INDEXED: "has its document already",
     ReplayOutcome.WOULD_FAIL: "would become a letter again",
-    ReplayOutcome.EXPIRED: "too old for an index",
+    ReplayOutcome.EXPIRED: "too old for an index: would become a letter again",
     ReplayOutcome.TOO_MANY_REPLAYS: "failed again after three replays (--force)",
     ReplayOutcome.ORIGINAL_MISSING: "truncated, and the source topic no longer has the original",
 }
 _COUNTS: Final = (
-    *(Outcome.INDEXED, Outcome.DUPLICATE, Outcome.DEAD, Outcome.EXPIRED),
+    *(Outcome.INDEXED, Outcome.DUPLICATE, Outcome.DEAD, Outcome.DROPPED),
     "sent",
     *(ReplayOutcome.TOO_MANY_REPLAYS, ReplayOutcome.ORIGINAL_MISSING),
 )
@@ -128,7 +128,8 @@ def stats_views(stats: dict[str, Any], columns: int | None) -> Iterator[str | Vi
         columns: width in characters; None for a pipe.
     """
     letters, causes = stats["total"], len(stats["fingerprints"])
-    yield f"{_count(letters, 'dead letter')}, {_count(causes, 'cause')}"
+    recovered = f", {stats['recovered']} recovered" if stats["recovered"] else ""
+    yield f"{_count(letters, 'dead letter')}, {_count(causes, 'cause')}{recovered}"
     if not stats["total"]:
         return
     yield ""

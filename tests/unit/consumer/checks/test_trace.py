@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from llmlog_common.errors import ElasticsearchError, ElasticsearchUnreachable
+from llmlog_common.errors import ElasticsearchError
 from llmlog_consumer.checks.trace import MAX_ROWS, Trace, Tracer
+from llmlog_consumer.elasticsearch.connection import Answer
 from support.fakes.checks import (
     SETTINGS,
     TODAY,
@@ -16,7 +17,7 @@ from support.fakes.checks import (
     letter_of,
 )
 from support.messages import Message
-from support.payloads import encoded, payload
+from support.payloads import encoded, event, payload
 
 TOPIC = SETTINGS.topic
 CALL = payload(1)["litellm_call_id"]
@@ -73,25 +74,61 @@ def test_a_document_of_another_request_is_not_this_one():
 def test_documents_are_searched_after_a_refresh():
     elastic = with_document()
     trace(sources(elastic))
-    assert elastic.asked == [("POST", "/logs-2*/_refresh"), ("POST", "/logs-2*/_search")]
+    assert [path for _, path in elastic.asked] == [
+        "/_alias/logs",
+        "/logs-2*/_refresh",
+        "/logs-2*/_search",
+    ]
 
 
-def test_a_search_without_some_shards_is_refused():
+@pytest.mark.parametrize("fault", ["failing", "blocked"])
+def test_an_index_that_cannot_be_searched_is_named(fault):
     elastic = with_document()
-    elastic.failing = {TODAY}
-    with pytest.raises(ElasticsearchUnreachable, match="503"):
-        trace(sources(elastic))
-    elastic.refuses_partial = False
-    with pytest.raises(ElasticsearchUnreachable, match="left 1 shards out"):
-        trace(sources(elastic))
+    getattr(elastic, fault).add(TODAY)
+    (note,) = trace(sources(elastic)).notes
+    assert note.startswith(f"index {TODAY} ")
 
 
 def test_an_answer_that_is_no_search_result_is_not_taken_for_no_documents():
     """A proxy may answer 200 with JSON of its own."""
     elastic = FakeElastic()
-    elastic.demand = lambda *_, **__: {"took": 1}
+    elastic.request = lambda *_, **__: Answer(200, {"took": 1})
     with pytest.raises(ElasticsearchError, match="no answer to a search"):
         trace(sources(elastic))
+
+
+def test_a_document_that_users_do_not_find_is_said():
+    elastic = with_document()
+    elastic.detached = {TODAY}
+    result = trace(sources(elastic))
+    assert result.verdict == f"INDEXED in {TODAY}, which is not behind logs: users do not find it"
+    assert result.documents[0]["behind_alias"] is False
+
+
+def test_a_document_that_users_find_twice_is_said():
+    elastic = with_document()
+    elastic.attached = {"restored"}
+    elastic.index("restored", "a", litellm_call_id=CALL)
+    assert trace(sources(elastic)).verdict == (
+        f"INDEXED, but doubled: a is in {TODAY} and in restored"
+    )
+
+
+def test_two_events_of_one_call_are_not_doubled():
+    """A fallback has the call's id as well."""
+    elastic = with_document()
+    elastic.index(TODAY, "b", litellm_call_id=CALL)
+    assert trace(sources(elastic)).verdict == "INDEXED"
+
+
+def test_an_event_is_traced_by_its_own_id_too():
+    event_id = event(1)["event_id"]
+    elastic = with_document(name=event_id)
+    assert [row["document_id"] for row in Tracer(sources(elastic)).trace(event_id).documents] == [
+        event_id
+    ]
+    found = Tracer(sources(committed=0)).trace(event_id)
+    assert [row["event_id"] for row in found.records] == [event_id]
 
 
 def test_a_request_that_is_indexed_while_the_topics_are_read_is_found():
@@ -131,7 +168,7 @@ def test_a_record_in_a_partition_without_a_committed_offset_waits():
     assert trace(where).verdict == "WAITING: 7 records before it are not settled"
 
 
-def test_a_settled_record_without_a_document_was_expired_or_deleted():
+def test_a_settled_record_without_a_document_was_deleted():
     result = trace(sources())
     assert "deleted since" in result.verdict
     assert result.found
@@ -173,6 +210,34 @@ def test_a_dead_letter_whose_record_is_deleted_is_found_by_its_value():
     letter.value_ = encoded(1)
     result = trace(deployment(topic(), letters=[letter, letter_of(TOPIC, 0, 4)]))
     assert [row["source"] for row in result.dead_letters] == [f"{TOPIC}/0/3"]
+
+
+def test_a_letter_of_another_event_with_the_place_of_the_record_is_not_its_letter():
+    """It is of the topic as it was before it was recreated."""
+    other, garbage = letter_of(TOPIC, 0, 7), letter_of(TOPIC, 0, 7, timestamp="1")
+    other.value_, garbage.value_ = encoded(2), b"garbage"
+    assert trace(sources(letters=[other, garbage])).dead_letters == []
+
+
+def test_the_letter_of_the_same_event_at_another_place_is_its_letter():
+    letter = letter_of(TOPIC, 0, 3)
+    letter.value_, letter.key_ = encoded(1), b"any"
+    (row,) = trace(sources(letters=[letter])).dead_letters
+    assert row["event_id"] == event(1)["event_id"]
+
+
+def test_a_letter_of_another_request_that_names_this_one_is_not_its_letter():
+    letter = letter_of(TOPIC, 0, 3)
+    letter.value_ = encoded(2, trace_id=CALL)
+    assert trace(sources(letters=[letter])).dead_letters == []
+
+
+def test_letters_of_another_group_are_left_out_and_counted():
+    letter = letter_of(TOPIC, 0, 7, group="blue")
+    letter.value_ = encoded(1)
+    result = trace(sources(letters=[letter]))
+    assert result.dead_letters == []
+    assert result.notes == ["1 letter of other consumer groups left out: blue"]
 
 
 def test_a_dead_letter_without_a_cause_says_so():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 
 import pytest
@@ -9,7 +10,8 @@ import pytest
 from llmlog_common.errors import ElasticsearchUnreachable, KafkaError
 from llmlog_consumer.checks.event_files import GROUPS
 from llmlog_consumer.checks.proof import Proof
-from llmlog_consumer.checks.verify import Limits, Scope, Verifier
+from llmlog_consumer.checks.verify import Scope, Verifier
+from llmlog_consumer.elasticsearch.lookup import Limits
 from llmlog_consumer.kafka.gaps import Gap
 from llmlog_schemas.codec import Encoder, schema_text
 from support.fakes.checks import (
@@ -163,7 +165,7 @@ def test_records_deleted_before_they_were_settled_are_a_difference_until_the_gap
             "first": 5,
             "next": 7,
             "records": 2,
-            "accepted_at": 1_769_860_000_000,
+            "accepted_at": "2026-01-31T11:46:40+00:00",
         }
     ]
 
@@ -205,7 +207,7 @@ def test_an_event_with_neither_document_nor_letter_is_lost():
     (lost,) = proof.lost
     assert lost["event_id"] == event_id(2)
     assert lost["coordinates"] == [f"{TOPIC}/0/1"]
-    assert lost["day"] % 86_400_000 == 0
+    assert lost["day"].endswith("T00:00:00+00:00")
 
 
 def test_an_event_with_a_letter_is_dead_and_with_a_document_too_recovered():
@@ -229,17 +231,100 @@ def test_a_letter_of_another_record_does_not_end_this_one(place):
     assert proof.lost_count == 1
 
 
-def test_what_a_letter_holds_is_not_read():
-    """A topic of large letters would not fit into memory."""
+def letter_with(value: bytes | None, *, offset: int = 99, **headers: str) -> Message:
+    """Return a letter of another place on the topic that holds this value."""
+    letter = letter_of(headers.pop("topic", TOPIC), 0, offset, **headers)
+    letter.value_ = value
+    return letter
 
-    class LargeLetter(Message):
-        def value(self):
-            raise AssertionError("the value of a letter was read")
 
-    whole = letter_of(TOPIC, 0, 0)
-    letters = [LargeLetter(whole.topic(), 0, 0, headers_=whole.headers())]
-    proof = verify(deployment(settled(1), records=records(1), letters=letters))
+@pytest.mark.parametrize("topic", [TOPIC, "mirror.logs"])
+@pytest.mark.parametrize("stage", ["decode", "transform", "index"])
+def test_the_letter_of_an_event_is_found_by_the_events_id_wherever_its_record_lay(topic, stage):
+    """A topic may be recreated, mirrored, or have the event a second time."""
+    letter = letter_with(encoded(1), topic=topic, stage=stage)
+    letter.key_ = b"any key"
+    proof = verify(deployment(settled(1), records=records(1), letters=[letter]))
     assert (proof.dead_letters, proof.ok) == (1, True)
+
+
+def test_the_letter_of_a_truncated_event_is_found_by_its_id():
+    value = encoded(1)
+    letter = letter_with(value[:60], stage="oversize", **{"truncated.length": str(len(value))})
+    assert verify(deployment(settled(1), records=records(1), letters=[letter])).dead_letters == 1
+
+
+@pytest.mark.parametrize(
+    "letter",
+    [
+        letter_with(encoded(2), offset=0, stage="index"),
+        letter_with(encoded(1)[:-400], offset=99, stage="decode"),
+        letter_with(b"\x00\x00\x00\x00\x07" + encoded(1)[10:], offset=99, stage="decode"),
+        letter_with(b"garbage", offset=0, stage="decode", timestamp="1"),
+        letter_with(b"garbage", offset=0, stage="decode", topic="other"),
+        letter_with(encoded(1), stage="index", group="another group"),
+        letter_with(b"garbage", offset=0, stage="decode", group="another group"),
+    ],
+    ids=[
+        "another event at this place",
+        "half of the event",
+        "the event under a schema that is not known",
+        "a record of the topic as it was before it was recreated",
+        "a record of another topic",
+        "the event, in another group",
+        "this place, in another group",
+    ],
+)
+def test_a_letter_of_something_else_does_not_hide_a_loss(letter):
+    letter.key_ = event_id(1).encode()
+    proof = verify(deployment(settled(1), records=records(1), letters=[letter]))
+    assert (proof.dead_letters, proof.lost_count, proof.ok) == (0, 1, False)
+
+
+@pytest.mark.parametrize("prefix", ["__connect.errors.", "__streams.errors."])
+def test_a_letter_of_another_program_does_not_hide_a_loss(prefix):
+    letter = letter_with(encoded(1))
+    place = {"topic": TOPIC, "partition": "0", "offset": "0"}
+    letter.headers_ = [(prefix + name, value.encode()) for name, value in place.items()]
+    assert verify(deployment(settled(1), records=records(1), letters=[letter])).lost_count == 1
+
+
+def test_letters_of_other_groups_are_counted_in_a_note():
+    letters = [letter_of(TOPIC, 0, n, group="blue") for n in range(3)]
+    proof = verify(deployment(settled(1), indexed(1), records=records(1), letters=letters))
+    assert proof.notes == ["3 letters of other consumer groups left out: blue"]
+    assert proof.ok
+
+
+def garbage(*offsets: int, value: bytes | None = b"garbage") -> list[Message]:
+    return [Message(partition_=0, offset_=offset, value_=value) for offset in offsets]
+
+
+@pytest.mark.parametrize("value", [b"garbage", None])
+def test_on_a_mirrored_topic_a_letter_without_an_event_is_found_by_time_and_value(value):
+    """Each ends one record, however often it was written."""
+    letters = [letter_with(value, offset=n, topic="origin", stage="decode") for n in (70, 71, 71)]
+    proof = verify(deployment(settled(3), records=garbage(0, 1, 2, value=value), letters=letters))
+    assert (proof.dead_letters, proof.lost_count) == (2, 1)
+
+
+def test_on_a_mirrored_topic_a_truncated_letter_is_found_by_its_digest():
+    digest = hashlib.sha256(b"garbage").hexdigest()
+    truncated = {"truncated.sha256": digest, "truncated.length": "7"}
+    letter = letter_with(b"gar", topic="origin", stage="decode", **truncated)
+    proof = verify(deployment(settled(1), records=garbage(0), letters=[letter]))
+    assert (proof.dead_letters, proof.lost_count) == (1, 0)
+
+
+def test_two_records_of_one_event_with_different_documents_are_in_conflict():
+    """Only one of them is in the index."""
+    topic = [*records(1), *records(1, first=1)]
+    topic[1].value_ = encoded(1, document=b'{"another":1}')
+    proof = verify(deployment(settled(2), indexed(1), records=topic))
+    assert (proof.events, proof.documents, proof.conflict_count) == (1, 1, 1)
+    assert proof.conflict[0]["event_id"] == event_id(1)
+    assert proof.conflict[0]["coordinates"] == [f"{TOPIC}/0/0", f"{TOPIC}/0/1"]
+    assert not proof.ok
 
 
 def test_a_record_whose_schema_the_registry_has_is_read():
@@ -289,13 +374,13 @@ def test_a_lost_event_is_named_with_the_places_of_all_its_records():
     assert [row["coordinates"] for row in proof.lost] == [[f"{TOPIC}/0/0", f"{TOPIC}/0/1"]]
 
 
-def test_an_event_older_than_the_limit_is_expired_and_a_younger_one_is_lost():
+def test_an_event_older_than_the_limit_is_retired_and_a_younger_one_is_lost():
     sources = deployment(settled(1), records=records(1))
     age = SETTINGS.max_event_age.total_seconds()
     now = time.time()
     assert verify(sources, clock=lambda: now + age - 7200).lost_count == 1
     proof = verify(sources, clock=lambda: now + age + 7200)
-    assert (proof.expired, proof.lost_count, proof.ok) == (1, 0, True)
+    assert (proof.retired, proof.lost_count, proof.ok) == (1, 0, True)
 
 
 # What Elasticsearch is asked
@@ -312,7 +397,8 @@ def test_a_document_of_another_deployment_does_not_count():
 def test_documents_that_were_indexed_a_moment_ago_are_found():
     elastic = indexed(1)
     assert verify(deployment(settled(1), elastic, records=records(1))).ok
-    assert [path for _, path in elastic.asked][:2] == ["/logs-2*/_refresh", "/logs-2*/_search"]
+    paths = [path for _, path in elastic.asked]
+    assert paths == ["/_alias/logs", "/logs-2*/_refresh", "/logs-2*/_search"]
 
 
 def same_group(number: int) -> list[str]:
@@ -320,7 +406,7 @@ def same_group(number: int) -> list[str]:
     return [f"AZtXgOIAPqM4wrx7{letter}CkA" for letter in "abcdefghijklmnopqrst"[:number]]
 
 
-@pytest.mark.parametrize("limits", [Limits(), Limits(search_ids=7), Limits(search_ids=1)])
+@pytest.mark.parametrize("limits", [Limits(), Limits(ids=7), Limits(ids=1), Limits(hits=3)])
 def test_every_document_is_found_however_many_are_looked_up_at_once(limits):
     """Elasticsearch returns ten hits unless more are asked for."""
     ids, elastic = same_group(20), FakeElastic()
@@ -338,7 +424,7 @@ def test_a_search_asks_where_the_documents_are_and_not_what_they_hold():
     verify(deployment(settled(1), elastic, records=records(1)))
     ((body, params),) = elastic.searches
     assert (body["_source"], body["track_total_hits"]) == (False, False)
-    assert params["filter_path"] == "hits.hits._id,hits.hits._index,_shards.failed,timed_out"
+    assert params["filter_path"].startswith("hits.hits._id,hits.hits._index,_shards,timed_out")
 
 
 def test_progress_is_told_after_each_group_of_events():
@@ -347,18 +433,153 @@ def test_progress_is_told_after_each_group_of_events():
     assert told == [("looking up", number, GROUPS) for number in range(1, GROUPS + 1)]
 
 
-def test_a_search_without_some_shards_is_refused_and_nothing_is_called_lost():
+@pytest.mark.parametrize("fault", ["failing", "closed", "blocked"])
+def test_what_cannot_be_looked_up_is_unknown_and_never_lost(fault):
+    elastic = indexed(1, 2)
+    elastic.index("logs-2021.01.01", "another")
+    getattr(elastic, fault).add(TODAY)
+    dead = letter_with(encoded(2), stage="index")
+    proof = verify(deployment(settled(2), elastic, records=records(1, 2), letters=[dead]))
+    assert (proof.lost_count, proof.unknown_count, proof.dead_letters) == (0, 1, 1)
+    ((why, events),) = (row.values() for row in proof.unknown)
+    assert why.startswith(f"index {TODAY} ")
+    assert events == 1
+    assert not proof.ok
+    assert not proof.has_difference
+
+
+def test_an_index_that_cannot_be_searched_hides_nothing_of_the_others():
     elastic = indexed(1)
-    elastic.failing = {TODAY}
-    with pytest.raises(ElasticsearchUnreachable, match="503"):
+    elastic.blocked = {"logs-2021.01.01"}
+    elastic.failing = {"logs-2021.01.02"}
+    proof = verify(deployment(settled(2), elastic, records=records(1, 2)))
+    assert (proof.documents, proof.lost_count, proof.unknown_count) == (1, 1, 0)
+    assert [note.split(" ")[1] for note in proof.notes] == ["logs-2021.01.01", "logs-2021.01.02"]
+
+
+def test_a_search_that_was_broken_off_is_no_answer():
+    elastic = indexed(1)
+    elastic.timed_out = True
+    with pytest.raises(ElasticsearchUnreachable, match="broke off a search"):
         verify(deployment(settled(1), elastic, records=records(1)))
 
 
-@pytest.mark.parametrize("timed_out", [False, True])
-def test_an_answer_that_says_that_shards_are_missing_is_no_answer(timed_out):
+# Where users look
+
+
+def test_a_copy_in_another_index_behind_the_alias_doubles_the_event():
+    """A restored snapshot has the alias of the index that was saved."""
     elastic = indexed(1)
-    elastic.refuses_partial = False
-    elastic.failing = set() if timed_out else {TODAY}
-    elastic.timed_out = timed_out
-    with pytest.raises(ElasticsearchUnreachable, match=r"left .* shards out"):
-        verify(deployment(settled(1), elastic, records=records(1)))
+    elastic.attached = {"restored"}
+    elastic.index("restored", event_id(1))
+    proof = verify(deployment(settled(1), elastic, records=records(1)))
+    assert proof.doubled[0]["indices"] == [TODAY, "restored"]
+    assert (proof.documents, proof.doubled_count, proof.ok) == (1, 1, False)
+
+
+def test_an_event_whose_index_was_replaced_by_another_behind_the_alias_is_not_lost():
+    elastic = FakeElastic()
+    elastic.attached = {"restored"}
+    elastic.index("restored", event_id(1))
+    assert verify(deployment(settled(1), elastic, records=records(1))).ok
+
+
+def test_a_copy_that_is_not_behind_the_alias_is_not_a_second_one():
+    elastic = indexed(1)
+    elastic.index("logs-2021.01.01", event_id(1))
+    elastic.detached = {"logs-2021.01.01"}
+    assert verify(deployment(settled(1), elastic, records=records(1))).ok
+
+
+def test_documents_that_users_do_not_find_are_a_difference():
+    elastic = indexed(1)
+    elastic.detached = {TODAY}
+    proof = verify(deployment(settled(1), elastic, records=records(1)))
+    assert proof.not_behind_alias == [{"index": TODAY, "events": 1}]
+    assert (proof.documents, proof.lost_count, proof.has_difference) == (1, 0, True)
+
+
+def test_without_the_right_to_see_aliases_daily_indices_and_the_alias_are_searched():
+    elastic = indexed(1)
+    elastic.alias_status = 403
+    assert verify(deployment(settled(1), elastic, records=records(1))).ok
+    assert ("POST", "/logs-2*,logs/_search") in elastic.asked
+
+
+# Without the right to refresh
+
+
+def test_without_the_right_to_refresh_it_is_said_and_the_indexs_own_refresh_is_waited_for():
+    elastic = indexed(1)
+    elastic.refresh_status = 403
+    elastic.refresh_interval = "7s"
+    waits = []
+
+    def sleep(seconds):
+        waits.append(seconds)
+        elastic.refresh()
+
+    proof = verify(deployment(settled(1), elastic, records=records(1)), sleep=sleep)
+    assert (proof.documents, proof.lost_count) == (1, 0)
+    assert waits == [8.0]
+    assert "may not refresh the indices of logs" in proof.notes[0]
+
+
+@pytest.mark.parametrize(("interval", "seconds"), [("-1", 6.0), ("10m", 60.0), ("200ms", 6.0)])
+def test_the_wait_for_a_refresh_is_bounded_and_documents_are_found_without_it(interval, seconds):
+    elastic = indexed(1)
+    elastic.refresh_status = 403
+    elastic.refresh_interval = interval
+    waits = []
+    proof = verify(deployment(settled(1), elastic, records=records(1)), sleep=waits.append)
+    assert (proof.documents, proof.lost_count) == (1, 0)
+    assert waits == [seconds]
+
+
+# What an open transaction holds back
+
+
+def held_back() -> FakeKafka:
+    """Return a log of nine offsets, of which an open transaction holds back the last four."""
+    return FakeKafka({0: (0, 9), 1: (0, 0)}, {0: 1}, stable_ends={0: 5})
+
+
+def test_what_an_open_transaction_holds_back_is_named_and_nothing_is_said_to_be_proved():
+    waits = []
+    kafka = held_back()
+    proof = verify(deployment(kafka, indexed(1), records=records(1)), sleep=waits.append)
+    assert proof.held_back == [{"partition": f"{TOPIC}/0", "first": 5, "next": 9, "records": 4}]
+    assert (proof.documents, proof.has_difference, proof.ok) == (1, False, False)
+    assert sum(waits) == 5.0, "transactions at work have time to end"
+
+
+def test_a_transaction_that_ends_meanwhile_holds_nothing_back():
+    kafka = held_back()
+
+    def sleep(_seconds):
+        # Another one has begun behind all that was there when the round began.
+        kafka.logs, kafka.stable_ends = {0: (0, 20), 1: (0, 0)}, {0: 9}
+
+    proof = verify(deployment(kafka, indexed(1), records=records(1)), sleep=sleep)
+    assert (proof.held_back, proof.ok) == ([], True)
+
+
+def test_a_partition_that_loses_its_leader_meanwhile_does_not_stop_the_proof():
+    kafka = held_back()
+    verifier = Verifier(deployment(kafka, indexed(1), records=records(1)), sleep=lambda _: None)
+    scope = verifier.scope()
+    kafka.leaderless = frozenset({0})
+    assert verifier.verify(scope).held_back == []
+
+
+def test_records_that_were_written_later_than_asked_for_are_not_held_back():
+    kafka = held_back()
+    kafka.first_at = {7: {0: 5, 1: 0}}
+    verifier = Verifier(deployment(kafka, indexed(1), records=records(1)), sleep=lambda _: None)
+    assert verifier.verify(verifier.scope(until_ms=7)).held_back == []
+
+
+def test_records_that_a_reset_has_skipped_are_skipped_and_not_lost():
+    kafka = FakeKafka({0: (0, 3)}, {0: 3}, accepted={0: [Gap(1, 3, 1)]})
+    proof = verify(deployment(kafka, indexed(1), records=records(1, 2, 3)))
+    assert (proof.documents, proof.skipped, proof.lost_count, proof.ok) == (1, 2, 0, True)

@@ -14,7 +14,7 @@ NEW_YEAR = datetime(2026, 1, 1, tzinfo=UTC).timestamp() * 1000
 
 @pytest.mark.parametrize(
     ("text", "seconds"),
-    [("24 hours", 86_400), ("7d", 604_800), ("90 s", 90), ("1.5h", 5400), ("300", 300), ("0", 0)],
+    [("24 hours", 86_400), ("7d", 604_800), ("90 s", 90), ("1.5h", 5400), ("0", 0)],
 )
 def test_a_duration_ends_now(text, seconds):
     when = parse_when(text, clock=lambda: 1_767_225_600.5)
@@ -37,7 +37,7 @@ def test_a_time_without_a_zone_is_utc(text):
     assert parse_when(text) == NEW_YEAR
 
 
-@pytest.mark.parametrize("text", ["", "yesterday", "24 parsecs", "-1h", "2026-13-01", "1e3"])
+@pytest.mark.parametrize("text", ["", "yesterday", "24 parsecs", "-1h", "2026-13-01", "1e3", "300"])
 def test_a_value_that_is_neither_duration_nor_time_is_refused_by_name(text):
     with pytest.raises(typer.BadParameter) as caught:
         parse_when(text)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from llmlog_consumer.dead_letters.filters import Filter
+from llmlog_consumer.dead_letters.filters import MAX_GROUPS, Filter, GroupFilter
 from llmlog_consumer.dead_letters.letter import read_letter
 from llmlog_consumer.dead_letters.stats import Stats
 from support.fakes.letters import HOUR_MS, REFUSED, new_letter
@@ -54,3 +54,30 @@ def test_a_letter_matches_where_every_condition_holds(wanted, matches):
 )
 def test_a_filter_knows_whether_time_alone_decides(wanted, is_time_only):
     assert wanted.is_time_only is is_time_only
+
+
+# The group
+
+
+def test_a_group_has_its_own_letters_and_those_that_no_worker_wrote():
+    groups = GroupFilter("blue")
+    assert [groups.takes(name) for name in ("blue", "", "green", "green", "red")] == [
+        *(True, True),
+        *(False, False, False),
+    ]
+    assert groups.describe_others() == ("3 letters of other consumer groups left out: green, red")
+
+
+def test_all_groups_have_every_letter():
+    groups = GroupFilter(None)
+    assert all(groups.takes(name) for name in ("blue", "", "green"))
+    assert groups.describe_others() == ""
+
+
+def test_endless_groups_take_bounded_memory():
+    groups = GroupFilter("blue")
+    for number in range(MAX_GROUPS + 5):
+        groups.takes(f"g{number}")
+    assert len(groups.others) == MAX_GROUPS + 1
+    assert groups.others.total() == MAX_GROUPS + 5
+    assert groups.describe_others().endswith("and 98 more")

@@ -1,32 +1,48 @@
-"""Which letters are recovered: have a document after all."""
+"""Which letters are recovered: their event has a document after all."""
 
+from llmlog_consumer.dead_letters.cause import Cause, Ending, Stage
 from llmlog_consumer.dead_letters.letter import read_letter
-from llmlog_consumer.dead_letters.recovered import (
-    MAX_REQUEST_DOCUMENTS,
-    find_existing,
-    find_recovered,
-)
-from support.fakes.letters import POISON, REFUSED, FakeElastic, new_letter
+from llmlog_consumer.dead_letters.recovered import find_recovered
+from support.fakes.letters import POISON, REFUSED, FakeLookup, new_letter
+from support.payloads import encoded, event
+
+TRANSFORM = Cause(Stage.TRANSFORM, Ending.POISON, "TransformError: document is no valid JSON")
 
 
-def letters(count, cause=REFUSED):
-    return [read_letter(new_letter(cause, source=("t", 0, n), offset=n)) for n in range(count)]
+def letter(seed, cause=REFUSED, **options):
+    return read_letter(new_letter(cause, value=encoded(seed), **options))
 
 
-def test_letters_whose_document_exists_are_recovered():
-    elastic = FakeElastic({REFUSED.document_id})
-    assert find_recovered(elastic, letters(2)) == {"t/0/0", "t/0/1"}
-    assert find_recovered(FakeElastic(set()), letters(2)) == set()
+def event_id(seed):
+    return event(seed)["event_id"]
 
 
-def test_a_letter_that_names_no_document_is_not_asked_for():
-    elastic = FakeElastic({REFUSED.document_id})
-    assert find_recovered(elastic, letters(2, POISON)) == set()
-    assert find_existing(elastic, []) == set()
-    assert elastic.requests == []
+def test_a_letter_of_any_stage_is_recovered_when_its_event_has_a_document():
+    lookup = FakeLookup({event_id(1)})
+    letters = [letter(seed, cause) for seed in (1, 2) for cause in (POISON, TRANSFORM, REFUSED)]
+    recovered = find_recovered(lookup, letters)
+    assert [recovered.tell(one.event_id) for one in letters] == [True] * 3 + [False] * 3
+    assert lookup.requests == [[event_id(1), event_id(2)]], "each event is asked for once"
 
 
-def test_a_request_asks_for_a_bounded_number_of_documents():
-    elastic = FakeElastic(set())
-    find_recovered(elastic, letters(MAX_REQUEST_DOCUMENTS + 1))
-    assert [len(ids) for ids in elastic.requests] == [MAX_REQUEST_DOCUMENTS, 1]
+def test_the_key_and_the_named_document_of_a_letter_do_not_say_which_event_it_is():
+    """Anybody sets the key; the headers name the document that was tried."""
+    lookup = FakeLookup({event_id(2), REFUSED.document_id})
+    one = letter(1, key=event_id(2).encode())
+    assert find_recovered(lookup, [one]).tell(one.event_id) is False
+
+
+def test_a_letter_that_holds_no_event_is_not_asked_for_and_not_recovered():
+    lookup = FakeLookup({event_id(1)})
+    whole = encoded(1)
+    letters = [read_letter(new_letter(value=value)) for value in (b"garbage", None, whole[:-400])]
+    recovered = find_recovered(lookup, letters)
+    assert [recovered.tell(one.event_id) for one in letters] == [False] * 3
+    assert lookup.requests == [[]]
+
+
+def test_of_an_event_that_cannot_be_looked_up_it_is_not_known():
+    lookup = FakeLookup({event_id(1)}, {event_id(2)})
+    letters = [letter(1), letter(2), letter(3)]
+    recovered = find_recovered(lookup, letters)
+    assert [recovered.tell(one.event_id) for one in letters] == [True, None, False]

@@ -5,11 +5,13 @@ from dataclasses import replace
 import pytest
 
 from llmlog_consumer.dead_letters.cause import Cause, Ending, Stage
-from llmlog_consumer.dead_letters.filters import Filter
+from llmlog_consumer.dead_letters.filters import Filter, GroupFilter
 from llmlog_consumer.dead_letters.headers import PREFIX
+from llmlog_consumer.dead_letters.letter import read_letter
 from llmlog_consumer.dead_letters.stats import OTHER, Limits, Stats
 from support.fakes.letters import HOUR_MS, POISON, REFUSED, new_letter
 from support.messages import Message
+from support.payloads import encoded
 
 
 def letter(cause=REFUSED, *, offset=0, source=41, at=HOUR_MS, partition=3, topic="t"):
@@ -47,6 +49,7 @@ def test_a_source_record_counts_once_with_its_newest_letter():
         "stage": "decode",
         "type": None,
         "count": 3,
+        "recovered": None,
         "first_seen": "1970-01-01T00:00:00+00:00",
         "last_seen": "1970-01-01T06:00:00+00:00",
         "example": "litellm-logs.dlq/1/0",
@@ -117,3 +120,52 @@ def test_a_topic_without_headers_of_letters_is_noticed(headers, expected):
     stats.add([Message(headers_=None, offset_=n) for n in range(3)])
     stats.add([letter()] if headers == "ours" else [])
     assert (stats.letters, stats.has_our_headers) == (3 + expected, expected)
+
+
+def event_letter(seed, group="blue", **options):
+    return new_letter(value=encoded(seed), group=group, **options)
+
+
+def test_an_event_counts_once_wherever_its_records_lay():
+    stats = Stats()
+    stats.add([event_letter(1, source=("t", p, p), offset=p) for p in range(3)])
+    stats.add([event_letter(2, source=("t", 0, 0), offset=4)])
+    assert stats.as_json()["total"] == 2
+
+
+def test_records_of_a_topic_and_of_one_recreated_under_its_name_count_each():
+    stats = Stats()
+    stats.add([new_letter(POISON, source_ms=ms, offset=ms) for ms in (1, 2, 2)])
+    assert stats.as_json()["total"] == 2
+
+
+def test_letters_of_other_groups_are_counted_by_themselves():
+    letters = [event_letter(seed, group) for seed in (1, 2) for group in ("blue", "green")]
+    stats = Stats(groups=GroupFilter("blue"))
+    stats.add([*letters, event_letter(3, "green")])
+    counts = stats.as_json()
+    assert (counts["total"], counts["other_groups"]) == (2, 3)
+    everything = Stats(groups=GroupFilter(None))
+    everything.add(letters)
+    assert everything.as_json()["total"] == 4
+
+
+def test_recovered_letters_are_counted_by_cause():
+    letters = [event_letter(seed, cause=cause) for seed, cause in enumerate((REFUSED, POISON) * 2)]
+    ids = [read_letter(letter).event_id for letter in letters]
+    stats = Stats()
+    stats.add(letters[:3], {ids[0], ids[1], ids[2], "another"})
+    stats.add(letters[3:], set())
+    counts = stats.as_json()
+    assert counts["recovered"] == 3
+    assert {row["stage"]: (row["count"], row["recovered"]) for row in counts["fingerprints"]} == {
+        "index": (2, 2),
+        "decode": (2, 1),
+    }
+
+
+def test_how_many_are_recovered_is_not_known_once_it_was_not():
+    stats = Stats()
+    stats.add([event_letter(1)], {"any"})
+    stats.add([event_letter(2)], None)
+    assert stats.as_json()["recovered"] is None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 
 import pytest
-from confluent_kafka import KafkaError
+from confluent_kafka import KafkaError, KafkaException
 from structlog.testing import capture_logs
 
 from llmlog_common.settings import load
@@ -21,6 +21,7 @@ CAUSE = Cause(Stage.DECODE, Ending.POISON, reason="r")
 REFUSED = KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED)
 TOO_LARGE = KafkaError.MSG_SIZE_TOO_LARGE
 FIRST_WAIT, LONGEST_WAIT, A_LONG_TIME = 0.5, 30.0, 60.0
+FIRST_CLIENT_WAIT, LONGEST_CLIENT_WAIT = 1.0, 10.0
 """Seconds."""
 
 
@@ -239,7 +240,7 @@ def test_a_refusal_is_logged_with_its_reason_once_while_it_lasts(writer, client,
         {
             "event": "dead-letter topic refuses letters, they are kept and sent again",
             "log_level": "error",
-            "why": f"litellm-logs.dlq: {REFUSED.str()}",
+            "why": f"litellm-logs.dlq: {REFUSED.str()}: grant WRITE on it",
         }
     ]
 
@@ -253,6 +254,10 @@ def test_after_a_fatal_error_a_new_client_sends_every_letter_that_was_not_confir
     late = client.records[2]["on_delivery"]
     with capture_logs() as lines:
         client.report(fatal_error(), number=1)
+        writer.poll()
+        assert client.created == 1, "not at once: the next one may be refused as well"
+        clock.now = FIRST_CLIENT_WAIT
+        writer.poll()
     assert client.created == 2
     assert lines[1:] == [
         {
@@ -262,11 +267,46 @@ def test_after_a_fatal_error_a_new_client_sends_every_letter_that_was_not_confir
         }
     ]
     assert (delivered, writer.pending) == ([1], 2)
-    clock.now = A_LONG_TIME
-    writer.poll()
     assert len(client.records) == 5
     late(None, None)
     assert delivered == [1], "a report of the old client counts no more"
     client.report()
     assert sorted(delivered) == [1, 2, 3]
     assert writer.pending == 0
+
+
+@pytest.mark.parametrize("way", ["poll", "produce"])
+def test_a_client_that_kafka_refuses_for_good_ends_no_worker_and_is_replaced(
+    writer, client, clock, letter, delivered, way
+):
+    """No WRITE on any topic: the client gets no id, and says so out of the call itself."""
+    refused = fatal_error(KafkaError.CLUSTER_AUTHORIZATION_FAILED)
+    writer.write(letter(1))
+    if way == "poll":
+        client.poll_errors = [KafkaException(refused)]
+    else:
+        client.errors = [KafkaException(refused)]
+        writer.write(letter(2))
+    writer.poll()
+    assert "grant WRITE on it" in writer.refusal
+    writer.write(letter(3))
+    assert writer.pending == 3 if way == "produce" else 2
+    for _ in range(3):  # forbidden as ever: one new client each time, later and later
+        clock.now += LONGEST_CLIENT_WAIT
+        client.poll_errors = [KafkaException(refused)]
+        writer.poll()
+        writer.poll()
+    assert client.created == 4
+    clock.now += LONGEST_CLIENT_WAIT
+    writer.poll()
+    client.report()
+    assert (sorted(delivered), writer.refusal) == ([1, 2, 3] if way == "produce" else [1, 3], "")
+
+
+def test_the_reason_of_a_refusal_is_not_replaced_by_what_follows_from_it(writer, client, letter):
+    writer.write(letter(1))
+    client.poll_errors = [KafkaException(fatal_error(KafkaError.CLUSTER_AUTHORIZATION_FAILED))]
+    client.errors = [KafkaException(KafkaError(KafkaError._FATAL, "Local: Fatal error"))]
+    writer.poll()
+    writer.write(letter(2))
+    assert "Local: Fatal error" not in writer.refusal

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from llmlog_consumer.delivery.circuit_breaker import (
     MIN_PROBE_SECONDS,
+    PROBE_IDLE_SECONDS,
     PROBE_RECORDS,
     CircuitBreaker,
     Phase,
@@ -230,10 +231,145 @@ def test_no_record_is_given_back_twice_or_forgotten():
     assert sorted(given_back) == sorted(f"record {key}" for key in range(999, 1999))
 
 
-def test_the_circuit_closes_when_no_held_record_is_ours():
+def test_a_circuit_whose_held_records_are_all_released_takes_in_new_ones_as_its_probe():
     breaker = opened()
+    assert breaker.wanted == 0
     assert breaker.due(1.0, lambda _: False) == []
-    assert (breaker.open, breaker.cause, breaker.held) == (False, "", 0)
+    assert (breaker.cause, breaker.held, breaker.wanted) == ("f", 0, PROBE_RECORDS)
+
+
+def restored(accepted=()):
+    breaker = CircuitBreaker(frozenset(accepted))
+    breaker.restore("f")
+    return breaker
+
+
+def test_a_restored_circuit_takes_in_one_probe_and_makes_no_letter_of_it():
+    breaker = restored()
+    assert (breaker.open, breaker.cause, breaker.wanted) == (True, "f", PROBE_RECORDS)
+    breaker.take_in(range(60), 0.0)
+    assert (breaker.wanted, breaker.probing) == (PROBE_RECORDS - 60, 60)
+    breaker.take_in(range(60, 1000), 0.0)
+    assert (breaker.wanted, breaker.probing) == (0, PROBE_RECORDS)
+    assert fail(breaker, PROBE_RECORDS) == 0
+    assert (breaker.open, breaker.held, breaker.wanted) == (True, PROBE_RECORDS, 0)
+    assert breaker.due(MIN_PROBE_SECONDS - 1.0, is_ours) == []
+    assert len(breaker.due(60.0, is_ours)) == PROBE_RECORDS, "tried again, and no others"
+
+
+def test_a_good_probe_closes_a_restored_circuit():
+    breaker = restored()
+    breaker.take_in(range(PROBE_RECORDS), 0.0)
+    fail(breaker, 49)
+    for key in range(49, PROBE_RECORDS):
+        assert breaker.open
+        breaker.record_indexed(key, 0.0)
+    assert not breaker.open
+    assert len(breaker.due(0.0, is_ours)) == 49, "these go their way now"
+
+
+def test_a_restored_circuit_does_not_decide_by_the_first_of_its_records():
+    breaker = restored()
+    breaker.take_in(range(30), 0.0)
+    for key in range(30):
+        breaker.record_indexed(key, 0.0)
+    assert (breaker.open, breaker.wanted) == (True, PROBE_RECORDS - 30)
+    assert breaker.due(PROBE_IDLE_SECONDS - 1.0, is_ours) == []
+    assert breaker.open
+
+
+@pytest.mark.parametrize(("good", "is_open"), [(3, False), (2, True)])
+def test_a_probe_that_finds_no_more_records_is_judged_by_what_it_has(good, is_open):
+    breaker = restored()
+    breaker.take_in(range(5), 0.0)
+    for key in range(good):
+        breaker.record_indexed(key, 0.0)
+    fail(breaker, 5 - good, first=good)
+    breaker.due(PROBE_IDLE_SECONDS, is_ours)
+    assert breaker.open is is_open
+    assert breaker.wanted == 0
+
+
+def test_a_restored_circuit_waits_for_a_first_record_without_an_end():
+    breaker = restored()
+    assert breaker.due(1e9, is_ours) == []
+    assert (breaker.open, breaker.wanted) == (True, PROBE_RECORDS)
+
+
+def test_a_record_that_tells_nothing_is_replaced_in_the_probe():
+    breaker = restored()
+    breaker.take_in(range(PROBE_RECORDS), 0.0)
+    breaker.record_released(7, 0.0)
+    assert (breaker.wanted, breaker.probing) == (1, PROBE_RECORDS - 1)
+    breaker.take_in([1000], 0.0)
+    for key in [*range(7), *range(8, PROBE_RECORDS), 1000]:
+        breaker.record_indexed(key, 0.0)
+    assert not breaker.open
+
+
+def test_a_cause_that_is_accepted_is_not_restored_and_an_open_circuit_keeps_its_own():
+    assert not restored(accepted=["f"]).open
+    breaker = opened()
+    assert not breaker.restore("g")
+    assert (breaker.cause, breaker.wanted) == ("f", 0)
+
+
+def test_a_circuit_is_forgotten_with_its_records():
+    breaker = opened()
+    breaker.forget()
+    assert (breaker.open, breaker.held, breaker.due(1e9, is_ours)) == (False, 0, [])
+    assert restored().wanted == PROBE_RECORDS
+    assert fail(breaker, 1, first=9_000) == 0, "its share stays: one failure opens it again"
+
+
+@given(st.lists(st.sampled_from(["take in", "index", "fail", "release", "wait"]), max_size=300))
+def test_a_restored_circuit_never_takes_in_more_than_a_probe(steps):
+    breaker, now, taken, keys, released = restored(), 0.0, [], iter(range(10_000)), 0
+    for step in steps:
+        under_way = [key for key in taken if key is not None]
+        if step == "take in":
+            new = [next(keys) for _ in range(min(13, breaker.wanted))]
+            breaker.take_in(new, now)
+            taken += new
+        elif step == "wait":
+            now += PROBE_IDLE_SECONDS
+            breaker.due(now, is_ours)
+        elif under_way:
+            key = under_way[0]
+            taken[taken.index(key)] = None
+            if step == "index":
+                breaker.record_indexed(key, now)
+            elif step == "fail":
+                letters = fail(breaker, 1, first=key, now=now)
+                assert not (breaker.open and letters)
+            else:
+                released += 1
+                breaker.record_released(key, now)
+        assert len(taken) - released + breaker.wanted <= PROBE_RECORDS
+        if not breaker.open:
+            break
+
+
+def test_a_failure_out_of_the_row_counts_for_the_share_alone():
+    breaker = CircuitBreaker()
+    breaker.record_success(INDEX, 2900)
+    for key in range(MIN_RECORDS):
+        breaker.record_failure(INDEX, "f", key, None, 0.0, in_row=False)
+    assert not breaker.open
+    assert breaker.share > 0.2
+    for key in range(3000):
+        breaker.record_failure(INDEX, "f", key, None, 0.0, in_row=False)
+    assert breaker.open
+
+
+def test_a_failure_out_of_the_row_does_not_end_it():
+    breaker = CircuitBreaker()
+    breaker.record_success(INDEX, 2900)
+    fail(breaker, MIN_RECORDS - 1)
+    breaker.record_failure(INDEX, "g", "another", None, 0.0, in_row=False)
+    assert not breaker.open
+    fail(breaker, 1, first=5000)
+    assert breaker.open
 
 
 def test_a_probe_has_only_records_that_are_ours():

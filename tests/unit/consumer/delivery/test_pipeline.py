@@ -9,15 +9,17 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from llmlog_common.errors import Unreachable
+from llmlog_consumer.dead_letters.cause import Ending, Stage
 from llmlog_consumer.delivery.pipeline import DeliveryLimits
 from llmlog_consumer.elasticsearch.error_rules import Disposition
 from llmlog_consumer.elasticsearch.index_names import DAY_MS, daily_index
 from llmlog_consumer.outcomes import Outcome
-from llmlog_schemas.codec import Decoder, Encoder
+from llmlog_schemas.codec import Encoder, schema_text
 from llmlog_schemas.convert import to_event
-from support.fakes.delivery import DeliveryRig, FakeRecord, always
-from support.payloads import encoded, payload
+from support.fakes.delivery import DeliveryRig, FakeRecord, FakeRegistry, always
+from support.payloads import encoded, event, payload
 
+DENIED = (401, {"type": "security_exception", "reason": "missing credentials"})
 MAPPING = (400, {"type": "document_parsing_exception", "reason": "failed to parse field [a]"})
 BUSY = (429, {"type": "es_rejected_execution_exception", "reason": "queue full"})
 AWAY = (503, {"type": "unavailable_shards_exception", "reason": "not active"})
@@ -41,7 +43,9 @@ def values():
         max_size=30,
     ),
     whole=st.lists(
-        st.sampled_from([None, (503, {}), (413, {}), (401, {}), (500, {}), (200, {}), (400, {})]),
+        st.sampled_from(
+            [None, (503, {}), (413, {}), DENIED, (500, {}), (200, {}), (400, {}), (0, {})]
+        ),
         max_size=8,
     ),
     order=st.randoms(use_true_random=False),
@@ -138,16 +142,8 @@ def test_a_request_that_is_pushed_back_again_and_again_is_halved(values):
     assert rig.counts[Outcome.INDEXED] == 200
 
 
-def test_a_document_too_large_by_itself_is_a_letter(values):
-    rig = DeliveryRig(always(GOOD), values[:1], whole=[(413, {})])
-    rig.accept_all()
-    rig.until_settled()
-    (letter,) = rig.letters.letters
-    assert letter.cause.stage == "oversize"
-
-
 def test_answers_that_are_always_cut_short_pause_indexing(values):
-    rig = DeliveryRig(always(GOOD), values, whole=[(200, {})] * 8)
+    rig = DeliveryRig(always(GOOD), values, whole=[(200, {})] * 300)
     rig.accept_all()
     rig.until(lambda: rig.delivery.pause_reason)
     assert "cuts its answers" in rig.delivery.unhealthy
@@ -168,7 +164,7 @@ def test_the_text_of_a_proxy_in_the_servers_place_is_not_quoted(values, status):
     rig.until_settled()
 
 
-@pytest.mark.parametrize("answer", [(0, {}), (504, {}), (200, {}), (401, {})])
+@pytest.mark.parametrize("answer", [(0, {}), (503, AWAY[1]), (200, {}), DENIED])
 def test_concurrency_does_not_grow_by_requests_that_failed(values, answer):
     rig = DeliveryRig(always(GOOD), values, whole=[answer] * 5)
     rig.accept_all()
@@ -232,20 +228,23 @@ def test_every_disposition_has_a_next_step():
         "duplicate",
         "retry",
         "bisect",
+        "check",
         "permanent",
+        "dropped",
         "configuration",
     }
 
 
-def test_a_server_that_refuses_every_request_pauses_and_makes_no_letter(values):
-    """One event on a quiet day, and a load balancer that answers 500, or 400, for itself."""
-    for status in (500, 302, 400):
-        rig = DeliveryRig(always(GOOD), values[:1], whole=[(status, {})] * 9)
-        rig.accept_all()
-        rig.until(lambda rig=rig: rig.delivery.pause_reason)
-        rig.until_settled()
-        assert rig.counts[Outcome.INDEXED] == 1
-        assert not rig.letters.letters
+@pytest.mark.parametrize("status", [200, 302, 400, 403, 413, 500])
+def test_a_server_that_refuses_every_request_pauses_and_makes_no_letter(values, status):
+    """A load balancer that answers for itself, whatever it is asked."""
+    rig = DeliveryRig(always(GOOD), values, whole=[(status, {})] * 300)
+    rig.accept_all()
+    rig.until(lambda: rig.delivery.pause_reason)
+    assert len(rig.elasticsearch.requests) < 100, "not each document by itself"
+    rig.until_settled()
+    assert rig.counts[Outcome.INDEXED] == 60
+    assert not rig.letters.letters
 
 
 def test_a_refused_request_does_not_hide_failing_items(values):
@@ -266,8 +265,70 @@ def test_an_open_circuit_closes_when_all_its_records_are_released():
     rig.delivery.close()
 
 
-@pytest.mark.parametrize("end", ["released", "expired"])
-def test_a_probe_that_is_released_or_expired_does_not_keep_the_circuit_open(end):
+CIRCUIT = "0123456789ab"
+
+
+def test_an_open_circuit_is_noted_and_restored_by_the_next_owner_with_one_probe(values):
+    rig = DeliveryRig(always(MAPPING), [encoded(seed) for seed in range(300)])
+    rig.delivery.restore(0, {"circuit": CIRCUIT})
+    rig.delivery.restore(1, {"circuit": "fedcba987654"})
+    assert (rig.delivery.room, rig.delivery.is_blocked) == (100, False)
+    assert rig.delivery.memory(0) == {"circuit": CIRCUIT}
+    records = [FakeRecord(offset, value) for offset, value in enumerate(rig.values)]
+    rig.delivery.accept(rig.span, records[:70])
+    assert rig.delivery.room == 30
+    rig.delivery.accept(rig.span, records[70:100])
+    assert (rig.delivery.room, rig.delivery.is_blocked) == (None, True)
+    assert rig.delivery.is_probing
+    rig.delivery.flush()
+    rig.executor.finish()
+    rig.delivery.step()
+    assert rig.delivery.circuit_open
+    assert not rig.delivery.is_probing
+    assert (rig.breaker.held, len(rig.letters.letters)) == (100, 0)
+    assert rig.delivery.memory(0) == {"circuit": CIRCUIT}
+    rig.delivery.close()
+
+
+def test_a_good_probe_clears_the_note_of_a_circuit(values):
+    rig = DeliveryRig(always(GOOD), [encoded(seed) for seed in range(100)])
+    rig.delivery.restore(0, {"circuit": CIRCUIT})
+    rig.accept_all()
+    rig.until_settled()
+    assert rig.delivery.memory(0) == {}
+    assert (rig.delivery.room, rig.delivery.circuit_open) == (None, "")
+
+
+@pytest.mark.parametrize("circuit", ["", "x", CIRCUIT + "0", "0123456789AB"])
+def test_a_note_that_names_no_fingerprint_opens_nothing(values, circuit):
+    rig = DeliveryRig(always(GOOD), values[:1])
+    rig.delivery.restore(0, {"circuit": circuit})
+    rig.delivery.restore(0, {})
+    assert rig.delivery.room is None
+    rig.delivery.close()
+
+
+def test_a_restored_circuit_is_nothing_to_fix_before_it_holds_a_record(values):
+    rig = DeliveryRig(always(GOOD), values[:1])
+    rig.delivery.restore(0, {"circuit": CIRCUIT})
+    assert rig.delivery.unhealthy == ""
+    rig.accept_all()
+    assert CIRCUIT in rig.delivery.unhealthy
+    rig.delivery.close()
+
+
+def test_a_drain_does_not_wait_for_the_rest_of_a_probe(values):
+    rig = DeliveryRig(always(MAPPING), values[:5])
+    rig.delivery.restore(0, {"circuit": CIRCUIT})
+    rig.accept_all()
+    rig.until(lambda: rig.breaker.held == 5, max_turns=5)
+    assert rig.delivery.is_stuck
+    rig.delivery.forget_circuit()
+    assert not rig.delivery.is_blocked
+    rig.delivery.close()
+
+
+def test_a_probe_that_is_released_does_not_keep_the_circuit_open():
     values = [encoded(seed) for seed in range(1100)]
     answers = types.SimpleNamespace(now=MAPPING)
     rig = DeliveryRig(lambda _: [answers.now], values)
@@ -276,10 +337,8 @@ def test_a_probe_that_is_released_or_expired_does_not_keep_the_circuit_open(end)
     for _ in range(4):
         rig.turn(0.1)
     answers.now = AWAY
-    if end == "expired":
-        rig.documents.expired = True
-    rig.until(lambda: rig.breaker.probing or end == "expired")
-    rig.span.released = end == "released"
+    rig.until(lambda: rig.breaker.probing)
+    rig.span.released = True
     rig.turn()
     answers.now = GOOD
     rig.until(lambda: not rig.delivery.is_blocked)
@@ -390,6 +449,20 @@ def test_a_closed_index_holds_its_own_records_and_all_others_are_indexed():
     assert rig.counts == {Outcome.INDEXED: 40}
 
 
+def test_a_record_that_waits_for_its_index_is_replaced_in_a_probe():
+    values = [of_day(n, 3 if n % 5 == 0 else 0) for n in range(10)]
+    rig = DeliveryRig(lambda o: [CLOSED] if o % 5 == 0 else [GOOD], values)
+    rig.delivery.restore(0, {"circuit": CIRCUIT})
+    rig.accept_all()
+    assert rig.delivery.room == 90
+    rig.delivery.flush()
+    for _ in range(3):
+        rig.turn(0.0)
+    assert rig.delivery.waiting(for_time=False) == {0: 2}
+    assert rig.delivery.room == 92
+    rig.delivery.close()
+
+
 def test_records_that_wait_for_an_old_index_become_letters_after_the_time():
     values = [of_day(n, 3 if n % 5 == 0 else 0) for n in range(40)]
     rig = DeliveryRig(lambda o: [CLOSED] if o % 5 == 0 else [GOOD], values)
@@ -417,51 +490,170 @@ def test_later_records_for_a_paused_index_wait_without_being_sent():
 # Records that are not indexed
 
 
-def test_an_expired_record_is_settled_without_document_or_letter(values):
+def test_an_expired_record_is_a_letter(values):
     rig = DeliveryRig(always(GOOD), values[:3])
     rig.documents.expired = True
     rig.accept_all()
     rig.until_settled()
-    assert rig.counts == {Outcome.EXPIRED: 3}
-    assert not rig.letters.letters
+    assert rig.counts == {Outcome.DEAD: 3}
+    assert {letter.cause.stage for letter in rig.letters.letters} == {Stage.EXPIRED}
     assert not rig.elasticsearch.requests
 
 
-def test_released_records_that_wait_for_the_registry_are_not_indexed(values):
-    rig = DeliveryRig(always(GOOD), values[:3], decoder=UnreachableOnce(1))
-    rig.accept_all()
-    rig.span.released = True
-    for _ in range(5):
-        rig.turn()
-    assert not rig.elasticsearch.requests
-    assert not rig.counts
-    assert rig.delivery.unhealthy == ""
-    rig.delivery.close()
+def test_a_wrong_clock_holds_records_instead_of_making_letters_of_all():
+    rig = DeliveryRig(always(GOOD), [encoded(seed) for seed in range(1500)])
+    rig.documents.expired = True
+    rig.accept_all(step=500)
+    rig.until(lambda: rig.breaker.held == 501, max_turns=10)
+    assert len(rig.letters.letters) == 999
+    rig.documents.expired = False
+    rig.until_settled()
+    assert rig.counts == {Outcome.INDEXED: 501, Outcome.DEAD: 999}
 
 
 # The Schema Registry
 
 
-class UnreachableOnce(Decoder):
-    """A decoder whose registry does not answer for the n-th value, the first time."""
-
-    def __init__(self, number):
-        super().__init__()
-        self.left = number
-
-    def head(self, value):
-        self.left -= 1
-        if self.left == 0:
-            raise Unreachable("registry: connection refused")
-        return super().head(value)
+AWAY_REGISTRY = Unreachable("the Schema Registry cannot be used now")
 
 
-@pytest.mark.parametrize("number", [1, 3, 5])
-def test_no_record_is_skipped_when_the_schema_registry_does_not_answer(values, number):
-    rig = DeliveryRig(always(GOOD), values[:5], decoder=UnreachableOnce(number))
+def framed(seed, schema_id=7):
+    return Encoder(schema_id).encode(event(seed))
+
+
+def mixed(number, schema_id=7):
+    """Return values of which every third has Confluent framing."""
+    return [framed(n, schema_id) if n % 3 == 0 else encoded(n) for n in range(number)]
+
+
+def test_no_record_is_skipped_when_the_schema_registry_does_not_answer():
+    registry = FakeRegistry()
+    registry.answers[7] = AWAY_REGISTRY
+    rig = DeliveryRig(always(GOOD), mixed(9), registry=registry)
     rig.accept_all()
-    assert rig.delivery.unhealthy == "registry: connection refused"
+    for _ in range(3):
+        rig.turn()
+    assert rig.counts == {Outcome.INDEXED: 6}, "the others go on"
+    assert rig.delivery.unhealthy == (
+        "schema id 7: the Schema Registry cannot be used now; 3 records wait, the others go on"
+    )
+    assert rig.delivery.schema_reason == "", "waiting helps"
+    assert rig.delivery.waiting(for_time=False)[0] == 3
+    registry.answers[7] = schema_text()
     rig.until_settled()
-    assert rig.counts == {Outcome.INDEXED: 5}
-    assert sorted(rig.elasticsearch.stored) == [0, 1, 2, 3, 4]
-    assert rig.delivery.unhealthy == ""
+    assert rig.counts == {Outcome.INDEXED: 9}
+    assert sorted(rig.elasticsearch.stored) == list(range(9))
+    assert (rig.delivery.unhealthy, rig.delivery.waiting(for_time=False)[0]) == ("", 0)
+
+
+def test_without_a_registry_records_of_a_schema_id_are_held_and_none_becomes_a_letter():
+    rig = DeliveryRig(always(GOOD), mixed(3000), registry="unset")
+    rig.accept_all(step=500)
+    for _ in range(20):
+        rig.turn()
+    assert rig.counts == {Outcome.INDEXED: 2000}
+    assert "set LLMLOG_SCHEMA_REGISTRY_URL; 1000 records wait" in rig.delivery.unhealthy
+    assert rig.delivery.schema_reason == rig.delivery.unhealthy
+    assert (rig.delivery.is_blocked, rig.delivery.circuit_open) == (False, "")
+    rig.delivery.close()
+
+
+def test_an_unknown_id_is_asked_once_an_interval_and_not_once_a_record():
+    registry = FakeRegistry()
+    rig = DeliveryRig(always(GOOD), mixed(300), registry=registry)
+    rig.accept_all(step=10)
+    rig.turn(0.0)
+    assert registry.asked == [7]
+    for _ in range(10):
+        rig.turn(0.05)
+    assert registry.asked == [7]
+    rig.turn(1.0)
+    assert registry.asked == [7, 7]
+    assert not rig.letters.letters
+    rig.delivery.close()
+
+
+def test_an_id_that_a_working_registry_does_not_know_ends_in_letters_of_no_row():
+    registry = FakeRegistry()
+    registry.answers[1] = schema_text()
+    values = [framed(n, 1 if n % 2 else 99) for n in range(2600)]
+    rig = DeliveryRig(always(GOOD), values, registry=registry)
+    rig.accept_all(step=500)
+    rig.until_settled()
+    assert rig.counts == {Outcome.INDEXED: 1300, Outcome.DEAD: 1300}
+    assert registry.asked.count(99) <= 4
+    (cause,) = {letter.cause for letter in rig.letters.letters}
+    assert (cause.stage, cause.disposition) == (Stage.DECODE, Ending.EXHAUSTED)
+    assert "knows no schema 99" in cause.message
+
+
+def test_a_registry_that_was_restored_empty_makes_no_letter():
+    registry = FakeRegistry()
+    registry.answers[1] = schema_text()
+    rig = DeliveryRig(always(GOOD), [framed(1, 1), framed(2, 1), framed(3, 2)], registry=registry)
+    records = [FakeRecord(offset, value) for offset, value in enumerate(rig.values)]
+    rig.delivery.accept(rig.span, records[:1])
+    rig.until(lambda: rig.counts[Outcome.INDEXED] == 1)
+    registry.answers.clear()
+    rig.delivery.accept(rig.span, records[1:])
+    for _ in range(20):
+        rig.turn()
+    assert rig.counts == {Outcome.INDEXED: 2}, "what is known already goes on"
+    assert rig.delivery.waiting(for_time=False)[0] == 1
+    registry.answers = {1: schema_text(), 2: schema_text()}
+    rig.until_settled()
+    assert not rig.letters.letters
+
+
+def test_a_registry_with_a_schema_of_another_program_is_taken_for_the_wrong_one():
+    registry = FakeRegistry()
+    registry.answers[7] = '{"type": "record", "name": "Order", "fields": []}'
+    rig = DeliveryRig(always(GOOD), mixed(30), registry=registry)
+    rig.accept_all()
+    for _ in range(5):
+        rig.turn()
+    assert "of no version that this release knows" in rig.delivery.unhealthy
+    assert rig.counts == {Outcome.INDEXED: 20}
+    rig.delivery.close()
+
+
+def test_released_records_that_wait_for_the_registry_are_not_indexed():
+    registry = FakeRegistry()
+    registry.answers[7] = AWAY_REGISTRY
+    rig = DeliveryRig(always(GOOD), mixed(1), registry=registry)
+    rig.accept_all()
+    rig.turn()
+    rig.span.released = True
+    rig.delivery.drop_released()
+    assert (rig.delivery.unhealthy, rig.delivery.waiting(for_time=False)[0]) == ("", 0)
+    registry.answers[7] = schema_text()
+    for _ in range(5):
+        rig.turn()
+    assert not rig.elasticsearch.requests
+    assert not rig.counts
+    rig.delivery.close()
+
+
+def test_partitions_pause_at_the_bound_of_what_is_held_for_their_schemas():
+    registry = FakeRegistry()
+    large = Encoder(7).encode(event(1)) + b"." * 5_000_000
+    rig = DeliveryRig(always(GOOD), [large, large, encoded(2)], registry=registry)
+    rig.delivery.accept(rig.span, [FakeRecord(0, large)])
+    rig.turn(0.0)
+    assert rig.delivery.full_partitions == frozenset()
+    rig.delivery.accept(rig.span, [FakeRecord(1, large)])
+    assert rig.delivery.full_partitions == {0}
+    assert "2 records wait, partitions 0 paused" in rig.delivery.unhealthy
+    assert not rig.delivery.is_blocked
+    registry.answers[7] = schema_text()
+    rig.until(lambda: rig.counts[Outcome.INDEXED] == 2)
+    assert rig.delivery.full_partitions == frozenset()
+    rig.delivery.close()
+
+
+def test_a_record_that_waits_for_its_schema_is_replaced_in_a_probe():
+    rig = DeliveryRig(always(GOOD), mixed(3), registry="unset")
+    rig.delivery.restore(0, {"circuit": CIRCUIT})
+    rig.accept_all()
+    assert rig.delivery.room == 98
+    rig.delivery.close()

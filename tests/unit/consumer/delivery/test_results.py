@@ -1,6 +1,7 @@
 """The step after each answer: what is settled, counted, retried, and who is at fault."""
 
 import types
+from collections import Counter
 
 import pytest
 from structlog.testing import capture_logs
@@ -13,12 +14,13 @@ from llmlog_consumer.delivery.results import (
     MAX_REFUSED_ATTEMPTS,
     SMALL_BATCH_BYTES,
 )
-from llmlog_consumer.elasticsearch.bulk import BulkResponse
-from llmlog_consumer.elasticsearch.error_rules import Disposition, Verdict
+from llmlog_consumer.elasticsearch.bulk import BulkResponse, ItemResult
+from llmlog_consumer.elasticsearch.error_rules import Disposition, Verdict, judge_item
 from llmlog_consumer.outcomes import Outcome
 from support.fakes.delivery import DeliveryRig, FakeRecord, ResultsRig, always
 from support.payloads import encoded
 
+DENIED = (401, {"type": "security_exception", "reason": "missing credentials"})
 MAPPING = (400, {"type": "document_parsing_exception", "reason": "failed to parse field [a]"})
 BUSY = (429, {"type": "es_rejected_execution_exception", "reason": "queue full"})
 AWAY = (503, {"type": "unavailable_shards_exception", "reason": "not active"})
@@ -90,7 +92,7 @@ def test_unclassified_answers_of_items_and_of_requests_are_counted(values):
     rig.accept_all()
     rig.until_settled()
     assert rig.delivery.counts["unclassified"] == 3
-    rig = DeliveryRig(always(GOOD), values, whole=[(302, {}), (302, {})])
+    rig = DeliveryRig(always(GOOD), values, whole=[(600, {}), (600, {})])
     rig.accept_all()
     rig.until_settled()
     assert rig.delivery.counts["unclassified"] == 2
@@ -142,86 +144,6 @@ def test_the_letter_of_a_refused_document_names_the_answer_and_its_place(values)
         document_id="id4",
         model="gpt-1",
         attempts=2,
-    )
-
-
-def test_the_letter_of_a_document_that_is_too_large_names_the_answer_and_its_place(values):
-    rig = ResultsRig(values)
-    rig.refuse(rig.batch(4, sent=2), 413, detail='413 : "too large"')
-    (letter,) = rig.letters.letters
-    assert letter.cause == Cause(
-        Stage.OVERSIZE,
-        Ending.PERMANENT,
-        reason='413 : "too large"',
-        es_status=413,
-        index="logs-1",
-        document_id="id4",
-        attempts=2,
-    )
-
-
-# One document alone in a request that fails
-
-
-def alone_beside_others(rig, values):
-    """Send document 0 alone, and each of the others between its attempts."""
-    rig.delivery.accept(rig.span, [FakeRecord(0, values[0])])
-    rig.delivery.flush()
-    for offset, value in enumerate(values[1:], start=1):
-        rig.turn()
-        rig.delivery.accept(rig.span, [FakeRecord(offset, value)])
-        rig.delivery.flush()
-
-
-def test_a_document_refused_alone_while_others_succeed_becomes_a_letter(values):
-    rig = DeliveryRig(always(GOOD), values)
-    rig.elasticsearch.whole_by_offsets = lambda offsets: (500, {}) if offsets == [0] else None
-    alone_beside_others(rig, values)
-    rig.until_settled()
-    assert rig.counts == {Outcome.INDEXED: 19, Outcome.DEAD: 1}
-    (letter,) = rig.letters.letters
-    assert (letter.cause.stage, letter.cause.disposition) == ("index", "exhausted")
-    assert letter.cause.attempts == MAX_REFUSED_ATTEMPTS
-
-
-def test_a_document_cut_off_alone_while_others_succeed_never_becomes_a_letter(values):
-    rig = DeliveryRig(always(GOOD), values)
-    attempts = []
-
-    def cut_off(offsets):
-        attempts.extend(offset for offset in offsets if offset == 0)
-        return (0, {}) if offsets == [0] and len(attempts) < 15 else None
-
-    rig.elasticsearch.whole_by_offsets = cut_off
-    alone_beside_others(rig, values)
-    rig.until_settled()
-    assert rig.counts == {Outcome.INDEXED: 20}
-    assert len(attempts) == 15
-
-
-@pytest.mark.parametrize("meanwhile", [True, False])
-@pytest.mark.parametrize(
-    "succeed",
-    [lambda rig: rig.create(rig.batch(1)), lambda rig: rig.answer(rig.batch(1, 2), GOOD, TWICE)],
-)
-def test_a_document_is_blamed_where_other_requests_succeed_meanwhile(values, succeed, meanwhile):
-    """Those that succeeded before its first attempt say nothing about the server now."""
-    rig = ResultsRig(values)
-    succeed(rig)
-    batch = rig.batch(0)
-    for attempt in range(MAX_REFUSED_ATTEMPTS):
-        if meanwhile and attempt:
-            succeed(rig)
-        rig.refuse(batch, 500, detail="500")
-    assert bool(rig.letters.letters) is meanwhile
-    assert rig.sender.paused is not meanwhile
-
-
-def test_a_server_that_refuses_every_request_is_named_as_the_fault(values):
-    rig = ResultsRig(values)
-    rig.refuse(rig.batch(0), 400, {"type": "x", "reason": ""}, detail="400 x: no such [thing]")
-    assert rig.sender.pause_reason == (
-        "400 x: no such […] (the server refuses every request: check what answers at this URL)"
     )
 
 
@@ -394,6 +316,48 @@ def test_items_that_are_sent_again_keep_no_larger_body_alive(values):
     assert again.body() == batch.body()[-again.size :]
 
 
+# Documents that an ingest pipeline dropped, or sent elsewhere
+
+NOOP = (200, None)
+
+
+def test_a_document_that_an_ingest_pipeline_drops_is_a_letter_that_says_so(values):
+    rig = DeliveryRig(lambda offset: [NOOP] if offset == 3 else [GOOD], values)
+    rig.accept_all()
+    rig.until_settled()
+    assert rig.counts == {Outcome.INDEXED: 19, Outcome.DEAD: 1}
+    (letter,) = rig.letters.letters
+    assert (letter.cause.stage, letter.cause.disposition) == ("index", "permanent")
+    assert letter.cause.es_status == 200
+    assert "an ingest pipeline of the index dropped the document" in letter.cause.message
+    assert "LLMLOG_INGEST_DROP=drop" in letter.cause.message
+
+
+def test_a_declared_drop_is_an_outcome_of_its_own(values):
+    rig = DeliveryRig(
+        lambda offset: [NOOP] if offset == 3 else [GOOD], values, is_drop_declared=True
+    )
+    rig.accept_all()
+    rig.until_settled()
+    assert rig.counts == {Outcome.INDEXED: 19, Outcome.DROPPED: 1}
+    assert not rig.letters.letters
+    assert rig.breaker.share == 0.0
+
+
+def test_documents_that_went_to_another_index_are_counted_and_told(values):
+    rig = ResultsRig(values)
+    batch = rig.batch(0, 1, 2)
+    items = [ItemResult(op, judge_item(201, None), 201, None) for op in batch.operations]
+    with capture_logs() as lines:
+        rig.results.handle(
+            BulkResponse(batch, items=items, status=200, rerouted=Counter({"logs-x": 2, "y": 1}))
+        )
+    assert rig.results.counts["rerouted"] == 3
+    assert rig.counts == {Outcome.INDEXED: 3}
+    (line,) = lines
+    assert (line["index"], line["meant_for"]) == ("logs-x", ["logs-1"])
+
+
 # Requests that are sent again
 
 
@@ -426,17 +390,6 @@ def test_a_refused_request_is_halved_and_the_size_of_requests_is_kept(values):
     rig.refuse(rig.batch(0, 1), 400, {"type": "x_content_parse_exception"}, detail="400")
     assert rig.builder.max_bytes == before
     assert [len(batch.operations) for batch in rig.send()] == [1, 1]
-
-
-def test_a_request_that_is_too_large_bounds_the_size_of_later_ones(values):
-    rig = ResultsRig(values)
-    batch = rig.batch(0, document=b"{} ")
-    assert batch.size % 2, "an odd size, of which half is no whole number"
-    rig.refuse(batch, 413, detail="413")
-    assert rig.builder.max_bytes == batch.size // 2
-    larger = rig.batch(0, 1, 2, 3)
-    rig.refuse(larger, 413, detail="413")
-    assert rig.builder.max_bytes == batch.size // 2, "it never grows"
 
 
 def pushed_back(values, *offsets, size, attempts=MAX_PUSHED_BACK_ATTEMPTS):
@@ -480,7 +433,7 @@ def test_what_is_left_of_a_probe_is_the_next_probe():
     rig = DeliveryRig(
         always(GOOD),
         values,
-        whole=[(401, {}), None, (503, {}), (503, {})],
+        whole=[DENIED, None, (503, {}), (503, {})],
         limits=DeliveryLimits(batch_operations=2),
     )
     rig.accept_all()

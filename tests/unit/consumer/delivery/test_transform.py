@@ -1,15 +1,15 @@
 """The hot path: what it costs a record, and which records make no operation."""
 
+import re
 import sys
 from datetime import timedelta
 
-from llmlog_common.errors import Unreachable
-from llmlog_consumer.dead_letters.cause import Stage
+from llmlog_consumer.dead_letters.cause import Ending, Stage
 from llmlog_consumer.delivery.transform import Transform
 from llmlog_consumer.elasticsearch.batch import BatchBuilder
 from llmlog_consumer.elasticsearch.document import Documents
 from llmlog_consumer.offset_tracker import Span
-from llmlog_schemas.codec import Decoder, Encoder
+from llmlog_schemas.codec import Decoder, Encoder, SchemaPendingError
 from llmlog_schemas.convert import to_event
 from support.fakes.delivery import FakeClock, FakeRecord
 from support.payloads import encoded, payload
@@ -53,27 +53,34 @@ def test_a_good_record_costs_no_more_than_eight_python_calls():
         result = transform.transform(span_of(200), records)
     finally:
         sys.setprofile(None)
-    assert (result.done, result.rejected, result.expired) == (200, [], [])
+    assert (result.rejected, result.waiting) == ([], [])
     # Besides: the run itself, and one look at each new four minutes of the events' time.
     assert 200 * (MAX_CALLS - 3) < calls <= 200 * MAX_CALLS + 20
 
 
-def test_every_record_is_batched_rejected_or_expired():
+def test_every_record_is_batched_or_rejected():
     builder = BatchBuilder()
     old = Encoder().encode(to_event(payload(3, startTime=1_600_000_000.0)))
     broken = encoded(4, document=b'{"a": 1}\n{"b"')
     values = [encoded(1), b"garbage", None, broken, old, encoded(2)]
     records = [FakeRecord(offset, value) for offset, value in enumerate(values)]
     result = transform_of(builder).transform(span_of(6), records)
-    assert result.done == 6
     assert [(record.offset(), cause.stage) for record, _, cause in result.rejected] == [
         (1, Stage.DECODE),
         (2, Stage.DECODE),
         (3, Stage.TRANSFORM),
+        (4, Stage.EXPIRED),
     ]
-    assert [record.offset() for record, _ in result.expired] == [4]
+    expired = result.rejected[3][2]
+    assert expired.disposition == Ending.PERMANENT
+    assert re.fullmatch(
+        r"ExpiredError: the event is \d+ d \d\d h \d\d min old, more than "
+        r"LLMLOG_MAX_EVENT_AGE allows \(400 days\)",
+        expired.message,
+    )
+    assert expired.model == "gpt-0"
     assert [op.record.offset() for op in builder.take().operations] == [0, 5]
-    assert [size for _, size, _ in result.rejected] == [7, 0, len(broken)]
+    assert [size for _, size, _ in result.rejected] == [7, 0, len(broken), len(old)]
 
 
 def test_full_batches_are_returned_in_order():
@@ -92,17 +99,30 @@ def test_the_age_of_a_batch_counts_from_the_clock_that_was_passed():
     assert builder.due(7.0)
 
 
-def test_it_stops_at_the_first_record_whose_schema_cannot_be_read():
-    class Registry(Decoder):
-        def head(self, value):
-            if value == b"later":
-                raise Unreachable("no answer")
-            return super().head(value)
+def test_a_record_whose_schema_is_not_known_yet_waits_and_the_others_go_on():
+    class Pending:
+        def schema_text(self, schema_id):
+            raise SchemaPendingError(schema_id)
 
-    builder = BatchBuilder()
-    values = [encoded(1), b"garbage", b"later", encoded(2)]
+    builder, framed = BatchBuilder(), Encoder(7)
+    values = [
+        encoded(1),
+        framed.encode(to_event(payload(2))),
+        b"\x00\x00\x00\x00\x07junk",
+        encoded(3),
+        framed.encode(to_event(payload(4))) + b"with fields of a later version",
+        framed.encode({**to_event(payload(4)), "event_id": "x"}),
+    ]
     records = [FakeRecord(offset, value) for offset, value in enumerate(values)]
-    result = transform_of(builder, Registry()).transform(span_of(4), records)
-    assert (result.done, result.registry_error) == (2, "no answer")
-    assert len(result.rejected) == 1
-    assert len(builder) == 1
+    result = transform_of(builder, Decoder(Pending())).transform(span_of(6), records)
+    assert [(record.offset(), schema_id) for record, schema_id in result.waiting] == [
+        (1, 7),
+        (4, 7),
+    ]
+    assert [(record.offset(), cause.stage) for record, _, cause in result.rejected] == [
+        (2, Stage.DECODE),
+        (5, Stage.DECODE),
+    ]
+    text = "DecodeError: no event follows the framing, which names the schema 7"
+    assert {cause.message for _, _, cause in result.rejected} == {text}
+    assert [op.record.offset() for op in builder.take().operations] == [0, 3]

@@ -3,9 +3,17 @@
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from llmlog_consumer.backoff import RetryState
-from llmlog_consumer.elasticsearch.batch import Batch, BatchBuilder
+from llmlog_consumer.elasticsearch.batch import (
+    MAX_PASSED_REQUESTS,
+    MIN_PASSED_REQUESTS,
+    Batch,
+    BatchBuilder,
+    BodyBound,
+)
 
 ACTION = '{"create":{"_index":"logs-1","_id":"%s"}}\n'
 
@@ -149,3 +157,99 @@ def test_a_part_starts_with_a_copy_of_the_memory_of_its_attempts():
 def test_an_empty_batch_has_an_empty_body():
     assert Batch(b"", [], frozenset(), 0).body() == b""
     assert batch_of("a").part([]).body() == b""
+
+
+def test_a_document_alone_keeps_no_bytes_of_the_others():
+    batch = batch_of("a", "b", "c")
+    batch.retry = RetryState(attempts=3)
+    alone = batch.alone(batch.operations[1])
+    assert ids_in(alone.body()) == ["b"]
+    assert alone.source == alone.body()
+    assert alone.indices == {"logs-1"}
+    assert (alone.retry.attempts, alone.size) == (3, len(alone.source))
+    assert batch.operations[1].start > 0, "the operation of the batch is left as it was"
+
+
+# The size of body that passes
+
+
+def passed(bound, size, times):
+    return [bound.record_success(size) for _ in range(times)]
+
+
+def test_a_bound_is_full_until_a_request_is_refused():
+    bound = BodyBound.of(1024)
+    assert not any(passed(bound, 1024, 99))
+    assert (bound.bytes, bound.is_lowered) == (1024, False)
+
+
+def test_a_refused_request_halves_the_bound_and_is_told_once():
+    bound = BodyBound.of(1024)
+    assert [bound.record_refusal(size) for size in (1000, 1000, 500)] == [True, False, False]
+    assert bound.bytes == 250
+    assert not bound.record_refusal(900), "it tells nothing new"
+    assert bound.bytes == 250
+
+
+def test_the_bound_doubles_after_requests_of_about_its_size():
+    bound = BodyBound.of(1024)
+    bound.record_refusal(512)
+    passed(bound, 128, 99)
+    assert bound.bytes == 256, "small requests show nothing"
+    passed(bound, 129, MIN_PASSED_REQUESTS)
+    assert bound.bytes == 512
+
+
+def test_a_request_as_large_as_the_refused_one_that_passes_makes_the_bound_full_again():
+    bound = BodyBound.of(4096)
+    bound.record_refusal(1024)
+    bound.record_refusal(512)
+    assert passed(bound, 511, 1) == [False]
+    assert passed(bound, 512, 2) == [True, False]
+    assert (bound.bytes, bound.is_lowered) == (4096, False)
+
+
+def test_doublings_in_vain_become_rare():
+    bound = BodyBound.of(1024)
+    bound.record_refusal(1024)
+    waits = []
+    for _ in range(12):
+        waits.append(0)
+        while bound.bytes == 512:
+            bound.record_success(500)
+            waits[-1] += 1
+        bound.record_refusal(1024)
+        assert bound.bytes == 512
+    assert waits[:3] == [MIN_PASSED_REQUESTS * factor for factor in (1, 2, 4)]
+    assert waits[-1] == MAX_PASSED_REQUESTS
+
+
+def test_a_doubling_that_passes_makes_the_next_one_as_soon():
+    bound = BodyBound.of(4096)
+    bound.record_refusal(4000)
+    bound.record_refusal(2000)
+    passed(bound, 900, MIN_PASSED_REQUESTS)
+    bound.record_refusal(2000)
+    passed(bound, 900, 2 * MIN_PASSED_REQUESTS)
+    assert bound.bytes == 2000
+    passed(bound, 1500, MIN_PASSED_REQUESTS)
+    assert bound.bytes == 4000
+
+
+def test_a_bound_is_never_nothing():
+    bound = BodyBound.of(1024)
+    bound.record_refusal(1)
+    assert bound.bytes == 1
+    passed(bound, 1, 1)
+    assert bound.bytes == 1024
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(1, 4096)), max_size=200))
+def test_a_bound_stays_within_its_limits_and_grows_back(steps):
+    bound = BodyBound.of(4096)
+    for is_refused, size in steps:
+        (bound.record_refusal if is_refused else bound.record_success)(size)
+        assert 1 <= bound.bytes <= 4096
+        assert bound.is_lowered or bound.bytes == 4096
+    passed(bound, 4096, 1)
+    assert (bound.bytes, bound.is_lowered) == (4096, False)

@@ -2,14 +2,21 @@
 
 import pytest
 
-from llmlog_common.errors import ElasticsearchUnreachable
+from llmlog_common.errors import (
+    ElasticsearchCutOff,
+    ElasticsearchTimedOut,
+    ElasticsearchUnreachable,
+)
 from llmlog_consumer.elasticsearch.batch import BatchBuilder
-from llmlog_consumer.elasticsearch.bulk import BulkClient, UnexpectedItemsError
+from llmlog_consumer.elasticsearch.bulk import BULK_PARAMS, BulkClient, UnexpectedItemsError
 from llmlog_consumer.elasticsearch.connection import Answer
 from llmlog_consumer.elasticsearch.daily_index import llmlog_version
 from llmlog_consumer.elasticsearch.error_rules import (
     BROKEN_ANSWER,
+    CUT_OFF,
     DELETED_INDEX,
+    FOREIGN_PAGE,
+    TIMED_OUT,
     Disposition,
     judge_request,
 )
@@ -50,7 +57,7 @@ def batch_of(*ids):
 
 
 def created(document_id, **more):
-    return {"create": {"_id": document_id, "status": 201, **more}}
+    return {"create": {"_index": "logs-1", "_id": document_id, "status": 201, **more}}
 
 
 def answer_of(body, *ids, status=200, **answers):
@@ -83,6 +90,8 @@ def test_a_response_where_every_document_was_created_has_no_items():
     "second",
     [
         {"create": {"_id": "b", "status": 200}},
+        {"create": {"_id": "b", "status": 201}},
+        {"create": {"_index": "other", "_id": "b", "status": 201}},
         {"index": {"_id": "b", "status": 201}},
         created("b", failure_store="used"),
         created("b", error={"type": "odd"}),
@@ -113,7 +122,7 @@ def test_the_failure_store_is_counted():
     "body",
     [
         "",
-        "<html>",
+        '{"errors": false, "items": [',
         None,
         [],
         {},
@@ -133,8 +142,6 @@ def test_an_answer_that_does_not_answer_every_item_is_broken_as_a_whole(body):
     answered = answer_of(body)
     assert answered.verdict is BROKEN_ANSWER
     assert answered.items == []
-    assert BROKEN_ANSWER.bounded
-    assert BROKEN_ANSWER.then is Disposition.CONFIGURATION
 
 
 @pytest.mark.parametrize(
@@ -159,6 +166,56 @@ def test_a_refused_request_has_one_verdict_for_all():
     assert answered.verdict.pushed_back
     assert answered.status == 429
     assert answered.detail == "429 es_rejected_execution_exception: full"
+
+
+@pytest.mark.parametrize(
+    ("error", "verdict"),
+    [(ElasticsearchCutOff("closed"), CUT_OFF), (ElasticsearchTimedOut("60 s"), TIMED_OUT)],
+)
+def test_a_request_without_an_answer_may_have_been_too_large(error, verdict):
+    answered = BulkClient(Server(bulk=[error]), "logs").send(batch_of("a"))
+    assert answered.verdict is verdict
+    assert answered.detail == str(error)
+
+
+@pytest.mark.parametrize("body", ["<html><title>Log in</title>", "\ufeff \n<!DOCTYPE html>"])
+def test_a_page_in_the_place_of_an_answer_is_named(body):
+    answered = answer_of(body)
+    assert answered.verdict is FOREIGN_PAGE
+    assert "an HTML page" in answered.detail
+
+
+# Ingest pipelines
+
+
+def test_a_document_that_an_ingest_pipeline_dropped_is_not_indexed():
+    dropped = {"create": {"_id": "b", "_index": "logs-1", "status": 200}}
+    answered = answer_of({"errors": False, "items": [created("a"), dropped]})
+    assert [judged.verdict.disposition for judged in answered.items] == [
+        Disposition.INDEXED,
+        Disposition.DROPPED,
+    ]
+    assert not answered.rerouted
+
+
+def test_documents_that_an_ingest_pipeline_sent_elsewhere_are_counted_by_index():
+    items = [created("a", _index="other"), created("b"), created("c", _index="other")]
+    answered = answer_of({"errors": False, "items": items}, "a", "b", "c")
+    assert answered.rerouted == {"other": 2}
+    assert {judged.verdict.disposition for judged in answered.items} == {Disposition.INDEXED}
+
+
+def test_a_refused_document_in_another_index_is_not_rerouted():
+    error = {"type": "version_conflict_engine_exception", "reason": "exists"}
+    item = {"create": {"_index": "other", "_id": "a", "status": 409, "error": error}}
+    assert not answer_of({"errors": True, "items": [item]}, "a").rerouted
+
+
+def test_the_answer_is_asked_for_what_is_judged_and_for_no_more():
+    assert set(BULK_PARAMS["filter_path"].split(",")) == {
+        "errors", "items.*.status", "items.*.error", "items.*._id", "items.*._index",
+        "items.*.failure_store",
+    }  # fmt: skip
 
 
 def test_a_server_that_does_not_answer_is_tried_again_without_bound():
@@ -237,7 +294,7 @@ def test_an_index_that_cannot_be_used_keeps_its_own_documents_alone():
         mapping=lambda path: OURS if "logs-2" in path else NOT_THERE,
         template=[Answer(200, {})],
         create=[Answer(400, full)],
-        bulk=[Answer(200, {"items": [created("b")]})],
+        bulk=[Answer(200, {"items": [created("b", _index="logs-2")]})],
     )
     client = BulkClient(server, "logs")
     answered = client.send(two_indices())
@@ -278,7 +335,11 @@ def test_an_answer_that_tells_nothing_about_the_index_is_the_whole_requests(answ
     server = Server(mapping=[answer])
     answered = BulkClient(server, "logs").send(batch_of("a"))
     assert not answered.items
-    assert answered.verdict == judge_request(answer.status, answer.error)
+    verdict = judge_request(answer.status, answer.error)
+    assert answered.verdict.advice == verdict.advice
+    assert answered.verdict.disposition is (
+        verdict.then if verdict.disposition is Disposition.CHECK else verdict.disposition
+    ), "no document was sent, so none is at fault"
     assert answered.status == answer.status
 
 

@@ -7,6 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llmlog_consumer.dead_letters.cause import Cause, Ending, Stage
+from llmlog_consumer.delivery.transform import describe
 from llmlog_consumer.elasticsearch.document import (
     Documents,
     ExpiredError,
@@ -16,7 +18,7 @@ from llmlog_consumer.elasticsearch.document import (
 )
 from llmlog_consumer.elasticsearch.index_names import daily_index
 from llmlog_schemas.convert import to_event
-from llmlog_schemas.event import make_event_id
+from llmlog_schemas.event import EARLIEST_MS, LATEST_MS, make_event_id
 
 START_MS = 1_767_225_600_500  # 2026-01-01T00:00:00.5Z
 DAY_MS = 86_400_000
@@ -224,6 +226,32 @@ def test_an_event_older_than_the_limit_is_expired():
         DOCUMENTS.make(at(START_MS), START_MS + 400 * DAY_MS + 1)
 
 
-def test_an_old_event_with_a_broken_document_is_expired_and_no_letter():
+@given(times=st.lists(st.integers(EARLIEST_MS, LATEST_MS - 1), min_size=2, max_size=5))
+def test_letters_that_fail_for_their_time_have_one_fingerprint_for_each_cause(times):
+    """It holds no date and no number, so that the circuit breaker sees a row of one cause."""
+    expired, to_come, outside = set(), set(), set()
+    for time_ms in times:
+        for kind, now_ms, text in (
+            (expired, time_ms + 401 * DAY_MS + time_ms % 10**9, Stage.EXPIRED),
+            (to_come, time_ms - DAY_MS - 1 - time_ms % 10**9, Stage.TRANSFORM),
+            (outside, time_ms, Stage.TRANSFORM),
+        ):
+            start_ms = time_ms + LATEST_MS if kind is outside else time_ms
+            with pytest.raises((ExpiredError, TransformError)) as caught:
+                DOCUMENTS.make(at(start_ms), now_ms)
+            kind.add(Cause(text, Ending.PERMANENT, describe(caught.value)).fingerprint)
+    assert [len(expired), len(to_come), len(outside)] == [1, 1, 1]
+    assert len(expired | to_come | outside) == 3
+
+
+def test_the_text_of_an_expired_event_has_its_age_and_the_limit():
+    with pytest.raises(ExpiredError) as caught:
+        DOCUMENTS.make(at(START_MS), START_MS + 400 * DAY_MS + 2 * 3_600_000 + 3 * 60_000)
+    assert str(caught.value) == (
+        "the event is 400 d 02 h 03 min old, more than LLMLOG_MAX_EVENT_AGE allows (400 days)"
+    )
+
+
+def test_an_old_event_with_a_broken_document_is_expired():
     with pytest.raises(ExpiredError):
         DOCUMENTS.make({**at(START_MS), "document": b"broken"}, START_MS + 500 * DAY_MS)

@@ -4,6 +4,10 @@ import pytest
 
 from llmlog_consumer.elasticsearch.error_rules import (
     BROKEN_ANSWER,
+    CUT_OFF,
+    FOREIGN_PAGE,
+    MANY,
+    TIMED_OUT,
     Disposition,
     judge_item,
     judge_request,
@@ -13,6 +17,8 @@ INDEXED = Disposition.INDEXED
 DUPLICATE = Disposition.DUPLICATE
 RETRY = Disposition.RETRY
 BISECT = Disposition.BISECT
+CHECK = Disposition.CHECK
+DROPPED = Disposition.DROPPED
 PERMANENT = Disposition.PERMANENT
 CONFIGURATION = Disposition.CONFIGURATION
 
@@ -49,7 +55,7 @@ TOO_MANY_SHARDS = (
 
 ITEMS = [
     # status, error.type, error.reason, disposition
-    (200, None, None, INDEXED),
+    (200, None, None, DROPPED),
     (201, None, None, INDEXED),
     (409, "version_conflict_engine_exception", "[a]: version conflict", DUPLICATE),
     (429, "es_rejected_execution_exception", QUEUE_FULL, RETRY),
@@ -283,56 +289,91 @@ def test_the_parent_breaker_counts_the_bytes_of_all_requests():
 # Whole requests
 
 REQUESTS = [
-    # status, error.type, disposition, bounded, pushed_back
-    (429, "es_rejected_execution_exception", RETRY, False, True),
-    (429, None, RETRY, False, True),
-    (502, None, RETRY, False, False),
-    (503, "master_not_discovered_exception", RETRY, False, False),
-    (504, None, RETRY, False, False),
-    (413, None, BISECT, False, False),
-    (400, "illegal_argument_exception", BISECT, False, False),
-    (400, "x_content_parse_exception", BISECT, False, False),
-    (400, "action_request_validation_exception", BISECT, False, False),
-    (400, None, CONFIGURATION, False, False),
-    (400, "media_type_header_exception", CONFIGURATION, False, False),
-    (406, None, CONFIGURATION, False, False),
-    (406, "media_type_header_exception", CONFIGURATION, False, False),
-    (401, "security_exception", CONFIGURATION, False, False),
-    (403, "security_exception", CONFIGURATION, False, False),
-    (403, None, CONFIGURATION, False, False),
-    (404, None, CONFIGURATION, False, False),
-    (405, None, CONFIGURATION, False, False),
-    (501, None, CONFIGURATION, False, False),
-    (500, "exception", RETRY, True, False),
-    (500, None, RETRY, True, False),
-    (507, None, RETRY, True, False),
+    # status, error.type, disposition, the step where the control is refused too, patience, of size
+    (429, "es_rejected_execution_exception", RETRY, None, 1, False),
+    (429, None, RETRY, None, 1, False),
+    (413, None, CHECK, CONFIGURATION, 1, True),
+    (413, "content_too_long_exception", CHECK, CONFIGURATION, 1, True),
+    # Elasticsearch's own
+    (502, "exception", RETRY, None, 1, False),
+    (503, "master_not_discovered_exception", RETRY, None, 1, False),
+    (504, "timeout_exception", CHECK, RETRY, 2, True),
+    (500, "node_closed_exception", RETRY, None, 1, False),
+    (500, "exception", CHECK, CONFIGURATION, MANY, False),
+    (507, "exception", CHECK, CONFIGURATION, MANY, False),
+    (400, "illegal_argument_exception", BISECT, None, 1, False),
+    (400, "x_content_parse_exception", BISECT, None, 1, False),
+    (400, "action_request_validation_exception", BISECT, None, 1, False),
+    (400, "media_type_header_exception", CONFIGURATION, None, 1, False),
+    (406, "media_type_header_exception", CONFIGURATION, None, 1, False),
+    (401, "security_exception", CONFIGURATION, None, 1, False),
+    (403, "security_exception", CONFIGURATION, None, 1, False),
+    (404, "index_not_found_exception", CONFIGURATION, None, 1, False),
+    # of something in its place
+    (301, None, CHECK, CONFIGURATION, 1, False),
+    (302, None, CHECK, CONFIGURATION, 1, False),
+    (308, None, CHECK, CONFIGURATION, 1, False),
+    (400, None, CHECK, CONFIGURATION, 1, False),
+    (401, None, CHECK, CONFIGURATION, 1, False),
+    (403, None, CHECK, CONFIGURATION, 1, False),
+    (404, None, CHECK, CONFIGURATION, 1, False),
+    (405, None, CHECK, CONFIGURATION, 1, False),
+    (406, None, CHECK, CONFIGURATION, 1, False),
+    (407, None, CHECK, CONFIGURATION, 1, False),
+    (411, None, CHECK, CONFIGURATION, 1, False),
+    (418, None, CHECK, CONFIGURATION, 1, False),
+    (421, None, CHECK, CONFIGURATION, 1, False),
+    (451, None, CHECK, CONFIGURATION, 1, False),
+    (501, None, CHECK, CONFIGURATION, 1, False),
+    (500, None, CHECK, CONFIGURATION, MANY, False),
+    (507, None, CHECK, CONFIGURATION, MANY, False),
+    (502, None, CHECK, RETRY, 3, False),
+    (503, None, CHECK, RETRY, 3, False),
+    (520, None, CHECK, RETRY, 3, False),
+    (530, None, CHECK, RETRY, 3, False),
+    (408, None, CHECK, RETRY, 2, True),
+    (460, None, CHECK, RETRY, 2, True),
+    (499, None, CHECK, RETRY, 2, True),
+    (504, None, CHECK, RETRY, 2, True),
+    (524, None, CHECK, RETRY, 2, True),
 ]
 
 
 @pytest.mark.parametrize(
-    ("status", "error_type", "disposition", "bounded", "pushed_back"), REQUESTS
+    ("status", "error_type", "disposition", "then", "patience", "of_size"), REQUESTS
 )
 def test_each_request_rule_decides_its_answer(
-    status, error_type, disposition, bounded, pushed_back
+    status, error_type, disposition, then, patience, of_size
 ):
     verdict = judge_request(status, error_of(error_type, "reason"))
     assert verdict.disposition is disposition
-    assert verdict.bounded is bounded
-    assert verdict.pushed_back is pushed_back
+    assert then is None or verdict.then is then
+    assert (verdict.patience, verdict.of_size) == (patience, of_size)
+    assert verdict.pushed_back is (status == 429)
     assert not verdict.unclassified
 
 
-@pytest.mark.parametrize("status", [302, 418, 600])
+def test_what_is_elasticsearchs_own_is_told_by_the_type_of_its_error():
+    """The same status, of a firewall: it says nothing about the credentials."""
+    own = judge_request(403, error_of("security_exception", "no"))
+    assert "credentials" in own.advice
+    for error in (None, {}, {"type": ""}, {"type": None}, {"reason": "blocked"}):
+        foreign = judge_request(403, error)
+        assert "credentials" not in foreign.advice
+        assert "a proxy or a firewall" in foreign.advice
+
+
+@pytest.mark.parametrize("status", [100, 304 + 300, 999])
 def test_a_status_of_a_request_that_no_row_matches_is_counted(status):
     verdict = judge_request(status, None)
     assert verdict.unclassified
-    assert verdict.bounded
+    assert (verdict.disposition, verdict.patience) == (CHECK, MANY)
 
 
-@pytest.mark.parametrize("status", [500, 507, 302, 600])
-def test_a_request_that_fails_for_long_is_halved(status):
-    """One document may be what the server fails at; halving finds it."""
-    assert judge_request(status, None).then is BISECT
+@pytest.mark.parametrize("verdict", [CUT_OFF, TIMED_OUT])
+def test_no_answer_is_waited_for_and_may_be_a_matter_of_size(verdict):
+    assert (verdict.disposition, verdict.then, verdict.of_size) == (CHECK, RETRY, True)
+    assert verdict.patience > 1
 
 
 @pytest.mark.parametrize(
@@ -349,11 +390,12 @@ def test_a_whole_request_can_be_above_the_limit_itself(status, reason, dispositi
     assert judge_request(status, error).disposition is disposition
 
 
-def test_an_answer_without_its_items_is_retried_and_then_pauses():
-    assert BROKEN_ANSWER.disposition is RETRY
-    assert BROKEN_ANSWER.bounded
-    assert BROKEN_ANSWER.then is CONFIGURATION
-    assert BROKEN_ANSWER.advice
+@pytest.mark.parametrize(("verdict", "patience"), [(BROKEN_ANSWER, MANY), (FOREIGN_PAGE, 1)])
+def test_an_answer_without_its_items_is_retried_and_then_pauses(verdict, patience):
+    assert verdict.disposition is CHECK
+    assert verdict.patience == patience
+    assert verdict.then is CONFIGURATION
+    assert verdict.advice
 
 
 def test_a_bounded_retry_of_a_document_ends_as_a_dead_letter():
@@ -365,15 +407,17 @@ def test_a_refused_request_never_rejects_a_document():
     """Only an answer about one document may end as a letter; halving finds that document."""
     for status in range(100, 600):
         if not 200 <= status < 300:
-            assert judge_request(status, None).disposition in (RETRY, BISECT, CONFIGURATION)
+            assert judge_request(status, None).disposition in (
+                RETRY, BISECT, CHECK, CONFIGURATION,
+            )  # fmt: skip
 
 
 def test_every_configuration_error_says_what_to_do():
     for status, error_type, reason, disposition in ITEMS:
         if disposition is CONFIGURATION:
             assert judge_item(status, error_of(error_type, reason)).advice
-    for status, error_type, disposition, *_ in REQUESTS:
-        if disposition is CONFIGURATION:
+    for status, error_type, disposition, then, *_ in REQUESTS:
+        if CONFIGURATION in (disposition, then):
             assert judge_request(status, error_of(error_type, "")).advice
 
 

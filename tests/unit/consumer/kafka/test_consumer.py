@@ -6,8 +6,8 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from llmlog_common.settings import load
-from llmlog_consumer.kafka.consumer import FencedError, GroupConsumer, Timing
-from llmlog_consumer.kafka.errors import REFUSAL_REPEAT_SECONDS
+from llmlog_consumer.kafka.consumer import GroupConsumer, Timing
+from llmlog_consumer.kafka.errors import REFUSAL_REPEAT_SECONDS, FatalError, FencedError
 from llmlog_consumer.kafka.start_offsets import Timing as StartTiming
 from llmlog_consumer.offset_tracker import Commit
 from support.fakes.kafka import FakeConsumer, fatal_error
@@ -72,9 +72,9 @@ def source(client, worker, clock):
     return GroupConsumer(load(environ={}), worker, client=client, timing=FAST, clock=clock)
 
 
-def message(code=None):
-    error = None if code is None else KafkaError(code)
-    return SimpleNamespace(error=lambda: error, partition=lambda: 0)
+def message(code=None, partition=0, offset=41, reason=None):
+    error = None if code is None else KafkaError(code, reason)
+    return SimpleNamespace(error=lambda: error, partition=lambda: partition, offset=lambda: offset)
 
 
 def committed(error=None):
@@ -95,33 +95,33 @@ def test_a_refusal_is_remembered_wherever_it_is_met(source, client, code, way):
         client.config["error_cb"](error)
     else:
         client.config["on_commit"](error if way == "commit" else None, committed(error))
-    assert error.str() in source.refusal
+    assert error.str() in source.unhealthy
 
 
 @pytest.mark.parametrize("code", [KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN])
 def test_brokers_that_are_away_refuse_nothing(source, client, code):
     client.config["error_cb"](KafkaError(code))
     client.config["on_commit"](KafkaError(code), committed())
-    assert source.refusal == ""
+    assert source.unhealthy == ""
 
 
 @pytest.mark.parametrize("end", ["records", "commit"])
 def test_a_refusal_ends_with_records_or_with_a_commit(source, client, end):
     client.config["error_cb"](KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED))
     source.consume(0.0)
-    assert source.refusal
+    assert source.unhealthy
     if end == "records":
         client.messages = [message(), message(KafkaError._PARTITION_EOF)]
         assert len(source.consume(0.0)) == 1
     else:
         client.config["on_commit"](None, [TopicPartition("t", 0, 7)])
-    assert source.refusal == ""
+    assert source.unhealthy == ""
 
 
 def test_a_commit_that_fails_for_another_reason_ends_no_refusal(source, client):
     client.config["error_cb"](KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED))
     client.config["on_commit"](KafkaError(KafkaError._TIMED_OUT), committed())
-    assert source.refusal
+    assert source.unhealthy
 
 
 @pytest.mark.parametrize(
@@ -135,33 +135,193 @@ def test_a_member_without_partitions_sees_that_credentials_are_accepted_again(
     for clock.now in (0.0, 100.0):
         client.config["error_cb"](KafkaError(code))
     clock.now = 210.0
-    assert source.refusal
+    assert source.unhealthy
     clock.now = 100.0 + REFUSAL_REPEAT_SECONDS
-    assert bool(source.refusal) is not ends
+    assert bool(source.unhealthy) is not ends
 
 
-@pytest.mark.parametrize("code", [KafkaError._FENCED, KafkaError.FENCED_INSTANCE_ID])
-def test_a_fenced_instance_id_ends_the_member(source, client, code):
-    client.messages = [message(code)]
-    with pytest.raises(FencedError):
-        source.consume(0.0)
+FENCED_TEXTS = [
+    "Fatal error: Broker: Static consumer fenced by other consumer with same group.instance.id",
+    "Fatal error: Broker: The instance ID is still used by another member in the consumer group",
+]
 
 
-def test_a_fatal_error_ends_the_member(source, client):
-    error = fatal_error()
-    client.messages = [SimpleNamespace(error=lambda: error, partition=lambda: 0)]
-    with pytest.raises(KafkaException):
-        source.consume(0.0)
+@pytest.mark.parametrize("way", ["message", "error", "commit"])
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [(KafkaError._FENCED, None), (KafkaError.FENCED_INSTANCE_ID, None)]
+    + [(KafkaError._FATAL, text) for text in FENCED_TEXTS],
+)
+def test_a_fenced_member_ends_and_names_its_instance_id(client, worker, way, code, reason):
+    settings = load(environ={"LLMLOG_KAFKA_CONSUMER_GROUP_INSTANCE_ID": "host"})
+    source = GroupConsumer(settings, worker, 3, client=client, timing=FAST)
+    with pytest.raises(FencedError, match=r"group\.instance\.id host-3: give each host"):
+        fail(source, client, way, KafkaError(code, reason))
+
+
+@pytest.mark.parametrize("way", ["message", "error", "commit"])
+@pytest.mark.parametrize("error", [fatal_error(), KafkaError(KafkaError._FATAL, "out of order")])
+def test_a_fatal_error_ends_the_member_with_the_clients_own_reason(source, client, way, error):
+    with pytest.raises(FatalError, match=error.str()):
+        fail(source, client, way, error)
+
+
+def fail(source, client, way, error):
+    """Let the client say that it is of no use any more."""
+    if way == "commit":
+        client.errors = [error]
+        source.commit([Commit(0, 7, -1)])
+    elif way == "message":
+        client.messages = [SimpleNamespace(error=lambda: error, partition=lambda: 0)]
+    else:
+        client.config["error_cb"](error)
+    source.consume(0.0)
+
+
+# Partitions that stand still
 
 
 @pytest.mark.parametrize("code", [KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE])
 def test_a_partition_that_is_out_of_range_stands_still_and_the_others_go_on(source, client, code):
-    client.messages = [message(code), message()]
+    client.messages = [message(code), message(partition=1)]
     assert len(source.consume(0.0)) == 1
-    assert source.out_of_range == {0}
+    assert set(source.standstills) == {0}
     source.skip_gap(0, 70)
-    assert source.out_of_range == set()
+    assert not source.standstills
     assert client.assigned == {0: 70}
+
+
+DAMAGES = [
+    KafkaError._BAD_MSG, KafkaError._BAD_COMPRESSION, KafkaError._NOT_IMPLEMENTED,
+    KafkaError.INVALID_MSG, KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.UNKNOWN,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("code", DAMAGES)
+def test_nothing_behind_a_damaged_batch_is_taken_and_the_other_partitions_go_on(
+    source, client, code
+):
+    client.messages = [message(offset=40), message(code), message(offset=90)]
+    client.messages += [message(partition=1, offset=5), message(code)]
+    assert [m.offset() for m in source.consume(0.0)] == [40, 5]
+    assert client.paused == [0]
+    client.messages = [message(offset=91), message(partition=1, offset=6)]
+    assert [m.offset() for m in source.consume(0.0)] == [6]
+
+
+def test_a_damaged_batch_is_named_with_its_place_and_what_to_do(source, client):
+    client.messages = [message(KafkaError._BAD_MSG, partition=3, reason="failed CRC32C check")]
+    source.consume(0.0)
+    for part in (
+        "partition 3 stands still at offset 41", "failed CRC32C check", "every 60 s",
+        "`pipeline offsets accept-gap litellm-logs/3`",
+    ):  # fmt: skip
+        assert part in source.unhealthy
+
+
+def test_the_position_behind_a_damaged_batch_is_not_followed(source, client):
+    client.positions = {0: 900, 1: 8}
+    assert source.positions([0, 1]) == {0: 900, 1: 8}
+    client.messages = [message(KafkaError._BAD_MSG)]
+    source.consume(0.0)
+    assert source.positions([0, 1]) == {1: 8}
+    source.read_again(0, 41)
+    assert source.positions([0, 1]) == {1: 8}
+
+
+def test_a_damaged_partition_stays_paused_whatever_the_worker_pauses(source, client):
+    client.messages = [message(KafkaError._BAD_MSG)]
+    source.consume(0.0)
+    source.pause_only({1})
+    source.pause_only(set())
+    assert client.resumed == [1]
+
+
+@pytest.mark.parametrize("environ", [{}, EAGER], ids=["cooperative", "eager"])
+def test_a_damaged_partition_is_sought_back_and_goes_on_where_its_batch_is_restored(
+    client, worker, clock, environ
+):
+    client.committed_offsets = {0: 7, 1: 7}
+    source = GroupConsumer(load(environ=environ), worker, client=client, timing=FAST, clock=clock)
+    client.rebalance("on_assign", 0, 1)
+    client.positions = {1: 30}
+    client.messages = [message(KafkaError._BAD_MSG)]
+    source.consume(0.0)
+    assert source.standstills.due() == []
+    clock.now = 60.0
+    assert source.standstills.due() == [0]
+    source.read_again(0, 41)
+    assert client.assigned[0] == 41
+    assert source.unhealthy, "until a record has come"
+    client.messages = [message(offset=41)]
+    assert len(source.consume(0.0)) == 1
+    assert source.unhealthy == ""
+
+
+def test_a_batch_that_is_still_damaged_is_read_again_later(source, client, clock):
+    client.messages = [message(KafkaError._BAD_MSG)]
+    source.consume(0.0)
+    clock.now = 60.0
+    source.read_again(0, 41)
+    client.messages = [message(KafkaError._BAD_MSG), message(KafkaError._AUTO_OFFSET_RESET)]
+    assert source.consume(0.0) == []
+    assert "a damaged batch" in source.unhealthy
+    clock.now = 119.0
+    assert source.standstills.due() == []
+    clock.now = 120.0
+    assert source.standstills.due() == [0]
+
+
+def test_a_partition_that_is_given_away_stands_still_no_more(source, client):
+    client.committed_offsets = {0: 1}
+    client.rebalance("on_assign", 0)
+    client.messages = [message(KafkaError._BAD_MSG)]
+    source.consume(0.0)
+    client.rebalance("on_revoke", 0)
+    assert source.unhealthy == ""
+
+
+def test_a_truncated_log_is_named_as_such_and_not_read_again(source, client, clock):
+    reason = "Partition log truncation detected at offset 150 (leader epoch 0)"
+    client.messages = [message(KafkaError._AUTO_OFFSET_RESET, reason=reason)]
+    source.consume(0.0)
+    assert "the log was truncated" in source.unhealthy
+    clock.now = 1e6
+    assert source.standstills.due() == []
+
+
+def test_the_broker_is_asked_for_the_epoch_before_a_record_is_taken(source, client):
+    """The client asks within `seek` alone; what it has fetched before may be of another log."""
+    client.committed_offsets, client.epochs = {0: 41, 1: 7}, {0: 5}
+    client.rebalance("on_assign", 0, 1)
+    client.messages = [message(), message(partition=1, offset=7)]
+    client.errors = [KafkaError(KafkaError._STATE)]
+    assert [m.partition() for m in source.consume(0.0)] == [1]
+    client.messages = [message(), message(partition=1, offset=8)]
+    assert [m.partition() for m in source.consume(0.0)] == [1]
+    assert client.sought == [(0, 41, 5)]
+    client.messages = [message()]
+    assert len(source.consume(0.0)) == 1
+
+
+@pytest.mark.parametrize("way", ["given away", "skipped"])
+def test_a_partition_that_is_read_elsewhere_is_not_sought_back(source, client, way):
+    client.committed_offsets, client.epochs = {0: 41}, {0: 5}
+    client.rebalance("on_assign", 0)
+    if way == "skipped":
+        source.skip_gap(0, 70)
+    else:
+        client.rebalance("on_revoke", 0)
+    source.consume(0.0)
+    assert client.sought == []
+
+
+def test_a_commit_before_the_first_record_keeps_the_epoch_that_was_committed(source, client):
+    client.committed_offsets, client.epochs = {0: 41}, {0: 5}
+    client.rebalance("on_assign", 0)
+    for offset, epoch in ((41, -1), (42, -1), (42, 6)):
+        source.commit([Commit(0, offset, epoch)])
+    assert [places[0].leader_epoch for places in client.commits] == [5, None, 6]
 
 
 # Assignments
@@ -294,3 +454,9 @@ def test_a_commit_at_the_end_without_an_answer_is_not_waited_for_without_end(cli
     client.commit = lambda **_: answered.wait(5)
     assert not source.commit_within([Commit(0, 7, -1)], 0.01)
     answered.set()
+
+
+@pytest.mark.parametrize(("at_most", "number"), [(None, 1000), (7, 7), (9000, 1000)])
+def test_no_more_records_are_asked_for_than_the_caller_wants(source, client, at_most, number):
+    source.consume(0.0, at_most)
+    assert client.asked_for == number

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 from confluent_kafka import KafkaError, TopicPartition
 
@@ -11,6 +13,7 @@ from llmlog_common.settings import load
 from llmlog_consumer.kafka.admin import KafkaAdmin
 from llmlog_consumer.kafka.committed import CommittedOffset, parse_note
 from llmlog_consumer.kafka.offsets import KafkaOffsets
+from llmlog_consumer.kafka.places import Log, Place
 from support.fakes.kafka import FakeAdminClient, FakeConsumer
 
 MARKS = {0: (500, 900), 1: (0, 50)}
@@ -22,6 +25,7 @@ class Group:
     def __init__(self, committed=None, code=None, marks=None):
         self.client = FakeAdminClient()
         self.client.refusal = None if code is None else KafkaError(code)
+        self.client.marks = {p: (start, end, end) for p, (start, end) in (marks or MARKS).items()}
         self.consumer = FakeConsumer(committed, marks or MARKS)
         admin = KafkaAdmin(load(environ={"LLMLOG_GROUP": "g"}), client=self.client)
         self.offsets = KafkaOffsets(admin, consumer=self.consumer)
@@ -56,6 +60,49 @@ def test_a_group_that_has_started_keeps_its_offsets():
     assert group.started == {}
     with_members = Group(code=KafkaError.UNKNOWN_MEMBER_ID)
     assert with_members.offsets.commit_start("t", range(2), latest=True) == ""
+
+
+def test_a_new_group_begins_where_there_are_leaders_and_reads_the_rest_from_its_start():
+    group = Group()
+    assert group.offsets.commit_start("t", range(2), latest=False, leaderless={1})
+    assert group.started == {0: 500}
+    group = Group()
+    group.client.marks[1] = KafkaError(KafkaError._TIMED_OUT)
+    with pytest.raises(KafkaUnreachable, match="t: partition 1 has no leader that answers"):
+        group.offsets.commit_start("t", range(2), latest=True)
+    assert group.started == {}
+
+
+def test_a_new_group_at_the_end_begins_before_an_open_transaction():
+    group = Group()
+    group.client.marks[0] = (500, 700, 900)
+    group.offsets.commit_start("t", range(2), latest=True)
+    assert group.started == {0: 700, 1: 50}
+
+
+def test_the_places_of_the_group_say_what_an_open_transaction_and_an_absent_leader_leave():
+    group = Group()
+    group.client.topics, group.client.leaderless = {"t": 3}, {2}
+    group.client.marks[0] = (500, 700, 900)
+    group.client.offsets["g"] = [TopicPartition("t", 0, 700), TopicPartition("other", 1, 9)]
+    places = group.offsets.places("t")
+    assert places == {
+        0: Place("t", 0, 700, Log(500, 700, 900)),
+        1: Place("t", 1, None, Log(0, 50, 50)),
+        2: Place("t", 2, None, None),
+    }
+    assert (places[0].lag, places[0].held_back, places[2].lag) == (200, 200, 0)
+    assert group.offsets.places("t", [1]) == {1: places[1]}
+    group.client.marks[1] = KafkaError(KafkaError._TIMED_OUT)
+    assert group.offsets.places("t", [1]) == {1: Place("t", 1, None, None)}
+
+
+def test_a_refusal_of_one_partitions_bounds_is_no_absent_leader():
+    group = Group()
+    group.client.topics = {"t": 2}
+    group.client.marks[1] = KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED)
+    with pytest.raises(KafkaRefusal, match="authorization failed"):
+        group.offsets.places("t")
 
 
 def test_an_absent_coordinator_is_unreachable_and_a_refusal_names_the_group():
@@ -122,3 +169,13 @@ def test_ranges_begin_at_a_moment_and_partitions_without_newer_records_are_empty
         TopicPartition("t", 0, 800), TopicPartition("t", 1, -1),
     ]  # fmt: skip
     assert group.offsets.narrow("t", MARKS, 1_767_225_600_000) == {0: (800, 900), 1: (50, 50)}
+
+
+def test_a_partition_whose_offset_at_a_moment_is_refused_is_not_one_without_newer_records():
+    group = Group()
+    refused = SimpleNamespace(
+        partition=1, offset=-1, error=KafkaError(KafkaError.LEADER_NOT_AVAILABLE)
+    )
+    group.consumer.offsets_for_times = lambda _places, _timeout: [refused]
+    with pytest.raises(KafkaUnreachable):
+        group.offsets.offsets_at("t", [1], 1_767_225_600_000)

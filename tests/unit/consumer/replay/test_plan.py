@@ -21,7 +21,7 @@ from support.fakes.letters import (
     POISON,
     REFUSED,
     SETTINGS,
-    FakeElastic,
+    FakeLookup,
     FakeSourceTopic,
     new_letter,
 )
@@ -144,7 +144,7 @@ def empty_row(letters, **counts):
 
 def dry_run(ids=(), *, elastic=True, **policy):
     policy = ReplayPolicy(SETTINGS, **policy)
-    return DryRun(policy, FakeElastic(set(ids)) if elastic else None, None)
+    return DryRun(policy, FakeLookup(set(ids)) if elastic else None, None)
 
 
 def test_a_dry_run_reports_each_outcome_under_its_own_key():
@@ -192,3 +192,15 @@ def test_a_dry_run_has_a_row_for_each_cause_the_largest_first():
         (POISON.fingerprint, 1),
     ]
     assert rows[1]["stage"] == "decode"
+
+
+@pytest.mark.parametrize("cause", [POISON, REFUSED])
+def test_a_dry_run_calls_every_recovered_letter_indexed_whatever_else_it_is(cause):
+    """As the list does, and `verify`: a registry that is not set now changes nothing about it."""
+    confluent = Encoder(7).encode(event(1))
+    letters = [
+        letter(1, cause=cause, value=confluent),
+        letter(2, cause=cause, value=encoded(2), replays=MAX_REPLAYS),
+    ]
+    ids = {event(n)["event_id"] for n in (1, 2)}
+    assert [row["already_indexed"] for row in dry_run(ids).report(letters)] == [2]

@@ -117,6 +117,15 @@ def test_every_letter_is_settled_and_equal_offsets_of_two_topics_are_kept_apart(
     assert all(span.unsettled == 0 for span, _ in delivery.accepted)
 
 
+def test_records_of_a_topic_and_of_one_recreated_under_its_name_are_kept_apart():
+    """Two of one offset in one span could not be told apart."""
+    replay, delivery = new_index_replay()
+    assert replay.run([record(n, value=b"%d" % topic) for topic in range(3) for n in range(2)])
+    spans = [[one.offset() for one in records] for _, records in delivery.accepted]
+    assert spans == [[0, 1]] * 3
+    assert len({span.generation for span, _ in delivery.accepted}) == 3
+
+
 def test_a_wrong_deployment_ends_the_run_with_the_reason():
     class PausedDelivery(FakeDelivery):
         pause_reason = "open the index"

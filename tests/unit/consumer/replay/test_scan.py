@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmlog_consumer.dead_letters.filters import Filter
-from llmlog_consumer.replay.scan import SHARE_OFFSETS, split_shares
-from support.fakes.letters import POISON, REFUSED, FakeTopic
+from llmlog_consumer.replay.scan import SHARE_OFFSETS, ReplayScan, split_shares
+from support.fakes.letters import POISON, REFUSED, SETTINGS, FakeTopic
 
 SOURCES = st.tuples(st.integers(0, 6), st.integers(0, 5))
 
@@ -123,3 +123,13 @@ def test_progress_ends_with_every_letter():
     scan.progress = lambda *step: steps.append(step)
     assert len(list(scan)) == 8
     assert steps[-1] == ("reading letters", 8, 8)
+
+
+def test_letters_of_another_group_are_left_alone_and_counted():
+    topic = FakeTopic()
+    for n, group in enumerate((SETTINGS.group, "blue", "", SETTINGS.group)):
+        topic.append((0, n), group=group)
+    letters = topic.reader()
+    scan = ReplayScan(SETTINGS, letters, Filter(), read=topic.read)
+    assert [record.source[2] for record in scan] == [0, 2, 3]
+    assert letters.groups.others == {"blue": 1}

@@ -13,7 +13,14 @@ from llmlog_consumer.service.supervisor import State
 
 def test_every_count_is_on_the_page_under_its_name():
     counts = Counter({str(outcome): number for number, outcome in enumerate(Outcome, start=1)})
-    counts |= {"consumed": 70, "released": 2, "retries": 3, "failure_store": 4, "unclassified": 5}
+    counts |= {
+        "consumed": 70,
+        "released": 2,
+        "retries": 3,
+        "failure_store": 4,
+        "unclassified": 5,
+        "rerouted": 9,
+    }
     state = State(
         counts=counts, dead_letters=Counter({("2f6c1b9d04aa", "index"): 6}),
         in_flight=7, workers=2, unhealthy=1, restarts=8,
@@ -28,6 +35,7 @@ def test_every_count_is_on_the_page_under_its_name():
         prefix + 'dead_letters_total{fingerprint="2f6c1b9d04aa",stage="index"} 6.0',
         f"{prefix}consumed_total 70.0", f"{prefix}released_total 2.0",
         f"{prefix}retries_total 3.0", f"{prefix}failure_store_total 4.0",
-        f"{prefix}unclassified_total 5.0", f"{prefix}in_flight 7.0", f"{prefix}workers 2.0",
+        f"{prefix}unclassified_total 5.0", f"{prefix}rerouted_total 9.0",
+        f"{prefix}in_flight 7.0", f"{prefix}workers 2.0",
         f"{prefix}unhealthy_workers 1.0", f"{prefix}worker_restarts_total 8.0",
     }  # fmt: skip

@@ -8,9 +8,10 @@ import time
 import pytest
 from structlog.testing import capture_logs
 
-from llmlog_common.errors import ElasticsearchError, KafkaUnreachable
+from llmlog_common.errors import ElasticsearchError, KafkaError, KafkaUnreachable
 from llmlog_common.settings import load
 from llmlog_consumer.kafka.admin import Topic
+from llmlog_consumer.kafka.places import Log
 from llmlog_consumer.service import preflight
 from support.fakes.service import FakeCluster, FakeTopics
 
@@ -24,12 +25,12 @@ class Offsets:
     def __init__(self, unread=""):
         self.unread, self.latest = unread, None
 
-    def commit_start(self, _topic, _partitions, *, latest):
+    def commit_start(self, _topic, _partitions, *, latest, leaderless):
         self.latest = latest
         return self.unread
 
-    def watermarks(self, _topic, partitions):
-        return {p: (10, 10 + 5 * p) for p in partitions}
+    def bounds(self, _topic, partitions, leaderless):
+        return {p: None if p in leaderless else Log(10, 10, 10 + 5 * p) for p in partitions}
 
 
 def check(topics=None, offsets=None, elastic=None, **options):
@@ -54,11 +55,16 @@ def test_what_a_group_without_offsets_does_not_read_is_a_warning(unread):
     assert logs == ([warning] if unread else [])
 
 
-def test_until_the_end_is_until_the_ends_of_partitions_that_have_records():
+def test_until_the_end_is_until_all_that_is_acknowledged_of_every_partition():
     task = check(until_end=True)
-    assert task.until == {1: 15, 2: 20, 3: 25}
+    assert task.until == {0: 10, 1: 15, 2: 20, 3: 25}
     assert task.dlq_partitions == 8
     assert check().until is None
+
+
+def test_the_end_of_a_partition_without_a_leader_is_not_known_yet():
+    topics = FakeTopics(TOPICS | {SETTINGS.topic: Topic(4, 1, frozenset({2}))})
+    assert check(topics, until_end=True).until == {0: 10, 1: 15, 2: None, 3: 25}
 
 
 def test_a_cluster_without_the_index_template_ends_the_command():
@@ -71,6 +77,23 @@ def test_brokers_that_do_not_answer_are_waited_for_until_the_deadline():
     topics.errors = [KafkaUnreachable("Kafka at nowhere does not answer")]
     with pytest.raises(KafkaUnreachable):
         check(topics, deadline=time.monotonic())
+
+
+def test_a_user_who_may_not_read_the_topic_ends_the_command():
+    topics = FakeTopics(TOPICS)
+    topics.forbidden = {(SETTINGS.topic, "READ")}
+    with pytest.raises(KafkaError, match=f"topic {SETTINGS.topic}: grant READ"):
+        check(topics)
+
+
+def test_the_right_to_write_dead_letters_is_said_and_waited_for():
+    topics = FakeTopics(TOPICS)
+    topics.forbidden = {(SETTINGS.dlq_topic, "WRITE"), (SETTINGS.topic, "WRITE")}
+    threading.Timer(0.02, topics.forbidden.clear).start()
+    with capture_logs() as logs:
+        assert check(topics) is not None
+    (line,) = logs
+    assert f"topic {SETTINGS.dlq_topic}: grant WRITE" in line["why"]
 
 
 def test_a_signal_ends_the_waiting_for_brokers():

@@ -18,6 +18,7 @@ from llmlog_consumer.service.supervisor import (
     Supervisor,
     Timing,
 )
+from llmlog_consumer.service.worker_end import describe_end
 from support.fakes.service import Clock, FakeContext, FixedDelays
 
 FINAL = 6
@@ -109,7 +110,7 @@ def test_each_worker_has_its_number_and_the_arguments():
     for number, process in enumerate(rig.processes):
         target, given, _, arguments, drain_seconds = process.args
         assert process.target is run_child
-        assert (target, given, arguments) == (print, number, ("argument",))
+        assert (target, given, arguments) == (print, number, ("argument", ""))
         assert drain_seconds == TIMING.drain
         assert process.name == f"llmlog-worker-{number}"
 
@@ -158,6 +159,32 @@ def test_the_first_signal_drains_every_worker_once():
     assert lines == [{"event": "draining", "log_level": "info", "workers": 2}]
     assert [process.signals for process in rig.processes] == [["SIGTERM"], ["SIGTERM"]]
     assert rig.turns == 10
+
+
+def test_the_next_process_is_told_why_the_last_one_ended():
+    rig = Rig(workers=1)
+    rig.at(2, rig.report(0, ended="Kafka: fenced"))
+    rig.at(2, rig.end(0, 3))
+    rig.at(6, rig.end_newest(-9))
+    rig.at(20, rig.supervisor.on_signal)
+    rig.supervisor.run()
+    told = [process.args[3][-1] for process in rig.processes]
+    assert told == ["", "Kafka: fenced", describe_end(-9, "", None)]
+
+
+def test_a_worker_that_waits_for_its_next_start_is_unhealthy():
+    rig, seen = Rig(workers=2, restart_seconds=10.0), {}
+
+    def look(name):
+        return lambda: seen.update({name: rig.supervisor.state.unhealthy})
+
+    rig.at(2, rig.end(1, 3))
+    rig.at(5, look("waiting"))
+    rig.at(18, look("started"))
+    rig.at(20, rig.supervisor.on_signal)
+    rig.supervisor.run()
+    assert seen == {"waiting": 1, "started": 0}
+    assert rig.supervisor.state.unhealthy == 0, "all have ended"
 
 
 def test_the_second_signal_kills_the_workers_that_still_drain():
@@ -223,7 +250,11 @@ def test_a_worker_that_died_is_started_again_after_a_delay_and_a_line_says_so():
         "worker": 1,
         "seconds": 4.3,
     }
-    assert lines[:2] == [{**line, "code": -9}, {**line, "code": 3}]
+    killed = describe_end(-9, "", None)
+    assert lines[:2] == [
+        {**line, "code": -9, "why": killed},
+        {**line, "code": 3, "why": "ended with code 3: see its last lines on stderr"},
+    ]
     assert rig.delays.attempts == [1, 2], "each crash in a row makes the delay longer"
     assert rig.supervisor.state.restarts == 2
 
@@ -250,7 +281,8 @@ def test_a_worker_that_keeps_dying_ends_everything_and_the_others_drain():
     for turn in range(1, 100):
         rig.at(turn, kill_the_newest_of_the_first)
     message = (
-        f"worker 0 died {MAX_CRASHES} times in a row, last with code 7: see its last lines above"
+        f"worker 0 died {MAX_CRASHES} times in a row, last with code 7: "
+        "ended with code 7: see its last lines on stderr"
     )
     with pytest.raises(WorkerError, match=f"^{re.escape(message)}$"):
         rig.supervisor.run()

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from llmlog_consumer.service.worker_process import REPORT_SECONDS, Reporter
+from llmlog_consumer.service.worker_process import (
+    MAX_REASON_CHARACTERS,
+    REPORT_SECONDS,
+    Reporter,
+)
 from support.fakes.service import Clock
 
 
@@ -64,3 +68,15 @@ def test_a_supervisor_that_is_gone_does_not_disturb_the_drain(clock):
     reporter = Reporter(Pipe(is_broken=True), clock)
     reporter.worker = Worker()
     reporter.report()
+
+
+def test_a_worker_that_ends_says_why_even_where_it_never_began(clock):
+    pipe = Pipe()
+    reporter = Reporter(pipe, clock)
+    reporter.ended = "fenced " * 1000
+    reporter.report()
+    reporter.worker = Worker()
+    reporter.report()
+    first, second = pipe.sent
+    assert first == {"ended": reporter.ended[:MAX_REASON_CHARACTERS]}
+    assert second == {"consumed": 1, **first}

@@ -6,8 +6,10 @@ import threading
 import pytest
 from structlog.testing import capture_logs
 
-from llmlog_common.errors import CircuitOpenError, KafkaUnreachable
+from llmlog_common.errors import CircuitOpenError, KafkaUnreachable, PipelineError
 from llmlog_consumer.kafka.gaps import Gap
+from llmlog_consumer.kafka.places import Log
+from llmlog_consumer.kafka.standstill import Flaw, Standstills
 from llmlog_consumer.outcomes import Outcome
 from llmlog_consumer.worker.limits import Limits, Timing
 from llmlog_consumer.worker.worker import Task
@@ -408,9 +410,9 @@ def test_a_worker_ends_when_its_own_and_all_other_partitions_are_committed():
 
     def on_turn(turn):
         if turn == 10:
-            rig.consumer.group_offsets = {1: 49}
+            rig.consumer.group_offsets[1] = 49
         if turn == 20:
-            rig.consumer.group_offsets = {1: 50}
+            rig.consumer.group_offsets[1] = 50
 
     assert rig.run(50, on_turn) == 21, "it waits until the group's other members have committed"
 
@@ -424,6 +426,64 @@ def test_a_worker_does_not_end_before_its_own_partitions_are_settled():
             rig.consumer.chunks = [records(9)]
 
     assert rig.run(50, on_turn) == 22
+
+
+def test_a_worker_does_not_end_before_the_broker_has_its_own_commit():
+    rig = rig_of(7, 8, task=until({0: 9}))
+    rig.delivery.settles = rig.consumer.refuses_commits = True
+
+    def on_turn(turn):
+        if turn == 20:
+            rig.consumer.refuses_commits = False
+            rig.worker.on_commit_failed([0])
+
+    assert rig.run(50, on_turn) == 21
+
+
+@pytest.mark.parametrize(
+    "log",
+    [
+        Log(
+            0, 6, 6
+        ),  # it ends before the group's offset: truncated, or the offset is from elsewhere
+        Log(8, 900, 900),  # retention has deleted what the group reads next
+        None,  # no leader tells
+    ],
+)
+def test_an_offset_that_the_log_does_not_have_is_no_end(log):
+    rig = rig_of(task=until({0: 5}))
+    rig.logs = {0: log}
+
+    def on_turn(turn):
+        if turn == 20:
+            rig.logs = {}
+
+    assert rig.run(50, on_turn) == 21
+
+
+def test_the_end_of_a_partition_is_learned_when_it_has_a_leader_again():
+    rig = rig_of(7, 8, task=until({0: None}))
+    rig.logs, rig.delivery.settles = {0: None}, True
+
+    def on_turn(turn):
+        if turn == 10:
+            rig.logs = {0: Log(0, 11, 11)}
+        if turn == 20:
+            rig.logs = {0: Log(0, 90, 90)}  # what comes later is not of this task
+            rig.consumer.chunks = [records(9, 10)]
+
+    assert rig.run(50, on_turn) == 22
+
+
+@pytest.mark.parametrize("error", [KafkaUnreachable("away"), PipelineError("refused")])
+def test_a_broker_that_does_not_tell_the_groups_offsets_is_no_end(error):
+    rig = rig_of(task=until({0: 7}))
+
+    def refuse(_partitions):
+        raise error
+
+    rig.find_places = refuse
+    assert rig.run(30) == 30
 
 
 def test_a_worker_does_not_end_while_a_record_is_unsettled():
@@ -452,19 +512,91 @@ def test_a_worker_with_an_end_stops_with_an_error_when_the_circuit_opens():
     assert rig.delivery.closed
 
 
+def test_a_worker_with_an_end_waits_for_the_probe_of_an_open_circuit():
+    rig = rig_of(7, task=until({0: 8}))
+
+    def on_turn(turn):
+        rig.delivery.circuit_open = "nearly every record fails" if turn < 5 else ""
+        rig.delivery.is_probing = turn < 5
+        rig.delivery.settles = turn == 5
+
+    assert rig.run(10, on_turn) < 10
+    assert rig.worker.counts[Outcome.INDEXED] == 1
+
+
+def test_a_worker_consumes_no_more_than_its_delivery_has_room_for():
+    rig = rig_of(7)
+
+    def on_turn(turn):
+        rig.delivery.room = 100 - turn if turn else None
+
+    rig.run(3, on_turn)
+    assert rig.consumer.asked_for == [None, 99, 98]
+
+
+def test_partitions_that_bring_an_open_circuit_are_paused_until_the_bound_is_told():
+    rig = rig_of()
+    rig.delivery.room = 100
+    assert set(rig.worker.on_assigned({0: 7, 1: 7}, {})) == {0, 1}
+
+
+def test_a_drain_does_not_wait_for_records_that_are_held_for_their_own_sake():
+    rig = rig_of(7, 8)
+    rig.delivery.held[0] = 2
+    rig.run(2)
+    assert rig.clock.now < 1_010.0
+    assert rig.consumer.closed
+
+
+def test_a_partition_of_which_enough_is_held_is_paused_and_the_others_are_not():
+    rig = rig_of(7, partitions=(0, 1))
+    rig.delivery.settles = True
+
+    def on_turn(turn):
+        rig.delivery.full_partitions = frozenset({1, 9} if turn else ())
+        if turn == 2:
+            assert rig.consumer.paused == {1}
+
+    rig.run(2, on_turn)
+
+
+def test_what_a_rebalance_takes_away_is_dropped_from_what_is_held():
+    rig = rig_of()
+    rig.run(1)
+    before = rig.delivery.dropped
+    rig.worker.on_lost([0])
+    assert rig.delivery.dropped == before + 1
+
+
+def test_a_worker_without_a_partition_forgets_an_open_circuit():
+    rig = rig_of(partitions=(0, 1))
+    rig.run(1)
+    before = rig.delivery.forgotten
+    rig.worker.on_assigned({0: 7, 1: 7}, {})
+    rig.worker.on_lost([0])
+    assert rig.delivery.forgotten == before
+    rig.worker.on_lost([1])
+    assert rig.delivery.forgotten == before + 1
+
+
 def test_a_worker_without_an_end_goes_on_while_the_circuit_is_open():
     rig = rig_of(7)
     rig.delivery.circuit_open = "nearly every record fails"
     assert rig.run(10) == 10
 
 
-# Accepted gaps
+# Partitions that stand still
+
+
+def stand_still(rig, turn, flaw=Flaw.GONE):
+    if turn == 0:
+        rig.consumer.standstills.record(0, flaw, 7, "why")
 
 
 def test_a_partition_that_stands_still_moves_on_over_an_accepted_gap():
     rig = rig_of(turn_seconds=1.0)
     rig.gaps = {0: [Gap(3, 9, 0), Gap(7, 40, 0)], 1: [Gap(7, 99, 0)]}
-    rig.run(1, lambda turn: rig.consumer.out_of_range.update({0} if turn == 0 else ()))
+    rig.run(1, lambda turn: stand_still(rig, turn))
     assert rig.consumer.skipped == [(0, 40)]
     assert rig.consumer.commits[-1] == {0: 40}
 
@@ -472,7 +604,7 @@ def test_a_partition_that_stands_still_moves_on_over_an_accepted_gap():
 def test_a_partition_that_stands_still_elsewhere_does_not_move():
     rig = rig_of(turn_seconds=1.0)
     rig.gaps = {0: [Gap(6, 40, 0), Gap(8, 40, 0)]}
-    rig.run(10, lambda turn: rig.consumer.out_of_range.update({0} if turn == 0 else ()))
+    rig.run(10, lambda turn: stand_still(rig, turn))
     assert rig.consumer.skipped == []
 
 
@@ -482,13 +614,43 @@ def test_a_partition_with_unsettled_records_does_not_move_yet():
     moved = []
 
     def on_turn(turn):
-        rig.consumer.out_of_range.update({0} if turn == 0 else ())
+        stand_still(rig, turn)
         moved.append(list(rig.consumer.skipped))
         rig.delivery.settles = turn == 8
 
     rig.run(20, on_turn)
     assert moved[8] == []
     assert rig.consumer.skipped == [(0, 40)]
+
+
+def test_a_damaged_partition_is_read_again_from_the_offset_that_it_expects():
+    rig = rig_of(7, 8, turn_seconds=1.0)
+    rig.delivery.settles = True
+    rig.consumer.standstills = Standstills("t", 60.0, rig.clock)
+    rig.run(50, lambda turn: stand_still(rig, turn, Flaw.DAMAGED))
+    assert rig.consumer.read_from == []
+    rig = rig_of(7, 8, turn_seconds=1.0)
+    rig.consumer.standstills = Standstills("t", 60.0, rig.clock)
+    rig.run(80, lambda turn: stand_still(rig, turn, Flaw.DAMAGED))
+    assert rig.consumer.read_from == [(0, 9)]
+
+
+def test_a_damaged_partition_is_read_again_although_the_gaps_cannot_be_read():
+    rig = rig_of(turn_seconds=1.0)
+
+    def find_gaps():
+        raise KafkaUnreachable("no broker")
+
+    rig.find_gaps = find_gaps
+    rig.consumer.standstills = Standstills("t", 5.0, rig.clock)
+    rig.run(20, lambda turn: stand_still(rig, turn, Flaw.DAMAGED))
+    assert rig.consumer.read_from == [(0, 7)]
+
+
+def test_partitions_with_nothing_in_flight_are_watched_for_their_silence():
+    rig = rig_of(7, partitions=(0, 1), turn_seconds=1.0)
+    rig.run(2)
+    assert rig.consumer.watched == {1: 7}
 
 
 def test_kafka_that_does_not_answer_does_not_end_the_search_for_gaps():
@@ -502,7 +664,7 @@ def test_kafka_that_does_not_answer_does_not_end_the_search_for_gaps():
         return answer
 
     rig.find_gaps = find_gaps
-    rig.run(10, lambda turn: rig.consumer.out_of_range.update({0} if turn == 0 else ()))
+    rig.run(10, lambda turn: stand_still(rig, turn))
     assert rig.consumer.skipped == [(0, 40)]
 
 
@@ -521,16 +683,33 @@ def test_a_worker_with_enough_in_flight_does_not_poll():
 def test_a_refusal_of_kafka_makes_the_worker_unhealthy():
     rig = rig_of()
     assert rig.worker.unhealthy == ""
-    rig.consumer.refusal = "Kafka: no"
+    rig.consumer.unhealthy = "Kafka: no"
     assert rig.worker.report()["unhealthy"] == "Kafka: no"
 
 
-def test_a_partition_that_stands_still_makes_the_worker_unhealthy():
+def test_what_kafka_does_not_give_comes_before_what_elasticsearch_does_not_take():
     rig = rig_of()
-    rig.consumer.out_of_range = {3, 1}
-    assert rig.worker.unhealthy == (
-        "the log no longer has the next record of partition 1, 3: see `pipeline offsets show`"
-    )
+    rig.delivery.unhealthy = "Elasticsearch: no"
+    assert rig.worker.unhealthy == "Elasticsearch: no"
+    rig.consumer.unhealthy = "partition 3 stands still"
+    assert rig.worker.unhealthy.startswith("partition 3 stands still")
+
+
+def test_a_worker_says_for_a_minute_why_its_last_process_ended():
+    rig = rig_of(task=Task(1, last_end="killed with signal 9"))
+    rig.clock.now += 12.0
+    assert rig.worker.unhealthy == "started again 12 s ago; before that: killed with signal 9"
+    rig.delivery.unhealthy = "Elasticsearch: no"
+    assert rig.worker.unhealthy == "Elasticsearch: no", "what is wrong now comes first"
+    rig.delivery.unhealthy = ""
+    rig.process_unhealthy = "stderr takes no line"
+    rig.elastic.silence = "no answer of Elasticsearch"
+    assert rig.worker.unhealthy == "no answer of Elasticsearch"
+    rig.elastic.silence = ""
+    assert rig.worker.unhealthy == "stderr takes no line"
+    rig.process_unhealthy = ""
+    rig.clock.now += 48.0
+    assert rig.worker.unhealthy == ""
 
 
 def test_the_report_has_the_counts_of_worker_and_delivery():

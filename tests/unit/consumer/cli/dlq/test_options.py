@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from llmlog_consumer.cli.app import app
 from llmlog_consumer.cli.dlq.options import with_filter_options
+from llmlog_consumer.dead_letters.cause import Stage
 from llmlog_consumer.dead_letters.filters import Filter
 
 FILTER_OPTIONS = [
@@ -77,3 +78,12 @@ def test_a_command_can_be_called_as_a_function():
 
     command(stage="decode", own=2)
     assert calls == [(Filter(stage="decode"), 2)]
+
+
+@pytest.mark.parametrize("command", ["list", "stats", "export", "replay"])
+@pytest.mark.parametrize("typo", ["indx", "INDEX", "", "decode,index"])
+def test_a_stage_that_there_is_not_is_refused_with_those_that_there_are(command, typo):
+    result = CliRunner().invoke(app, ["dlq", command, "--stage", typo])
+    assert result.exit_code == 2
+    said = " ".join(result.output.split())
+    assert all(f"'{stage}'" in said for stage in Stage)

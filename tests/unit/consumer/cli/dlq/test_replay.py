@@ -54,7 +54,7 @@ def test_a_run_prints_every_outcome_as_json_and_those_with_letters_as_text():
         "indexed": 2,
         "duplicate": 0,
         "dead": 0,
-        "expired": 0,
+        "dropped": 0,
         "sent": 0,
         "too_many_replays": 1,
         "original_missing": 0,

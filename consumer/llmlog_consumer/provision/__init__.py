@@ -1,0 +1,1 @@
+"""What `pipeline setup` installs, and what has to be there before anything is indexed."""

@@ -1,0 +1,222 @@
+"""Owns what setup does in Elasticsearch: its steps, and the daily indices that need repair."""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+from llmlog_common.errors import ElasticsearchError
+from llmlog_consumer.elasticsearch.daily_index import ALREADY_EXISTS
+from llmlog_consumer.elasticsearch.index_names import daily_index, daily_indices, is_daily_index
+from llmlog_consumer.provision import templates
+from llmlog_consumer.provision.merge import differences, get, join
+from llmlog_consumer.provision.requirements import require_alias
+from llmlog_consumer.provision.steps import CREATED, DIFFERS, UNCHANGED, UPDATED, Step
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from llmlog_common.settings import Settings
+    from llmlog_consumer.elasticsearch.connection import Elastic
+
+_NO_SUCH_API: Final = frozenset((400, 404, 405, 410))
+"""Answers of clusters without lifecycles to a request for them; 410 is the serverless one."""
+_OF_INDICES: Final = {
+    "expand_wildcards": "all",
+    # The uuid is asked for so that an index is in the answer which has nothing else of it.
+    "filter_path": "*.aliases,*.mappings._meta,*.settings.index",
+}
+_OF_TEMPLATES: Final = {
+    "filter_path": "index_templates.name,index_templates.index_template.index_patterns,"
+    "index_templates.index_template.priority"
+}
+_REPAIRED: Final = (("lifecycle", "name"), ("refresh_interval",), ("auto_expand_replicas",))
+"""Settings that today's index gets where it has none. An older index may lack them on purpose."""
+
+
+def index_steps(
+    settings: Settings, elastic: Elastic, *, clock: Callable[[], float] = time.time
+) -> Iterator[Step]:
+    """Yield a step for lifecycle policy, default settings, index template and daily indices.
+
+    Each step is computed when the one before it was carried out, or was not.
+
+    Args:
+        settings: alias and greatest age of events.
+        elastic: the cluster.
+        clock: epoch seconds; for today's index.
+
+    Raises:
+        ElasticsearchError: the alias's name is taken, another template is taken in the place of
+            ours, or the cluster refuses.
+        ElasticsearchUnreachable: no node answers.
+    """
+    alias = settings.index
+    require_alias(elastic, alias)
+    lifecycle = has_lifecycle(elastic)
+    if lifecycle:
+        yield _policy_step(settings, elastic)
+    else:
+        yield Step(f"lifecycle policy {alias}", UNCHANGED, "this cluster has no ILM: left out")
+    template = _find_template(elastic, alias)
+    shared = _merged_settings(elastic, alias, template, lifecycle=lifecycle)
+    yield _component_step(elastic, templates.settings_name(alias), shared)
+    wanted = templates.merge_template(template, templates.index_template(alias))
+    yield _write_step(
+        elastic, f"index template {alias}", f"/_index_template/{alias}", template, wanted
+    )
+    today = daily_index(alias, int(clock() * 1000))
+    _require_strongest(elastic, alias, today, int(wanted.get("priority", 0)))
+    options = wanted["template"]["aliases"][alias]
+    there = elastic.demand("GET", f"/{daily_indices(alias)}", params=_OF_INDICES)
+    if today not in there:
+        there[today] = None
+    for index, found in sorted(there.items()):
+        if is_daily_index(alias, index):
+            defaults = shared["template"]["settings"]["index"] if index == today else {}
+            step = _daily_step(elastic, index, found, {alias: options}, defaults)
+            if index == today or step.change != UNCHANGED:
+                yield step
+            if index == today and step.change == DIFFERS:
+                raise ElasticsearchError(f"index {today}: {step.detail}")
+
+
+def has_lifecycle(elastic: Elastic) -> bool:
+    """Tell whether the cluster manages lifecycles (some distributions do not).
+
+    Raises:
+        ElasticsearchError: the cluster refuses the request.
+        ElasticsearchUnreachable: no node answers, or the answer is "not now".
+    """
+    return elastic.find("/_ilm/status", absent=_NO_SUCH_API) is not None
+
+
+def _policy_step(settings: Settings, elastic: Elastic) -> Step:
+    alias = settings.index
+    answer = elastic.find(f"/_ilm/policy/{alias}")
+    existing = get(answer, alias, "policy")
+    ours = templates.lifecycle_policy(settings.max_event_age)
+    wanted = templates.merge_policy(existing, ours)
+    what, path = f"lifecycle policy {alias}", f"/_ilm/policy/{alias}"
+    if existing is not None and wanted == existing and differences(existing, ours):
+        return Step(what, UNCHANGED, "not the one that setup ships: kept")
+    return _write_step(elastic, what, path, existing, wanted, body={"policy": wanted})
+
+
+def _merged_settings(
+    elastic: Elastic, alias: str, template: Any, *, lifecycle: bool
+) -> dict[str, Any]:
+    """Return our default settings, beside all layers of the user's that there are."""
+    ours = templates.settings_name(alias)
+    names = join(get(template, "composed_of") or [], [templates.custom_name(alias)])
+    others = [_find_component(elastic, name) for name in names if name != ours]
+    return templates.merge_settings(
+        _find_component(elastic, ours),
+        templates.default_settings(alias, lifecycle=lifecycle),
+        [*others, template],
+    )
+
+
+def _component_step(elastic: Elastic, name: str, wanted: dict[str, Any]) -> Step:
+    existing, path = _find_component(elastic, name), f"/_component_template/{name}"
+    return _write_step(elastic, f"component template {name}", path, existing, wanted)
+
+
+def _find_template(elastic: Elastic, alias: str) -> Any:
+    answer = elastic.find(f"/_index_template/{alias}")
+    return answer and answer["index_templates"][0]["index_template"]
+
+
+def _find_component(elastic: Elastic, name: str) -> Any:
+    answer = elastic.find(f"/_component_template/{name}")
+    return answer and answer["component_templates"][0]["component_template"]
+
+
+def _write_step(
+    elastic: Elastic, what: str, path: str, existing: Any, wanted: Any, *, body: Any = None
+) -> Step:
+    """Return the step that stores a thing where the existing one differs; None: there is none."""
+    changes = () if existing is None else differences(existing, wanted)
+    if existing is not None and not changes:
+        return Step(what, UNCHANGED)
+
+    def write() -> str:
+        elastic.demand("PUT", path, body=body or wanted)
+        return ""
+
+    change = CREATED if existing is None else UPDATED
+    return Step(what, change, differences=changes, write=write)
+
+
+def _require_strongest(elastic: Elastic, alias: str, index: str, priority: int) -> None:
+    """Check that Elasticsearch takes our template for a daily index.
+
+    Raises:
+        ElasticsearchError: it takes another one; the text names it.
+    """
+    answer = elastic.demand("GET", "/_index_template", params=_OF_TEMPLATES)
+    stronger = templates.stronger_templates(
+        answer.get("index_templates") or [], alias, index, priority
+    )
+    if stronger:
+        raise ElasticsearchError(
+            f"another index template comes before {alias} for {index}, which would get its "
+            f"mapping: {'; '.join(stronger)}. Give index template {alias} a higher `priority` "
+            "(setup keeps it), narrow the other one's patterns, or set LLMLOG_INDEX to another name"
+        )
+
+
+def _daily_step(
+    elastic: Elastic, index: str, found: Any, aliases: dict[str, Any], defaults: dict[str, Any]
+) -> Step:
+    """Return the step that a daily index needs: created, repaired, or left as it is.
+
+    Args:
+        elastic: the cluster.
+        index: its name.
+        found: aliases, `_meta` and settings that it has; None where there is no such index.
+        aliases: those that it has to have, with their options.
+        defaults: settings that it is given where it has none.
+    """
+    what = f"index {index}"
+    if found is None:
+        return Step(what, CREATED, write=partial(_create, elastic, index))
+    if get(found, "mappings", "_meta", "llmlog_version") is None:
+        return Step(
+            what,
+            DIFFERS,
+            "it was not created from our template (no _meta.llmlog_version), so searches miss its "
+            "fields: reindex it into a new one, or delete it",
+        )
+    there = found.get("aliases") or {}
+    missing = {alias: options for alias, options in aliases.items() if alias not in there}
+    settings = {
+        f"index.{'.'.join(path)}": get(defaults, *path)
+        for path in _REPAIRED
+        if get(defaults, *path) is not None and get(found, "settings", "index", *path) is None
+    }
+    if not missing and not settings:
+        return Step(what, UNCHANGED)
+
+    def write() -> str:
+        if settings:
+            elastic.demand("PUT", f"/{index}/_settings", body=settings)
+        actions = [
+            {"add": {"index": index, "alias": alias, **options}}
+            for alias, options in missing.items()
+        ]
+        if actions:
+            elastic.demand("POST", "/_aliases", body={"actions": actions})
+        return ""
+
+    changes = differences({}, settings | ({"aliases": missing} if missing else {}))
+    return Step(what, UPDATED, differences=changes, write=write)
+
+
+def _create(elastic: Elastic, index: str) -> str:
+    answer = elastic.request("PUT", f"/{index}")
+    if answer.error.get("type") == ALREADY_EXISTS:
+        return "created meanwhile by another setup, or a worker"
+    elastic.body_of(answer, "PUT", f"/{index}")
+    return ""

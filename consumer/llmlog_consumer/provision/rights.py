@@ -1,0 +1,103 @@
+"""Owns who needs which rights in Kafka and Elasticsearch, and no more than these. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Final
+
+from llmlog_consumer.elasticsearch.index_names import daily_indices
+
+if TYPE_CHECKING:
+    from llmlog_common.settings import Settings
+
+
+class User(StrEnum):
+    """Those who use the servers: each may sign in on its own."""
+
+    GATEWAY = "gateway"
+    """The callback in LiteLLM, and `pipeline produce`."""
+    WORKER = "worker"
+    """`pipeline consume`."""
+    OPERATOR = "operator"
+    """`pipeline status`, `verify`, `trace`, `report`, `offsets` and `dlq`."""
+    SETUP = "setup"
+    """`pipeline setup`."""
+
+
+@dataclass(frozen=True, slots=True)
+class KafkaRight:
+    """What a user may do with one topic or group.
+
+    Attributes:
+        kind: `topic` or `group`.
+        name: of the topic or group.
+        operations: in Kafka's words.
+    """
+
+    kind: str
+    name: str
+    operations: tuple[str, ...]
+
+
+_LOOK: Final = ("Describe", "DescribeConfigs")
+
+
+def kafka_rights(user: User, settings: Settings) -> tuple[KafkaRight, ...]:
+    """Return what a user needs in Kafka."""
+    source, letters, group = settings.topic, settings.dlq_topic, settings.group
+    gaps = f"{group}.gaps"
+    rights = {
+        User.GATEWAY: (KafkaRight("topic", source, (*_LOOK, "Write")),),
+        User.WORKER: (
+            KafkaRight("topic", source, (*_LOOK, "Read")),
+            KafkaRight("topic", letters, (*_LOOK, "Write")),
+            KafkaRight("group", group, ("Describe", "Read")),
+            KafkaRight("group", gaps, ("Describe",)),
+        ),
+        User.OPERATOR: (
+            KafkaRight("topic", source, (*_LOOK, "Read", "Write")),
+            KafkaRight("topic", letters, (*_LOOK, "Read", "Write")),
+            KafkaRight("group", group, ("Describe", "Read")),
+            KafkaRight("group", gaps, ("Describe", "Read")),
+        ),
+        User.SETUP: (
+            KafkaRight("topic", source, (*_LOOK, "Create")),
+            KafkaRight("topic", letters, (*_LOOK, "Create")),
+        ),
+    }
+    return rights[user]
+
+
+_CLUSTER: Final = {
+    User.WORKER: ("monitor",),
+    User.OPERATOR: ("monitor",),
+    User.SETUP: ("monitor", "manage_index_templates", "manage_ilm"),
+}
+_INDEX: Final = {
+    User.WORKER: ("create_doc", "create_index", "view_index_metadata"),
+    User.OPERATOR: ("read", "view_index_metadata", "maintenance", "create_doc", "create_index"),
+    User.SETUP: ("manage",),
+}
+
+
+def elasticsearch_role(user: User, settings: Settings) -> dict[str, Any]:
+    """Return the role of a user in Elasticsearch, as the body of `PUT /_security/role/NAME`.
+
+    Raises:
+        KeyError: the user does not use Elasticsearch: the gateway.
+    """
+    return {
+        "cluster": list(_CLUSTER[user]),
+        "indices": [
+            {
+                "names": [settings.index, daily_indices(settings.index)],
+                "privileges": list(_INDEX[user]),
+            }
+        ],
+    }
+
+
+def elasticsearch_users() -> tuple[User, ...]:
+    """Return those who use Elasticsearch."""
+    return tuple(_INDEX)

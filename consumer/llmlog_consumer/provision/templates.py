@@ -1,0 +1,179 @@
+"""Owns what setup installs in Elasticsearch: templates and the lifecycle policy. Pure.
+
+The layers of a daily index, each over the one before:
+
+    ALIAS@settings    our defaults (shards, replicas, refresh, lifecycle); setup fills gaps alone
+    ALIAS@custom      the user's own; setup never writes it
+    ALIAS             the index template: mapping and alias, and whatever the user adds to it
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+from datetime import timedelta
+from fnmatch import fnmatchcase
+from importlib import resources
+from typing import TYPE_CHECKING, Any, Final
+
+from llmlog_consumer.elasticsearch.index_names import daily_indices
+from llmlog_consumer.provision.merge import get, join, overlay
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+OURS: Final = {"managed_by": "llmlog-pipeline"}
+_DAY: Final = timedelta(days=1)
+_REPLICAS: Final = "auto_expand_replicas"
+_DELETE_AGE: Final = ("phases", "delete", "min_age")
+
+
+def settings_name(alias: str) -> str:
+    """Return the name of the component template with our default settings."""
+    return f"{alias}@settings"
+
+
+def custom_name(alias: str) -> str:
+    """Return the name of the component template that is the user's."""
+    return f"{alias}@custom"
+
+
+def default_settings(alias: str, *, lifecycle: bool) -> dict[str, Any]:
+    """Return the component template with our default settings.
+
+    Args:
+        alias: whose daily indices they are for; also the lifecycle policy's name.
+        lifecycle: the cluster manages lifecycles.
+    """
+    index: dict[str, Any] = copy.deepcopy(_load("index_settings.json"))
+    if lifecycle:
+        index["lifecycle"] = {"name": alias}
+    return {"template": {"settings": {"index": index}}, "_meta": dict(OURS)}
+
+
+def index_template(alias: str) -> dict[str, Any]:
+    """Return the shipped index template for this alias."""
+    template: dict[str, Any] = copy.deepcopy(_load("index_template.json"))
+    template["index_patterns"] = [daily_indices(alias)]
+    template["composed_of"] = [settings_name(alias), custom_name(alias)]
+    template["ignore_missing_component_templates"] = [custom_name(alias)]
+    template["template"]["aliases"] = {alias: {}}
+    return template
+
+
+def lifecycle_policy(max_event_age: timedelta) -> dict[str, Any]:
+    """Return the shipped lifecycle policy: it deletes an index when its last event has expired."""
+    policy: dict[str, Any] = copy.deepcopy(_load("lifecycle_policy.json"))
+    delete_age = f"{math.ceil(max_event_age / _DAY) + 1}d"
+    policy["phases"]["delete"]["min_age"] = delete_age
+    policy["_meta"]["delete_age"] = delete_age
+    return policy
+
+
+def merge_template(existing: Any, ours: dict[str, Any]) -> dict[str, Any]:
+    """Return our index template with all that a user has added to the existing one.
+
+    Ours are the mapping of our fields, the patterns, the alias and the layers. All else that is
+    there stays: further layers, priority, settings, aliases and their options, fields, `_meta`.
+    """
+    if existing is None:
+        return ours
+    merged: dict[str, Any] = overlay(existing, ours)
+    if "priority" in existing:
+        merged["priority"] = existing["priority"]
+    ours_first, ours_last = ours["composed_of"]
+    layers = existing.get("composed_of") or []
+    between = [layer for layer in layers if layer not in ours["composed_of"]]
+    merged["composed_of"] = (
+        layers
+        if all(layer in layers for layer in ours["composed_of"])
+        else [ours_first, *between, ours_last]
+    )
+    for key in ("index_patterns", "ignore_missing_component_templates"):
+        merged[key] = join(existing.get(key) or [], ours[key])
+    return merged
+
+
+def merge_settings(
+    existing: Any, ours: dict[str, Any], others: Iterable[Any] = ()
+) -> dict[str, Any]:
+    """Return our default settings with all that a user has set: a default fills a gap alone.
+
+    Args:
+        existing: component template as the cluster has it; None where there is none.
+        ours: `default_settings`.
+        others: further layers, each a template; None for one that does not exist. A number of
+            replicas in one of them would mean nothing beside our range of them, which is left out.
+    """
+    merged: dict[str, Any] = overlay(ours, existing or {})
+    merged["_meta"] = overlay(get(existing, "_meta") or {}, ours["_meta"])
+    layers = [existing, *others]
+    has_number = any(
+        get(layer, "template", "settings", "index", "number_of_replicas") is not None
+        for layer in layers
+    )
+    index = merged["template"]["settings"]["index"]
+    our_range = ours["template"]["settings"]["index"][_REPLICAS]
+    if has_number and index.get(_REPLICAS) == our_range:
+        del index[_REPLICAS]
+    return merged
+
+
+def merge_policy(existing: Any, ours: dict[str, Any]) -> dict[str, Any]:
+    """Return the policy to have: the existing one, as only its delete age is ours after the start.
+
+    A delete age that a user has changed is the user's. It is told by `_meta.delete_age`, which
+    holds the one that setup wrote last.
+    """
+    if existing is None:
+        return ours
+    written = get(existing, "_meta", "delete_age")
+    if written is None or get(existing, *_DELETE_AGE) != written:
+        return dict(existing)
+    age = get(ours, *_DELETE_AGE)
+    change = {"phases": {"delete": {"min_age": age}}, "_meta": {"delete_age": age}}
+    merged: dict[str, Any] = overlay(existing, change)
+    return merged
+
+
+def stronger_templates(
+    templates: Iterable[Any], alias: str, index: str, priority: int
+) -> list[str]:
+    """Return the index templates that Elasticsearch takes for an index in the place of ours.
+
+    Of one priority it accepts one template alone, whichever was there first.
+
+    Args:
+        templates: of an answer to `GET /_index_template`.
+        alias: name of our own.
+        index: name of a daily index.
+        priority: of our own.
+
+    Returns:
+        One text for each, the strongest first: name, patterns, priority.
+    """
+    stronger = [
+        one
+        for one in templates
+        if one["name"] != alias
+        and _priority(one) >= priority
+        and any(fnmatchcase(index, pattern) for pattern in _patterns(one))
+    ]
+    return [
+        f"{one['name']} ({', '.join(_patterns(one))}; priority {_priority(one)})"
+        for one in sorted(stronger, key=_priority, reverse=True)
+    ]
+
+
+def _priority(template: Any) -> int:
+    return int(get(template, "index_template", "priority") or 0)
+
+
+def _patterns(template: Any) -> list[str]:
+    patterns = get(template, "index_template", "index_patterns") or []
+    return [patterns] if isinstance(patterns, str) else list(patterns)
+
+
+def _load(name: str) -> Any:
+    return json.loads(resources.files("llmlog_schemas").joinpath("elasticsearch", name).read_text())

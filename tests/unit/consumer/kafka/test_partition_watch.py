@@ -1,0 +1,119 @@
+"""The look at partitions that give neither a record nor an error."""
+
+from types import SimpleNamespace
+
+import pytest
+from confluent_kafka import KafkaError, KafkaException
+
+from llmlog_consumer.kafka.partition_watch import PartitionWatch, WatchTiming
+from support.fakes.service import Clock
+
+
+class Rig:
+    """A watch of one topic, whose metadata and log ends a test sets."""
+
+    def __init__(self):
+        self.clock = Clock()
+        self.leaders = {0: 1, 1: 1}
+        self.error = None
+        self.answers = True
+        self.log_ends = {}
+        self.asked = 0
+        timing = WatchTiming(silent_seconds=7.0, silent_polls=3)
+        self.watch = PartitionWatch(
+            "t", self.ask, lambda p: self.log_ends.get(p, -1001), timing, self.clock
+        )
+
+    def ask(self, topic, _seconds):
+        self.asked += 1
+        if not self.answers:
+            raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
+        partitions = {p: SimpleNamespace(leader=leader) for p, leader in self.leaders.items()}
+        return SimpleNamespace(
+            topics={topic: SimpleNamespace(error=self.error, partitions=partitions)}
+        )
+
+    def check(self, *, seconds=0.0, polls=0, **expected):
+        self.clock.now += seconds
+        for _ in range(polls):
+            self.watch.record_empty_poll()
+        idle = {int(name[1:]): offset for name, offset in expected.items()}
+        self.watch.check(frozenset({0, 1}), idle)
+        return self.watch.describe()
+
+
+@pytest.fixture
+def rig():
+    return Rig()
+
+
+def test_a_partition_without_a_leader_is_named_until_it_has_one(rig):
+    rig.leaders[1] = -1
+    rig.check()
+    rig.watch.look()
+    assert "partition 1 of t has no leader" in rig.watch.describe()
+    rig.leaders[1] = 2
+    rig.watch.look()
+    assert rig.watch.describe() == ""
+
+
+def test_a_partition_of_another_member_without_a_leader_is_not_ours_to_name(rig):
+    rig.leaders = {0: 1, 1: 1, 2: -1}
+    rig.check()
+    rig.watch.look()
+    assert rig.watch.describe() == ""
+
+
+def test_a_topic_that_is_refused_is_named_with_what_to_do(rig):
+    rig.error = KafkaError(KafkaError.UNKNOWN_TOPIC_OR_PART)
+    rig.watch.look()
+    assert "run `pipeline setup`" in rig.watch.describe()
+
+
+def test_a_topic_that_elects_its_leaders_is_not_refused(rig):
+    rig.error = KafkaError(KafkaError.LEADER_NOT_AVAILABLE)
+    rig.watch.look()
+    assert rig.watch.describe() == ""
+
+
+def test_brokers_that_do_not_answer_twice_are_named_with_the_clients_reason(rig):
+    rig.answers = False
+    rig.watch.trouble = "Connection refused"
+    rig.watch.look()
+    assert rig.watch.describe() == ""
+    rig.watch.look()
+    assert rig.watch.describe() == "Kafka does not answer: Connection refused"
+    rig.answers = True
+    rig.watch.look()
+    assert rig.watch.describe() == ""
+
+
+def test_the_client_is_not_asked_once_it_is_closed(rig):
+    with rig.watch.lock:
+        rig.watch.close()
+    rig.watch.look()
+    assert rig.asked == 0
+
+
+def test_a_partition_whose_log_goes_on_and_that_gives_nothing_is_named(rig):
+    rig.log_ends = {0: 225, 1: 8}
+    assert rig.check(polls=1, p0=200, p1=8) == ""
+    assert rig.check(seconds=6.9, polls=5, p0=200, p1=8) == ""
+    text = rig.check(seconds=0.1, p0=200, p1=8)
+    assert "partition 0 gives no record since offset 200, although its log goes on to 225" in text
+    assert "partition 1" not in text
+    assert rig.check(seconds=1.0, p0=201, p1=8) == "", "a record came"
+
+
+def test_a_partition_whose_turn_does_not_come_is_not_silent(rig):
+    """The client gives other records without a pause: this one may still be in its queue."""
+    rig.log_ends = {0: 225}
+    rig.check(p0=200)
+    assert rig.check(seconds=100.0, polls=2, p0=200) == ""
+
+
+def test_a_partition_that_is_paused_meanwhile_is_not_silent(rig):
+    rig.log_ends = {0: 225}
+    rig.check(polls=1, p0=200)
+    rig.check(seconds=5.0, polls=9)
+    assert rig.check(seconds=5.0, polls=1, p0=200) == ""

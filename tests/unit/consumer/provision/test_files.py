@@ -1,0 +1,79 @@
+"""`pipeline setup --print`: what stands in the files is what setup does, and shells take it."""
+
+import json
+import subprocess
+
+import pytest
+
+from llmlog_common.errors import ConfigurationError
+from llmlog_common.settings import load
+from llmlog_consumer.provision.files import write_files
+from llmlog_consumer.provision.indices import index_steps
+from llmlog_consumer.provision.rights import User, kafka_rights
+from support.fakes.provision import FakeElasticsearch
+
+HOSTILE = "a b$(touch hacked)'\""
+"""A group may have any name."""
+
+
+def test_the_files_are_what_setup_stores(tmp_path):
+    settings, cluster = load(environ={"LLMLOG_INDEX": "logs"}), FakeElasticsearch()
+    for step in index_steps(settings, cluster):
+        step.carry_out()
+    write_files(settings, tmp_path)
+    for path, body in cluster.stored.items():
+        assert json.loads((tmp_path / "elasticsearch" / f"{path}.json").read_text()) == body
+
+
+@pytest.mark.parametrize("only", ["kafka", "elasticsearch"])
+def test_one_server_alone(tmp_path, only):
+    wanted = {"kafka": False, "elasticsearch": False, only: True}
+    written = write_files(load(environ={}), tmp_path, **wanted)
+    assert written
+    assert {path.relative_to(tmp_path).parts[0] for path in written} == {only}
+    assert {path for path in tmp_path.rglob("*") if path.is_file()} == set(written)
+
+
+def test_every_script_runs_and_says_what_the_rights_say(tmp_path):
+    settings = load(environ={"LLMLOG_GROUP": HOSTILE})
+    write_files(settings, tmp_path / "out")
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    for name in ("kafka-topics", "kafka-acls.sh", "curl"):
+        tool = tools / name
+        tool.write_text('#!/bin/sh\nfor one in "$@"; do echo "$one"; done; echo ---\n')
+        tool.chmod(0o755)
+
+    def run(script, **environ):
+        done = subprocess.run(
+            [tmp_path / "out" / script], capture_output=True, text=True, check=True, cwd=tmp_path,
+            env={"PATH": f"{tools}:/usr/bin:/bin", **environ},
+        )  # fmt: skip
+        return [call.splitlines() for call in done.stdout.split("---\n") if call.strip()]
+
+    for call, name in zip(
+        run("kafka/topics.sh"), [settings.topic, settings.dlq_topic], strict=True
+    ):
+        assert call[call.index("--topic") + 1] == name
+        assert "cleanup.policy=delete" in call
+    for user in User:
+        calls = run(f"kafka/acls-{user}.sh", COMMAND_CONFIG="my file")
+        for call, right in zip(calls, kafka_rights(user, settings), strict=True):
+            assert call[:4] == [
+                "--bootstrap-server",
+                "localhost:9092",
+                "--command-config",
+                "my file",
+            ]
+            assert call[call.index(f"--{right.kind}") + 1] == right.name
+            assert call[call.index("--allow-principal") + 1] == f"User:llmlog-{user}"
+            given = {call[at + 1] for at, word in enumerate(call) if word == "--operation"}
+            assert given == set(right.operations)
+    assert len(run("elasticsearch/put.sh")) == 6
+    assert not (tmp_path / "hacked").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigurationError, match=f"--print: {tmp_path}/file/"):
+        write_files(load(environ={}), tmp_path / "file")

@@ -1,0 +1,245 @@
+"""Setup in Elasticsearch: what it creates, what it keeps, and what it repairs."""
+
+import pytest
+
+from llmlog_common.errors import ElasticsearchError, ElasticsearchUnreachable
+from llmlog_common.settings import load
+from llmlog_consumer.elasticsearch.connection import Answer
+from llmlog_consumer.provision.indices import index_steps
+from support.fakes.provision import FakeElasticsearch
+
+SETTINGS = load(environ={"LLMLOG_INDEX": "logs"})
+NOON = 1_767_268_800.0
+TODAY, YESTERDAY = "logs-2026.01.01", "logs-2025.12.31"
+TEMPLATE, POLICY = "_index_template/logs", "_ilm/policy/logs"
+DEFAULTS = "_component_template/logs@settings"
+
+
+@pytest.fixture
+def cluster():
+    return FakeElasticsearch()
+
+
+def setup(cluster, settings=SETTINGS):
+    """Run setup; return each step as it turned out."""
+    return [step.carry_out() for step in index_steps(settings, cluster, clock=lambda: NOON)]
+
+
+def changes(steps):
+    return {step.what: step.change for step in steps if step.change != "unchanged"}
+
+
+def index_settings(cluster):
+    return cluster.stored[DEFAULTS]["template"]["settings"]["index"]
+
+
+def test_an_empty_cluster_gets_everything(cluster):
+    assert set(changes(setup(cluster)).values()) == {"created"}
+    assert index_settings(cluster)["lifecycle"] == {"name": "logs"}
+    assert TODAY in cluster.indices
+    assert changes(setup(cluster)) == {}
+
+
+def test_a_dry_run_takes_the_same_steps_and_writes_nothing(cluster):
+    steps = list(index_steps(SETTINGS, cluster, clock=lambda: NOON))
+    assert cluster.asked == []
+    assert changes(steps) == changes(setup(cluster))
+
+
+@pytest.mark.parametrize("status", [400, 404, 405, 410])
+def test_a_cluster_without_lifecycles_gets_no_policy(cluster, status):
+    cluster.statuses["_ilm"] = status
+    first, *_ = setup(cluster)
+    assert (first.what, first.change) == ("lifecycle policy logs", "unchanged")
+    assert "lifecycle" not in index_settings(cluster)
+
+
+@pytest.mark.parametrize(
+    "where", ["_ilm/status", "_ilm/policy", "_index_template", "_component", "logs-"]
+)
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        (401, ElasticsearchError),
+        (403, ElasticsearchError),
+        (429, ElasticsearchUnreachable),
+        (503, ElasticsearchUnreachable),
+    ],
+)
+def test_a_cluster_that_does_not_let_us_look_is_not_one_without_our_things(
+    cluster, where, status, error
+):
+    cluster.statuses[where] = status
+    with pytest.raises(error, match=f"{status} security_exception"):
+        setup(cluster)
+    if DEFAULTS in cluster.stored:
+        assert "lifecycle" in index_settings(cluster)
+
+
+def test_a_proxys_404_does_not_mean_that_the_cluster_has_no_lifecycles():
+    class BehindAProxy(FakeElasticsearch):
+        def request(self, method, path, *, body=None, params=None):
+            if path == "/_ilm/status":
+                return Answer(404, "<html>nginx</html>")
+            return super().request(method, path, body=body, params=params)
+
+    cluster = BehindAProxy()
+    with pytest.raises(ElasticsearchError, match="404"):
+        setup(cluster)
+    assert not cluster.stored
+
+
+def test_a_difference_is_known_before_it_is_written(cluster):
+    setup(cluster)
+    cluster.stored[TEMPLATE]["template"]["mappings"]["properties"]["model"] = {"type": "text"}
+    before = len(cluster.asked)
+    (step,) = [
+        step
+        for step in index_steps(SETTINGS, cluster, clock=lambda: NOON)
+        if step.change == "updated"
+    ]
+    assert "template.mappings.properties.model.type: text -> keyword" in step.differences
+    assert len(cluster.asked) == before
+    step.carry_out()
+    assert (
+        cluster.stored[TEMPLATE]["template"]["mappings"]["properties"]["model"]["type"] == "keyword"
+    )
+
+
+def test_an_index_that_another_setup_creates_meanwhile_is_no_error(cluster):
+    def another(path):
+        if path == TODAY:
+            cluster.add_index(TODAY, aliases=["logs"])
+
+    cluster.before_put.append(another)
+    *_, last = setup(cluster)
+    assert (last.what, last.change) == (f"index {TODAY}", "unchanged")
+    assert "another setup" in last.detail
+
+
+@pytest.mark.parametrize("index", [TODAY, YESTERDAY])
+def test_a_daily_index_that_has_lost_the_alias_gets_it_back(cluster, index):
+    setup(cluster)
+    cluster.add_index(
+        index, refresh_interval="5s", auto_expand_replicas="0-1", lifecycle={"name": "x"}
+    )
+    assert changes(setup(cluster)) == {f"index {index}": "updated"}
+    assert "logs" in cluster.indices[index]["aliases"]
+    assert changes(setup(cluster)) == {}
+
+
+def test_the_alias_comes_back_with_the_options_that_a_user_gave_it(cluster):
+    setup(cluster)
+    options = {"filter": {"term": {"status": "success"}}}
+    cluster.stored[TEMPLATE]["template"]["aliases"]["logs"] = options
+    cluster.add_index(YESTERDAY)
+    setup(cluster)
+    assert cluster.indices[YESTERDAY]["aliases"] == {"logs": options}
+
+
+@pytest.mark.parametrize("index", ["logs-2fast", "logs-2026.01", "logs-2026.01.01-old", "logs"])
+def test_an_index_that_is_no_daily_one_is_left_alone(cluster, index):
+    setup(cluster)
+    cluster.add_index(index, aliases=["logs"] if index == "logs" else [])
+    before = dict(cluster.indices[index])
+    if index == "logs":
+        with pytest.raises(ElasticsearchError, match="plain index"):
+            setup(cluster)
+    else:
+        assert changes(setup(cluster)) == {}
+    assert cluster.indices[index] == before
+
+
+def test_an_older_index_that_we_did_not_create_is_named_and_left_alone(cluster):
+    setup(cluster)
+    cluster.add_index(YESTERDAY, ours=False)
+    assert changes(setup(cluster)) == {f"index {YESTERDAY}": "differs"}
+    assert cluster.indices[YESTERDAY]["aliases"] == {}
+
+
+def test_an_index_of_today_that_we_did_not_create_is_an_error(cluster):
+    cluster.add_index(TODAY, ours=False)
+    with pytest.raises(ElasticsearchError, match=f"{TODAY}: it was not created from our template"):
+        setup(cluster)
+
+
+def test_settings_that_only_todays_index_lacks_are_given_to_it(cluster):
+    setup(cluster)
+    cluster.add_index(TODAY, aliases=["logs"], refresh_interval="30s")
+    cluster.add_index(YESTERDAY, aliases=["logs"])
+    assert changes(setup(cluster)) == {f"index {TODAY}": "updated"}
+    given = cluster.indices[TODAY]["settings"]["index"]
+    assert given["lifecycle"] == {"name": "logs"}
+    assert given["refresh_interval"] == "30s"
+    assert cluster.indices[YESTERDAY]["settings"]["index"] == {}
+
+
+def foreign(priority, *patterns):
+    return {"index_patterns": list(patterns), "priority": priority, "template": {"aliases": {}}}
+
+
+@pytest.mark.parametrize("patterns", [["logs-*"], ["*"], ["other", "logs-2026*"]])
+def test_a_foreign_template_that_comes_before_ours_is_an_error_before_an_index_exists(
+    cluster, patterns
+):
+    cluster.stored["_index_template/theirs"] = foreign(900, *patterns)
+    cluster.stored["_index_template/stronger"] = foreign(1000, "logs*")
+    with pytest.raises(ElasticsearchError, match=r"stronger \(logs\*; priority 1000\); theirs \("):
+        setup(cluster)
+    assert TODAY not in cluster.indices
+    cluster.stored[TEMPLATE]["priority"] = 2000
+    assert changes(setup(cluster)) == {f"index {TODAY}": "created"}
+    assert cluster.stored[TEMPLATE]["priority"] == 2000
+
+
+def test_a_foreign_template_of_our_own_priority_is_named_in_a_dry_run(cluster):
+    setup(cluster)
+    priority = cluster.stored.pop(TEMPLATE)["priority"]
+    cluster.stored["_index_template/theirs"] = foreign(priority, "logs-*")
+    with pytest.raises(ElasticsearchError, match=r"theirs \(logs-\*"):
+        list(index_steps(SETTINGS, cluster, clock=lambda: NOON))
+
+
+@pytest.mark.parametrize("other", [foreign(100, "logs-*"), foreign(900, "logs-1*", "metrics-*")])
+def test_a_foreign_template_that_is_weaker_or_for_others_is_none_of_our_business(cluster, other):
+    cluster.stored["_index_template/theirs"] = other
+    assert TODAY not in cluster.indices
+    setup(cluster)
+    assert TODAY in cluster.indices
+
+
+def test_a_data_stream_with_the_aliass_name_is_told_from_a_plain_index(cluster):
+    cluster.add_index(".ds-logs-2026.01.01-000001", aliases=["logs"])
+    with pytest.raises(ElasticsearchError, match="data stream"):
+        setup(cluster)
+    assert cluster.asked == []
+
+
+def test_a_longer_age_of_events_changes_the_policy_that_setup_wrote(cluster):
+    setup(cluster)
+    policy = cluster.stored[POLICY]["policy"]
+    policy["phases"]["cold"] = {"min_age": "30d", "actions": {}}
+    longer = load(environ={"LLMLOG_INDEX": "logs", "LLMLOG_MAX_EVENT_AGE": "500 days"})
+    assert changes(setup(cluster, longer)) == {"lifecycle policy logs": "updated"}
+    policy = cluster.stored[POLICY]["policy"]
+    assert policy["phases"]["delete"]["min_age"] == "501d"
+    assert "cold" in policy["phases"]
+
+
+def test_a_delete_age_that_a_user_has_set_stays(cluster):
+    setup(cluster)
+    cluster.stored[POLICY]["policy"]["phases"]["delete"]["min_age"] = "30d"
+    longer = load(environ={"LLMLOG_INDEX": "logs", "LLMLOG_MAX_EVENT_AGE": "500 days"})
+    assert changes(setup(cluster, longer)) == {}
+    assert cluster.stored[POLICY]["policy"]["phases"]["delete"]["min_age"] == "30d"
+
+
+@pytest.mark.parametrize("layer", ["_component_template/logs@custom", "_component_template/mine"])
+def test_a_users_number_of_replicas_is_not_outvoted_by_our_range(cluster, layer):
+    setup(cluster)
+    assert index_settings(cluster)["auto_expand_replicas"] == "0-1"
+    cluster.stored[TEMPLATE]["composed_of"].append("mine")
+    replicas = {"settings": {"index": {"number_of_replicas": "2"}}}
+    cluster.stored[layer] = {"template": replicas}
+    setup(cluster)
+    assert "auto_expand_replicas" not in index_settings(cluster)
