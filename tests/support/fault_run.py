@@ -347,7 +347,7 @@ class Run:
 
     def status(self) -> dict[str, Any]:
         """Return what `pipeline status` says."""
-        return dict(json.loads(self.pipeline.run("status", "--json").stdout))
+        return dict(json.loads(self.pipeline.run("status", "--json", check=False).stdout))
 
     def admin(self) -> AdminClient:
         """Return an admin client of the broker."""

@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 BULK_PARAMS: Final = {
     "filter_path": "errors,items.*.status,items.*.error,items.*._id,items.*._index,"
     "items.*.failure_store",
+    # An index without its primary shard answers after this time, and delays all documents of its
+    # request: Elasticsearch's own minute is as long as our wait for any answer.
+    "timeout": "10s",
 }
 CREATED: Final = 201
 _NO_ANSWER: Final[Mapping[type[Unreachable], Verdict]] = {

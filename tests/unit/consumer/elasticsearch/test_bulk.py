@@ -9,7 +9,7 @@ from llmlog_common.errors import (
 )
 from llmlog_consumer.elasticsearch.batch import BatchBuilder
 from llmlog_consumer.elasticsearch.bulk import BULK_PARAMS, BulkClient, UnexpectedItemsError
-from llmlog_consumer.elasticsearch.connection import Answer
+from llmlog_consumer.elasticsearch.connection import REQUEST_TIMEOUT_SECONDS, Answer
 from llmlog_consumer.elasticsearch.daily_index import llmlog_version
 from llmlog_consumer.elasticsearch.error_rules import (
     BROKEN_ANSWER,
@@ -216,6 +216,10 @@ def test_the_answer_is_asked_for_what_is_judged_and_for_no_more():
         "errors", "items.*.status", "items.*.error", "items.*._id", "items.*._index",
         "items.*.failure_store",
     }  # fmt: skip
+
+
+def test_an_index_without_its_shards_answers_long_before_the_request_is_given_up():
+    assert int(BULK_PARAMS["timeout"].removesuffix("s")) <= REQUEST_TIMEOUT_SECONDS / 4
 
 
 def test_a_server_that_does_not_answer_is_tried_again_without_bound():
