@@ -15,15 +15,7 @@ from llmlog_consumer import tracebacks
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_LIBRARIES = (
-    "certifi",
-    "prometheus_client",
-    "rich",
-    "setproctitle",
-    "structlog",
-    "typer",
-    "urllib3",
-)
+_LIBRARIES = ("elasticsearch", "prometheus_client", "rich", "setproctitle", "structlog", "typer")
 
 # The codes that a shell reports for a program that a signal ended.
 _SIGINT_CODE = 128 + signal.SIGINT

@@ -30,7 +30,7 @@ print(json.dumps({
     "from": llmlog_producer.callback.__file__,
     "registered": isinstance(handler, CustomLogger) and isinstance(handler, LLMLogHandler),
     "importable": [
-        name for name in ("structlog", "typer") if importlib.util.find_spec(name) is not None
+        name for name in ("elasticsearch", "typer") if importlib.util.find_spec(name) is not None
     ],
     "stats": handler.stats(),
 }))

@@ -21,7 +21,7 @@ def version(as_json: JsonOption = False) -> None:
         "schema": f"v{CURRENT_VERSION} ({current_fingerprint()})",
         "confluent-kafka": confluent_kafka.__version__,
         "librdkafka": confluent_kafka.libversion()[0],
-        "urllib3": version_of("urllib3"),
+        "elasticsearch": version_of("elasticsearch"),
         "fastavro": version_of("fastavro"),
     }
     if as_json:

@@ -1,27 +1,22 @@
-"""Owns HTTP to one node of Elasticsearch, as the only importer of urllib3: requests, TLS, errors.
+"""Owns HTTP to one node of Elasticsearch: requests, TLS, errors. Only it imports the client.
 
-urllib3 and not the client of Elastic: that one takes 0.2 s of CPU and 15 MB for each process, and
-all that is wanted of it is one request after the other.
+The client's own choice among nodes is not used, and neither are its retries: `nodes.py` chooses,
+and the delivery engine retries.
 """
 
 from __future__ import annotations
 
-import hashlib
 import socket
 import ssl
-import sys
 import threading
 import traceback
 import weakref
 from contextlib import suppress
-from hmac import compare_digest
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 from urllib.parse import quote
 
-import certifi
-import urllib3
-from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.exceptions import HTTPError, ReadTimeoutError, SSLError
+from elastic_transport import ConnectionTimeout, TlsError, TransportError
+from elasticsearch import Elasticsearch
 
 from llmlog_common.credentials import hide
 from llmlog_common.errors import (
@@ -36,14 +31,15 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from elastic_transport import Urllib3HttpNode
+
     from llmlog_common.urls import ServerUrl
 
-CONNECT_SECONDS: Final = 5.0
-"""Time for a connection to be made: a node that is away may answer not even with a refusal."""
 _CONNECTIONS: Final = 16
 _MAX_RETRY_AFTER_SECONDS: Final = 300.0
 _MAX_ERROR_CHARACTERS: Final = 300
-_HASHES: Final = {32: hashlib.md5, 40: hashlib.sha1, 64: hashlib.sha256}
+_FINGERPRINT_DIGITS: Final = (32, 40, 64)
+"""Of MD5, SHA-1 and SHA-256."""
 
 
 class RawAnswer(NamedTuple):
@@ -65,14 +61,14 @@ class _Connections:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._all: weakref.WeakSet[HTTPConnection] = weakref.WeakSet()  # under `_lock`
+        self._all: weakref.WeakSet[Any] = weakref.WeakSet()  # under `_lock`
 
-    def add(self, connection: HTTPConnection) -> None:
+    def add(self, connection: Any) -> None:
         """Add one, until it is freed."""
         with self._lock:
             self._all.add(connection)
 
-    def all(self) -> list[HTTPConnection]:
+    def all(self) -> list[Any]:
         """Return all of them."""
         with self._lock:
             return list(self._all)
@@ -102,19 +98,16 @@ class HttpNode:
         self.url = url
         self._timeout = timeout
         self._open = _Connections()
-        options: dict[str, Any] = {"maxsize": _CONNECTIONS, "retries": False}
-        if url.scheme == "https":
-            options["ssl_context"] = _context(ca_certs, fingerprint)
-            if fingerprint is not None:
-                options["assert_hostname"] = False
-            self._pool: urllib3.HTTPConnectionPool = urllib3.HTTPSConnectionPool(
-                url.host, url.port, **options
-            )
-            kind: type[HTTPConnection] = _https_kind(self._open, _digits(fingerprint))
-        else:
-            self._pool = urllib3.HTTPConnectionPool(url.host, url.port, **options)
-            kind = _http_kind(self._open)
-        self._pool.ConnectionCls = kind
+        self._client = Elasticsearch(
+            str(url),
+            max_retries=0,
+            retry_on_timeout=False,
+            connections_per_node=_CONNECTIONS,
+            **_tls_options(url, ca_certs, fingerprint),
+        )
+        self._node = cast("Urllib3HttpNode", self._client.transport.node_pool.get())
+        pool: Any = self._node.pool
+        pool.ConnectionCls = _kept_in(self._open, pool.ConnectionCls)
 
     def request(
         self,
@@ -138,20 +131,19 @@ class HttpNode:
             ElasticsearchUnreachable: no answer; whether the request was carried out is unknown.
             ElasticsearchError: TLS fails.
         """
-        seconds = timeout or self._timeout
         try:
-            response = self._pool.urlopen(
+            meta, content = self._node.perform_request(
                 method,
-                self.url.path + target,
+                target,
                 body=body,
-                headers=headers,
-                timeout=urllib3.Timeout(connect=min(CONNECT_SECONDS, seconds), read=seconds),
+                headers=cast("Any", headers),
+                request_timeout=timeout or self._timeout,
             )
-            return RawAnswer(response.status, response.headers, response.data)
-        except SSLError as error:
+            return RawAnswer(meta.status, meta.headers, content)
+        except TlsError as error:
             _release(error)
             raise ElasticsearchError(f"{self.url}: TLS: {_describe(error)}") from None
-        except (HTTPError, OSError, ValueError) as error:
+        except (TransportError, OSError, ValueError) as error:
             kind = _kind_of(error)
             _release(error)
             raise kind(f"Elasticsearch at {self.url}: {_describe(error)}") from None
@@ -165,7 +157,7 @@ class HttpNode:
 
     def close(self) -> None:
         """Close the connections."""
-        self._pool.close()
+        self._client.close()
 
 
 def target_of(path: str, params: Mapping[str, Any] | None) -> str:
@@ -187,98 +179,57 @@ def retry_after(headers: Mapping[str, str]) -> float:
         return 0.0
 
 
-def _context(ca_certs: Path | None, fingerprint: str | None) -> ssl.SSLContext:
+def _tls_options(url: ServerUrl, ca_certs: Path | None, fingerprint: str | None) -> dict[str, Any]:
+    """Return the client's options for TLS, checked: the client reports it as "unreachable" later."""
+    if url.scheme != "https":
+        return {}
     if fingerprint is not None:
-        context = ssl.create_default_context()
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-        return context
+        digits = fingerprint.replace(":", "").lower()
+        if len(digits) not in _FINGERPRINT_DIGITS or set(digits) - set("0123456789abcdef"):
+            raise ValueError("SSL_ASSERT_FINGERPRINT: write 64 hexadecimal digits, of SHA-256")
+        return {"ssl_assert_fingerprint": digits}
     if ca_certs is None:
-        return ssl.create_default_context(cafile=certifi.where())
+        return {}
     try:
-        if ca_certs.is_dir():
-            return ssl.create_default_context(capath=str(ca_certs))
-        return ssl.create_default_context(cafile=str(ca_certs))
+        if not ca_certs.is_dir():
+            ssl.create_default_context(cafile=str(ca_certs))
     except OSError as error:
         raise ValueError(f"CA_CERTS {ca_certs}: {error.strerror or error}") from None
+    return {"ca_certs": str(ca_certs)}
 
 
-def _digits(fingerprint: str | None) -> str:
-    digits = (fingerprint or "").replace(":", "").lower()
-    if fingerprint is not None and (
-        len(digits) not in _HASHES or set(digits) - set("0123456789abcdef")
-    ):
-        raise ValueError("SSL_ASSERT_FINGERPRINT: write 64 hexadecimal digits, of SHA-256")
-    return digits
+def _kept_in(connections: _Connections, kind: Any) -> Any:
+    """Return a kind of connection that is added to `connections` before it is made."""
 
-
-def _http_kind(connections: _Connections) -> type[HTTPConnection]:
-    class Connection(HTTPConnection):
+    class Connection(kind):  # type: ignore[misc]
         def connect(self) -> None:
             connections.add(self)
             super().connect()
 
     return Connection
-
-
-def _https_kind(connections: _Connections, digits: str) -> type[HTTPSConnection]:
-    class Connection(HTTPSConnection):
-        def connect(self) -> None:
-            connections.add(self)
-            super().connect()
-            if digits:
-                _check_fingerprint(self.sock, digits)
-                self.is_verified = True
-
-    return Connection
-
-
-def _check_fingerprint(sock: Any, digits: str) -> None:
-    """Accept a certificate of this fingerprint, or one that such an authority has signed.
-
-    Raises:
-        ssl.SSLError: neither is so.
-    """
-    algorithm = _HASHES[len(digits)]
-    found = [
-        algorithm(der).hexdigest() for der in (sock.getpeercert(binary_form=True), *_chain(sock))
-    ]
-    if not any(compare_digest(one, digits) for one in found):
-        raise ssl.SSLError(f"no certificate has the fingerprint that is set; they have {found}")
-
-
-def _chain(sock: Any) -> list[bytes]:
-    """Return the certificates up to the authority; Python shows them since 3.13."""
-    try:
-        if sys.version_info >= (3, 13):
-            return list(sock.get_verified_chain())
-        import _ssl  # noqa: PLC0415
-
-        chain = sock._sslobj.get_verified_chain()  # noqa: SLF001
-        return [certificate.public_bytes(_ssl.ENCODING_DER) for certificate in chain]
-    except (AttributeError, ImportError, ssl.SSLError):
-        return []
 
 
 def _kind_of(error: BaseException) -> type[ElasticsearchUnreachable]:
-    if isinstance(error, ReadTimeoutError):
+    if isinstance(error, ConnectionTimeout):
         return ElasticsearchTimedOut
     return ElasticsearchCutOff if _is_cut_off(error) else ElasticsearchUnreachable
 
 
 def _is_cut_off(error: BaseException) -> bool:
     """Tell whether the other side closed an open connection before it answered."""
-    causes = (error, *error.args)
+    cause = error.__cause__
+    causes = (error, cause, *cause.args) if cause is not None else (error,)
     return any(isinstance(one, (ConnectionResetError, BrokenPipeError)) for one in causes)
 
 
 def _describe(error: BaseException) -> str:
     """Return a library's error in one line, without what is secret."""
-    if isinstance(error, ReadTimeoutError):
+    if isinstance(error, ConnectionTimeout):
         return "no answer in time"
-    text = " ".join(cut(hide(str(error))).split())
+    message = error.message if isinstance(error, TransportError) else str(error)
+    text = " ".join(cut(hide(str(message))).split())
     _, found, rest = text.partition("): ")  # behind the connection's type and address
-    return cut(rest if found and text.startswith("Connection(") else text, _MAX_ERROR_CHARACTERS)
+    return cut(rest if found and "Connection(" in text else text, _MAX_ERROR_CHARACTERS)
 
 
 def _release(error: BaseException | None) -> None:
@@ -295,4 +246,4 @@ def _release(error: BaseException | None) -> None:
             continue
         seen.add(id(one))
         traceback.clear_frames(one.__traceback__)
-        waiting += [one.__cause__, one.__context__, *one.args]
+        waiting += [one.__cause__, one.__context__, *one.args, *getattr(one, "errors", ())]
