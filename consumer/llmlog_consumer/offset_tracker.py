@@ -31,6 +31,7 @@ class Span:
         epoch: leader epoch of its last record, -1 where the broker names none.
         unsettled: records without an outcome.
         since: monotonic seconds at which it was consumed.
+        beside_bytes: what each of its records weighs beside its value.
         released: its generation has ended; an answer for it is late.
     """
 
@@ -41,6 +42,7 @@ class Span:
     epoch: int
     unsettled: int
     since: float
+    beside_bytes: int = 0
     released: bool = False
 
 
@@ -90,7 +92,7 @@ class OffsetTracker:
 
     @property
     def bytes_in_flight(self) -> int:
-        """Bytes of values consumed and not settled, over all partitions."""
+        """What the records weigh that are consumed and not settled, over all partitions."""
         return sum(p.bytes_in_flight for p in self._partitions.values())
 
     def assign(self, partition: int, next_offset: int) -> None:
@@ -123,8 +125,19 @@ class OffsetTracker:
         records: int,
         size: int,
         now: float,
+        beside_bytes: int = 0,
     ) -> Span | None:
         """Register consumed records, before anything is done with them.
+
+        Args:
+            partition: of the source topic.
+            first: offset of the first record.
+            last: offset of the last record.
+            epoch: leader epoch of the last record.
+            records: number of them.
+            size: bytes of their values.
+            now: monotonic seconds.
+            beside_bytes: what each record weighs beside its value.
 
         Returns:
             The span to settle them by; None where the partition is not assigned or the records
@@ -133,15 +146,20 @@ class OffsetTracker:
         state = self._partitions.get(partition)
         if state is None or first < state.expected:
             return None
-        span = Span(partition, state.generation, first, last, epoch, records, now)
+        span = Span(partition, state.generation, first, last, epoch, records, now, beside_bytes)
         state.spans.append(span)
         state.expected = last + 1
         state.unsettled += records
-        state.bytes_in_flight += size
+        state.bytes_in_flight += size + records * beside_bytes
         return span
 
     def settle(self, span: Span, records: int, size: int) -> bool:
         """Count records of a span as settled and move the watermark.
+
+        Args:
+            span: as registered.
+            records: number of them.
+            size: bytes of their values.
 
         Returns:
             False where the span's generation has ended: the answer is late and changes nothing.
@@ -153,7 +171,7 @@ class OffsetTracker:
             raise ValueError(f"more settled than consumed: {records} of {span.unsettled}")
         span.unsettled -= records
         state.unsettled -= records
-        state.bytes_in_flight -= size
+        state.bytes_in_flight -= size + records * span.beside_bytes
         while state.spans and state.spans[0].unsettled == 0:
             done = state.spans.popleft()
             state.watermark, state.epoch = done.last + 1, done.epoch
@@ -184,7 +202,7 @@ class OffsetTracker:
         return self._partitions[partition].watermark
 
     def in_flight(self, partition: int) -> int:
-        """Return the bytes of one partition that are consumed and not settled."""
+        """Return what the records of one partition weigh that are consumed and not settled."""
         return self._partitions[partition].bytes_in_flight
 
     def in_flight_records(self, partition: int) -> int:

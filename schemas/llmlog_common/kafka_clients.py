@@ -116,6 +116,8 @@ def consumer_config(settings: Settings) -> dict[str, Any]:
         "fetch.message.max.bytes": 256 * 1024,
         "fetch.max.bytes": _at_least(_MIN_FETCH_BYTES, properties.get("message.max.bytes")),
         "queued.max.messages.kbytes": 4 * 1024,
+        # The bound above counts values alone; this one holds for records without any.
+        "queued.min.messages": 5_000,
         "fetch.wait.max.ms": 100,
         # Check a full queue again this soon; the default of a second leaves workers idle.
         "fetch.queue.backoff.ms": 5,

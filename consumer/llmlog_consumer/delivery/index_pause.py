@@ -69,7 +69,7 @@ class IndexPause:
     held: deque[Held] = field(default_factory=deque)
     held_bytes: int = 0
     records: Counter[int] = field(default_factory=Counter)  # by partition
-    value_bytes: Counter[int] = field(default_factory=Counter)  # by partition
+    in_flight_bytes: Counter[int] = field(default_factory=Counter)  # by partition, as counted
     probe: Batch | None = None
 
     def keep(self, held: Held) -> None:
@@ -87,7 +87,9 @@ class IndexPause:
         operation = held.batch.operations[0]
         self.held_bytes += sign * held.size
         self.records[operation.span.partition] += sign
-        self.value_bytes[operation.span.partition] += sign * operation.size
+        self.in_flight_bytes[operation.span.partition] += sign * (
+            operation.size + operation.span.beside_bytes
+        )
 
 
 def weigh(batch: Batch) -> int:

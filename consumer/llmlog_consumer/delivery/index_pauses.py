@@ -248,9 +248,9 @@ class IndexPauses:
         return sum((pause.records for pause in self._pauses.values()), Counter())
 
     def waiting_bytes(self) -> Counter[int]:
-        """Return the bytes of values that wait for unprotected indices, by partition."""
+        """Return what records weigh in flight that wait for unprotected indices, by partition."""
         unprotected = [p for index, p in self._pauses.items() if not self.is_protected(index)]
-        return sum((pause.value_bytes for pause in unprotected), Counter())
+        return sum((pause.in_flight_bytes for pause in unprotected), Counter())
 
     def ages(self, now: float) -> dict[str, int]:
         """Return for how many seconds each unprotected index has been paused."""

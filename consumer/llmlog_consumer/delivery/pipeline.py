@@ -54,6 +54,10 @@ if TYPE_CHECKING:
 _FINGERPRINT: Final = re.compile(r"[0-9a-f]{12}")
 
 
+LETTER_BYTES: Final = 3_000
+"""Memory of a letter on its way beside its record: its cause, and its headers in the client."""
+
+
 @dataclass(frozen=True, slots=True)
 class DeliveryLimits:
     """Bounds of batches, and of requests under way.
@@ -340,8 +344,13 @@ class Delivery:
         return waiting + self._sender.waiting_for_time() if for_time else waiting
 
     def waiting_bytes(self) -> Mapping[int, int]:
-        """Return the bytes of values that wait for indices other than the newest, by partition."""
+        """Return what records weigh that wait for indices other than the newest, by partition."""
         return self._sender.index_pauses.waiting_bytes()
+
+    @property
+    def letter_bytes(self) -> int:
+        """What letters that are not delivered weigh, beside their records in flight."""
+        return self._rejects.pending * LETTER_BYTES
 
     def _pause_indices(self) -> None:
         """Hold what was gathered for paused indices; give up what has waited for long enough."""

@@ -45,7 +45,7 @@ class Limits:
 
     Attributes:
         commit_records: records settled after which a commit does not wait for its time.
-        in_flight_bytes: bytes of values consumed and not settled, over all partitions.
+        in_flight_bytes: what records weigh that are consumed and not settled, over all partitions.
         partition_bytes: the same, of one partition.
         delivery: bounds of batches and of requests.
     """

@@ -33,6 +33,7 @@ from llmlog_consumer.worker.gap_lookup import GapLookup
 from llmlog_consumer.worker.limits import Limits, Timing
 from llmlog_consumer.worker.newest_index import NewestIndex
 from llmlog_consumer.worker.notes import Memory, StatusNotes, encode
+from llmlog_consumer.worker.runs import split_by_partition, split_by_weight
 from llmlog_consumer.worker.unsettled_alarm import UnsettledAlarm
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from llmlog_consumer.kafka.places import Place
     from llmlog_consumer.kafka_record import ConsumedRecord
     from llmlog_consumer.offset_tracker import Span
+    from llmlog_consumer.worker.runs import Run
 
 log = structlog.get_logger("llmlog.worker")
 
@@ -187,30 +189,34 @@ class Worker:
     def _register(
         self, records: Sequence[ConsumedRecord]
     ) -> Iterable[tuple[Span, list[ConsumedRecord]]]:
-        """Register a span for each partition's records; leave out records seen before."""
-        by_partition: dict[int, list[ConsumedRecord]] = {}
-        for record in records:
-            by_partition.setdefault(record.partition(), []).append(record)
-        for partition, fetched in by_partition.items():
+        """Register a span for each run of records; leave out records seen before."""
+        for partition, fetched in split_by_partition(records).items():
             # After a pause, records that are in flight already are fetched again.
-            run = fetched
-            if run[0].offset() < (expected := self._tracker.expected(partition)):
-                run = [record for record in fetched if record.offset() >= expected]
-            if not run:
-                continue
-            span = self._tracker.register(
-                partition,
-                run[0].offset(),
-                run[-1].offset(),
-                epoch=_leader_epoch(run[-1]),
-                records=len(run),
-                size=sum(map(len, run)),
-                now=self._clock(),
-            )
-            if span is not None:
-                self.counts["consumed"] += len(run)
-                self._newest.record(run[-1].timestamp()[1], len(run))
-                yield span, run
+            new = fetched
+            if new[0].offset() < (expected := self._tracker.expected(partition)):
+                new = [record for record in fetched if record.offset() >= expected]
+            for run in split_by_weight(new) if new else ():
+                if (span := self._register_run(partition, run)) is not None:
+                    yield span, run.records
+
+    def _register_run(self, partition: int, run: Run) -> Span | None:
+        first, last = run.records[0], run.records[-1]
+        span = self._tracker.register(
+            partition,
+            first.offset(),
+            last.offset(),
+            epoch=_leader_epoch(last),
+            records=len(run.records),
+            size=run.value_bytes,
+            now=self._clock(),
+            beside_bytes=run.beside_bytes,
+        )
+        if span is not None:
+            self.counts["consumed"] += len(run.records)
+            self._newest.record(last.timestamp()[1], len(run.records))
+            if run.is_heavy_beside:
+                self._flow.forbid_braking(self._clock())
+        return span
 
     def _settle(self, span: Span, outcome: Outcome, records: int, size: int) -> None:
         if self._tracker.settle(span, records, size):
@@ -371,7 +377,9 @@ class Worker:
             p: self._tracker.in_flight(p) - waiting.get(p, 0) for p in self._tracker.assigned
         }
         draining = self._leaving or self._delivery.is_blocked
-        paused = self._flow.decide(in_flight, self._clock(), draining=draining)
+        paused = self._flow.decide(
+            in_flight, self._clock(), draining=draining, letter_bytes=self._delivery.letter_bytes
+        )
         return paused | (self._delivery.full_partitions & set(in_flight))
 
     def _poll_seconds(self) -> float:

@@ -28,6 +28,7 @@ class FakeDelivery:
 
     unhealthy = circuit_open = ""
     is_blocked = is_stuck = is_probing = False
+    letter_bytes = 0
     room: int | None = None
     full_partitions: frozenset[int] = frozenset()
 

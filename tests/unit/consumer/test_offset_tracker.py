@@ -50,6 +50,16 @@ def test_the_watermark_moves_over_finished_spans_at_the_head_alone():
     assert (tracker.unsettled, tracker.bytes_in_flight) == (0, 0)
 
 
+def test_what_records_weigh_beside_their_values_is_in_flight_until_they_are_settled():
+    tracker = assigned()
+    span = tracker.register(0, 10, 12, epoch=3, records=3, size=300, now=0.0, beside_bytes=1_000)
+    assert tracker.in_flight(0) == tracker.bytes_in_flight == 3_300
+    tracker.settle(span, 2, 200)
+    assert tracker.in_flight(0) == 1_100
+    tracker.settle(span, 1, 100)
+    assert tracker.in_flight(0) == 0
+
+
 def test_a_half_settled_span_holds_everything_behind_it():
     tracker = assigned()
     span = register(tracker, 10, 14)

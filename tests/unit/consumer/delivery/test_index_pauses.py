@@ -358,6 +358,13 @@ def test_what_waits_is_counted_by_partition(pauses):
     assert pauses.waiting_bytes() == {0: 20}, "of those that have a bound of their own"
 
 
+def test_documents_that_wait_count_as_they_do_in_flight():
+    pauses = IndexPauses()
+    pauses.newest = NEWEST
+    hold(pauses, batch_of(1, span=Span(0, 0, 1, 1, 0, 1, 0.0, beside_bytes=700)))
+    assert pauses.waiting_bytes() == {0: 710}
+
+
 class IndexPausesMachine(RuleBasedStateMachine):
     """Documents of three indices that are held, kept, probed, refused, given up and released."""
 

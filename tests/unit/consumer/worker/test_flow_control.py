@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmlog_consumer.worker.flow_control import (
+    HEAVY_SECONDS,
     MAX_IN_FLIGHT_BYTES,
     MAX_PARTITION_BYTES,
     MAX_STOP_SECONDS,
@@ -103,3 +104,26 @@ def test_it_never_wedges_and_never_overflows(turns):
                 assert paused == set(in_flight)
     assert flow.decide({0: 0, 1: 0}, now, draining=False) == set()
     assert not flow.stop_polling
+
+
+def test_after_heavy_headers_partitions_are_paused_without_braking_first():
+    flow, full = FlowControl(), {0: 2 * MAX_IN_FLIGHT_BYTES}
+    flow.forbid_braking(100.0)
+    assert flow.decide(full, 100.0 + HEAVY_SECONDS - 1, draining=False) == {0}
+    assert not flow.stop_polling
+
+
+def test_braking_is_allowed_again_some_time_after_heavy_headers():
+    flow, full = FlowControl(), {0: 2 * MAX_IN_FLIGHT_BYTES}
+    flow.forbid_braking(100.0)
+    assert flow.decide({0: 0}, 100.0 + HEAVY_SECONDS, draining=False) == set()
+    assert flow.decide(full, 100.0 + HEAVY_SECONDS, draining=False) == set()
+    assert flow.stop_polling
+
+
+def test_letters_on_their_way_count_over_all_partitions():
+    flow = FlowControl()
+    flow.decide({0: 10}, 0.0, draining=False, letter_bytes=MAX_IN_FLIGHT_BYTES - 10)
+    assert not flow.stop_polling
+    flow.decide({0: 10}, 0.0, draining=False, letter_bytes=MAX_IN_FLIGHT_BYTES - 9)
+    assert flow.stop_polling

@@ -12,11 +12,13 @@ from llmlog_consumer.kafka.places import Log
 from llmlog_consumer.kafka.standstill import Flaw, Standstills
 from llmlog_consumer.outcomes import Outcome
 from llmlog_consumer.worker.limits import Limits, Timing
+from llmlog_consumer.worker.runs import OVERHEAD_BYTES
 from llmlog_consumer.worker.worker import Task
 from support.fakes.delivery import FakeRecord
 from support.fakes.worker import WorkerRig
 
 VALUE = b"x" * 100
+WEIGHT = len(VALUE) + OVERHEAD_BYTES
 
 
 def records(*offsets, partition=0):
@@ -331,15 +333,15 @@ def test_the_newest_index_is_known_before_records_are_taken_in():
 
 
 def test_what_waits_for_another_index_does_not_stop_the_intake():
-    rig = rig_of(7, limits=Limits(in_flight_bytes=100, partition_bytes=99))
-    rig.delivery.held_bytes[0] = 100
+    rig = rig_of(7, limits=Limits(in_flight_bytes=WEIGHT, partition_bytes=WEIGHT - 1))
+    rig.delivery.held_bytes[0] = WEIGHT
     rig.consumer.chunks.append(records(8))
     rig.run(2)
     assert rig.worker.counts["consumed"] == 2
 
 
 def test_the_intake_stops_where_records_in_flight_are_under_way():
-    rig = rig_of(7, limits=Limits(in_flight_bytes=100, partition_bytes=99))
+    rig = rig_of(7, limits=Limits(in_flight_bytes=WEIGHT, partition_bytes=WEIGHT - 1))
     rig.consumer.chunks.append(records(8))
     rig.run(2)
     assert rig.worker.counts["consumed"] == 1
@@ -672,12 +674,40 @@ def test_kafka_that_does_not_answer_does_not_end_the_search_for_gaps():
 
 
 def test_a_worker_with_enough_in_flight_does_not_poll():
-    rig = rig_of(7, 8, limits=Limits(in_flight_bytes=150, partition_bytes=1000), turn_seconds=0.01)
+    rig = rig_of(
+        7, 8, limits=Limits(in_flight_bytes=2 * WEIGHT - 1, partition_bytes=9999), turn_seconds=0.01
+    )
     rig.consumer.chunks += [records(9), records(10)]
     left = []
     rig.run(5, lambda turn: left.append(len(rig.consumer.chunks)))
     assert left == [3, 2, 2, 2, 2, 2]
     rig.delivery.settle_all()
+
+
+def test_records_without_values_fill_a_worker_too():
+    limits = Limits(in_flight_bytes=2 * OVERHEAD_BYTES - 1, partition_bytes=9999)
+    rig = rig_of(limits=limits, turn_seconds=0.01)
+    rig.consumer.chunks = [[FakeRecord(7, None), FakeRecord(8, None)], [FakeRecord(9, None)]]
+    rig.run(5)
+    assert rig.worker.counts["consumed"] == 2
+
+
+def test_a_worker_that_gets_heavy_headers_pauses_at_once():
+    """The client fetches on while nothing is polled, and does not count headers."""
+    limits = Limits(in_flight_bytes=100_000, partition_bytes=100_000)
+    rig = rig_of(limits=limits, turn_seconds=0.01)
+    rig.consumer.chunks = [[FakeRecord(7, headers=[("h", b"x" * 100_000)])], []]
+    paused = []
+    rig.run(2, lambda _: paused.append(set(rig.consumer.paused)))
+    assert paused[1] == {0}
+
+
+def test_letters_on_their_way_fill_a_worker():
+    rig = rig_of(7, limits=Limits(partition_bytes=9999), turn_seconds=0.01)
+    rig.delivery.letter_bytes = Limits().in_flight_bytes
+    rig.consumer.chunks += [records(8)]
+    rig.run(5)
+    assert rig.worker.counts["consumed"] == 1
 
 
 def test_a_refusal_of_kafka_makes_the_worker_unhealthy():
