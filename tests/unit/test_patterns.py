@@ -67,12 +67,17 @@ def all_patterns():
             if not name.startswith("__"):
                 for pattern, ways in patterns_in(value, seen):
                     found.setdefault(pattern, ways)
-    return [pytest.param(*one, id=one[0].pattern[:40].strip()) for one in found.items()]
+    return [pytest.param(*one, id=text_of(one[0])[:40].strip()) for one in found.items()]
+
+
+def text_of(pattern):
+    text = pattern.pattern
+    return text.decode("latin-1") if isinstance(text, bytes) else text
 
 
 def words_of(pattern):
     """Return the plain words of a pattern: what a text has to hold so that the rest is tried."""
-    plain = pattern.pattern.replace("\\ ", " ").replace("\\[", "[").replace("\\(", "(")
+    plain = text_of(pattern).replace("\\ ", " ").replace("\\[", "[").replace("\\(", "(")
     return [word for word in re.findall(r"""[A-Za-z_' ."=/[(:]{3,}""", plain) if word.strip()]
 
 
@@ -84,8 +89,9 @@ def hostile(pattern):
 
 
 def seconds(pattern, way, text):
+    value = text.encode("utf-8", "replace") if isinstance(pattern.pattern, bytes) else text
     began = time.thread_time()
-    result = getattr(pattern, way)(text)
+    result = getattr(pattern, way)(value)
     if way == "finditer":
         for _ in result:
             pass

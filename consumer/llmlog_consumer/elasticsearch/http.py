@@ -180,7 +180,7 @@ def retry_after(headers: Mapping[str, str]) -> float:
 
 
 def _tls_options(url: ServerUrl, ca_certs: Path | None, fingerprint: str | None) -> dict[str, Any]:
-    """Return the client's options for TLS, checked: the client reports it as "unreachable" later."""
+    """Return the options for TLS, checked: the client says "unreachable", and only later."""
     if url.scheme != "https":
         return {}
     if fingerprint is not None:
