@@ -103,6 +103,7 @@ class KafkaAdmin:
         settings: how to reach Kafka.
         client: makes the connection.
         patience_seconds: time for a first answer of any broker.
+        reader: makes the client that reads committed offsets.
 
     Attributes:
         on_trouble: called with the client's reason as long as no broker answers, each second.
@@ -116,8 +117,10 @@ class KafkaAdmin:
         settings: Settings,
         client: Callable[..., Any] = AdminClient,
         patience_seconds: float = REQUEST_SECONDS,
+        reader: Callable[..., Any] = Consumer,
     ) -> None:
         self.settings = settings
+        self._reader = reader
         self._patience = patience_seconds
         # Written in `_on_error`, which runs within the client's `poll`.
         self._refusal = ""
@@ -337,17 +340,23 @@ class KafkaAdmin:
         return offsets
 
     def list_group_offsets(self, group: str, topic: str) -> list[TopicPartition]:
-        """Return the offsets that a group has committed of a topic, with their metadata."""
-        request = ConsumerGroupTopicPartitions(group)
-        futures = self._client.list_consumer_group_offsets(
-            [request], request_timeout=REQUEST_SECONDS
-        )
-        answer = self.call(futures[group].result)
-        return [
-            place
-            for place in answer.topic_partitions
-            if place.topic == topic and place.offset >= 0 and place.error is None
-        ]
+        """Return the offsets that a group has committed of a topic, with their metadata.
+
+        A consumer asks, which does not join. Where the coordinator moves meanwhile, an admin
+        client's own request for them crashes the process (librdkafka 2.16).
+        """
+        known = self.topics()[0].get(topic)
+        if known is None:
+            return []
+        places = [TopicPartition(topic, p) for p in range(known.partitions)]
+        config = consumer_config(self.settings) | {"group.id": group, "error_cb": self._on_error}
+        config.pop("group.instance.id", None)  # a worker is that member
+        reader = new_client(self._reader, config)
+        try:
+            answers = self.call(lambda: reader.committed(places, REQUEST_SECONDS))
+        finally:
+            reader.close()
+        return [place for place in answers if place.offset >= 0 and place.error is None]
 
     def commit_group_offsets(self, group: str, places: list[TopicPartition]) -> None:
         """Commit offsets of a group without members.

@@ -165,7 +165,7 @@ class FakeAdminClient(FakeClient):
     """
 
     def __init__(self, topics: dict[str, int] | None = None):
-        self.topics = topics or {}
+        self.topics = {"t": 3, "other": 3} if topics is None else topics
         self.offsets: dict[str, list[TopicPartition]] = {}
         self.refusal: KafkaError | None = None
         self.leaderless: set[int] = set()
@@ -232,13 +232,16 @@ class FakeAdminClient(FakeClient):
             self.topics[topic.topic] = topic.num_partitions
         return {topic.topic: self._answer(None)}
 
-    def list_consumer_group_offsets(self, requests, request_timeout):
-        return {
-            request.group_id: self._answer(
-                SimpleNamespace(topic_partitions=self.offsets.get(request.group_id, []))
-            )
-            for request in requests
-        }
+    def reader(self, config, *, logger=None):
+        """Make a consumer that reads the committed offsets of its group."""
+
+        def committed(places: list[TopicPartition], _timeout: float) -> list[TopicPartition]:
+            of_group = self.offsets.get(config["group.id"], [])
+            known = {(place.topic, place.partition): place for place in of_group}
+            found = [known.get((place.topic, place.partition), place) for place in places]
+            return list(self._answer(found).result())
+
+        return SimpleNamespace(committed=committed, close=lambda: None)
 
     def alter_consumer_group_offsets(self, requests, request_timeout):
         (request,) = requests

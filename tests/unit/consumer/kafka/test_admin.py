@@ -21,7 +21,7 @@ def client():
 
 @pytest.fixture
 def admin(client):
-    return KafkaAdmin(load(environ={}), client=client, patience_seconds=0.0)
+    return KafkaAdmin(load(environ={}), client=client, reader=client.reader, patience_seconds=0.0)
 
 
 def test_a_topic_is_returned_with_its_partitions(admin):
@@ -77,7 +77,10 @@ def test_refused_credentials_are_told_in_place_of_the_time_out_that_they_cause(a
 
 
 def test_the_clients_own_reason_is_told_while_no_broker_answers(client):
-    admin, told = KafkaAdmin(load(environ={}), client=client, patience_seconds=0.1), []
+    admin, told = (
+        KafkaAdmin(load(environ={}), client=client, reader=client.reader, patience_seconds=0.1),
+        [],
+    )
     admin.on_trouble = told.append
     client.config["error_cb"](KafkaError(KafkaError._RESOLVE, "Failed to resolve 'kafka:9092'"))
     client.config["error_cb"](KafkaError(KafkaError._ALL_BROKERS_DOWN))

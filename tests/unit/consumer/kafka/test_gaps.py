@@ -19,7 +19,9 @@ def client():
 
 @pytest.fixture
 def gaps(client):
-    return AcceptedGaps(KafkaAdmin(load(environ={"LLMLOG_GROUP": "g"}), client=client))
+    return AcceptedGaps(
+        KafkaAdmin(load(environ={"LLMLOG_GROUP": "g"}), client=client, reader=client.reader)
+    )
 
 
 def test_accepted_gaps_are_read_again_oldest_first(gaps):

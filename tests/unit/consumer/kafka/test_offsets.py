@@ -27,7 +27,9 @@ class Group:
         self.client.refusal = None if code is None else KafkaError(code)
         self.client.marks = {p: (start, end, end) for p, (start, end) in (marks or MARKS).items()}
         self.consumer = FakeConsumer(committed, marks or MARKS)
-        admin = KafkaAdmin(load(environ={"LLMLOG_GROUP": "g"}), client=self.client)
+        admin = KafkaAdmin(
+            load(environ={"LLMLOG_GROUP": "g"}), client=self.client, reader=self.client.reader
+        )
         self.offsets = KafkaOffsets(admin, consumer=self.consumer)
 
     @property

@@ -99,7 +99,11 @@ def client():
 
 @pytest.fixture
 def admin(client):
-    return KafkaAdmin(load(environ={"LLMLOG_GROUP": "g", "LLMLOG_TOPIC": "t"}), client=client)
+    return KafkaAdmin(
+        load(environ={"LLMLOG_GROUP": "g", "LLMLOG_TOPIC": "t"}),
+        client=client,
+        reader=client.reader,
+    )
 
 
 def test_a_move_is_committed_with_the_note_beside_it_and_its_gap_recorded(admin, client):
