@@ -111,10 +111,11 @@ def read_all(bootstrap: str, topic: str) -> Iterator[Any]:
 
 
 def _event_id(value: bytes | None) -> str | None:
-    if not value or value[:2] != b"\xc3\x01":
+    if not value or (value[:2] != b"\xc3\x01" and value[0] != 0):
         return None
+    body = value[5:] if value[0] == 0 else value[10:]  # a schema id, or Avro's own framing
     try:
-        event = fastavro.schemaless_reader(io.BytesIO(value[10:]), _SCHEMA, None)
+        event = fastavro.schemaless_reader(io.BytesIO(body), _SCHEMA, None)
     except Exception:  # noqa: BLE001 - unreadable is what it asks
         return None
     return event["event_id"]

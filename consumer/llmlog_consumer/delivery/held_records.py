@@ -6,6 +6,8 @@ from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from llmlog_consumer.dead_letters.headers import read_headers
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -21,7 +23,7 @@ OVERHEAD_BYTES: Final = 200
 def weigh(record: KafkaRecord) -> int:
     """Return the bytes of memory that a record keeps, about."""
     size = OVERHEAD_BYTES + len(record) + len(record.key() or b"")
-    return size + sum(len(name) + len(value or b"") for name, value in record.headers() or ())
+    return size + sum(len(name) + len(value or b"") for name, value in read_headers(record))
 
 
 @dataclass(slots=True)

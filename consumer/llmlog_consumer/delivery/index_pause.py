@@ -6,8 +6,10 @@ from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from llmlog_consumer.dead_letters.headers import read_headers
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
     from llmlog_consumer.elasticsearch.batch import Batch
 
@@ -96,7 +98,7 @@ def weigh(batch: Batch) -> int:
     """Return the memory of a document that waits alone, in bytes."""
     operation = batch.operations[0]
     record = operation.record
-    headers: Iterable[tuple[str, bytes | None]] = record.headers() or ()
+    headers = read_headers(record)
     return (
         OVERHEAD_BYTES
         + len(batch.source)

@@ -10,6 +10,8 @@ from __future__ import annotations
 from operator import methodcaller
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from llmlog_consumer.dead_letters.headers import read_headers
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
@@ -22,9 +24,8 @@ operation. The document is a second copy of the value, for which the bounds leav
 LIGHT_BYTES: Final = 1024
 """Key and headers up to which records are alike."""
 
-# These call into the client without a step of Python: they run for every record.
+# Calls into the client without a step of Python: it runs for every record.
 _KEY: Final[Callable[[ConsumedRecord], bytes | None]] = methodcaller("key")
-_HEADERS: Final[Callable[[ConsumedRecord], object]] = methodcaller("headers")
 
 
 class Run(NamedTuple):
@@ -60,7 +61,7 @@ def split_by_partition(records: Sequence[ConsumedRecord]) -> dict[int, list[Cons
 def split_by_weight(records: list[ConsumedRecord]) -> Iterator[Run]:
     """Yield the records of one partition in runs; one run unless keys or headers are heavy."""
     keys = list(map(len, filter(None, map(_KEY, records))))
-    if max(keys, default=0) <= LIGHT_BYTES and not any(map(_HEADERS, records)):
+    if max(keys, default=0) <= LIGHT_BYTES and not any(map(read_headers, records)):
         yield _run(records, sum(keys))
         return
     run: list[ConsumedRecord] = []
@@ -78,7 +79,7 @@ def split_by_weight(records: list[ConsumedRecord]) -> Iterator[Run]:
 
 def weigh_beside(record: ConsumedRecord) -> int:
     """Return the bytes of a record's key and headers."""
-    headers = record.headers() or ()
+    headers = read_headers(record)
     return len(record.key() or b"") + sum(len(name) + len(value or b"") for name, value in headers)
 
 
