@@ -26,7 +26,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exports 
 
 from llmlog_common.errors import KafkaError, KafkaUnreachable
 from llmlog_common.kafka_clients import admin_config, consumer_config, new_client, producer_config
-from llmlog_consumer.kafka.errors import CONNECTION, CREDENTIALS, NO_ANSWER
+from llmlog_consumer.kafka.errors import CONNECTION, CREDENTIALS, MOVING, NO_ANSWER
 from llmlog_consumer.kafka.listener_probe import describe_mismatch
 from llmlog_consumer.kafka.places import Log
 
@@ -47,6 +47,8 @@ LOOK_SECONDS: Final = 1.0
 """Time after which the client's own reason is looked at, while no broker answers."""
 
 POLL_SECONDS: Final = 0.05
+MOVING_SECONDS: Final = 0.1
+"""Time between two questions while a leader or a coordinator moves."""
 
 T = TypeVar("T")
 
@@ -353,7 +355,7 @@ class KafkaAdmin:
         config.pop("group.instance.id", None)  # a worker is that member
         reader = new_client(self._reader, config)
         try:
-            answers = self.call(lambda: reader.committed(places, REQUEST_SECONDS))
+            answers = self.ask(lambda: reader.committed(places, REQUEST_SECONDS), group)
         finally:
             reader.close()
         return [place for place in answers if place.offset >= 0 and place.error is None]
@@ -370,6 +372,30 @@ class KafkaAdmin:
             [request], request_timeout=REQUEST_SECONDS
         )
         raise_refusal(futures[group].result().topic_partitions)
+
+    def ask(self, question: Callable[[], T], group: str = "") -> T:
+        """Return the answer to a question; ask again while a leader or a coordinator moves.
+
+        Args:
+            question: asks the cluster, each time that it is called; any client of this cluster.
+            group: that the question is about, for the error's text.
+
+        Raises:
+            KafkaError: the broker refuses.
+            KafkaUnreachable: no broker answers.
+        """
+        deadline = time.monotonic() + self._patience
+
+        def ask_again() -> T:
+            while True:
+                try:
+                    return question()
+                except KafkaException as error:
+                    if error.args[0].code() not in MOVING or time.monotonic() >= deadline:
+                        raise
+                time.sleep(MOVING_SECONDS)
+
+        return self.call(ask_again, group)
 
     def call(self, request: Callable[[], T], group: str = "") -> T:
         """Return what a request returns, with the client's exceptions as this project's errors.

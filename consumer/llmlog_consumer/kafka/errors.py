@@ -25,21 +25,26 @@ class FencedError(FatalError):
     """Another consumer has this member's static instance id."""
 
 
-NO_ANSWER: Final = frozenset(
+MOVING: Final = frozenset(
     {
-        KafkaError._TRANSPORT,  # noqa: SLF001 - librdkafka's own codes are public
-        KafkaError._TIMED_OUT,  # noqa: SLF001
-        KafkaError._WAIT_COORD,  # noqa: SLF001
-        KafkaError._ALL_BROKERS_DOWN,  # noqa: SLF001
-        KafkaError._RESOLVE,  # noqa: SLF001
         KafkaError.NOT_COORDINATOR,
         KafkaError.COORDINATOR_NOT_AVAILABLE,
         KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
         KafkaError.LEADER_NOT_AVAILABLE,
         KafkaError.NOT_LEADER_FOR_PARTITION,
-        KafkaError.REQUEST_TIMED_OUT,
     }
 )
+"""The leader of a partition, or the coordinator of a group, is about to be another broker; or the
+topic was created a moment ago."""
+
+NO_ANSWER: Final = MOVING | {
+    KafkaError._TRANSPORT,  # noqa: SLF001 - librdkafka's own codes are public
+    KafkaError._TIMED_OUT,  # noqa: SLF001
+    KafkaError._WAIT_COORD,  # noqa: SLF001
+    KafkaError._ALL_BROKERS_DOWN,  # noqa: SLF001
+    KafkaError._RESOLVE,  # noqa: SLF001
+    KafkaError.REQUEST_TIMED_OUT,
+}
 """The brokers do not answer yet."""
 
 CONNECTION: Final = frozenset({KafkaError._TRANSPORT, KafkaError._RESOLVE, KafkaError._TIMED_OUT})  # noqa: SLF001

@@ -49,7 +49,7 @@ class KafkaOffsets:
                 low, high = consumer.get_watermark_offsets(place, REQUEST_SECONDS)
                 return low, high
 
-            return {p: self._admin.call(partial(watermarks_of, p)) for p in partitions}
+            return {p: self._admin.ask(partial(watermarks_of, p)) for p in partitions}
 
     def places(self, topic: str, partitions: Iterable[int] | None = None) -> dict[int, Place]:
         """Return the group's place in each partition of a topic, or in some of them.
@@ -106,7 +106,7 @@ class KafkaOffsets:
             return answers
 
         with self._open_consumer() as consumer:
-            answers = self._admin.call(ask)
+            answers = self._admin.ask(ask)
         return {a.partition: a.offset for a in answers if a.offset >= 0}
 
     def ranges_since(self, topic: str, since_ms: int | None) -> dict[int, tuple[int, int]]:
@@ -145,7 +145,7 @@ class KafkaOffsets:
             return answers
 
         with self._open_consumer() as consumer:
-            answers = self._admin.call(ask, self._admin.settings.group)
+            answers = self._admin.ask(ask, self._admin.settings.group)
         return {a.partition: a.offset for a in answers if a.offset >= 0}
 
     def committed_with_notes(self, topic: str) -> dict[int, CommittedOffset]:

@@ -162,6 +162,7 @@ class FakeAdminClient(FakeClient):
             answer for that partition.
         members: of every group.
         rights: of this user, on every topic; None where the cluster does not tell.
+        moves: codes that the next questions for a group's offsets are answered with, one each.
     """
 
     def __init__(self, topics: dict[str, int] | None = None):
@@ -172,6 +173,7 @@ class FakeAdminClient(FakeClient):
         self.marks: dict[int, tuple[int, int, int] | KafkaError] = {}
         self.members: list[Any] = []
         self.rights: set[str] | None = None
+        self.moves: list[int] = []
 
     def describe_topics(self, topics, include_authorized_operations, request_timeout):
         rights = self.rights and [SimpleNamespace(name=name) for name in self.rights]
@@ -236,6 +238,8 @@ class FakeAdminClient(FakeClient):
         """Make a consumer that reads the committed offsets of its group."""
 
         def committed(places: list[TopicPartition], _timeout: float) -> list[TopicPartition]:
+            if self.moves:
+                raise KafkaException(KafkaError(self.moves.pop(0)))
             of_group = self.offsets.get(config["group.id"], [])
             known = {(place.topic, place.partition): place for place in of_group}
             found = [known.get((place.topic, place.partition), place) for place in places]

@@ -23,12 +23,15 @@ class Group:
     """The group `g` on a topic of two partitions."""
 
     def __init__(self, committed=None, code=None, marks=None):
-        self.client = FakeAdminClient()
+        self.client = FakeAdminClient({"t": 2})
         self.client.refusal = None if code is None else KafkaError(code)
         self.client.marks = {p: (start, end, end) for p, (start, end) in (marks or MARKS).items()}
         self.consumer = FakeConsumer(committed, marks or MARKS)
         admin = KafkaAdmin(
-            load(environ={"LLMLOG_GROUP": "g"}), client=self.client, reader=self.client.reader
+            load(environ={"LLMLOG_GROUP": "g"}),
+            client=self.client,
+            patience_seconds=0.3,
+            reader=self.client.reader,
         )
         self.offsets = KafkaOffsets(admin, consumer=self.consumer)
 
@@ -181,3 +184,22 @@ def test_a_partition_whose_offset_at_a_moment_is_refused_is_not_one_without_newe
     group.consumer.offsets_for_times = lambda _places, _timeout: [refused]
     with pytest.raises(KafkaUnreachable):
         group.offsets.offsets_at("t", [1], 1_767_225_600_000)
+
+
+def test_a_question_is_asked_again_while_a_coordinator_or_a_leader_moves():
+    group = Group({0: 700, 1: 5})
+    group.client.offsets["g"] = [TopicPartition("t", 0, 7)]
+    group.client.moves = [KafkaError.NOT_COORDINATOR, KafkaError.COORDINATOR_NOT_AVAILABLE]
+    assert group.offsets.committed_with_notes("t") == {0: CommittedOffset(7)}
+    group.consumer.errors = [KafkaError(KafkaError.NOT_LEADER_FOR_PARTITION)]
+    assert group.offsets.watermarks("t", [0]) == {0: (500, 900)}
+    group.consumer.errors = [KafkaError(KafkaError.NOT_COORDINATOR)]
+    assert group.offsets.committed("t", range(2)) == {0: 700, 1: 5}
+
+
+def test_a_coordinator_that_never_comes_is_no_answer():
+    group = Group()
+    group.client.moves = [KafkaError.NOT_COORDINATOR] * 100
+    with pytest.raises(KafkaUnreachable, match="Not coordinator"):
+        group.offsets.committed_with_notes("t")
+    assert len(group.client.moves) > 90, "it waits between two questions"
