@@ -370,3 +370,20 @@ def test_links_lead_to_a_file_and_a_heading(page):
             headings = re.findall(r"(?m)^#+ (.*)$", linked.read_text())
             anchors = {re.sub(r"[^\w -]", "", h).lower().replace(" ", "-") for h in headings}
             assert anchor in anchors, f"{page.name}: {target}"
+
+
+def test_the_glossary_has_each_word_once():
+    text = (ROOT / "docs/glossary.md").read_text()
+    entries = re.findall(r"(?m)^- \*\*([^*]+)\*\*:", text)
+    words = [word for entry in entries for word in entry.split(", ")]
+    assert [word for word in words if words.count(word) > 1] == []
+
+
+def test_each_guarantee_names_a_test_that_there_is():
+    text = (ROOT / "docs/guarantees.md").read_text().partition("## Faults, counted")[0]
+    rows = [row for row in text.splitlines() if row.startswith("| ") and "| shown by |" not in row]
+    assert len(rows) > 30
+    for row in rows:
+        named = re.findall(r"`(tests/[\w/]+\.py)`", row.split("|")[-2])
+        assert named, f"no test: {row}"
+        assert [name for name in named if not (ROOT / name).is_file()] == []
