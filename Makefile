@@ -55,8 +55,10 @@ mutants: .venvs/mutants/.installed
 	touch $@
 
 # Every fault, on real servers, with a full count after each: FAULT_RECORDS=3000 FAULT_SEED=1 make faults
+# make faults ONLY=partial|short|long|extremes|comparison runs one part.
 faults: install
-	$(BIN)/python -m pytest tests/faults -m "not soak and not gateway"
+	$(BIN)/python -m pytest $(if $(ONLY),tests/faults/test_$(ONLY)*.py,tests/faults) \
+		-m "not soak and not gateway"
 
 # Proxies under load whose Kafka or whose process goes away; FAULT_EVENTS=100000 for less.
 faults-gateway: install .venvs/litellm-$(lastword $(LITELLM_VERSIONS))/.installed
