@@ -123,12 +123,15 @@ def repeat(
 ) -> None:
     """Run a step again and again until it returns False, or Ctrl-C ends the command.
 
+    What each step has written is seen at once, through a pipe as well.
+
     Args:
         step: returns whether to go on.
         interval_seconds: between the end of one step and the begin of the next.
         sleep: takes seconds.
     """
     while step():
+        sys.stdout.flush()
         sleep(interval_seconds)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import sys
 import time
 
 import pytest
@@ -14,7 +16,7 @@ from llmlog_consumer.checks.status_reader import Timing, read_status
 from llmlog_consumer.cli import status as command
 from llmlog_consumer.cli.app import app
 from llmlog_consumer.cli.local import follow_files
-from llmlog_consumer.cli.output import repeat
+from llmlog_consumer.cli.output import repeat, write_json
 from llmlog_consumer.kafka.admin import Member
 from llmlog_consumer.kafka.committed import parse_note
 from llmlog_consumer.kafka.places import Log, Place, PlaceState, classify
@@ -444,3 +446,15 @@ def test_a_step_is_repeated_until_it_is_the_last_one():
     steps, pauses = [True, True, False], []
     repeat(lambda: steps.pop(0), 2.0, sleep=pauses.append)
     assert (steps, pauses) == ([], [2.0, 2.0])
+
+
+def test_what_a_step_has_written_is_seen_at_once_through_a_pipe_as_well(monkeypatch):
+    pipe, seen, steps = io.BytesIO(), [], [True, False]
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(pipe, encoding="utf-8"))
+
+    def step():
+        write_json({"lag": 0})
+        return steps.pop(0)
+
+    repeat(step, 2.0, sleep=lambda _: seen.append(pipe.getvalue()))
+    assert seen == [b'{"lag":0}\n']
