@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -21,7 +22,7 @@ from llmlog_schemas.convert import to_event
 from support.fault_run import LONG, Arena, Load, Row, Run, count, settle, stop
 from support.judge import Judgement
 from support.payloads import payload, send
-from support.pipeline import Pipeline
+from support.pipeline import PIPELINE, Pipeline
 
 BURST = int(os.environ.get("FAULT_BURST") or LONG)
 """Events of one burst."""
@@ -65,6 +66,7 @@ class PartialRun(Run):
     part: float = 0.0
     said_in: float = 0.0
     vanished: int = 0
+    watching: subprocess.Popen[str] = field(init=False)
     _bursts: int = field(default=0, init=False)
     _seed: int = field(default=3_000_000_000, init=False)
 
@@ -111,12 +113,28 @@ class PartialRun(Run):
         """
 
         def is_said() -> bool:
-            return any(words in text and also in text for text in self.status()["problems"])
+            return any(words in text and also in text for text in self.problems())
 
         self.wait(is_said, what=f"status says {words!r} and {also!r}")
         self._note_said(since)
 
-    def wait_forletters(self, number: int, words: str, since: float) -> None:
+    def watch(self) -> None:
+        """Start `pipeline status --watch`, as an operator does who sees trouble come."""
+        command = [PIPELINE, "status", "--watch", "--json"]
+        with (self.pipeline.folder / "status").open("w") as out:
+            watching = subprocess.Popen(
+                command, env=self.pipeline.environment, stdout=out, stderr=out, text=True
+            )
+        self.pipeline.processes.append(watching)
+        self.watching = watching
+
+    def problems(self) -> list[str]:
+        """Return the problems that `pipeline status` has named last."""
+        lines = (self.pipeline.folder / "status").read_text().splitlines(keepends=True)
+        whole = [line for line in lines if line.startswith("{") and line.endswith("\n")]
+        return list(json.loads(whole[-1])["problems"]) if whole else []
+
+    def wait_for_letters(self, number: int, words: str, since: float) -> None:
         """Wait until so many letters give this reason."""
         self.wait(lambda: len(self.letters(words)) == number, what=f"{number} letters: {words}")
         self._note_said(since)
@@ -214,9 +232,11 @@ def run_partially(
         arena, pipeline, load, settings or {}, workers, partitions=partitions, days_ago=days_ago
     )
     run.consuming = run.consume()
+    run.watch()
     load.start()
     run.measure_before()
     fault(run)
+    run.watching.kill()
     load.finish()
     settle(run)
     stop(run)
