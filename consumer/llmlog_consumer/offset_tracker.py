@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 UNKNOWN_EPOCH: Final = -1
 _NEVER_COMMITTED: Final = -1
+_MIN_SPANS: Final = 1_024
+"""Spans of a partition up to which settled ones are kept apart."""
 
 
 @dataclass(slots=True, eq=False)
@@ -58,6 +60,14 @@ class _Partition:
     unsettled: int = 0
     bytes_in_flight: int = 0
     spans: deque[Span] = field(default_factory=deque)
+    join_at: int = _MIN_SPANS  # so many spans are too many: settled ones are joined
+
+    def add(self, span: Span) -> None:
+        """Append a span. While a record waits for long, all behind it would pile up."""
+        self.spans.append(span)
+        if len(self.spans) > self.join_at:
+            self.spans = _join_settled(self.spans)
+            self.join_at = max(_MIN_SPANS, 2 * len(self.spans))
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +157,7 @@ class OffsetTracker:
         if state is None or first < state.expected:
             return None
         span = Span(partition, state.generation, first, last, epoch, records, now, beside_bytes)
-        state.spans.append(span)
+        state.add(span)
         state.expected = last + 1
         state.unsettled += records
         state.bytes_in_flight += size + records * beside_bytes
@@ -237,3 +247,14 @@ class OffsetTracker:
         """Return the unsettled span that has blocked its partition for longest."""
         heads = [state.spans[0] for state in self._partitions.values() if state.spans]
         return min(heads, key=lambda span: span.since, default=None)
+
+
+def _join_settled(spans: Iterable[Span]) -> deque[Span]:
+    """Return spans in their order, each settled one as a part of the one before it."""
+    joined: deque[Span] = deque()
+    for span in spans:
+        if joined and not span.unsettled:
+            joined[-1].last, joined[-1].epoch = span.last, span.epoch
+        else:
+            joined.append(span)
+    return joined

@@ -1,5 +1,8 @@
 """The tracker: what may be committed, by example and against a model of every record."""
 
+import tracemalloc
+from collections import deque
+
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -58,6 +61,34 @@ def test_what_records_weigh_beside_their_values_is_in_flight_until_they_are_sett
     assert tracker.in_flight(0) == 1_100
     tracker.settle(span, 1, 100)
     assert tracker.in_flight(0) == 0
+
+
+def test_what_is_settled_behind_a_record_that_waits_does_not_pile_up():
+    tracker = assigned(start=0)
+    stuck = register(tracker, 0, 0)
+    tracemalloc.start()
+    try:
+        under_way = deque()
+        for offset in range(1, 40_001):
+            span = register(tracker, offset, offset, epoch=offset)
+            if offset == 500:
+                other = span
+                continue
+            under_way.append(span)
+            if len(under_way) > 3:
+                tracker.settle(under_way.popleft(), 1, 100)
+        bytes_held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert bytes_held < 1_000_000
+    assert tracker.watermark(0) == 0
+    tracker.settle(stuck, 1, 100)
+    assert tracker.commits() == [Commit(0, 500, 499)]
+    tracker.settle(other, 1, 100)
+    assert tracker.commits() == [Commit(0, 39_998, 39_997)]
+    for span in under_way:
+        tracker.settle(span, 1, 100)
+    assert tracker.commits() == [Commit(0, 40_001, 40_000)]
 
 
 def test_a_half_settled_span_holds_everything_behind_it():
