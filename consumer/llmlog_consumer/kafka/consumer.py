@@ -271,9 +271,11 @@ class GroupConsumer:
     def positions(self, partitions: Iterable[int]) -> dict[int, int]:
         """Return the next offset that will be fetched, of partitions that have one.
 
-        One that stands still has none: behind a damaged batch the client goes on, or astray.
+        One that stands still has none: behind a damaged batch the client goes on, or astray. Nor
+        has one whose start is unchecked: what was fetched of it was not taken.
         """
-        flowing = [p for p in partitions if p not in set(self.standstills)]
+        astray = {*self.standstills, *self._epochs.unchecked}
+        flowing = [p for p in partitions if p not in astray]
         answers = self._consumer.position(self._places(flowing))
         return {p.partition: p.offset for p in answers if p.offset >= 0}
 

@@ -297,6 +297,8 @@ def test_the_broker_is_asked_for_the_epoch_before_a_record_is_taken(source, clie
     client.messages = [message(), message(partition=1, offset=7)]
     client.errors = [KafkaError(KafkaError._STATE)]
     assert [m.partition() for m in source.consume(0.0)] == [1]
+    client.positions = {0: 42, 1: 8}
+    assert source.positions([0, 1]) == {1: 8}, "no watermark passes what was not taken"
     client.messages = [message(), message(partition=1, offset=8)]
     assert [m.partition() for m in source.consume(0.0)] == [1]
     assert client.sought == [(0, 41, 5)]
