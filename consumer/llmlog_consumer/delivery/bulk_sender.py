@@ -72,7 +72,7 @@ class BulkSender:
         on_released: called with each record that is not sent again because its partition was
             released.
         concurrency: how many requests may be under way.
-        executor: runs the requests; by default as many threads as `concurrency` allows.
+        executor: runs the requests; by default as many threads as `concurrency` and `hold` allow.
         hold: bounds of what waits for single indices.
         clock: monotonic seconds.
 
@@ -94,9 +94,9 @@ class BulkSender:
         self._client = client
         self._on_released = on_released
         self._concurrency = concurrency or ConcurrencyLimit()
-        self._executor = executor or ThreadPoolExecutor(
-            self._concurrency.max_requests, "llmlog-bulk"
-        )
+        hold = hold or HoldLimits()
+        threads = self._concurrency.max_requests + hold.max_probes
+        self._executor = executor or ThreadPoolExecutor(threads, "llmlog-bulk")
         self._clock = clock
         self._ready: deque[Batch] = deque()
         self._pause: Pause[Batch] = Pause()
@@ -141,7 +141,8 @@ class BulkSender:
             for probe in self.index_pauses.take_probes(now):
                 self._submit(probe, is_probe=True)
         waiting = len(self._ready)
-        while waiting and self.under_way < self._concurrency.limit:
+        probing = self.index_pauses.probing if self.index_pauses else 0
+        while waiting and self.under_way - probing < self._concurrency.limit:
             batch = self._ready.popleft()
             waiting -= 1
             if batch.retry.not_before > now:
@@ -174,11 +175,22 @@ class BulkSender:
 
     def hold(self, batch: Batch, why: str) -> None:
         """Hold a batch until the deployment is fixed; send nothing but probes from now on."""
+        if self._pause.is_probing and len(batch.operations) == 1:
+            self._hold_next()
         if self._pause.hold(batch, why, self._clock()):
             log.error("indexing paused: the deployment is wrong, nothing is lost", why=why)
-        self.index_pauses.drop_probe(batch)
+        self.index_pauses.drop_probe(batch, self._clock())
         for index in batch.indices:
             self._client.forget(index)
+
+    def _hold_next(self) -> None:
+        """Let a batch that is ready be a probe too: all that are held may be at fault."""
+        for _ in range(len(self._ready)):
+            batch = self._ready.popleft()
+            if batch.indices:
+                self._pause.add(batch)
+                return
+            self._ready.append(batch)  # a control, which is no probe
 
     def hold_index(self, batch: Batch, refusal: Refusal, probe: Batch) -> None:
         """Hold documents of one index until it takes them; see `IndexPauses.hold`."""
@@ -200,6 +212,10 @@ class BulkSender:
         return self._pause.keep_probe(probe, remainder, not_before) or self.index_pauses.keep_probe(
             probe, remainder, not_before
         )
+
+    def drop_index_probe(self, batch: Batch) -> None:
+        """Go on with an index's pause whose probe was refused by something else on the way."""
+        self.index_pauses.drop_probe(batch, self._clock())
 
     def end_probe(self, batch: Batch) -> None:
         """End the pause, where this batch was its probe and no part of it is held again."""
@@ -247,7 +263,7 @@ class BulkSender:
                 return
             batch = others
         if not batch.operations:
-            self.index_pauses.drop_probe(batch)
+            self.index_pauses.drop_probe(batch, self._clock())
             return
         batch.retry.record_sent()
         self.under_way += 1

@@ -91,6 +91,11 @@ class IndexPauses:
         return sum(len(pause.held) for pause in self._pauses.values())
 
     @property
+    def probing(self) -> int:
+        """Probes under way: an index without shards answers late, and the others do not wait."""
+        return sum(pause.probe is not None for pause in self._pauses.values())
+
+    @property
     def needs_person(self) -> bool:
         """Tell whether documents wait, and every one of them for a person."""
         refusals = [pause.refusal for pause in self._pauses.values() if pause.held]
@@ -170,7 +175,7 @@ class IndexPauses:
         A probe that is refused waits behind the others. So one document that its index always
         fails does not keep the index paused.
         """
-        probing = sum(pause.probe is not None for pause in self._pauses.values())
+        probing = self.probing
         due = [p for p in self._pauses.values() if p.probe is None and p.next_probe <= now]
         probes: list[Batch] = []
         for pause in sorted(due, key=lambda pause: pause.next_probe):
@@ -198,13 +203,23 @@ class IndexPauses:
         self._drop_released(pause)
         return index, list(join(held.batch for held in pause.held))
 
-    def drop_probe(self, batch: Batch) -> None:
-        """Forget that this batch is a probe: it waits elsewhere."""
+    def drop_probe(self, batch: Batch, now: float) -> None:
+        """Forget that this batch is a probe: it waits elsewhere, and told nothing of its index."""
         if (pause := self._probed(batch)) is not None:
             pause.probe = None
+            pause.next_probe = now + _SHORT_BACKOFF.delay(pause.refusals)
+
+    def drop_released(self) -> None:
+        """Drop the documents that a rebalance took away."""
+        for pause in self._pauses.values():
+            self._drop_released(pause)
 
     def give_up(self, now: float) -> Iterator[GivenUp]:
-        """Yield the documents whose wait has reached a bound; they become letters."""
+        """Yield the documents whose wait has reached a bound; they become letters.
+
+        Of those that came later and were never sent, one waits to be the next probe: an index that
+        takes documents again is found.
+        """
         wait = self._limits.wait_seconds
         for index, pause in self._pauses.items():
             if self.is_protected(index):
@@ -244,8 +259,12 @@ class IndexPauses:
                 yield from held.batch.operations
 
     def waiting(self) -> Counter[int]:
-        """Return how many documents wait, by partition."""
-        return sum((pause.records for pause in self._pauses.values()), Counter())
+        """Return how many documents wait, by partition; probes are among them."""
+        waiting = sum((pause.records for pause in self._pauses.values()), Counter[int]())
+        for pause in self._pauses.values():
+            for operation in pause.probe.operations if pause.probe is not None else ():
+                waiting[operation.span.partition] += 1
+        return waiting
 
     def waiting_bytes(self) -> Counter[int]:
         """Return what records weigh in flight that wait for unprotected indices, by partition."""
@@ -257,7 +276,7 @@ class IndexPauses:
         return {
             index: round(now - pause.since)
             for index, pause in self._pauses.items()
-            if not self.is_protected(index) and pause.held
+            if not self.is_protected(index) and (pause.held or pause.probe)
         }
 
     def remember(self, ages: Mapping[str, float], now: float) -> None:
@@ -294,8 +313,15 @@ class IndexPauses:
         return next((pause for pause in self._pauses.values() if pause.probe is batch), None)
 
     def _give_up_all(self, pause: IndexPause, why: str) -> Iterator[GivenUp]:
+        next_probe: Held | None = None
         while pause.held:
-            yield from self._give_up_one(pause, pause.pop(), why)
+            held = pause.pop()
+            if pause.probe is None and next_probe is None and not held.batch.retry.attempts:
+                next_probe = held
+            else:
+                yield from self._give_up_one(pause, held, why)
+        if next_probe is not None:
+            pause.keep(next_probe)
 
     def _give_up_one(self, pause: IndexPause, held: Held, why: str) -> Iterator[GivenUp]:
         (operation,) = held.batch.operations

@@ -60,6 +60,15 @@ class Pause(Generic[T]):
         self._keep(batch, now + _PROBE_BACKOFF.delay(self.refusals))
         return begins
 
+    @property
+    def is_probing(self) -> bool:
+        """Tell whether a probe has no answer yet."""
+        return self._probe is not None
+
+    def add(self, batch: T) -> None:
+        """Hold a batch that was not refused, behind the others."""
+        self._held.append(batch)
+
     def keep_probe(self, probe: T, remainder: T, not_before: float) -> bool:
         """Hold the part of a probe that has to be sent again; False where it was no probe.
 

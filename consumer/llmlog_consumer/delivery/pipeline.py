@@ -259,6 +259,7 @@ class Delivery:
     def drop_released(self) -> None:
         """Drop the held records that a rebalance took away."""
         self._schemas.drop_released()
+        self._sender.index_pauses.drop_released()
 
     def memory(self, partition: int) -> dict[str, Any]:
         """Return what the partition's next owner has to know, as keys of its note."""

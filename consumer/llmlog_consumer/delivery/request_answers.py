@@ -90,8 +90,7 @@ class RequestAnswers:
     @property
     def waits_for(self) -> str:
         """Say why documents that are refused alone become no letters; empty where none waits."""
-        waiting = self._waiting_alone()
-        if not waiting:
+        if not (waiting := self._waiting_alone()):
             return ""
         batch, why = waiting[0]
         record = batch.operations[0].record
@@ -105,11 +104,19 @@ class RequestAnswers:
         return sum(batch.retry.attempts >= MANY for batch, _ in self._waiting_alone())
 
     def _waiting_alone(self) -> list[tuple[Batch, str]]:
-        return [
-            (batch, why)
-            for batch, why in self._alone.values()
-            if batch.operations and not batch.operations[0].span.released
-        ]
+        self._forget_alone()
+        return list(self._alone.values())
+
+    def _forget_alone(self) -> None:
+        """Forget the documents that were given away, or wait for their index instead."""
+        names = self._sender.index_pauses.names
+        self._alone = {
+            key: (batch, why)
+            for key, (batch, why) in self._alone.items()
+            if batch.operations
+            and not batch.operations[0].span.released
+            and batch.operations[0].index_name not in names
+        }
 
     # Answers
 
@@ -138,8 +145,9 @@ class RequestAnswers:
         batch = response.batch
         self._controls.record_passed()
         batch.retry.is_proven = False
-        if self._alone and len(batch.operations) == 1:
-            self._alone.pop(_key(batch.operations[0]), None)
+        if self._alone:  # one may have joined others meanwhile
+            for operation in batch.operations:
+                self._alone.pop(_key(operation), None)
         if self._unproven is not None:
             (size, message), self._unproven = self._unproven, None
             self._lower(size, message)
@@ -168,6 +176,10 @@ class RequestAnswers:
                 self._retry(batch, verdict, message, response)
             else:
                 self._check(refused)
+
+    def forget(self, operation: Operation) -> None:
+        """Forget a document that waits alone: it has ended."""
+        self._alone.pop(_key(operation), None)
 
     # Steps
 
@@ -238,6 +250,7 @@ class RequestAnswers:
     def _wait_alone(self, refused: _Refused, why: str) -> None:
         """Send one document again after a wait; all others go on."""
         batch = refused.batch
+        self._forget_alone()
         self._alone[_key(batch.operations[0])] = batch, why
         delay = _ALONE_BACKOFF.delay(batch.retry.attempts, at_least=refused.response.retry_after)
         batch.retry.wait_until(self._clock() + delay)
@@ -277,7 +290,7 @@ class RequestAnswers:
             document_id=operation.document_id,
             attempts=refused.batch.retry.attempts,
         )
-        self._alone.pop(_key(operation), None)
+        self.forget(operation)
         self._rejects.reject(Phase.INDEX, operation.span, operation.record, operation.size, cause)
 
     # Controls

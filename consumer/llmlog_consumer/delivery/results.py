@@ -113,6 +113,7 @@ class BulkResults:
             return
         if response.verdict is not None:
             self._handle_request(response.batch, response.verdict, response)
+            self._sender.drop_index_probe(response.batch)
         else:
             self._requests.record_answer(response)
             if response.all_created:
@@ -315,6 +316,7 @@ class BulkResults:
         self._reject(operation, cause)
 
     def _reject(self, operation: Operation, cause: Cause, *, in_row: bool = True) -> None:
+        self._requests.forget(operation)
         span, record, size = operation.span, operation.record, operation.size
         self._rejects.reject(Phase.INDEX, span, record, size, cause, in_row=in_row)
 

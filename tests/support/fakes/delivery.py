@@ -122,6 +122,7 @@ class FakeElasticsearch:
             item. Status 200 is an answer without all its items, 0 a connection that was cut off.
 
     Attributes:
+        script: as given.
         whole_by_offsets: the answer to each later request as a whole, from the offsets in it.
         retry_after: seconds that each answer asks for.
         failure_store: items of each answer that went to the failure store.
@@ -132,7 +133,7 @@ class FakeElasticsearch:
     def __init__(
         self, script: Callable[[int], list[Answer]], whole: Iterable[Answer | None] = ()
     ) -> None:
-        self._script = script
+        self.script = script
         self._whole = list(whole)
         self.whole_by_offsets: Callable[[list[int]], Answer | None] = lambda _: None
         self.retry_after = 0.0
@@ -165,7 +166,7 @@ class FakeElasticsearch:
         self.answered.append(200)
         response = BulkResponse(batch, status=200, failure_store=self.failure_store)
         for op in batch.operations:
-            answers = self._script(op.record.offset())
+            answers = self.script(op.record.offset())
             status, error = answers.pop(0) if len(answers) > 1 else answers[0]
             if status == 201 and self.stored[op.record.offset()]:
                 status, error = 409, {"type": "version_conflict_engine_exception", "reason": "x"}

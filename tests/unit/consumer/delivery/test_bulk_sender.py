@@ -5,6 +5,7 @@ import threading
 from structlog.testing import capture_logs
 
 from llmlog_consumer.delivery.bulk_sender import BulkSender, ConcurrencyLimit
+from llmlog_consumer.delivery.index_pause import Refusal
 from llmlog_consumer.elasticsearch.batch import BatchBuilder
 from llmlog_consumer.offset_tracker import Span
 from support.fakes.delivery import FakeClock, FakeElasticsearch, FakeRecord, ManualExecutor, always
@@ -70,11 +71,11 @@ class SenderRig:
             clock=self.clock,
         )
 
-    def batch(self, *offsets):
+    def batch(self, *offsets, index="logs-1"):
         builder = BatchBuilder()
         for offset in offsets:
             span = Span(0, 1, offset, offset, 0, 1, 0.0)
-            builder.add(span, FakeRecord(offset), 0, "logs-1", f"id{offset}", b"{}", 0.0)
+            builder.add(span, FakeRecord(offset), 0, index, f"id{offset}", b"{}", 0.0)
         return builder.take()
 
     def answers(self):
@@ -92,6 +93,19 @@ def test_no_more_requests_are_under_way_than_the_limit():
     rig.sender.send()
     assert rig.elasticsearch.requests == [[0], [1]]
     assert rig.executor.under_way == 2
+
+
+def test_a_probe_of_an_index_that_answers_late_takes_no_place_of_other_requests():
+    rig = SenderRig(ConcurrencyLimit(max_requests=4, size=1.0))
+    for number, index in enumerate(("logs-2", "logs-3")):
+        refused = rig.batch(number, index=index)
+        rig.sender.hold_index(refused, Refusal("503: no shard"), refused)
+    rig.clock.now += 20.0
+    rig.sender.send()
+    assert rig.executor.under_way == 2
+    rig.sender.put(rig.batch(7), rig.batch(8))
+    rig.sender.send()
+    assert rig.executor.under_way == 3
 
 
 def test_a_batch_is_not_sent_before_its_time_and_lets_others_pass():
@@ -184,6 +198,18 @@ def test_the_begin_and_the_end_of_a_pause_are_logged_once():
         },
         {"event": "indexing resumed", "log_level": "info", "after_refusals": 2},
     ]
+
+
+def test_a_pause_whose_only_held_batch_is_itself_at_fault_tries_the_others():
+    rig = SenderRig()
+    refused, others = rig.batch(1), [rig.batch(2), rig.batch(3)]
+    rig.sender.put(*others)
+    rig.sender.hold(refused, "401")
+    for expected in (refused, others[0], refused):
+        rig.clock.now += 60.0
+        rig.sender.send()
+        assert rig.answers() == [expected]
+        rig.sender.hold(expected, "403")
 
 
 def test_an_answer_of_another_batch_does_not_end_the_pause():

@@ -38,6 +38,7 @@ def offsets_of(batches):
 
 
 def hold(pauses, batch, refusal=CLOSED, now=0.0):
+    batch.retry.record_sent()
     return pauses.hold(batch, refusal, now, probe=batch)
 
 
@@ -137,9 +138,11 @@ def test_a_probe_without_an_answer_is_kept_and_the_pause_goes_on(pauses):
 def test_a_probe_that_waits_elsewhere_does_not_block_the_next_one(pauses):
     hold(pauses, batch_of(1, 2))
     (probe,) = pauses.take_probes(1.0)
-    pauses.drop_probe(probe)
+    pauses.drop_probe(probe, 1.0)
     assert pauses.end_probe(probe) is None
-    assert offsets_of(pauses.take_probes(1.0)) == [2]
+    assert OLD in pauses.names
+    assert pauses.take_probes(1.0) == [], "not at full speed"
+    assert offsets_of(pauses.take_probes(16.0)) == [2]
 
 
 def test_only_so_many_probes_are_under_way(pauses):
@@ -177,6 +180,18 @@ def test_documents_of_released_partitions_are_dropped_and_reported():
     assert offsets_of(pauses.take_probes(1.0)) == [9]
     assert released == [1, 2]
     assert pauses.held == 0
+
+
+def test_documents_of_released_partitions_are_dropped_without_a_probe():
+    released = []
+    pauses = IndexPauses(on_released=lambda op: released.append(op.record.offset()))
+    span = Span(0, 0, 1, 2, 0, 2, 0.0)
+    hold(pauses, batch_of(1, 2, span=span))
+    hold(pauses, batch_of(9, partition=1))
+    span.released = True
+    pauses.drop_released()
+    assert released == [1, 2]
+    assert pauses.waiting() == {1: 1}
 
 
 def test_an_index_for_which_nothing_waits_is_forgotten_after_a_while(pauses):
@@ -224,11 +239,35 @@ def test_the_time_of_an_index_begins_when_it_is_the_newest_no_more(pauses):
     assert give_up(pauses, 5_300.0) == [1]
 
 
-def test_a_later_document_of_an_index_that_waited_for_long_becomes_a_letter_at_once(pauses):
+def test_later_documents_of_an_index_that_waited_for_long_become_letters_but_for_a_probe(pauses):
+    hold(pauses, batch_of(1))
+    assert give_up(pauses, 300.0) == [1]
+    pauses.keep(batch_of(2, 3))
+    assert give_up(pauses, 300.1) == [3]
+    (probe,) = pauses.take_probes(300.2)
+    assert offsets_of([probe]) == [2]
+    pauses.keep(batch_of(4))
+    assert give_up(pauses, 300.3) == [4], "one probe at a time"
+    hold(pauses, probe, now=301.0)
+    assert give_up(pauses, 301.1) == [2]
+
+
+def test_an_index_that_takes_documents_again_after_its_bound_is_found(pauses):
     hold(pauses, batch_of(1))
     assert give_up(pauses, 300.0) == [1]
     pauses.keep(batch_of(2))
-    assert give_up(pauses, 300.1) == [2]
+    assert give_up(pauses, 400.0) == []
+    (probe,) = pauses.take_probes(400.0)
+    pauses.end_probe(probe)
+    assert OLD not in pauses.names
+
+
+def test_an_index_that_was_deleted_and_restored_is_found(pauses):
+    hold(pauses, batch_of(1), DELETED)
+    assert give_up(pauses, 0.0) == [1]
+    pauses.keep(batch_of(2, 3))
+    assert give_up(pauses, 0.1) == [3]
+    assert offsets_of(pauses.take_probes(15.0)) == [2]
 
 
 def test_an_index_that_took_documents_meanwhile_has_its_whole_time_again(pauses):
@@ -322,6 +361,12 @@ def test_what_an_earlier_owner_noted_does_not_count_for_a_pause_long_after(pause
 def test_ages_name_only_indices_whose_documents_may_become_letters(pauses):
     hold(pauses, batch_of(1, index=NEWEST))
     assert pauses.ages(10.0) == {}
+
+
+def test_the_age_of_an_index_is_noted_while_its_only_document_is_the_probe(pauses):
+    hold(pauses, batch_of(1))
+    pauses.take_probes(20.0)
+    assert pauses.ages(30.0) == {OLD: 30}
 
 
 # Words and numbers
@@ -437,7 +482,7 @@ class IndexPausesMachine(RuleBasedStateMachine):
         else:
             self.ended.append(offset)
         if end == "elsewhere":
-            self.pauses.drop_probe(probe)
+            self.pauses.drop_probe(probe, self.now)
         resumed = self.pauses.end_probe(probe)
         assert (resumed is not None) == (end == "passed")
         if resumed:
@@ -480,7 +525,7 @@ class IndexPausesMachine(RuleBasedStateMachine):
         if not hasattr(self, "pauses"):
             return
         assert self.pauses.held == len(self.waiting)
-        assert sum(self.pauses.waiting().values()) == len(self.waiting)
+        assert sum(self.pauses.waiting().values()) == len(self.waiting) + len(self.probes)
         assert all(number >= 0 for number in self.pauses.waiting().values())
         assert max(Counter(self.ended + self.released).values(), default=1) == 1
         assert not set(self.ended) & self.waiting

@@ -99,6 +99,18 @@ def test_only_the_probe_is_sent_during_a_pause(values):
     rig.delivery.close()
 
 
+def test_what_waits_for_an_index_is_dropped_with_its_partition(values):
+    rig = DeliveryRig(always(CLOSED), values)
+    rig.accept_all()
+    rig.until(lambda: rig.delivery.waiting(for_time=False)[0] == 60)
+    rig.executor.finish()
+    rig.delivery.step()
+    rig.span.released = True
+    rig.delivery.drop_released()
+    assert not rig.delivery.waiting(for_time=False).total()
+    rig.delivery.close()
+
+
 def test_a_server_that_fails_all_documents_holds_them_and_makes_no_letter(values):
     rig = DeliveryRig(always(*[BROKEN] * 9, GOOD), values)
     rig.accept_all()

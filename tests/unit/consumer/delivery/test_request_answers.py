@@ -7,6 +7,7 @@ from structlog.testing import capture_logs
 
 from llmlog_consumer.dead_letters.cause import Cause, Ending, Stage
 from llmlog_consumer.delivery.controls import MAX_LETTERS, MAX_UNPROVEN
+from llmlog_consumer.delivery.index_pauses import HoldLimits
 from llmlog_consumer.delivery.pipeline import DeliveryLimits
 from llmlog_consumer.elasticsearch.error_rules import MANY
 from llmlog_consumer.outcomes import Outcome
@@ -248,6 +249,61 @@ def test_a_document_that_was_refused_a_few_times_is_waited_for_by_a_drain(values
     rig.delivery.step()
     assert not rig.delivery.is_stuck
     rig.delivery.close()
+
+
+CLOSED = (400, {"type": "index_closed_exception", "reason": "closed"})
+
+
+def test_a_refused_document_that_waits_for_its_index_is_said_to_be_refused_no_more(values):
+    """It may end as a letter of the index's wait: no answer to it alone ever comes."""
+    hold = HoldLimits(wait_seconds=1_000.0)
+    rig = refusing(values, (403, FOREIGN), 0, limits=DeliveryLimits(hold=hold))
+    rig.delivery.set_newest("logs-9")
+    records = [FakeRecord(offset, value) for offset, value in enumerate(rig.values)]
+    rig.delivery.accept(rig.span, records[:1])
+    rig.delivery.flush()
+    rig.until(lambda: "t/0/0 is refused alone" in rig.delivery.unhealthy)
+    rig.elasticsearch.script = lambda _: [CLOSED]
+    rig.delivery.accept(rig.span, records[1:])
+    rig.until_settled()
+    assert rig.counts == {Outcome.DEAD: 60}
+    assert rig.delivery.unhealthy == ""
+    assert not rig.delivery.is_stuck
+
+
+def test_a_refused_document_that_passes_with_others_is_said_to_be_refused_no_more(values):
+    rig = refusing(values, (403, FOREIGN), 0)
+    records = [FakeRecord(offset, value) for offset, value in enumerate(rig.values)]
+    rig.delivery.accept(rig.span, records[:1])
+    rig.delivery.flush()
+    rig.until(lambda: "t/0/0 is refused alone" in rig.delivery.unhealthy)
+    rig.elasticsearch.script = lambda _: [CLOSED]
+    rig.delivery.accept(rig.span, records[1:])
+    rig.until(lambda: rig.delivery.waiting(for_time=False)[0] >= 59)
+    for _ in range(3):
+        rig.turn()
+    rig.elasticsearch.whole_by_offsets = lambda _: None
+    rig.elasticsearch.script = lambda _: [GOOD]
+    rig.until_settled()
+    assert rig.counts == {Outcome.INDEXED: 60}
+    assert rig.delivery.unhealthy == ""
+
+
+def test_a_probe_that_something_between_refuses_ends_no_pause_of_its_index(values):
+    rig = ResultsRig(values)
+    rig.sender.set_newest("logs-9")
+    rig.create(rig.batch(9, index="logs-9"))  # so a control is known
+    rig.answer(rig.batch(0, 1), CLOSED)
+    rig.clock.now += 20.0
+    (probe,) = rig.send()
+    rig.refuse(probe, 403)
+    assert "logs-1" in rig.sender.index_pauses.names
+    rig.clock.now += 20.0
+    control, second = rig.send()
+    assert [op.record.offset() for op in (*control.operations, *second.operations)] in (
+        [9, 1],
+        [1, 9],
+    )
 
 
 def test_a_released_document_is_not_waited_for(values):
