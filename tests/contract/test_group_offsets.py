@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from confluent_kafka import KafkaError
 
+TESTS = Path(__file__).parents[1]
 SCRIPT = """
 import os, sys
 from llmlog_common.settings import load
@@ -35,5 +38,6 @@ def test_a_coordinator_that_moves_ends_no_process_and_is_asked_again(code):
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, str(code), str(code)],
         text=True, capture_output=True, timeout=120, check=False,
+        env=os.environ | {"PYTHONPATH": f"{TESTS}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"},
     )  # fmt: skip
     assert (done.returncode, done.stdout.strip()) == (0, "[]"), done.stderr
