@@ -39,7 +39,7 @@ class ClockDoubt:
     clock: Callable[[], float] = time.time
 
     def describe(self, stage: Stage, record: KafkaRecord) -> str:
-        """Say what speaks against the clock, and what to check; empty where nothing does.
+        """Say what contradicts the clock, and what to check; empty where nothing does.
 
         Args:
             stage: at which the record failed.

@@ -1,4 +1,4 @@
-"""Owns the question what a broker's listener speaks, for a client that only sees it hang up.
+"""Owns the question what a broker's listener uses, for a client that only sees it hang up.
 
 A client without TLS at a listener with TLS, and the other way round, sees the same as at a proxy
 whose broker is away. So both protocols are tried: an answer in one of them is certain.
@@ -17,7 +17,7 @@ _API_VERSIONS: Final = struct.pack(">ihhih", 10, 18, 0, 1, -1)
 
 
 def describe_mismatch(addresses: str, protocol: str) -> str:
-    """Say that a listener speaks TLS and the client does not, or the other way round.
+    """Say that a listener uses TLS and the client does not, or the other way round.
 
     Args:
         addresses: of the brokers, separated by commas.
@@ -32,17 +32,17 @@ def describe_mismatch(addresses: str, protocol: str) -> str:
         if not port.isdigit():
             continue
         place = (host.strip("[]"), int(port))
-        if not uses_tls and _speaks_tls(place):
-            return f"the listener at {address} speaks TLS: set security.protocol to SSL or SASL_SSL"
-        if uses_tls and _speaks_kafka(place):
+        if not uses_tls and _answers_tls(place):
+            return f"the listener at {address} uses TLS: set security.protocol to SSL or SASL_SSL"
+        if uses_tls and _answers_kafka(place):
             return (
-                f"the listener at {address} speaks no TLS: "
+                f"the listener at {address} uses no TLS: "
                 "set security.protocol to PLAINTEXT or SASL_PLAINTEXT, or use another port"
             )
     return ""
 
 
-def _speaks_tls(place: tuple[str, int]) -> bool:
+def _answers_tls(place: tuple[str, int]) -> bool:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE  # nothing is sent over this connection
@@ -56,7 +56,7 @@ def _speaks_tls(place: tuple[str, int]) -> bool:
         return False
 
 
-def _speaks_kafka(place: tuple[str, int]) -> bool:
+def _answers_kafka(place: tuple[str, int]) -> bool:
     try:
         with socket.create_connection(place, _PROBE_SECONDS) as plain:
             plain.settimeout(_PROBE_SECONDS)

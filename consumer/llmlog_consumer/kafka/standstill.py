@@ -28,7 +28,7 @@ class Flaw(StrEnum):
 
     DAMAGED = "the broker hands out a damaged batch"
     GONE = "the log does not have this offset"
-    TRUNCATED = "the log was truncated, or the topic was made anew"
+    TRUNCATED = "the log was truncated, or the topic was recreated"
 
 
 @dataclass(slots=True)

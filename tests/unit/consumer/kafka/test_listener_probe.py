@@ -79,13 +79,13 @@ def answer_tls(tmp_path):
 def test_a_client_without_tls_at_a_listener_with_tls_is_told(listen, answer_tls):
     address = listen(answer_tls)
     text = describe_mismatch(f"{listen(hang_up)}, PLAINTEXT://{address}", "sasl_plaintext")
-    assert text.endswith(f"{address} speaks TLS: set security.protocol to SSL or SASL_SSL")
+    assert text.endswith(f"{address} uses TLS: set security.protocol to SSL or SASL_SSL")
     assert describe_mismatch(address, "SASL_SSL") == ""
 
 
 def test_a_client_with_tls_at_a_listener_without_tls_is_told(listen):
     address = listen(answer_kafka)
-    assert describe_mismatch(address, "ssl").startswith(f"the listener at {address} speaks no TLS")
+    assert describe_mismatch(address, "ssl").startswith(f"the listener at {address} uses no TLS")
     assert describe_mismatch(address, "plaintext") == ""
 
 
