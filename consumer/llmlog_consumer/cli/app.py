@@ -25,6 +25,16 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+@app.callback()
+def set_up() -> None:
+    """Send log lines of any command to stderr; stdout is for data alone."""
+    from llmlog_consumer import log_setup
+
+    log_setup.configure()
+
+
 app.command("setup")(setup.setup)
 app.command("consume")(consume.consume)
 app.command("produce")(produce.produce)

@@ -305,7 +305,7 @@ class ElasticClient:
                 why = f"it belongs to another cluster: {cut(cluster, 40)}, not {self._cluster}"
         if why:
             self._put_aside(number, why)
-        elif self._nodes.bring_back(number):
+        elif self._nodes.bring_back(number) and len(self._nodes) > 1:
             log.info("node is back", node=url)
 
     def _put_aside(self, number: int, why: str) -> None:

@@ -86,14 +86,11 @@ def replay_letters(
 
     Example: pipeline dlq replay --fingerprint 2f6c1b9d04aa --dry-run
     """
-    from llmlog_consumer import log_setup
-
     if not (dry_run or yes or sys.stdin.isatty()):
         raise ConfigurationError(
             "there is no terminal to ask for confirmation on: give --yes, or --dry-run to see first"
         )
     settings = load(config=config)
-    log_setup.configure()
     policy = ReplayPolicy(settings, force)
     elastic = None
     if to_topic is None:
