@@ -115,6 +115,16 @@ class BulkSender:
         return self._pause.why
 
     @property
+    def wants_probe(self) -> bool:
+        """Tell whether all that a pause holds was refused document by document.
+
+        Each of these may be refused for itself. Then another one, if none is left to try, has to
+        come and tell.
+        """
+        is_tried = self._pause.refusals > 1 and not (self._ready or self.under_way)
+        return is_tried and all(len(batch.operations) == 1 for batch in self._pause)
+
+    @property
     def has_work(self) -> bool:
         """Tell whether a request is under way, or will be sent without a person's help."""
         return self.has_work_beside(0)

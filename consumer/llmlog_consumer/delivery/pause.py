@@ -9,9 +9,12 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from llmlog_consumer.backoff import Backoff
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _PROBE_BACKOFF: Final = Backoff(first_seconds=1.0, max_seconds=15.0)
 
@@ -64,6 +67,10 @@ class Pause(Generic[T]):
     def is_probing(self) -> bool:
         """Tell whether a probe has no answer yet."""
         return self._probe is not None
+
+    def __iter__(self) -> Iterator[T]:
+        """Return the batches that wait; the probe is not one of them."""
+        return iter(self._held)
 
     def add(self, batch: T) -> None:
         """Hold a batch that was not refused, behind the others."""

@@ -240,7 +240,8 @@ class Delivery:
     def is_blocked(self) -> bool:
         """Tell whether the caller should bring no more records: the deployment is wrong."""
         is_open = bool(self._rejects.circuit) and not self._rejects.wanted
-        return self._sender.paused or is_open
+        wants_probe = self._sender.wants_probe and not len(self._builder)
+        return (self._sender.paused and not wants_probe) or is_open
 
     @property
     def is_stuck(self) -> bool:

@@ -217,6 +217,26 @@ def test_a_pause_ends_although_each_held_batch_has_a_refused_document(values):
     assert rig.counts == {Outcome.INDEXED: 40, Outcome.DEAD: 20}
 
 
+@pytest.mark.parametrize("passed", [0, 5])
+def test_a_refused_document_that_a_pause_alone_holds_stops_nothing(values, passed):
+    rig = refusing(values, (403, FOREIGN), 5)
+    records = [FakeRecord(offset, value) for offset, value in enumerate(rig.values)]
+    rig.delivery.accept(rig.span, records[:passed])
+    rig.until(lambda: rig.counts[Outcome.INDEXED] == passed)
+    by_offsets = rig.elasticsearch.whole_by_offsets
+    rig.elasticsearch.whole_by_offsets = lambda _: DENIED
+    rig.delivery.accept(rig.span, records[5:6])
+    rig.until(lambda: rig.delivery.is_blocked)
+    rig.elasticsearch.whole_by_offsets = by_offsets
+    rig.until(lambda: not rig.delivery.is_blocked)
+    rig.delivery.accept(rig.span, [*records[passed:5], *records[6:20]])
+    assert rig.delivery.is_blocked, "no more than that is wanted"
+    rig.until(lambda: not rig.delivery.is_blocked)
+    rig.delivery.accept(rig.span, records[20:])
+    rig.until_settled()
+    assert rig.counts == {Outcome.INDEXED: 59, Outcome.DEAD: 1}
+
+
 @pytest.mark.parametrize("answer", [(403, FOREIGN), (400, OWN), (413, {}), (500, {})])
 def test_a_first_document_that_is_refused_waits_and_stops_no_other(values, answer):
     """Nothing has passed, so nothing is known; what comes later is tried and tells."""

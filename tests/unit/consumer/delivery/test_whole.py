@@ -130,7 +130,8 @@ def check_whole(plan, seed):
         assert documents or letters[place], f"{place} is lost: {kinds[place]}"
         # A request without an answer tells nothing, and what is released is read again.
         if place not in rig.released and event_id not in rig.cluster.unsure:
-            assert documents + letters[place] == 1, f"{place} has ended twice: {kinds[place]}"
+            # A control of an index that was deleted is created once more, in the new one.
+            assert bool(documents) + letters[place] == 1, f"{place} has ended twice: {kinds[place]}"
 
 
 @given(plan=plans, seed=st.integers(0, 10**6))
