@@ -212,6 +212,20 @@ def test_a_pause_whose_only_held_batch_is_itself_at_fault_tries_the_others():
         rig.sender.hold(expected, "403")
 
 
+def test_a_pause_wants_another_probe_once_each_document_it_holds_was_refused_alone():
+    rig = SenderRig()
+    batch = rig.batch(1, 2)
+    rig.sender.hold(batch, "403")
+    for probe, wants_probe in ((batch, False), (rig.batch(1), True)):
+        rig.clock.now += 60.0
+        rig.sender.send()
+        assert rig.answers() == [batch]
+        rig.sender.hold(probe, "403")
+        assert rig.sender.wants_probe == wants_probe
+    rig.sender.put(rig.batch(3))
+    assert not rig.sender.wants_probe
+
+
 def test_an_answer_of_another_batch_does_not_end_the_pause():
     rig = SenderRig()
     held, other = rig.batch(1), rig.batch(2)
