@@ -52,7 +52,7 @@ def letters(pipeline: Pipeline, *options: str) -> list[dict[str, Any]]:
 def verify(pipeline: Pipeline, code: int) -> dict[str, Any]:
     """Return what verify counts; `said` is what it says on stderr."""
     done = pipeline.run("verify", "--json", check=False)
-    assert done.returncode == code, done.stdout + done.stderr
+    assert (done.returncode, bool(done.stdout)) == (code, True), done.stdout + done.stderr
     return {**json.loads(done.stdout), "said": done.stderr}
 
 
@@ -191,6 +191,7 @@ def test_what_cannot_be_looked_up_is_unknown_and_its_index_is_named(
         ask(pipeline, "DELETE", f"{index}")
         at_once = {"wait_for_active_shards": 0}
         ask(pipeline, "PUT", f"{index}", json=nowhere, params=at_once)
+    pipeline.environment["LLMLOG_COMMAND_PATIENCE"] = "3 s"
     counted = verify(pipeline, 4)
     assert (counted["unknown_count"], counted["lost_count"], counted["dead_letters"]) == (5, 0, 1)
     assert counted["unknown"][0]["why"].startswith(f"index {index} ")
@@ -218,11 +219,13 @@ def test_verify_without_the_right_to_refresh_waits_and_calls_nothing_lost(
 
 
 def test_recovered_is_one_truth_for_letters_of_every_stage(pipeline: Pipeline) -> None:
-    """The registry was forgotten; it is set, and the letters are replayed."""
+    """The registry did not know an id; it is told, and the letters are replayed."""
     values = [Encoder(7).encode(event(seed)) for seed in (1, 2)]
-    write(pipeline, *values, encoded(3, document=b"[1]"), b"garbage")
-    pipeline.environment.pop("LLMLOG_SCHEMA_REGISTRY_URL", None)
-    pipeline.run("consume", "--until-end")
+    known = Encoder(8).encode(event(4))
+    write(pipeline, *values, known, encoded(3, document=b"[1]"), b"garbage")
+    with schema_registry(7) as url:
+        pipeline.environment["LLMLOG_SCHEMA_REGISTRY_URL"] = url
+        pipeline.run("consume", "--until-end")
     first = {row["event_id"]: row for row in letters(pipeline)}
     assert not any(row["recovered"] for row in first.values())
     with schema_registry() as url:

@@ -40,13 +40,18 @@ def in_front_of(target: str, refuse: Refuse) -> Iterator[str]:
 
 
 @contextmanager
-def schema_registry() -> Iterator[str]:
-    """Yield the URL of a Schema Registry that has the current schema under every id."""
+def schema_registry(*unknown: int) -> Iterator[str]:
+    """Yield the URL of a Schema Registry that has the current schema under every id but these."""
+    missing = {f"/schemas/ids/{schema_id}" for schema_id in unknown}
 
     class Registry(_Handler):
         def answer(self) -> None:
-            body = json.dumps({"schema": schema_text()}).encode()
-            self.reply(200, body, "application/json")
+            if self.path in missing:
+                answer = {"error_code": 40403, "message": "Schema not found"}
+                self.reply(404, json.dumps(answer).encode(), "application/json")
+            else:
+                body = json.dumps({"schema": schema_text()}).encode()
+                self.reply(200, body, "application/json")
 
     with _served(Registry) as url:
         yield url

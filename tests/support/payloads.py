@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import time
 import uuid
@@ -14,12 +15,18 @@ from confluent_kafka import Producer
 from llmlog_schemas.codec import Encoder
 from llmlog_schemas.convert import to_event
 
+HOUR = float(os.environ.setdefault("LLMLOG_TESTS_HOUR", str(time.time() // 3600 * 3600)))
+"""Epoch seconds; the hour in which the tests began, in their child processes too.
+
+Of today, so that `pipeline setup` has made its index; of one moment, so that the event of a seed is
+the same one when the clock strikes.
+"""
+
 
 def payload(seed: int, **overrides: Any) -> dict[str, Any]:
     """Return one payload; equal seeds make equal events."""
     pick = random.Random(seed)
-    # Of this hour, so of the UTC day whose index `pipeline setup` has made.
-    started = overrides.pop("startTime", None) or time.time() // 3600 * 3600 + pick.random() * 60
+    started = overrides.pop("startTime", None) or HOUR + pick.random() * 60
     status = "failure" if seed % 10 == 0 else "success"
     return {
         "id": f"chatcmpl-{seed % 7}",

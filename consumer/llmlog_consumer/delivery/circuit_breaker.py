@@ -10,6 +10,7 @@ because all of them were released, takes in new records as its probe, and no mor
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from enum import Enum
 from itertools import islice
@@ -51,7 +52,8 @@ class CircuitBreaker(Generic[T]):
 
     Attributes:
         accepted: fingerprints that always become letters and are not counted.
-        cause: the fingerprint that opened the circuit; empty while it is closed.
+        cause: the fingerprint that most of the held records failed with, at first the one that
+            opened the circuit; empty while it is closed.
     """
 
     accepted: frozenset[str] = frozenset()
@@ -59,7 +61,8 @@ class CircuitBreaker(Generic[T]):
     _rates: dict[Phase, FailureRate] = field(
         default_factory=lambda: {phase: FailureRate() for phase in Phase}
     )
-    _held: dict[Hashable, T] = field(default_factory=dict)
+    _held: dict[Hashable, tuple[str, T]] = field(default_factory=dict)  # with their causes
+    _causes: Counter[str] = field(default_factory=Counter)  # of the held records
     _probing: set[Hashable] = field(default_factory=set)
     _probe_size: int = 0
     _indexed: int = 0
@@ -117,6 +120,7 @@ class CircuitBreaker(Generic[T]):
         """Close the circuit without a probe: its records and their partitions have other owners."""
         self.cause = ""
         self._held.clear()
+        self._causes.clear()
         self._probing.clear()
         self._takes_in, self._wanted = False, 0
 
@@ -165,7 +169,7 @@ class CircuitBreaker(Generic[T]):
             self._next_probe = now + MIN_PROBE_SECONDS
         if not self.open:
             return False
-        self._held[key] = item
+        self._hold(cause, key, item)
         self._end_attempt(key, now, indexed=False)
         return True
 
@@ -191,8 +195,9 @@ class CircuitBreaker(Generic[T]):
         if is_idle and self._probe_size and not self._probing:
             self._judge_probe(now)
         waits = self.open and (self._probing or self._takes_in or now < self._next_probe)
-        if self._held and not (waits and is_ours(next(iter(self._held.values())))):
-            self._held = {key: item for key, item in self._held.items() if is_ours(item)}
+        if self._held and not (waits and is_ours(next(iter(self._held.values()))[1])):
+            self._held = {key: held for key, held in self._held.items() if is_ours(held[1])}
+            self._causes = Counter(cause for cause, _ in self._held.values())
         if self.open and not self._held and not self._probing and not self._takes_in:
             self._want_probe()  # all of them were released: nothing is left to try
         if not self._held or waits:
@@ -202,7 +207,18 @@ class CircuitBreaker(Generic[T]):
         if self.open:
             self._probing = set(keys)
             self._probe_size, self._indexed = len(keys), 0
-        return [self._held.pop(key) for key in keys]
+        taken = [self._held.pop(key) for key in keys]
+        self._causes.subtract(cause for cause, _ in taken)
+        return [item for _, item in taken]
+
+    def _hold(self, cause: str, key: Hashable, item: T) -> None:
+        """Hold a record; what a person is told is the cause that most of them have now."""
+        if key in self._held:
+            self._causes[self._held[key][0]] -= 1
+        self._held[key] = cause, item
+        self._causes[cause] += 1
+        if self._causes[cause] > self._causes[self.cause]:
+            self.cause = cause
 
     def _end_attempt(self, key: Hashable, now: float, *, indexed: bool) -> None:
         if key not in self._probing:

@@ -163,7 +163,7 @@ class ElasticClient:
         self._watch()
         content = body if body is None or isinstance(body, bytes) else orjson.dumps(body)
         request = _Request(method, target_of(path, params), headers, content)
-        doubtful: dict[int, str] = {}
+        doubtful: dict[int, tuple[str, float]] = {}  # why, and when the request began
         failures: list[_Failure] = []
         tried: list[int] = []
         best: tuple[int, _Reply] | None = None
@@ -174,15 +174,15 @@ class ElasticClient:
             if isinstance(outcome, _Failure):
                 failures.append(outcome)
                 if outcome.kind is ElasticsearchCutOff:
-                    doubtful[number] = outcome.text
+                    doubtful[number] = outcome.text, began
                 else:
-                    self._put_aside(number, outcome.text)
+                    self._put_aside(number, outcome.text, began)
             elif why := outcome.doubt:
                 best = best or (number, outcome)
-                doubtful[number] = why
+                doubtful[number] = why, began
             else:
-                for other, its_why in doubtful.items():
-                    self._put_aside(other, its_why)
+                for other, (its_why, its_beginning) in doubtful.items():
+                    self._put_aside(other, its_why, its_beginning)
                 size = len(content or b"")
                 if slow := self._nodes.answered(number, time.monotonic() - began, size):
                     self._put_aside(number, slow)
@@ -308,11 +308,11 @@ class ElasticClient:
         elif self._nodes.bring_back(number) and len(self._nodes) > 1:
             log.info("node is back", node=url)
 
-    def _put_aside(self, number: int, why: str) -> None:
+    def _put_aside(self, number: int, why: str, began: float | None = None) -> None:
         if self._closed.is_set():  # its connections were closed by us
             return
         url = self._nodes.url(number)
-        if self._nodes.put_aside(number, why) and len(self._nodes) > 1:
+        if self._nodes.put_aside(number, why, began) and len(self._nodes) > 1:
             self._throttled(logging.WARNING, (url, "aside"), "node is put aside", node=url, why=why)
 
 

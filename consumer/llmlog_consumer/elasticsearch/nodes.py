@@ -58,6 +58,7 @@ class _Node:
         why: it is aside for this; empty where it is not.
         failures: how often it was put aside since it last answered well.
         due: monotonic seconds; aside, it is checked then.
+        since: when it was last put aside: what began before says nothing new about it.
         begun: when each request began that it has not answered, by ticket.
         checked: when it was last checked.
         mean: seconds that it takes for a piece of `_PIECE_BYTES`; 0 where that is unknown.
@@ -68,6 +69,7 @@ class _Node:
     why: str = ""
     failures: int = 0
     due: float = 0.0
+    since: float = -1.0
     begun: dict[int, float] = field(default_factory=dict)
     checked: float = 0.0
     mean: float = 0.0
@@ -159,21 +161,26 @@ class Nodes:
             node.why, node.failures, node.is_new = "", 0, False
             return ""
 
-    def put_aside(self, number: int, why: str) -> bool:
+    def put_aside(self, number: int, why: str, began: float | None = None) -> bool:
         """Give a node no requests for a while, longer each time; True where it was in use.
 
         Args:
             number: of the node.
             why: one line for people.
+            began: monotonic seconds; when the request began that failed. One that was under way
+                when the node was put aside has often been ended by us, and counts no more.
         """
         with self._lock:
             node, now = self._nodes[number], self._clock()
+            if began is not None and began < node.since:
+                return False
             begins = not node.why
             node.is_new, node.mean = False, 0.0
             if begins or now >= node.due:  # of requests that fail together the first one counts
                 node.why = why
                 node.failures += 1
                 node.due = now + self._timing.backoff.delay(node.failures)
+                node.since = now
             return begins
 
     def bring_back(self, number: int) -> bool:

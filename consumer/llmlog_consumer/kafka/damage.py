@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 SILENCE_SECONDS: Final = 5.0
 """Time without an answer after which an offset counts as one that the broker cannot give."""
 
+CONFIRM_FACTOR: Final = 4
+"""A silent offset before a readable one is asked once more, for so many times as long."""
+
 MAX_STEP: Final = 64
 """Offsets between two attempts behind a damaged batch: what is readable and shorter is missed."""
 
@@ -110,7 +113,20 @@ class DamageSearch:
         return None
 
     def _find_readable(self, first: int, log_end: int) -> int:
-        """Return the first offset behind a damaged one that can be read, or the log's end."""
+        """Return the first offset behind a damaged one that can be read, or the log's end.
+
+        A broker under load is silent too. What is silent last before the readable ones decides what
+        is given up, so it is asked again, and for longer.
+        """
+        readable = self._search_readable(first, log_end)
+        while (last := readable - 1) > first:
+            answer = self._read_at(last, self._silence * CONFIRM_FACTOR)
+            if answer.offset is None:
+                break
+            readable = self._search_readable(first, last) if last - first > 1 else last
+        return readable
+
+    def _search_readable(self, first: int, log_end: int) -> int:
         damaged, step = first, 1
         while (probe := damaged + step) < log_end:
             answer = self._read_at(probe)
@@ -129,16 +145,16 @@ class DamageSearch:
                 readable = middle
         return readable
 
-    def _read_at(self, offset: int) -> _Answer:
+    def _read_at(self, offset: int, silence: float | None = None) -> _Answer:
         self._assign(TopicPartition(self._topic, self._partition, offset))
-        return self._next()
+        return self._next(silence)
 
     def _assign(self, place: TopicPartition) -> None:
         self._consumer.assign([place])
 
-    def _next(self) -> _Answer:
-        """Return what comes next; an empty answer where nothing does."""
-        deadline = time.monotonic() + self._silence
+    def _next(self, silence: float | None = None) -> _Answer:
+        """Return what comes next; an empty answer where nothing does for so many seconds."""
+        deadline = time.monotonic() + (silence or self._silence)
         while time.monotonic() < deadline:
             message = self._consumer.poll(0.1)
             if message is None:

@@ -446,3 +446,21 @@ def test_a_closed_circuit_counts_from_zero():
         breaker.record_indexed(key, MIN_PROBE_SECONDS)
     assert breaker.share == 0.0
     assert fail(breaker, MIN_RECORDS - 1) == MIN_RECORDS - 1
+
+
+def test_the_cause_is_the_one_that_most_held_records_have_now():
+    """What opened it may be mended, and something else be wrong since."""
+    breaker = CircuitBreaker()
+    fail(breaker, MIN_RECORDS + 9, "wrong mapping")
+    assert (breaker.held, breaker.cause) == (10, "wrong mapping")
+    tried = breaker.due(MIN_PROBE_SECONDS, is_ours)
+    assert len(tried) == 10
+    assert breaker.cause == "wrong mapping"
+    first = MIN_RECORDS - 1
+    fail(breaker, 10, "index deleted", now=MIN_PROBE_SECONDS, first=first)
+    assert breaker.cause == "index deleted"
+    fail(breaker, 9, "another", first=9000)
+    assert breaker.cause == "index deleted"
+    assert breaker.due(10_000, lambda item: int(item.split()[1]) >= 9000)
+    fail(breaker, 1, "another", first=9000)
+    assert breaker.cause == "another", "released records count no more"

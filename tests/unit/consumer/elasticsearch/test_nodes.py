@@ -70,6 +70,21 @@ def test_a_node_that_is_put_aside_gets_nothing_and_is_named(clock):
     assert nodes.describe() == ""
 
 
+def test_a_request_that_began_before_its_node_was_put_aside_says_nothing_new(clock):
+    """It was ended by us, since the node is silent; its error would hide the reason."""
+    nodes, began = checked(clock), clock.now
+    clock.now += 5
+    assert nodes.put_aside(0, "no answer in time", began)
+    clock.now += 5
+    assert not nodes.put_aside(0, "the connection was closed", began)
+    assert nodes.describe() == "node http://a:1: no answer in time"
+    assert nodes.take_suspects() == [0]
+    nodes.bring_back(0)
+    assert not nodes.put_aside(0, "the connection was closed", began)
+    assert nodes.put_aside(0, "refused", clock.now)
+    assert nodes.describe() == "node http://a:1: refused"
+
+
 def test_where_all_are_aside_the_one_that_is_due_first_is_tried(clock):
     nodes = checked(clock)
     for failure in range(4):  # due later each time
