@@ -15,7 +15,7 @@ from confluent_kafka import Producer
 from llmlog_schemas.codec import Encoder
 from llmlog_schemas.convert import to_event
 
-HOUR = float(os.environ.setdefault("LLMLOG_TESTS_HOUR", str(time.time() // 3600 * 3600)))
+HOUR = float(os.environ.setdefault("TESTS_BEGAN_IN_HOUR", str(time.time() // 3600 * 3600)))
 """Epoch seconds; the hour in which the tests began, in their child processes too.
 
 Of today, so that `pipeline setup` has made its index; of one moment, so that the event of a seed is

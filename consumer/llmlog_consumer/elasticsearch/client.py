@@ -150,6 +150,8 @@ class ElasticClient:
         headers: Mapping[str, str],
         body: Any,
         params: Mapping[str, Any] | None,
+        *,
+        timeout: float | None = None,
     ) -> tuple[int, Any, float, str]:
         """Send a request; return status, body, seconds that the server asked us to wait, location.
 
@@ -170,7 +172,7 @@ class ElasticClient:
         while (number := self._take(tried)) is not None:
             tried.append(number)
             began = time.monotonic()
-            outcome = self._ask(number, request)
+            outcome = self._ask(number, request, timeout)
             if isinstance(outcome, _Failure):
                 failures.append(outcome)
                 if outcome.kind is ElasticsearchCutOff:
@@ -220,14 +222,14 @@ class ElasticClient:
             self._check(number)
         return number
 
-    def _ask(self, number: int, request: _Request) -> _Reply | _Failure:
+    def _ask(self, number: int, request: _Request, timeout: float | None) -> _Reply | _Failure:
         """Send a request to one node; return its reply, or what came in its place.
 
         A value and no error: the traceback of an error that is kept would keep the body.
         """
         ticket = self._nodes.begin(number)
         try:
-            return self._send(number, request)
+            return self._send(number, request, timeout)
         except (ElasticsearchUnreachable, ElasticsearchError) as error:
             return _Failure(type(error), str(error))
         finally:

@@ -125,9 +125,22 @@ class Elastic:
         return self._client.notice
 
     def request(
-        self, method: str, path: str, *, body: Any = None, params: Mapping[str, Any] | None = None
+        self,
+        method: str,
+        path: str,
+        *,
+        body: Any = None,
+        params: Mapping[str, Any] | None = None,
+        timeout: float | None = None,
     ) -> Answer:
         """Send a request, and return the answer whatever its status.
+
+        Args:
+            method: of HTTP.
+            path: without its query.
+            body: JSON as an object, or NDJSON as bytes.
+            params: of the query.
+            timeout: seconds after which the answer is given up; by default the connection's.
 
         Raises:
             ElasticsearchUnreachable: no answer; whether the request was carried out is unknown.
@@ -140,7 +153,7 @@ class Elastic:
             headers = {"accept": _JSON["accept"]}
         number, is_answered = self._silence.begin(), False
         try:
-            answer = self._client.perform(method, path, headers, body, params)
+            answer = self._client.perform(method, path, headers, body, params, timeout=timeout)
             is_answered = True
         finally:
             self._silence.end(number, is_answered=is_answered)

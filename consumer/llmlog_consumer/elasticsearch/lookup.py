@@ -28,6 +28,9 @@ MAX_PATH_CHARACTERS: Final = 2_000
 
 FORBIDDEN: Final = 403
 
+REFRESH_TIMEOUT_SECONDS: Final = 10.0
+"""Time for a refresh: an index without its primary shard would have it wait for a minute."""
+
 REFRESH_SECONDS: Final = 5.0
 """The refresh interval of the template, where an index does not say its own."""
 MAX_REFRESH_SECONDS: Final = 60.0
@@ -134,18 +137,28 @@ class DocumentLookup:
         """
         self._is_alias_read = False  # an index may be new since
         path = f"/{self._path()}/_refresh"
-        answer = self._elastic.request("POST", path, params={"ignore_unavailable": "true"})
-        failed = answer.body.get("_shards", {}).get("failed") if answer.good else 0
-        if answer.good and not failed:
+        what = self._try_refresh(path)
+        if not what:
             return ""
         seconds = self._refresh_seconds()
         self._sleep(seconds)
-        what = (
-            f"this user may not refresh the indices of {self._alias} (grant `maintenance` on them)"
-            if answer.status == FORBIDDEN
-            else f"{failed or 'all'} shards of {self._alias} did not refresh"
-        )
         return f"{what}: waited {seconds:g} s for their own refresh instead"
+
+    def _try_refresh(self, path: str) -> str:
+        """Return why not all has been refreshed; empty where it has."""
+        ignore = {"ignore_unavailable": "true"}
+        try:
+            answer = self._elastic.request(
+                "POST", path, params=ignore, timeout=REFRESH_TIMEOUT_SECONDS
+            )
+        except ElasticsearchUnreachable:  # whether it is away, the next request tells
+            return f"a refresh of {self._alias} had no answer"
+        failed = answer.body.get("_shards", {}).get("failed") if answer.good else 0
+        if answer.good and not failed:
+            return ""
+        if answer.status == FORBIDDEN:
+            return f"this user may not refresh the indices of {self._alias} (grant `maintenance`)"
+        return f"{failed or 'all'} shards of {self._alias} did not refresh"
 
     def search(self, body: Mapping[str, Any], fields: Sequence[str] = ()) -> list[dict[str, Any]]:
         """Return the hits of a search behind the alias and in daily indices that have lost it.

@@ -182,7 +182,13 @@ class PatientElastic(Elastic):
         )
 
     def request(
-        self, method: str, path: str, *, body: Any = None, params: Mapping[str, Any] | None = None
+        self,
+        method: str,
+        path: str,
+        *,
+        body: Any = None,
+        params: Mapping[str, Any] | None = None,
+        timeout: float | None = None,
     ) -> Answer:
         """Send a request until it has an answer that counts, as long as `Patience` allows.
 
@@ -192,4 +198,6 @@ class PatientElastic(Elastic):
             ElasticsearchError: TLS fails, or the server is no Elasticsearch.
         """
         send = super().request
-        return self._patience.ask(lambda: send(method, path, body=body, params=params))
+        return self._patience.ask(
+            lambda: send(method, path, body=body, params=params, timeout=timeout)
+        )

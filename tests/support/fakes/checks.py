@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from typing import Any
 
-from llmlog_common.errors import KafkaError
+from llmlog_common.errors import ElasticsearchUnreachable, KafkaError
 from llmlog_common.settings import load
 from llmlog_consumer.checks.sources import OnProgress, Sources
 from llmlog_consumer.dead_letters.filters import GroupFilter
@@ -159,6 +159,7 @@ class FakeElastic:
         attached: other indices that are behind it.
         alias_status: of the answer which indices are behind the alias.
         refresh_status: of the answer to a refresh.
+        refresh_hangs: a refresh has no answer.
         refresh_interval: of every index.
         asked: method and path of each request.
         searches: body and parameters of each search.
@@ -174,7 +175,7 @@ class FakeElastic:
         self.blocked: set[str] = set()
         self.detached: set[str] = set()
         self.attached: set[str] = set()
-        self.timed_out = False
+        self.timed_out = self.refresh_hangs = False
         self.alias_status = self.refresh_status = 200
         self.refresh_interval = "5s"
         self.asked: list[tuple[str, str]] = []
@@ -189,7 +190,13 @@ class FakeElastic:
         self.unrefreshed = [one for one in self.unrefreshed if one not in self.refreshed]
 
     def request(
-        self, method: str, path: str, *, body: Any = None, params: Mapping[str, str] | None = None
+        self,
+        method: str,
+        path: str,
+        *,
+        body: Any = None,
+        params: Mapping[str, str] | None = None,
+        timeout: float = 0.0,
     ) -> Answer:
         self.asked.append((method, path))
         if path.startswith("/_alias/"):
@@ -200,6 +207,8 @@ class FakeElastic:
             return Answer(status, {name: {} for name in behind})
         pattern, action, *_ = path.strip("/").split("/")
         if action == "_refresh":
+            if self.refresh_hangs:
+                raise ElasticsearchUnreachable(f"no answer in {timeout} s")
             if self.refresh_status == 200:
                 self.refresh(pattern)
             return Answer(self.refresh_status, {})

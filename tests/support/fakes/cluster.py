@@ -99,7 +99,9 @@ class FakeCluster:
             self.deleted.add(index)
             self.states.pop(index, None)
 
-    def request(self, method: str, path: str, *, body: Any = None, params: Any = None) -> Answer:
+    def request(
+        self, method: str, path: str, *, body: Any = None, params: Any = None, **_: Any
+    ) -> Answer:
         """Answer as `Elastic.request` does."""
         del params
         if fault := self.outage or (self.faults.pop(0) if self.faults else ""):

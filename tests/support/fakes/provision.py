@@ -40,7 +40,7 @@ class FakeElasticsearch(Elastic):
             "settings": {"index": settings},
         }
 
-    def request(self, method, path, *, body=None, params=None):
+    def request(self, method, path, *, body=None, params=None, **_):
         path = path.removeprefix("/")
         for begin, status in self.statuses.items():
             if path.startswith(begin):

@@ -138,7 +138,7 @@ class FakeCluster(Elastic):
         self.stored: dict[str, Any] = {}
         self.closed = False
 
-    def request(self, method, path, *, body=None, params=None):
+    def request(self, method, path, *, body=None, params=None, **_):
         status = next((s for begin, s in self.statuses.items() if path.startswith(begin)), 0)
         if status == 200:
             return Answer(200, {})

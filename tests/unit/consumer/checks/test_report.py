@@ -26,7 +26,7 @@ class FakeIndices(Elastic):
         self.answers: dict[str, list[Answer]] = {}
         self.posted: list[tuple[str, object, dict]] = []
 
-    def request(self, method, path, *, body=None, params=None):
+    def request(self, method, path, *, body=None, params=None, **_):
         if method == "POST":
             self.posted.append((path, body, dict(params)))
         if self.answers.get(path):

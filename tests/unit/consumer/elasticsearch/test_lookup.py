@@ -179,3 +179,13 @@ def test_shards_that_do_not_refresh_are_waited_for_too():
     note = lookup(elastic, sleep=waits.append).refresh()
     assert note == "2 shards of logs did not refresh: waited 6 s for their own refresh instead"
     assert waits == [6.0]
+
+
+def test_a_refresh_without_an_answer_is_given_up_soon_and_said():
+    """An index without its primary shard would have it wait for a minute."""
+    slept = []
+    elastic = FakeElastic()
+    elastic.refresh_hangs = True
+    note = DocumentLookup(elastic, "logs", sleep=slept.append).refresh()
+    assert note == "a refresh of logs had no answer: waited 6 s for their own refresh instead"
+    assert slept == [6.0]

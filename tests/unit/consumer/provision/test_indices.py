@@ -78,7 +78,7 @@ def test_a_cluster_that_does_not_let_us_look_is_not_one_without_our_things(
 
 def test_a_proxys_404_does_not_mean_that_the_cluster_has_no_lifecycles():
     class BehindAProxy(FakeElasticsearch):
-        def request(self, method, path, *, body=None, params=None):
+        def request(self, method, path, *, body=None, params=None, **_):
             if path == "/_ilm/status":
                 return Answer(404, "<html>nginx</html>")
             return super().request(method, path, body=body, params=params)
