@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
+from typing import Final
+
+# Of its own: the module's shared state belongs to whoever seeds it.
+_RANDOM: Final = random.SystemRandom()
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +30,7 @@ class Backoff:
             at_least: seconds that the server asked for (Retry-After).
         """
         bound = min(self.max_seconds, self.first_seconds * 2.0 ** min(attempt - 1, 30))
-        return max(at_least, random.uniform(bound / 10, bound))  # noqa: S311 - no secret
+        return max(at_least, _RANDOM.uniform(bound / 10, bound))
 
 
 @dataclass(slots=True)

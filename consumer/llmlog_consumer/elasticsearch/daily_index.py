@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from llmlog_consumer.elasticsearch.connection import Answer, Elastic
 
 ALREADY_EXISTS: Final = "resource_already_exists_exception"
-_NO_ACCESS: Final = frozenset({401, 403})
+_NO_LOGIN: Final = 401
+_FORBIDDEN: Final = 403
 _WRONG: Final = Verdict(Disposition.CONFIGURATION)
 _NOT_NOW: Final = Verdict(Disposition.RETRY)
 
@@ -129,6 +130,8 @@ class DailyIndices:
             raise IndexRefusedError(
                 _WRONG, f"index template {self._alias} is missing: run `pipeline setup`"
             )
+        if template.status != _FORBIDDEN:  # who may not read it may still create indices from it
+            _body_of(template)
         answer = self._elastic.request("PUT", f"/{index}")
         if answer.error.get("type") != ALREADY_EXISTS:
             _body_of(answer)
@@ -160,7 +163,7 @@ def _body_of(answer: Answer) -> Any:
     if answer.ok:
         raise ElasticsearchError(answer.describe())
     kind = str(answer.error.get("type") or "")
-    if not kind or answer.status in _NO_ACCESS:
+    if not kind or answer.status == _NO_LOGIN:
         raise RequestRefusedError(answer)
     advice = judge_item(answer.status, answer.error).advice
     verdict = _NOT_NOW if answer.not_now else Verdict(Disposition.CONFIGURATION, advice=advice)

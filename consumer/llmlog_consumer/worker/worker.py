@@ -328,11 +328,12 @@ class Worker:
 
     @property
     def unhealthy(self) -> str:
-        """Say what keeps records from being settled; empty while all is well."""
+        """Say what keeps records from being settled, or will if it lasts; empty for nothing."""
         return (
             self._consumer.unhealthy
             or self._delivery.unhealthy
             or self._elastic.silence
+            or self._elastic.notice
             or self._process_unhealthy()
             or self._restarted
         )

@@ -35,7 +35,7 @@ def free_ports(count: int) -> list[int]:
         LocalUsageError: there are not that many.
     """
     ports: list[int] = []
-    for port in random.sample(FREE_RANGE, len(FREE_RANGE)):
+    for port in random.SystemRandom().sample(FREE_RANGE, len(FREE_RANGE)):
         if len(ports) == count:
             break
         if is_free(port):

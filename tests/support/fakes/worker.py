@@ -192,7 +192,7 @@ class WorkerRig:
         self.gaps: dict[int, list[Any]] = {}
         self.find_gaps: Callable[[], Mapping[int, list[Any]]] = lambda: self.gaps
         self.process_unhealthy = ""
-        self.elastic = SimpleNamespace(silence="", close=lambda: None)
+        self.elastic = SimpleNamespace(silence="", notice="", close=lambda: None)
         self.delivery: Any = None
         self.consumer: Any = None
         self.logs: dict[int, Log | None] = {}

@@ -326,11 +326,37 @@ def test_an_index_that_is_not_created_makes_no_letter(answer, disposition):
     assert not item.verdict.is_final
 
 
+def test_an_index_that_this_user_may_not_see_waits_alone():
+    """A role may name some indices and leave out others."""
+    answer = Answer(403, {"error": {"type": "security_exception", "reason": "no"}})
+    (item,) = BulkClient(Server(mapping=[answer]), "logs").send(batch_of("a")).items
+    assert item.verdict.disposition is Disposition.CONFIGURATION
+
+
+def test_without_an_answer_about_the_template_no_index_is_created():
+    """It would have a mapping that Elasticsearch guesses, where the template is missing."""
+    trouble = {"error": {"type": "master_not_discovered_exception", "reason": None}}
+    server = Server(mapping=[NOT_THERE], template=[Answer(503, trouble)])
+    (item,) = BulkClient(server, "logs").send(batch_of("a")).items
+    assert item.verdict.disposition is Disposition.RETRY
+
+
+def test_who_may_not_read_the_template_may_create_indices_from_it():
+    refused = {"error": {"type": "security_exception", "reason": "no"}}
+    server = Server(
+        mapping=[NOT_THERE, OURS],
+        template=[Answer(403, refused)],
+        create=[Answer(200, {})],
+        bulk=[Answer(200, {"items": [created("a")]})],
+    )
+    assert BulkClient(server, "logs").send(batch_of("a")).all_created
+
+
 @pytest.mark.parametrize(
     "answer",
     [
         Answer(401, {"error": {"type": "security_exception", "reason": "no"}}),
-        Answer(403, {"error": {"type": "security_exception", "reason": "no"}}),
+        Answer(403, "<html>"),
         Answer(404, "<html>"),
         Answer(502, "<html>"),
     ],

@@ -736,6 +736,9 @@ def test_a_worker_says_for_a_minute_why_its_last_process_ended():
     rig.elastic.silence = "no answer of Elasticsearch"
     assert rig.worker.unhealthy == "no answer of Elasticsearch"
     rig.elastic.silence = ""
+    rig.elastic.notice = "node http://b: refused"
+    assert rig.worker.unhealthy == "node http://b: refused"
+    rig.elastic.notice = ""
     assert rig.worker.unhealthy == "stderr takes no line"
     rig.process_unhealthy = ""
     rig.clock.now += 48.0
