@@ -13,9 +13,9 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 from llmlog_common.settings import Settings, load
 from llmlog_consumer.kafka.consumer import GroupConsumer, Timing
-from llmlog_consumer.kafka.damage import DamageSearch
 from llmlog_consumer.kafka.errors import FencedError
-from llmlog_consumer.kafka.partition_watch import WatchTiming
+from llmlog_consumer.kafka.watch.damage import DamageSearch
+from llmlog_consumer.kafka.watch.partition_watch import WatchTiming
 from llmlog_consumer.offset_tracker import Commit
 from llmlog_local.kafka import KafkaServer
 from llmlog_local.ports import free_ports

@@ -35,7 +35,7 @@ MODULES = (
     "worker/flow_control",
     "delivery/circuit_breaker",
     "delivery/failure_rate",
-    "delivery/pause",
+    "delivery/pauses/pause",
     "delivery/results",
     "delivery/rejects",
     "delivery/bulk_sender",

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any, Final
 
 from llmlog_consumer.cli.app import app
-from llmlog_consumer.delivery.pipeline import DeliveryLimits
+from llmlog_consumer.delivery.limits import DeliveryLimits
 from llmlog_consumer.kafka import consumer as source
 from llmlog_consumer.worker import worker
 from llmlog_consumer.worker.limits import Limits

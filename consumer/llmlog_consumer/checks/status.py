@@ -147,7 +147,7 @@ class Status:
             found.append(Problem(Health.STOPPED, f"no worker runs, {self._describe_lag()}"))
         if hanging := [_describe_held_back(p) for p in self.partitions if p.is_hanging]:
             found += [Problem(Health.BEHIND, text) for text in hanging]
-        elif self.behind_ms is None or self.behind_ms > MAX_CURRENT_AGE_MS:
+        elif self.members and (self.behind_ms is None or self.behind_ms > MAX_CURRENT_AGE_MS):
             found.append(Problem(Health.BEHIND, self._describe_lag()))
         worst_first = list(Health)
         return sorted(found, key=lambda problem: worst_first.index(problem.health))

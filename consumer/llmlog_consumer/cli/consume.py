@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from llmlog_common.settings import Settings
     from llmlog_consumer.service.supervisor import Supervisor
-    from llmlog_consumer.worker.worker import Task
+    from llmlog_consumer.worker.task import Task
 
 
 class From(StrEnum):

@@ -13,10 +13,10 @@ from llmlog_common.settings import load
 from llmlog_consumer.cli.options import ConfigOption, JsonOption, parse_when
 from llmlog_consumer.cli.output import say, write_json, write_table
 from llmlog_consumer.kafka.admin import KafkaAdmin
-from llmlog_consumer.kafka.damage import Damage, DamageSearch
 from llmlog_consumer.kafka.gaps import AcceptedGaps, Gap
 from llmlog_consumer.kafka.offsets import KafkaOffsets
 from llmlog_consumer.kafka.reset import apply_moves, plan_moves, require_stopped
+from llmlog_consumer.kafka.watch.damage import Damage, DamageSearch
 from llmlog_consumer.times import iso
 
 if TYPE_CHECKING:

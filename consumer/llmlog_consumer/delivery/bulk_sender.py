@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from llmlog_consumer.delivery.index_pauses import HoldLimits, IndexPauses
-from llmlog_consumer.delivery.pause import Pause
+from llmlog_consumer.delivery.pauses.index_pauses import HoldLimits, IndexPauses
+from llmlog_consumer.delivery.pauses.pause import Pause
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from concurrent.futures import Executor, Future
 
-    from llmlog_consumer.delivery.index_pause import Refusal
+    from llmlog_consumer.delivery.pauses.index_pause import Refusal
     from llmlog_consumer.elasticsearch.batch import Batch
     from llmlog_consumer.elasticsearch.bulk import BulkClient, BulkResponse
     from llmlog_consumer.kafka_record import KafkaRecord

@@ -11,27 +11,21 @@ import re
 import socket
 import time
 from collections import deque
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import groupby
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
 
 from llmlog_consumer.dead_letters.cause import Ending
 from llmlog_consumer.dead_letters.writer import LetterWriter
-from llmlog_consumer.delivery.bulk_sender import BulkSender, ConcurrencyLimit
+from llmlog_consumer.delivery.bulk_sender import BulkSender
 from llmlog_consumer.delivery.circuit_breaker import CircuitBreaker, Phase
 from llmlog_consumer.delivery.clock_doubt import ClockDoubt
-from llmlog_consumer.delivery.index_pauses import HoldLimits
+from llmlog_consumer.delivery.limits import LETTER_BYTES, DeliveryLimits
+from llmlog_consumer.delivery.pauses.schema_scopes import SchemaScopes
 from llmlog_consumer.delivery.rejects import Rejects
 from llmlog_consumer.delivery.results import BulkResults
-from llmlog_consumer.delivery.schema_scopes import SchemaScopes
 from llmlog_consumer.delivery.transform import Transform
-from llmlog_consumer.elasticsearch.batch import (
-    MAX_AGE_SECONDS,
-    MAX_BODY_BYTES,
-    MAX_OPERATIONS,
-    BatchBuilder,
-)
 from llmlog_consumer.elasticsearch.bulk import BulkClient
 from llmlog_consumer.elasticsearch.document import Documents
 from llmlog_schemas.codec import Decoder
@@ -45,44 +39,14 @@ if TYPE_CHECKING:
 
     from llmlog_common.settings import Settings
     from llmlog_consumer.dead_letter_counts import Kind
-    from llmlog_consumer.delivery.held_records import HeldRecord
+    from llmlog_consumer.delivery.bulk_sender import ConcurrencyLimit
+    from llmlog_consumer.delivery.pauses.held_records import HeldRecord
     from llmlog_consumer.elasticsearch.connection import Elastic
     from llmlog_consumer.kafka_record import KafkaRecord
     from llmlog_consumer.offset_tracker import Span
     from llmlog_consumer.outcomes import Settle
 
 _FINGERPRINT: Final = re.compile(r"[0-9a-f]{12}")
-
-
-LETTER_BYTES: Final = 3_000
-"""Memory of a letter on its way beside its record: its cause, and its headers in the client."""
-
-
-@dataclass(frozen=True, slots=True)
-class DeliveryLimits:
-    """Bounds of batches, and of requests under way.
-
-    Attributes:
-        batch_operations: operations of a batch.
-        batch_bytes: bytes of its body.
-        batch_age_seconds: time since its first record.
-        requests: requests under way at once.
-        hold: what waits for single indices.
-    """
-
-    batch_operations: int = MAX_OPERATIONS
-    batch_bytes: int = MAX_BODY_BYTES
-    batch_age_seconds: float = MAX_AGE_SECONDS
-    requests: int = 4
-    hold: HoldLimits = field(default_factory=HoldLimits)
-
-    def new_builder(self) -> BatchBuilder:
-        """Return a builder of batches within these bounds."""
-        return BatchBuilder(self.batch_bytes, self.batch_operations, self.batch_age_seconds)
-
-    def new_concurrency(self) -> ConcurrencyLimit:
-        """Return a limit that finds how many requests the cluster takes, up to the bound."""
-        return ConcurrencyLimit(self.requests, min(2.0, self.requests))
 
 
 class Delivery:

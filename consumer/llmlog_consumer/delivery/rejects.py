@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from llmlog_consumer.dead_letters.cause import Cause
     from llmlog_consumer.delivery.clock_doubt import ClockDoubt
-    from llmlog_consumer.delivery.held_records import HeldRecord
+    from llmlog_consumer.delivery.pauses.held_records import HeldRecord
     from llmlog_consumer.kafka_record import KafkaRecord
     from llmlog_consumer.offset_tracker import Span
 

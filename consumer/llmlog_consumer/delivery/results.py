@@ -21,7 +21,7 @@ from llmlog_consumer.backoff import Backoff
 from llmlog_consumer.dead_letters.cause import Cause, Ending, Stage, read_es_error
 from llmlog_consumer.dead_letters.reasons import redact
 from llmlog_consumer.delivery.circuit_breaker import Phase
-from llmlog_consumer.delivery.index_pause import Refusal
+from llmlog_consumer.delivery.pauses.index_pause import Refusal
 from llmlog_consumer.delivery.request_answers import RequestAnswers
 from llmlog_consumer.delivery.transform import describe, model_of
 from llmlog_consumer.elasticsearch.document import TransformError, check
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from llmlog_consumer.delivery.bulk_sender import BulkSender
-    from llmlog_consumer.delivery.index_pause import GivenUp
+    from llmlog_consumer.delivery.pauses.index_pause import GivenUp
     from llmlog_consumer.delivery.rejects import Rejects
     from llmlog_consumer.elasticsearch.batch import Batch, BatchBuilder, Operation
     from llmlog_consumer.elasticsearch.bulk import BulkResponse, ItemResult

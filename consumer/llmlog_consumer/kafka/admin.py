@@ -27,8 +27,8 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exports 
 from llmlog_common.errors import KafkaError, KafkaUnreachable
 from llmlog_common.kafka_clients import admin_config, consumer_config, new_client, producer_config
 from llmlog_consumer.kafka.errors import CONNECTION, CREDENTIALS, MOVING, NO_ANSWER
-from llmlog_consumer.kafka.listener_probe import describe_mismatch
 from llmlog_consumer.kafka.places import Log
+from llmlog_consumer.kafka.watch.listener_probe import describe_mismatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

@@ -29,9 +29,9 @@ from llmlog_consumer.kafka.errors import (
     is_fatal,
     is_truncated,
 )
-from llmlog_consumer.kafka.partition_watch import PartitionWatch, WatchTiming
-from llmlog_consumer.kafka.standstill import RETRY_SECONDS, Flaw, Standstills
 from llmlog_consumer.kafka.start_offsets import LeaderEpochs, find_start_offsets, run_within
+from llmlog_consumer.kafka.watch.partition_watch import PartitionWatch, WatchTiming
+from llmlog_consumer.kafka.watch.standstill import RETRY_SECONDS, Flaw, Standstills
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -11,7 +11,7 @@ import structlog
 from llmlog_common.errors import KafkaError, KafkaRightMissing, Unreachable
 from llmlog_common.throttled_log import ThrottledLog
 from llmlog_consumer.provision.requirements import require_template
-from llmlog_consumer.worker.worker import Task
+from llmlog_consumer.worker.task import Task
 from llmlog_schemas.registry import Registry
 
 if TYPE_CHECKING:

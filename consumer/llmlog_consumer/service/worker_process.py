@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
     from llmlog_common.settings import Settings
-    from llmlog_consumer.worker.worker import Task, Worker
+    from llmlog_consumer.worker.task import Task
+    from llmlog_consumer.worker.worker import Worker
 
 REPORT_SECONDS: Final = 0.5
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from llmlog_consumer.delivery.pipeline import DeliveryLimits
+from llmlog_consumer.delivery.limits import DeliveryLimits
 from llmlog_consumer.worker.flow_control import MAX_IN_FLIGHT_BYTES, MAX_PARTITION_BYTES
 
 

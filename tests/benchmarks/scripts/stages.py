@@ -22,7 +22,8 @@ from llmlog_consumer.kafka import reader as topic_reader
 from llmlog_consumer.kafka.admin import KafkaAdmin
 from llmlog_consumer.kafka.consumer import GroupConsumer
 from llmlog_consumer.kafka.offsets import KafkaOffsets
-from llmlog_consumer.worker.worker import Task, Worker
+from llmlog_consumer.worker.task import Task
+from llmlog_consumer.worker.worker import Worker
 from llmlog_schemas.codec import Decoder
 
 STAGES = (

@@ -19,8 +19,9 @@ from llmlog_common.errors import (
     ElasticsearchUnreachable,
 )
 from llmlog_consumer.delivery.circuit_breaker import CircuitBreaker
-from llmlog_consumer.delivery.pipeline import Delivery, DeliveryLimits
-from llmlog_consumer.delivery.schema_scopes import SchemaScopes
+from llmlog_consumer.delivery.limits import DeliveryLimits
+from llmlog_consumer.delivery.pauses.schema_scopes import SchemaScopes
+from llmlog_consumer.delivery.pipeline import Delivery
 from llmlog_consumer.elasticsearch.bulk import BulkClient
 from llmlog_consumer.elasticsearch.connection import Answer
 from llmlog_consumer.elasticsearch.document import Documents

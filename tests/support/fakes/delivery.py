@@ -13,10 +13,11 @@ from typing import Any
 
 from llmlog_consumer.delivery.bulk_sender import BulkSender, ConcurrencyLimit
 from llmlog_consumer.delivery.circuit_breaker import CircuitBreaker
-from llmlog_consumer.delivery.pipeline import Delivery, DeliveryLimits
+from llmlog_consumer.delivery.limits import DeliveryLimits
+from llmlog_consumer.delivery.pauses.schema_scopes import SchemaScopes
+from llmlog_consumer.delivery.pipeline import Delivery
 from llmlog_consumer.delivery.rejects import Rejects
 from llmlog_consumer.delivery.results import BulkResults
-from llmlog_consumer.delivery.schema_scopes import SchemaScopes
 from llmlog_consumer.elasticsearch.batch import Batch, BatchBuilder
 from llmlog_consumer.elasticsearch.bulk import BulkResponse, ItemResult
 from llmlog_consumer.elasticsearch.document import Documents, ExpiredError

@@ -5,7 +5,7 @@ import threading
 from structlog.testing import capture_logs
 
 from llmlog_consumer.delivery.bulk_sender import BulkSender, ConcurrencyLimit
-from llmlog_consumer.delivery.index_pause import Refusal
+from llmlog_consumer.delivery.pauses.index_pause import Refusal
 from llmlog_consumer.elasticsearch.batch import BatchBuilder
 from llmlog_consumer.offset_tracker import Span
 from support.fakes.delivery import FakeClock, FakeElasticsearch, FakeRecord, ManualExecutor, always

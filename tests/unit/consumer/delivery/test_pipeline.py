@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 
 from llmlog_common.errors import Unreachable
 from llmlog_consumer.dead_letters.cause import Ending, Stage
-from llmlog_consumer.delivery.pipeline import DeliveryLimits
+from llmlog_consumer.delivery.limits import DeliveryLimits
 from llmlog_consumer.elasticsearch.error_rules import Disposition
 from llmlog_consumer.elasticsearch.index_names import DAY_MS, daily_index
 from llmlog_consumer.outcomes import Outcome

@@ -7,8 +7,8 @@ from structlog.testing import capture_logs
 
 from llmlog_consumer.dead_letters.cause import Cause, Ending, Stage
 from llmlog_consumer.delivery.controls import MAX_LETTERS, MAX_UNPROVEN
-from llmlog_consumer.delivery.index_pauses import HoldLimits
-from llmlog_consumer.delivery.pipeline import DeliveryLimits
+from llmlog_consumer.delivery.limits import DeliveryLimits
+from llmlog_consumer.delivery.pauses.index_pauses import HoldLimits
 from llmlog_consumer.elasticsearch.error_rules import MANY
 from llmlog_consumer.outcomes import Outcome
 from support.fakes.delivery import DeliveryRig, FakeRecord, ResultsRig, always

@@ -8,7 +8,7 @@ from structlog.testing import capture_logs
 
 from llmlog_consumer.dead_letters.cause import Cause, Ending, Stage
 from llmlog_consumer.delivery.circuit_breaker import ALERT_SHARE
-from llmlog_consumer.delivery.pipeline import DeliveryLimits
+from llmlog_consumer.delivery.limits import DeliveryLimits
 from llmlog_consumer.delivery.results import (
     MAX_PUSHED_BACK_ATTEMPTS,
     MAX_REFUSED_ATTEMPTS,

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmlog_common.errors import Unreachable
-from llmlog_consumer.delivery.index_pauses import HoldLimits
-from llmlog_consumer.delivery.pipeline import DeliveryLimits
+from llmlog_consumer.delivery.limits import DeliveryLimits
+from llmlog_consumer.delivery.pauses.index_pauses import HoldLimits
 from llmlog_consumer.elasticsearch.index_names import DAY_MS, daily_index
 from llmlog_schemas.codec import Encoder, schema_text
 from llmlog_schemas.convert import to_event

@@ -9,11 +9,11 @@ from structlog.testing import capture_logs
 from llmlog_common.errors import CircuitOpenError, KafkaUnreachable, PipelineError
 from llmlog_consumer.kafka.gaps import Gap
 from llmlog_consumer.kafka.places import Log
-from llmlog_consumer.kafka.standstill import Flaw, Standstills
+from llmlog_consumer.kafka.watch.standstill import Flaw, Standstills
 from llmlog_consumer.outcomes import Outcome
 from llmlog_consumer.worker.limits import Limits, Timing
 from llmlog_consumer.worker.runs import OVERHEAD_BYTES
-from llmlog_consumer.worker.worker import Task
+from llmlog_consumer.worker.task import Task
 from support.fakes.delivery import FakeRecord
 from support.fakes.worker import WorkerRig
 

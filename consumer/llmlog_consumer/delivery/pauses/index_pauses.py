@@ -16,13 +16,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from llmlog_consumer.backoff import Backoff
-from llmlog_consumer.delivery.index_pause import GivenUp, Held, IndexPause, weigh
+from llmlog_consumer.delivery.pauses.index_pause import GivenUp, Held, IndexPause, weigh
 from llmlog_consumer.elasticsearch.batch import join
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from llmlog_consumer.delivery.index_pause import Refusal
+    from llmlog_consumer.delivery.pauses.index_pause import Refusal
     from llmlog_consumer.elasticsearch.batch import Batch, Operation
 
 _PROBE_BACKOFF: Final = Backoff(first_seconds=1.0, max_seconds=15.0)

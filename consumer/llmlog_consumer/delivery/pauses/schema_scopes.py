@@ -17,7 +17,7 @@ import structlog
 
 from llmlog_common.errors import ConfigurationError, Unreachable
 from llmlog_common.throttled_log import ThrottledLog
-from llmlog_consumer.delivery.schema_holds import MAX_HELD_BYTES, SchemaHolds
+from llmlog_consumer.delivery.pauses.schema_holds import MAX_HELD_BYTES, SchemaHolds
 from llmlog_schemas.codec import DecodeError, SchemaPendingError, check_schema
 from llmlog_schemas.registry import UnknownSchemaError
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from collections.abc import Set as AbstractSet
 
-    from llmlog_consumer.delivery.held_records import HeldRecord
+    from llmlog_consumer.delivery.pauses.held_records import HeldRecord
     from llmlog_consumer.kafka_record import KafkaRecord
     from llmlog_consumer.offset_tracker import Span
     from llmlog_schemas.registry import Registry

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from llmlog_consumer.kafka.listener_probe import describe_mismatch
+from llmlog_consumer.kafka.watch.listener_probe import describe_mismatch
 
 
 @pytest.fixture

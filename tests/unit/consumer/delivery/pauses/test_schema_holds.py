@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmlog_consumer.delivery.schema_holds import (
+from llmlog_consumer.delivery.pauses.schema_holds import (
     MAX_ASKED,
     MIN_ASK_SECONDS,
     UNKNOWN_SECONDS,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from llmlog_common.settings import load
-from llmlog_consumer.kafka import damage
-from llmlog_consumer.kafka.damage import DamageSearch
+from llmlog_consumer.kafka.watch import damage
+from llmlog_consumer.kafka.watch.damage import DamageSearch
 from support.fakes.delivery import FakeClock
 from support.messages import Message
 

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
-from llmlog_consumer.kafka.partition_watch import PartitionWatch, WatchTiming
+from llmlog_consumer.kafka.watch.partition_watch import PartitionWatch, WatchTiming
 from support.fakes.service import Clock
 
 

@@ -4,7 +4,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from llmlog_consumer.delivery.pause import Pause
+from llmlog_consumer.delivery.pauses.pause import Pause
 
 
 def test_the_first_hold_begins_the_pause_and_later_ones_do_not():

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmlog_consumer.delivery.held_records import OVERHEAD_BYTES, HeldRecords, weigh
+from llmlog_consumer.delivery.pauses.held_records import OVERHEAD_BYTES, HeldRecords, weigh
 from llmlog_consumer.offset_tracker import Span
 from support.fakes.delivery import FakeRecord
 

@@ -12,8 +12,8 @@ from hypothesis.stateful import (
     rule,
 )
 
-from llmlog_consumer.delivery.index_pause import OVERHEAD_BYTES, Refusal
-from llmlog_consumer.delivery.index_pauses import PATIENCE_SECONDS, HoldLimits, IndexPauses
+from llmlog_consumer.delivery.pauses.index_pause import OVERHEAD_BYTES, Refusal
+from llmlog_consumer.delivery.pauses.index_pauses import PATIENCE_SECONDS, HoldLimits, IndexPauses
 from llmlog_consumer.elasticsearch.batch import BatchBuilder
 from llmlog_consumer.offset_tracker import Span
 from support.fakes.delivery import FakeRecord

@@ -5,7 +5,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from llmlog_consumer.kafka.standstill import Flaw, Standstills
+from llmlog_consumer.kafka.watch.standstill import Flaw, Standstills
 from support.fakes.service import Clock
 
 PARTITIONS = st.integers(0, 2)

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from llmlog_consumer.backoff import Backoff
-from llmlog_consumer.delivery.held_records import HeldRecord, HeldRecords
+from llmlog_consumer.delivery.pauses.held_records import HeldRecord, HeldRecords
 
 if TYPE_CHECKING:
     from llmlog_consumer.kafka_record import KafkaRecord
