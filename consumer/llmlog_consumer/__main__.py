@@ -13,7 +13,9 @@ from llmlog_common.texts import cut
 from llmlog_consumer import tracebacks
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+
+    import typer
 
 _LIBRARIES = ("elasticsearch", "prometheus_client", "rich", "setproctitle", "structlog", "typer")
 
@@ -55,8 +57,8 @@ def run_command() -> None:
     """Run the command of `sys.argv`, with this project's errors as one line and an exit code."""
     try:
         from llmlog_consumer import gc_tuning  # noqa: PLC0415
-        from llmlog_consumer.cli.app import app  # noqa: PLC0415
 
+        app = load_app(sys.argv[1:])
         gc_tuning.tune()
         app()
     except ModuleNotFoundError as error:  # a command may load more than the command line does
@@ -67,6 +69,23 @@ def run_command() -> None:
     except (PipelineError, Unreachable) as error:
         sys.stderr.write(f"error: {' '.join(cut(hide(str(error))).split())}\n")
         sys.exit(error.exit_code)
+
+
+def load_app(arguments: Sequence[str]) -> typer.Typer:
+    """Return the command line: of `pipeline consume` alone, which runs for long, or the whole."""
+    from llmlog_consumer import lean_imports  # noqa: PLC0415
+
+    lean_imports.load_structlog()
+    if arguments[:1] != ["consume"]:
+        from llmlog_consumer.cli.app import app  # noqa: PLC0415
+
+        return app
+    from llmlog_consumer.cli.consume import consume  # noqa: PLC0415
+    from llmlog_consumer.cli.options import new_app  # noqa: PLC0415
+
+    app = new_app()
+    app.command("consume")(consume)
+    return app
 
 
 if __name__ == "__main__":

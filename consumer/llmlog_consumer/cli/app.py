@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import typer
-
 from llmlog_consumer.cli import (
     consume,
     local,
@@ -17,24 +15,9 @@ from llmlog_consumer.cli import (
     version,
 )
 from llmlog_consumer.cli.dlq.commands import app as dlq
+from llmlog_consumer.cli.options import new_app
 
-app = typer.Typer(
-    name="pipeline",
-    help="Every LiteLLM call as exactly one Elasticsearch document, through Kafka.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-
-
-@app.callback()
-def set_up() -> None:
-    """Send log lines of any command to stderr; stdout is for data alone."""
-    from llmlog_consumer import log_setup
-
-    log_setup.configure()
-
-
+app = new_app()
 app.command("setup")(setup.setup)
 app.command("consume")(consume.consume)
 app.command("produce")(produce.produce)

@@ -1,4 +1,4 @@
-"""The options that commands share, and the parsing of their values."""
+"""The options that commands share, the parsing of their values, and what `pipeline` itself is."""
 
 from __future__ import annotations
 
@@ -22,6 +22,26 @@ SinceOption = Annotated[
 ]
 UntilOption = Annotated[str | None, typer.Option("--until", metavar="WHEN", help="Like --since.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+
+def new_app() -> typer.Typer:
+    """Return the command `pipeline`, without a command of its own yet."""
+    app = typer.Typer(
+        name="pipeline",
+        help="Every LiteLLM call as exactly one Elasticsearch document, through Kafka.",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(set_up)
+    return app
+
+
+def set_up() -> None:
+    """Send log lines of any command to stderr; stdout is for data alone."""
+    from llmlog_consumer import log_setup
+
+    log_setup.configure()
 
 
 def parse_when(text: str, *, clock: Callable[[], float] = time.time) -> int:

@@ -11,8 +11,12 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from llmlog_consumer import lean_imports
+
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
+
+lean_imports.load_structlog()  # a spawned process loads this module before all others of ours
 
 Target = Callable[..., None]
 """Runs in the child; called with its number, report connection, stop event and arguments."""

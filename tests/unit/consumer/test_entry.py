@@ -64,3 +64,24 @@ def test_output_that_the_shell_has_closed_is_no_error():
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert (ended.returncode, ended.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("loads", "absent"),
+    [
+        (
+            "from llmlog_consumer.__main__ import load_app; load_app(['consume'])",
+            ("rich", "elasticsearch", "llmlog_consumer.checks.verify"),
+        ),
+        ("import llmlog_consumer.service.child_process", ("rich", "typer")),
+    ],
+    ids=["supervisor", "worker"],
+)
+def test_a_process_that_runs_for_long_loads_nothing_that_it_does_not_need(loads, absent):
+    program = f"import sys; {loads}; print(*sys.modules)"
+    ended = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    loaded = set(ended.stdout.split())
+    assert "structlog" in loaded
+    assert loaded.isdisjoint(absent)

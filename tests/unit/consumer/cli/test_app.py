@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import structlog
 
-from llmlog_consumer.cli.app import app, set_up
+from llmlog_consumer.cli.app import app
+from llmlog_consumer.cli.options import set_up
 
 
 @pytest.fixture(autouse=True)
