@@ -155,9 +155,7 @@ class GroupConsumer:
         if not messages:
             self._watch.record_empty_poll()
         if self._epochs.unchecked:
-            unchecked = set(self._epochs.unchecked)
-            self._epochs.check(self._consumer.seek)
-            messages = [m for m in messages if m.partition() not in unchecked]
+            messages = self._take_checked(messages)
         if self.standstills or any(message.error() is not None for message in messages):
             messages = [message for message in messages if self._admit(message)]
         if messages:
@@ -298,6 +296,22 @@ class GroupConsumer:
             self._watch.close()
         self._consumer.close()
 
+    def _take_checked(self, messages: list[Message]) -> list[Message]:
+        """Let the client ask about the unchecked starts; leave out what it fetched without that.
+
+        An error counts where it could not ask: the client says it once, then fetches no more of
+        that partition, and can never ask about it.
+        """
+        unchecked = set(self._epochs.unchecked)
+        self._epochs.check(self._consumer.seek)
+        still = set(self._epochs.unchecked)
+        return [
+            message
+            for message in messages
+            if message.partition() not in unchecked
+            or (message.error() is not None and message.partition() in still)
+        ]
+
     def _admit(self, message: Message) -> bool:
         """Tell whether a message is a record to deliver; act on it where it is an error."""
         error, partition = message.error(), cast("int", message.partition())
@@ -316,6 +330,7 @@ class GroupConsumer:
 
     def _stand_still(self, partition: int, flaw: Flaw, message: Message) -> None:
         why = cast("ClientError", message.error()).str()
+        self._epochs.unchecked.pop(partition, None)
         if self.standstills.record(partition, flaw, message.offset(), why):
             log.error(
                 "this partition stands still, the others go on",

@@ -306,6 +306,26 @@ def test_the_broker_is_asked_for_the_epoch_before_a_record_is_taken(source, clie
     assert len(source.consume(0.0)) == 1
 
 
+def test_an_error_at_an_unchecked_start_is_not_lost(source, client):
+    """The client says it once; then it fetches no more, and refuses to seek."""
+    client.committed_offsets, client.epochs = {0: 41}, {0: 5}
+    client.rebalance("on_assign", 0)
+    client.messages = [message(KafkaError._AUTO_OFFSET_RESET)]
+    client.errors = [KafkaError(KafkaError._STATE)]
+    assert source.consume(0.0) == []
+    assert "partition 0 stands still" in source.unhealthy
+    assert source.consume(0.0) == []
+    assert client.sought == []
+
+
+def test_an_error_from_before_the_broker_was_asked_counts_for_nothing(source, client):
+    client.committed_offsets, client.epochs = {0: 41}, {0: 5}
+    client.rebalance("on_assign", 0)
+    client.messages = [message(KafkaError._AUTO_OFFSET_RESET)]
+    assert source.consume(0.0) == []
+    assert (client.sought, source.unhealthy) == ([(0, 41, 5)], "")
+
+
 @pytest.mark.parametrize("way", ["given away", "skipped"])
 def test_a_partition_that_is_read_elsewhere_is_not_sought_back(source, client, way):
     client.committed_offsets, client.epochs = {0: 41}, {0: 5}
