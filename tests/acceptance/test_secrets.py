@@ -39,6 +39,7 @@ SECRET = "s3cr3tPassw0rd"
 def test_a_secret_that_cannot_be_used_is_in_no_line(
     bare_pipeline: Pipeline, environment: dict[str, str], said: str
 ) -> None:
+    bare_pipeline.environment["LLMLOG_COMMAND_PATIENCE"] = "1 s"
     for name, value in environment.items():
         bare_pipeline.environment[f"LLMLOG_{name}"] = value
     done = bare_pipeline.run("setup", check=False)

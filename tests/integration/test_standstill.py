@@ -185,7 +185,7 @@ def test_a_damaged_batch_stops_its_partition_alone_until_it_is_restored(
     member.until(lambda m: len(m.values.get(1, ())) == BATCH_RECORDS, "read the other partition")
     assert len(member.values[0]) == BATCH_RECORDS
     assert "partition 0" in member.source.unhealthy
-    with DamageSearch(settings, settings.topic, 0, silence_seconds=2.0) as search:
+    with DamageSearch(settings, settings.topic, 0, silence_seconds=1.0) as search:
         damage = search.find(0, -1, 0, 3 * BATCH_RECORDS)
     behind = 3 if rot is rot_length else 2  # without a length, no batch behind it is found
     assert damage is not None

@@ -16,6 +16,7 @@ _TOGETHER = (
     r"tests/acceptance/test_gateway\.py.*\[\d[\d.]*",  # the scripts of one LiteLLM version
     r"tests/packaging/",  # one wheel
     r"tests/integration/test_outcomes_pinned\.py.*\[\d[\d.]*",  # one Elasticsearch version
+    r"tests/integration/test_standstill\.py",  # one broker, whose files are written
     r"tests/integration/test_refusals\.py",  # one broker, and one member that follows its faults
 )
 """Patterns of test ids: tests that share servers of their own run in one worker, one by one.
