@@ -33,12 +33,14 @@ class Usage:
     Attributes:
         cpu_s: seconds of CPU, with its children.
         wall_s: seconds of the clock.
+        began: monotonic seconds at its start.
         watch: of its processes.
         stdout: what it printed.
     """
 
     cpu_s: float
     wall_s: float
+    began: float
     watch: Watch
     stdout: str
 
@@ -76,7 +78,7 @@ def run(
         err.seek(0)
         if process.returncode:
             raise SystemExit(f"{command}: {process.returncode}\n{err.read().decode()[-3000:]}")
-        return Usage(usage.ru_utime + usage.ru_stime, wall, watch, out.read().decode())
+        return Usage(usage.ru_utime + usage.ru_stime, wall, began, watch, out.read().decode())
 
 
 def pipeline(
@@ -140,6 +142,11 @@ class Stub:
         if self._process is not None:
             self._process.kill()
             self._process.wait()
+
+    def refuse(self, every: int, status: int, kind: str, reason: str) -> None:
+        """Refuse one of so many documents from now on, as an item of a bulk's answer."""
+        error = {"status": status, "error": {"type": kind, "reason": reason}}
+        httpx.post(f"{self.url}/_refuse", json={"every": every, "item": error}).raise_for_status()
 
     def _answers(self) -> bool:
         try:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import httpx
 
-from benchmarks import arena, load
+from benchmarks import arena, load, sizes
 from benchmarks.bench import LONG, Bench
 from benchmarks.figures import Figures, rounds
 from benchmarks.watch import watching
@@ -29,7 +29,14 @@ _BEGIN, _END = 0.1, 0.98
 
 
 def measure(figures: Figures) -> None:
-    """Measure the throughput of today's events, with late ones that cannot be indexed."""
+    """Measure the throughput of today's events beside late ones, and what the command costs."""
+    print("1% of events for indices that take none", flush=True)
+    _measure_late(figures)
+    print("the whole command", flush=True)
+    sizes.measure(figures)
+
+
+def _measure_late(figures: Figures) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         with arena.kafka(folder) as kafka, arena.elasticsearch(folder / "es") as server:

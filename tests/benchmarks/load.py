@@ -17,6 +17,8 @@ from support.payloads import payload
 
 PARTITIONS = 8
 _DISTINCT = 2_000
+_DISTINCT_BYTES = 20_000_000
+"""Of distinct events together, which are made and kept."""
 _SMALL = 1_000
 _LEFT_OUT = ("id", "trace_id", "messages", "metadata", "request_tags", "error_str")
 """What the smallest events do without."""
@@ -30,11 +32,12 @@ full-text search costs Elasticsearch goes by the number of different words."""
 def values(size: int, count: int, days_ago: int = 0):
     """Yield encoded events of about `size` bytes, all of them distinct by their id."""
     encoder, made = Encoder(), []
+    distinct = max(4, min(_DISTINCT, _DISTINCT_BYTES // size))
     less = dict.fromkeys(_LEFT_OUT) if size < _SMALL else {}
     if days_ago:
         began = time.time() // 3600 * 3600 - days_ago * 86_400
         less |= {"startTime": began, "endTime": began + 0.5}
-    for seed in range(_DISTINCT):
+    for seed in range(distinct):
         bare = encoder.encode(to_event(payload(seed, response=_answer("."), **less)))
         # The answer's text stands there twice: as it came, and for full-text search.
         text = _prose(seed, (size - len(bare) + 2) // 2)
@@ -43,7 +46,7 @@ def values(size: int, count: int, days_ago: int = 0):
     letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
     suffixes = itertools.product(letters, repeat=4)
     for number, (first_id, value) in zip(range(count), itertools.cycle(made), strict=False):
-        if number % _DISTINCT == 0:
+        if number % distinct == 0:
             suffix = "".join(next(suffixes))
         event_id = first_id[:16] + suffix
         yield event_id, value.replace(first_id.encode(), event_id.encode())

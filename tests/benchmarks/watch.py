@@ -47,6 +47,7 @@ class Watch:
     Attributes:
         samples: in order.
         peak_mb: the most that any worker has had at once, or the command where it has no workers.
+        total_mb: the most that the command and all below it have had together.
         ports: local ports of the workers' connections, and whose each is.
     """
 
@@ -55,6 +56,7 @@ class Watch:
         self._others = others
         self._peaks: dict[bool, float] = defaultdict(float)
         self.samples: list[Sample] = []
+        self.total_mb = 0.0
         self.ports: dict[int, int] = {}
 
     @property
@@ -74,6 +76,8 @@ class Watch:
             self._peaks[is_worker] = max(self._peaks[is_worker], peak)
             now = max(now, resident if is_worker or not workers else 0.0)
         self.samples.append(Sample(time.monotonic(), cpu_s, now))
+        family = (self._pid, *_below(self._pid))
+        self.total_mb = max(self.total_mb, sum(_memory_mb(pid)[0] for pid in family))
         if len(self.samples) % 4 == 0:
             for pid in workers:
                 with suppress(psutil.Error):
@@ -106,6 +110,12 @@ def watching(pid: int, others: Mapping[str, int]) -> Iterator[Watch]:
     finally:
         over.set()
         thread.join()
+
+
+def _below(pid: int) -> Iterator[int]:
+    for child in map(int, _read(pid, f"task/{pid}/children").split()):
+        yield child
+        yield from _below(child)
 
 
 def _workers(pid: int) -> Iterator[int]:

@@ -27,6 +27,8 @@ _HEAD = (
 _bulks = []
 """Of each bulk: the sender's port, when (monotonic seconds, the same clock for all processes), and
 how many documents."""
+_refusal = {}
+"""What to refuse: one of so many documents (`every`), with which `item`; empty for none."""
 
 
 def serve(port: int) -> None:
@@ -63,11 +65,27 @@ def _talk(connection: socket.socket, sender: int) -> None:
             got += more
         path = head.split(b" ", 2)[1].partition(b"?")[0]
         if path == b"/_bulk":
-            answer, documents = _created(buffer, body, end)
+            answer, documents = (_mixed if _refusal else _created)(buffer, body, end)
             _bulks.append((sender, time.monotonic(), documents))
+        elif path == b"/_refuse":
+            _refusal.update(json.loads(buffer[body:end]))
+            answer = b"{}"
         else:
             answer = _other(path)
         connection.sendall(_HEAD % len(answer) + answer)
+
+
+def _mixed(buffer: bytearray, at: int, end: int) -> tuple[bytes, int]:
+    """Return an answer in which some operations are refused, and how many are not."""
+    items, created = [], 0
+    lines = bytes(buffer[at:end]).split(b"\n")
+    for number, action in enumerate(lines[0:-1:2]):
+        name = action.rpartition(b'"_id":"')[2][:20].decode()
+        is_refused = number % _refusal["every"] == 0
+        item = _refusal["item"] if is_refused else {"status": 201}
+        items.append({"create": {"_id": name, **item}})
+        created += not is_refused
+    return json.dumps({"errors": True, "items": items}).encode(), created
 
 
 def _created(buffer: bytearray, at: int, end: int) -> tuple[bytes, int]:
