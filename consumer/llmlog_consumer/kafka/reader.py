@@ -43,6 +43,7 @@ _SMALL: Final[dict[str, Any]] = {
     # Otherwise the client waits a second before it fills its queue again.
     "fetch.queue.backoff.ms": 2,
 }
+_GROUP_REFUSED: Final = KafkaError.GROUP_AUTHORIZATION_FAILED
 _error_of = methodcaller("error")
 
 
@@ -132,7 +133,9 @@ class RangeProgress:
         offset: Any
         for message in messages:
             partition, error = message.partition(), message.error()
-            if partition not in ends:
+            # The client looks for its group's coordinator, though it belongs to no group.
+            is_of_group = error is not None and error.code() == _GROUP_REFUSED
+            if partition not in ends or is_of_group:
                 continue
             # The end of a partition may lie behind a transaction marker.
             if error is not None and error.code() != KafkaError._PARTITION_EOF:  # noqa: SLF001

@@ -21,11 +21,22 @@ def end_at(offset):
 def test_a_refusal_that_comes_alone_is_raised():
     """Such an error has a partition and no offset."""
     refused = cimpl.Message(
-        topic="t", partition=0, error=KafkaError(KafkaError.GROUP_AUTHORIZATION_FAILED)
+        topic="t", partition=0, error=KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED)
     )
     assert refused.offset() is None
     with pytest.raises(KafkaRefusal, match=r"t: .*authorization failed"):
         RangeProgress("t", {0: (3, 5)}).take([refused])
+
+
+def test_a_refusal_of_the_group_that_a_reader_does_not_have_is_no_refusal():
+    """The client looks for a coordinator in any case, and says the answer with a partition of 0."""
+    progress = RangeProgress("t", {0: (5, 9)})
+    refusal = cimpl.Message(
+        topic="t", partition=0, error=KafkaError(KafkaError.GROUP_AUTHORIZATION_FAILED)
+    )
+    record = cimpl.Message(topic="t", partition=0, offset=5, value=b"")
+    assert progress.take([refusal, record]) == [record]
+    assert progress.ends == {0: 9}
 
 
 def test_records_behind_the_end_are_left_out():
