@@ -34,6 +34,10 @@ class DecodeError(ValueError):
     """The bytes are no event; the text says what is wrong with them."""
 
 
+class UnknownSchemaError(DecodeError):
+    """The schema of this id cannot be had: no registry is set, or it does not know the id."""
+
+
 class SchemaPendingError(Exception):
     """The schema of this id is not known yet: the value has to wait.
 
@@ -214,7 +218,7 @@ class Decoder:
 
     def _find_version(self, schema_id: int) -> _Version:
         if self._registry is None:
-            raise DecodeError(
+            raise UnknownSchemaError(
                 f"schema id {schema_id} needs a Schema Registry: set LLMLOG_SCHEMA_REGISTRY_URL"
             )
         return check_schema(schema_id, self._registry.schema_text(schema_id))

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any, Final
 
 from llmlog_common.errors import ConfigurationError, Unreachable
-from llmlog_schemas.codec import DecodeError, schema_text
+from llmlog_schemas.codec import UnknownSchemaError, schema_text
 from llmlog_schemas.registry_client import RenewingClient
 
 if TYPE_CHECKING:
@@ -23,10 +23,6 @@ MAX_REASON_CHARACTERS: Final = 200
 """Length of an answer that is repeated in an error."""
 _HTTP_REFUSED: Final = (401, 403)
 _HTTP_SERVER_ERROR: Final = 500
-
-
-class UnknownSchemaError(DecodeError):
-    """The registry answers that it does not know the id."""
 
 
 class Registry:

@@ -9,8 +9,8 @@ import pytest
 
 from llmlog_common.errors import ConfigurationError, Unreachable
 from llmlog_common.settings import load
-from llmlog_schemas.codec import DecodeError, Decoder, Encoder, schema_text
-from llmlog_schemas.registry import ANSWER_SECONDS, Registry, UnknownSchemaError
+from llmlog_schemas.codec import DecodeError, Decoder, Encoder, UnknownSchemaError, schema_text
+from llmlog_schemas.registry import ANSWER_SECONDS, Registry
 from llmlog_schemas.registry_client import RenewingClient
 from support.golden_events import EVENTS
 

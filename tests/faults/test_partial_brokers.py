@@ -67,8 +67,8 @@ def place_topics(pipeline: Pipeline, bootstrap: str, first: list[int], **config:
     """Create the topics of a pipeline; partition 0 of the source is on those brokers."""
     admin = AdminClient({"bootstrap.servers": bootstrap})
     topics = [
-        NewTopic(pipeline.topic, replica_assignment=[first, [1], [1], [1]], config=config),
-        NewTopic(f"{pipeline.topic}.dlq", replica_assignment=[[1]]),
+        NewTopic(pipeline.topic, 4, replica_assignment=[first, [1], [1], [1]], config=config),
+        NewTopic(f"{pipeline.topic}.dlq", 1, replica_assignment=[[1]]),
     ]
     for made in admin.create_topics(topics).values():
         made.result(30)

@@ -93,7 +93,8 @@ def test_a_worker_is_frozen(arena: Arena, pipeline: Pipeline) -> None:
             run.wait(lambda: run.status()["members"] == 1, what="it is missed")
             run.measure_during()
 
-    run_partially("a worker frozen", fault, arena, pipeline)
+    settings = {"LLMLOG_KAFKA_CONSUMER_SESSION_TIMEOUT_MS": "30000"}  # else it is soon missed
+    run_partially("a worker frozen", fault, arena, pipeline, settings=settings)
 
 
 @pytest.mark.parametrize(
@@ -144,8 +145,8 @@ def test_a_schema_id_is_unknown_for_a_while(arena: Arena, pipeline: Pipeline) ->
             run.measure_during()
             registry.answers[7] = OURS
 
-        settings = {"LLMLOG_SCHEMA_REGISTRY_URL": registry.url}
-        run_partially("a schema id unknown for a while", fault, arena, pipeline, settings=settings)
+        pipeline.environment["LLMLOG_SCHEMA_REGISTRY_URL"] = registry.url
+        run_partially("a schema id unknown for a while", fault, arena, pipeline)
 
 
 def test_a_schema_id_is_unknown_for_good(arena: Arena, pipeline: Pipeline) -> None:
@@ -161,8 +162,8 @@ def test_a_schema_id_is_unknown_for_good(arena: Arena, pipeline: Pipeline) -> No
             run.measure_during()
             run.wait(lambda: len(run.letters("99")) == BAD, what="they are letters")
 
-        settings = {"LLMLOG_SCHEMA_REGISTRY_URL": registry.url}
-        run_partially("a schema id unknown for good", fault, arena, pipeline, settings=settings)
+        pipeline.environment["LLMLOG_SCHEMA_REGISTRY_URL"] = registry.url
+        run_partially("a schema id unknown for good", fault, arena, pipeline)
 
 
 # One partition

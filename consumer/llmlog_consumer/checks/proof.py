@@ -67,7 +67,8 @@ class Proof:
         conflict: events of which two records have different documents; one row each.
         conflict_count: of all of them, with a row or without.
         hidden: events whose documents users do not find, by index: it is not behind the alias.
-        unreadable: events that could not be looked up, by what is wrong with their index.
+        unreadable: events that could not be looked up, by what is wrong with their index or their
+            schema.
         accepted_gaps: ranges that `pipeline offsets accept-gap` recorded; one row each.
         unaccepted_gaps: ranges that retention deleted before they were settled, and that are not
             recorded; one row each.
@@ -186,11 +187,22 @@ class Proof:
         if note:
             self.notes.append(note)
 
-    def count_unreadable(self, partition: int, offset: int, *, has_letter: bool) -> None:
-        """Count a record that holds no readable event: it has to have a dead letter."""
+    def count_unreadable(
+        self, partition: int, offset: int, *, has_letter: bool, unknown: str = ""
+    ) -> None:
+        """Count a record that holds no readable event: it has to have a dead letter.
+
+        Args:
+            partition: of the record.
+            offset: of the record.
+            has_letter: it has one.
+            unknown: why the event may be readable elsewhere: its schema is not to be had here.
+        """
         self.events += 1
         if has_letter:
             self.dead_letters += 1
+        elif unknown:
+            self.unreadable[unknown] += 1
         elif self._is_given_up([(partition, offset)]):
             self.skipped += 1
         else:

@@ -17,7 +17,7 @@ from llmlog_consumer.dead_letters.filters import GroupFilter
 from llmlog_consumer.dead_letters.letter import read_letter
 from llmlog_consumer.elasticsearch.lookup import Limits
 from llmlog_consumer.times import iso
-from llmlog_schemas.codec import DecodeError, Decoder
+from llmlog_schemas.codec import DecodeError, Decoder, UnknownSchemaError
 from llmlog_schemas.event import EVENT_ID
 
 if TYPE_CHECKING:
@@ -203,7 +203,8 @@ class Verifier:
         """Tell whether a letter's value decodes; a worker said so, but for the stage decode."""
         if letter.headers.get("stage") != Stage.DECODE:
             return True
-        return self._read_head(record.value()) is not None
+        head, _ = self._read_head(record.value())
+        return head is not None
 
     def _read_records(
         self, ranges: Ranges, letters: _LetterPlaces, files: EventFiles, proof: Proof
@@ -211,22 +212,27 @@ class Verifier:
         for chunk in self._sources.read_topic(ranges):
             for record in chunk:
                 partition, offset = record.partition(), record.offset()
-                head = self._read_head(record.value())
+                head, unknown = self._read_head(record.value())
                 if head is None:
                     has_letter = letters.has(record) or letters.take_copy(record)
-                    proof.count_unreadable(partition, offset, has_letter=has_letter)
+                    proof.count_unreadable(
+                        partition, offset, has_letter=has_letter, unknown=unknown
+                    )
                 else:
                     event_id, document = head["event_id"], head["document"]
                     has_letter = letters.has(record)
                     files.add(event_id, partition, offset, document, has_letter=has_letter)
             proof.records += len(chunk)
 
-    def _read_head(self, value: bytes | None) -> EventHead | None:
+    def _read_head(self, value: bytes | None) -> tuple[EventHead | None, str]:
+        """Return the head of an event; None for no event, and why that cannot be known here."""
         try:
             head = self._decoder.head(value)
+        except UnknownSchemaError as error:
+            return None, str(error)
         except DecodeError:
-            return None
-        return head if EVENT_ID.fullmatch(head["event_id"]) else None
+            return None, ""
+        return (head if EVENT_ID.fullmatch(head["event_id"]) else None), ""
 
     def _look_up(
         self, events: Mapping[str, SeenEvent], documents: DocumentLookup, proof: Proof

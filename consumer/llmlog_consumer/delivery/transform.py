@@ -16,8 +16,13 @@ from typing import TYPE_CHECKING
 
 from llmlog_consumer.dead_letters.cause import Cause, Ending, Stage
 from llmlog_consumer.elasticsearch.document import Documents, ExpiredError, TransformError
-from llmlog_schemas.codec import DecodeError, Decoder, SchemaPendingError, begins_event
-from llmlog_schemas.registry import UnknownSchemaError
+from llmlog_schemas.codec import (
+    DecodeError,
+    Decoder,
+    SchemaPendingError,
+    UnknownSchemaError,
+    begins_event,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -47,12 +47,14 @@ class Timing:
     Attributes:
         turn: for a worker's report or end, before the supervisor looks at signals again.
         drain: from the first signal until the workers that still run are killed.
+        silent: without a report, after which a worker is said to stand; it reports twice a second.
         steady: run time of a worker after which an earlier crash is forgotten.
         restart: delays of a restart.
     """
 
     turn: float = 0.2
     drain: float = 45.0
+    silent: float = 10.0
     steady: float = 60.0
     restart: Backoff = field(default_factory=lambda: Backoff(first_seconds=0.5, max_seconds=30.0))
 
@@ -67,7 +69,7 @@ class State:
         in_flight: records that are consumed and not settled.
         workers: number of running workers.
         unhealthy: number of workers that need an operator; one that has died and waits for its
-            next start is one of them.
+            next start is one of them, and one that gives no report.
         restarts: workers that died and were started again.
     """
 
@@ -102,6 +104,8 @@ class _Slot:
         number: of the worker.
         child: None before the first start, and from its end on.
         report: the child's last one; see `Worker.report`.
+        reported_at: monotonic seconds of that, or of the child's start.
+        is_silent: it has been said that the child gives no report.
         crashes: in a row.
         restart_at: monotonic seconds.
         last_end: why its last process ended that should have run; empty before the first such end.
@@ -111,6 +115,8 @@ class _Slot:
     number: int
     child: _Child | None = None
     report: dict[str, Any] = field(default_factory=dict)
+    reported_at: float = 0.0
+    is_silent: bool = False
     crashes: int = 0
     restart_at: float = 0.0
     last_end: str = ""
@@ -233,6 +239,7 @@ class Supervisor:
             signal.pthread_sigmask(signal.SIG_SETMASK, previous)
         child_end.close()
         slot.child = _Child(process, reports, self._clock())
+        slot.reported_at, slot.is_silent = self._clock(), False
 
     def _wait(self) -> None:
         """Wait for a report, the end of a worker, or the end of this turn."""
@@ -248,6 +255,7 @@ class Supervisor:
         try:
             while reports.poll():
                 slot.report = reports.recv()
+                slot.reported_at = self._clock()
         except (EOFError, OSError):
             reports.close()
 
@@ -288,6 +296,7 @@ class Supervisor:
                 self._start(slot)
             return None
         if child.process.is_alive():
+            self._listen(slot)
             return None
         self._receive_reports(slot, child.reports)
         code = child.process.exitcode
@@ -304,6 +313,20 @@ class Supervisor:
             return None
         slot.last_end = describe_end(code, said, self._memory_limit)
         return self._plan_restart(slot, code, self._clock() - child.started_at)
+
+    def _listen(self, slot: _Slot) -> None:
+        """Say that a living worker gives no report, and that it does again, each once."""
+        silence = self._clock() - slot.reported_at
+        is_silent = silence >= self._timing.silent and self._stopped_at is None
+        if is_silent and not slot.is_silent:
+            log.error(
+                "a worker gives no report: it is stopped, or waits for this machine",
+                worker=slot.number,
+                seconds=round(silence),
+            )
+        elif slot.is_silent and not is_silent:
+            log.info("a worker reports again", worker=slot.number)
+        slot.is_silent = is_silent
 
     def _plan_restart(self, slot: _Slot, code: int | None, seconds: float) -> WorkerError | None:
         """Plan the restart of a worker that died with this code after so many seconds."""
@@ -343,7 +366,7 @@ class Supervisor:
 
 def _is_unhealthy(slot: _Slot) -> bool:
     waits_for_start = slot.child is None and not slot.is_done
-    return waits_for_start or bool(slot.report.get("unhealthy"))
+    return waits_for_start or slot.is_silent or bool(slot.report.get("unhealthy"))
 
 
 def _counts(report: dict[str, Any]) -> Counter[str]:

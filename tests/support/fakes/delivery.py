@@ -29,8 +29,7 @@ from llmlog_consumer.elasticsearch.error_rules import (
 )
 from llmlog_consumer.offset_tracker import Span
 from llmlog_consumer.outcomes import Outcome
-from llmlog_schemas.codec import Decoder
-from llmlog_schemas.registry import UnknownSchemaError
+from llmlog_schemas.codec import Decoder, UnknownSchemaError
 
 Answer = tuple[int, Any]
 """A status and an error object."""

@@ -18,8 +18,7 @@ import structlog
 from llmlog_common.errors import ConfigurationError, Unreachable
 from llmlog_common.throttled_log import ThrottledLog
 from llmlog_consumer.delivery.pauses.schema_holds import MAX_HELD_BYTES, SchemaHolds
-from llmlog_schemas.codec import DecodeError, SchemaPendingError, check_schema
-from llmlog_schemas.registry import UnknownSchemaError
+from llmlog_schemas.codec import DecodeError, SchemaPendingError, UnknownSchemaError, check_schema
 
 if TYPE_CHECKING:
     from collections import Counter

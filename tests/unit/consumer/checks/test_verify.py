@@ -13,7 +13,7 @@ from llmlog_consumer.checks.proof import Proof
 from llmlog_consumer.checks.verify import Scope, Verifier
 from llmlog_consumer.elasticsearch.lookup import Limits
 from llmlog_consumer.kafka.gaps import Gap
-from llmlog_schemas.codec import Encoder, schema_text
+from llmlog_schemas.codec import Encoder, UnknownSchemaError, schema_text
 from support.fakes.checks import (
     SETTINGS,
     TODAY,
@@ -337,6 +337,27 @@ def test_a_record_whose_schema_the_registry_has_is_read():
     sources = deployment(settled(1), indexed(1), records=[record], registry=FakeRegistry())
     proof = verify(sources)
     assert (proof.documents, proof.lost_count) == (1, 0)
+
+
+class _EmptyRegistry:
+    def schema_text(self, schema_id):
+        raise UnknownSchemaError(f"knows no schema {schema_id}")
+
+
+@pytest.mark.parametrize(
+    ("registry", "why"),
+    [(None, "set LLMLOG_SCHEMA_REGISTRY_URL"), (_EmptyRegistry(), "knows no schema 7")],
+)
+def test_a_record_whose_schema_is_not_to_be_had_here_is_unknown_and_not_lost(registry, why):
+    """The workers may have had it: whoever verifies has other settings, or a later registry."""
+    value = Encoder(schema_id=7).encode(event(1))
+    record = Message(partition_=0, offset_=0, value_=value)
+    proof = verify(deployment(settled(1), indexed(1), records=[record], registry=registry))
+    assert (proof.lost_count, proof.unknown_count, proof.ok) == (0, 1, False)
+    assert why in proof.unknown[0]["why"]
+    letter = letter_of(TOPIC, 0, 0)
+    proof = verify(deployment(settled(1), records=[record], letters=[letter], registry=registry))
+    assert (proof.dead_letters, proof.unknown_count, proof.ok) == (1, 0, True)
 
 
 @pytest.mark.parametrize("value", [b"garbage", None, encoded(1, event_id="short")])

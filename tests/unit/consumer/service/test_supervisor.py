@@ -22,13 +22,13 @@ from llmlog_consumer.service.worker_end import describe_end
 from support.fakes.service import Clock, FakeContext, FixedDelays
 
 FINAL = 6
-TIMING = Timing(turn=1.0, drain=40.0, steady=50.0)
+TIMING = Timing(turn=1.0, drain=40.0, silent=1e6, steady=50.0)
 
 
 class Rig:
     """A supervisor of two workers; each turn does what the test has planned for it."""
 
-    def __init__(self, workers=2, max_turns=500, restart_seconds=1.0):
+    def __init__(self, workers=2, max_turns=500, restart_seconds=1.0, **timing):
         self.clock, self.context = Clock(), FakeContext()
         self.delays = FixedDelays(restart_seconds)
         self.turns, self._max_turns = 0, max_turns
@@ -38,7 +38,7 @@ class Rig:
             ("argument",),
             workers,
             final=frozenset({FINAL}),
-            timing=dataclasses.replace(TIMING, restart=self.delays),
+            timing=dataclasses.replace(TIMING, restart=self.delays, **timing),
             get_context=self.context,
             wait=self.wait,
             clock=self.clock,
@@ -185,6 +185,42 @@ def test_a_worker_that_waits_for_its_next_start_is_unhealthy():
     rig.supervisor.run()
     assert seen == {"waiting": 1, "started": 0}
     assert rig.supervisor.state.unhealthy == 0, "all have ended"
+
+
+def test_a_worker_that_gives_no_report_is_unhealthy_and_named_once():
+    """It may be frozen: its process lives, and all that it has said is that all is well."""
+    rig, seen = Rig(workers=2, silent=10.0), {}
+
+    def look(name):
+        return lambda: seen.update({name: rig.supervisor.state.unhealthy})
+
+    for turn in range(1, 60):
+        if turn % 3 == 0:
+            rig.at(turn, rig.report(1, indexed=1))
+        if turn < 6 or turn > 40:
+            rig.at(turn, rig.report(0, indexed=1))
+    rig.at(12, look("a moment"))
+    rig.at(30, look("frozen"))
+    rig.at(50, look("again"))
+    rig.at(55, rig.supervisor.on_signal)
+    with capture_logs() as lines:
+        rig.supervisor.run()
+    assert seen == {"a moment": 0, "frozen": 1, "again": 0}
+    said = [(line["event"], line["worker"]) for line in lines if "report" in line["event"]]
+    assert said == [
+        ("a worker gives no report: it is stopped, or waits for this machine", 0),
+        ("a worker reports again", 0),
+    ]
+
+
+def test_a_worker_that_drains_need_not_report():
+    rig = Rig(workers=1, silent=3.0)
+    rig.ignore_sigterm(0)
+    rig.at(1, rig.supervisor.on_signal)
+    rig.at(20, rig.end(0, 0))
+    with capture_logs() as lines:
+        rig.supervisor.run()
+    assert not [line for line in lines if "report" in line["event"]]
 
 
 def test_the_second_signal_kills_the_workers_that_still_drain():
