@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from llmlog_local.kafka import KafkaServer
@@ -51,9 +52,12 @@ def cluster(folder: Path, third_folder: Path) -> Iterator[list[KafkaServer]]:
         home = third_folder if number == 3 else folder / f"broker-{number}"
         brokers.append(KafkaServer(home, port, heap="256m", properties=shared | own))
     try:
-        for broker in brokers:
+        brokers[0].launch()
+        brokers[0].wait_ready()
+        _place_coordinator(brokers[0].bootstrap_servers)
+        for broker in brokers[1:]:
             broker.launch()
-        for broker in brokers:
+        for broker in brokers[1:]:
             broker.wait_ready()
         admin = AdminClient({"bootstrap.servers": brokers[0].bootstrap_servers})
         wait_until(lambda: len(admin.list_topics(timeout=10).brokers) == 3, what="three brokers")
@@ -63,11 +67,26 @@ def cluster(folder: Path, third_folder: Path) -> Iterator[list[KafkaServer]]:
             broker.kill()
 
 
+def _place_coordinator(bootstrap: str) -> None:
+    """Have the groups' topic created while there is one broker, which no fault takes away."""
+    asker = Consumer({"bootstrap.servers": bootstrap, "group.id": "first"})
+    wait_until(lambda: _is_answered(asker), what="the groups' coordinator")
+    asker.close()
+
+
+def _is_answered(asker: Consumer) -> bool:
+    try:
+        return bool(asker.committed([TopicPartition("any", 0)], 10))
+    except KafkaException:
+        return False
+
+
 def place_topics(pipeline: Pipeline, bootstrap: str, first: list[int], **config: str) -> None:
     """Create the topics of a pipeline; partition 0 of the source is on those brokers."""
     admin = AdminClient({"bootstrap.servers": bootstrap})
+    others = [[1, *first[1:]]] * 3  # each partition has as many replicas
     topics = [
-        NewTopic(pipeline.topic, 4, replica_assignment=[first, [1], [1], [1]], config=config),
+        NewTopic(pipeline.topic, 4, replica_assignment=[first, *others], config=config),
         NewTopic(f"{pipeline.topic}.dlq", 1, replica_assignment=[[1]]),
     ]
     for made in admin.create_topics(topics).values():

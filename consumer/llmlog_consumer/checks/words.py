@@ -35,8 +35,8 @@ class Timing:
         interval: between two looks.
     """
 
-    note_age: float = 5.0
-    watch: float = 4.5
+    note_age: float = 4.5
+    watch: float = 4.0
     interval: float = 0.5
 
 
