@@ -156,6 +156,18 @@ DROPPED_ERROR: Final[Mapping[str, Any]] = {
     "LLMLOG_INGEST_DROP=drop",
 }
 """What a person reads of a `create` that is answered with 200: Elasticsearch gives no error."""
+RENAMED: Final = _PERMANENT
+"""For a document that exists under another `_id` than it was sent with. Sent again it may be
+doubled, and its event is not found."""
+
+
+def renamed_error(document_id: str) -> Mapping[str, Any]:
+    """Return what a person reads of a document that has got this `_id` on the way."""
+    return {
+        "type": "",
+        "reason": "an ingest pipeline of the index gave the document another _id: take that out of "
+        f"the pipeline, delete the document, then replay; it is {document_id!r}",
+    }
 
 
 def _fix(advice: str) -> Verdict:
