@@ -2,12 +2,12 @@
 
 import pytest
 
-from llmlog_producer.events.build import CapturedPayload
+from llmlog_producer.events.build import EncodedEvent
 from llmlog_producer.sending.queue import EventQueue
 
 
 def entry(size):
-    return CapturedPayload(bytes(size), "", 0.0)
+    return EncodedEvent(bytes(size))
 
 
 def test_entries_come_out_in_order_and_free_their_room():

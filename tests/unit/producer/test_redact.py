@@ -52,7 +52,7 @@ HARMLESS = [
 def build(given, **environ):
     """Return a payload's event in two forms: the bytes that are written, and the document."""
     settings_ = load(environ={f"LLMLOG_{name.upper()}": value for name, value in environ.items()})
-    copy = snapshot(given, without=frozenset())
+    copy, _ = snapshot(given, without=frozenset())
     item = EventBuilder(settings_, Stats()).build(CapturedPayload(copy, "", 1_800_000_000.0))
     event = Decoder().decode(item.value)
     return item.value.decode("utf-8", "replace"), json.loads(event["document"])
@@ -329,7 +329,7 @@ def test_calls_that_look_alike_when_their_ids_are_hidden_stay_two_events(one, ot
     ids, environ = set(), {f"LLMLOG_{name.upper()}": value for name, value in hidden.items()}
     builder = EventBuilder(load(environ=environ), Stats())
     for call_id in (one, other, one):
-        copy = snapshot(payload(1, litellm_call_id=call_id), without=frozenset())
+        copy, _ = snapshot(payload(1, litellm_call_id=call_id), without=frozenset())
         event = Decoder().decode(builder.build(CapturedPayload(copy, "", 1_800_000_000.0)).value)
         assert event["litellm_call_id"] != call_id
         ids.add(event["event_id"])
