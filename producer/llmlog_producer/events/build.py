@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 _CAPTURED_BYTES: Final = 200
 """What a captured payload holds beside its payload: itself, the call's id, a time."""
 
+_LARGE_BYTES: Final = 512 * 1024
+"""A payload that holds more may have long texts."""
+
 _BATCH_OVERHEAD_BYTES: Final = 512
 """What a record batch adds to the value of one event."""
 
@@ -170,6 +173,7 @@ class EventBuilder:
                 captured_at=captured.at,
                 search_text=self._settings.search_text,
                 model_map_information=self._settings.model_map_information,
+                is_large=captured.size > _LARGE_BYTES,
             )
 
         try:

@@ -158,6 +158,9 @@ before it; the pattern looks for that last, which is ten times as fast."""
 
 
 _NUL: Final = rb"\u0000"
+_WINDOW_IN_JSON: Final = 1 << 18
+_LONGEST_IN_JSON: Final = 1 << 14
+"""Bytes of the longest secret that lies across the end of a window."""
 
 
 def may_hold_secret(json: bytes) -> bool:
@@ -167,7 +170,17 @@ def may_hold_secret(json: bytes) -> bool:
     never too little.
     """
     # Keys lose their NUL characters before they are indexed: search the text without them too.
-    return _search(json) or (_NUL in json and _search(json.replace(_NUL, b"")))
+    return _search_windows(json) or (_NUL in json and _search_windows(json.replace(_NUL, b"")))
+
+
+def _search_windows(json: bytes) -> bool:
+    """Search a long text in parts, so that other threads may run between two."""
+    if len(json) <= _WINDOW_IN_JSON:
+        return _search(json)
+    return any(
+        _search(json[start : start + _WINDOW_IN_JSON + _LONGEST_IN_JSON])
+        for start in range(0, len(json), _WINDOW_IN_JSON)
+    )
 
 
 def _search(json: bytes) -> bool:

@@ -42,3 +42,12 @@ def test_the_sending_thread_is_woken_once_in_so_many_bytes():
     queue.put(entry(90))
     queue.take(1)
     assert not queue.put(entry(90)), "bytes from before the thread has taken are not new"
+
+
+def test_only_a_few_megabytes_are_taken_at_once_because_they_are_not_counted_any_more():
+    queue = EventQueue()
+    given = [entry(3_000_000) for _ in range(4)]
+    for one in given:
+        queue.put(one)
+    assert queue.take(32) == given[:2]
+    assert queue.take(32) == given[2:]

@@ -228,6 +228,13 @@ def test_a_secret_across_the_border_of_two_windows_is_hidden(form, at):
         assert hide_secrets(text) == former_secret_forms.hide_secrets(text)
 
 
+def test_the_fast_search_finds_a_secret_across_the_border_of_two_windows():
+    for before in (262_144 - 40, 262_144 - 10, 262_144, 300_000):
+        text = "w " * (before // 2)
+        assert may_hold_secret(dumps(f"{text}sk-{PLANTED} {'w ' * 200_000}"))
+        assert not may_hold_secret(dumps(f"{text}{'w ' * 200_000}"))
+
+
 @pytest.mark.parametrize(
     ("quote", "hidden"), [("'", 0), ("\\" * 63 + "'", 0), ("\\" * 99 + "'", 8192)]
 )
