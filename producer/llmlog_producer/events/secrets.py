@@ -158,7 +158,7 @@ before it; the pattern looks for that last, which is ten times as fast."""
 
 
 _NUL: Final = rb"\u0000"
-_WINDOW_IN_JSON: Final = 1 << 18
+_WINDOW_IN_JSON: Final = 1 << 16
 _LONGEST_IN_JSON: Final = 1 << 14
 """Bytes of the longest secret that lies across the end of a window."""
 
