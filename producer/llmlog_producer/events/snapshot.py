@@ -35,8 +35,8 @@ MAX_JSON_NODES: Final = 12_000
 """240 KB of text; or an answer of 400 tokens, with five log probabilities for each."""
 CHARACTERS_IN_A_NODE: Final = 20
 """Characters that cost as much as a number does, if each of them has to be escaped."""
-MAX_CONTAINERS: Final = 1_500
-"""Dicts and lists that are copied one by one: a conversation of 400 messages."""
+MAX_CONTAINERS: Final = 1_100
+"""Dicts and lists that are copied one by one: a conversation of 300 messages."""
 VALUES_IN_A_CONTAINER: Final = 4
 """Texts and numbers that cost as much as one dict or list."""
 NUMBERS_IN_A_NODE: Final = 4
