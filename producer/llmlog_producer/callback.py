@@ -164,13 +164,9 @@ class LLMLogHandler(CustomLogger):  # type: ignore[misc]  # litellm ships no typ
                 self._stats.add("dropped_disabled")
                 return
             call_id = kwargs.get("litellm_call_id")
-            publisher.offer(
-                CapturedPayload(
-                    snapshot(payload, without=self._excluded_keys),
-                    call_id if isinstance(call_id, str) else "",
-                    time.time(),
-                )
-            )
+            call_id = call_id if isinstance(call_id, str) else ""
+            copy, size = snapshot(payload, without=self._excluded_keys)
+            publisher.offer(CapturedPayload(copy, call_id, time.time(), size))
             if self._exit_deadline is not None:
                 left = max(0.0, self._exit_deadline - time.monotonic())
                 if lost := publisher.leave(left):

@@ -111,7 +111,7 @@ def _settings(given: dict[str, object]) -> Settings:
 
 
 def _document(payload: dict[str, Any], call_id: str, settings: Settings) -> dict[str, Any]:
-    copy = snapshot(payload, without=excluded_keys(settings))
-    captured = CapturedPayload(copy, call_id, time.time())
+    copy, size = snapshot(payload, without=excluded_keys(settings))
+    captured = CapturedPayload(copy, call_id, time.time(), size)
     event = Decoder().decode(EventBuilder(settings, Stats()).build(captured).value)
     return {"event_id": event["event_id"], **orjson.loads(event["document"])}

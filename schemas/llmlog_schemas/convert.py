@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from llmlog_schemas import event as records
 from llmlog_schemas.fields import EXTRA, SEARCH_TEXTS, TIMESTAMP, TYPED, UNTYPED, Kind
-from llmlog_schemas.json_form import dumps, to_plain, to_text
+from llmlog_schemas.json_form import dumps, dumps_in_parts, to_plain, to_text
 from llmlog_schemas.limits import (
     MAX_FLATTENED_DEPTH,
     MAX_FLATTENED_KEY_BYTES,
@@ -43,6 +43,7 @@ def to_event(
     captured_at: float | None = None,
     search_text: bool = True,
     model_map_information: bool = False,
+    is_large: bool = False,
 ) -> LLMEvent:
     """Convert one payload.
 
@@ -54,6 +55,7 @@ def to_event(
         captured_at: epoch seconds, for a payload without a usable time; default now.
         search_text: extract the text of prompt and answer for full-text search.
         model_map_information: keep LiteLLM's price table entry.
+        is_large: there may be long texts in it: they are written part by part.
 
     Raises:
         PayloadError: the payload is None or no dict.
@@ -101,7 +103,7 @@ def to_event(
         "prompt_tokens": known("prompt_tokens", records.ABSENT_COUNT),
         "completion_tokens": known("completion_tokens", records.ABSENT_COUNT),
         "total_tokens": known("total_tokens", records.ABSENT_COUNT),
-        "document": dumps(document),
+        "document": dumps_in_parts(document) if is_large else dumps(document),
     }
 
 

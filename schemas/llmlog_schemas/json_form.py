@@ -25,6 +25,9 @@ from llmlog_schemas.limits import MAX_DOCUMENT_DEPTH
 SELF_REFERENCE: Final = "<cut: refers to itself>"
 """The text that replaces a container within itself."""
 
+_PART_CHARACTERS: Final = 1 << 16
+"""A longer text is encoded part by part: one that is hard to encode takes 70 ns a character."""
+
 _MIN_INT: Final = -(2**63)
 _MAX_INT: Final = 2**64 - 1
 
@@ -36,6 +39,27 @@ def dumps(value: object) -> bytes:
         return orjson.dumps(value, option=orjson.OPT_PASSTHROUGH_DATACLASS)
     except Exception:  # noqa: BLE001 - any object's own code runs here
         return orjson.dumps(to_plain(value))
+
+
+def dumps_in_parts(value: object) -> bytes:
+    """Write like `dumps`, but a long text part by part: other threads may run between two."""
+    try:
+        return orjson.dumps(_in_parts(value), option=orjson.OPT_PASSTHROUGH_DATACLASS)
+    except Exception:  # noqa: BLE001 - any object's own code runs here
+        return dumps(value)
+
+
+def _in_parts(value: Any) -> Any:
+    kind = type(value)
+    if kind is str and len(value) > _PART_CHARACTERS:
+        parts = (
+            dumps(value[start : start + _PART_CHARACTERS])[1:-1]
+            for start in range(0, len(value), _PART_CHARACTERS)
+        )
+        return orjson.Fragment(b'"' + b"".join(parts) + b'"')
+    if kind is dict:
+        return {key: _in_parts(item) for key, item in value.items()}
+    return [_in_parts(item) for item in value] if kind is list else value
 
 
 def to_plain(
@@ -57,6 +81,9 @@ def to_text(value: str) -> str:
     if type(value) is str and value.isascii():
         return value
     exact = str.__str__(value)  # a subclass may override it
+    if len(exact) > _PART_CHARACTERS:
+        starts = range(0, len(exact), _PART_CHARACTERS)
+        return "".join(to_text(exact[start : start + _PART_CHARACTERS]) for start in starts)
     try:
         exact.encode()
     except UnicodeEncodeError:

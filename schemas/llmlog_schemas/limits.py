@@ -7,13 +7,17 @@ from __future__ import annotations
 
 from typing import Final
 
+CUT: Final = "llmlog_cut"
+"""Key of a marker, which stands where something was left out: `{"llmlog_cut": {"type": …}}`. In an
+event's `extra` it is the key of the list of all markers."""
+
 MAX_DOCUMENT_DEPTH: Final = 100
 """Levels of a document. Deeper values are replaced by a text; Elasticsearch and orjson both refuse
 more."""
 
 MAX_PAYLOAD_DEPTH: Final = 60
 """Levels of a payload that the gateway copies, redacts and truncates one by one. A deeper value is
-handled as a whole."""
+handled as a whole, or left out where the payload is too large for a copy as JSON."""
 
 MAX_FLATTENED_DEPTH: Final = 18
 """Levels of a `flattened` field, below Elasticsearch's own `depth_limit` of 20."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 
 from llmlog_schemas.fields import DOCUMENT, EXTRA, TIMESTAMP, TYPED, Kind
+from llmlog_schemas.limits import CUT
 
 if TYPE_CHECKING:
     from llmlog_schemas.event import LLMEvent
@@ -48,6 +49,6 @@ def _build_marker(kind: Kind, written: bytes) -> Any:
     """Return the marker that replaces a field of this kind."""
     size, sha256 = len(written), hashlib.sha256(written).hexdigest()
     if kind is Kind.STORED or kind is Kind.FLATTENED:
-        return {"llmlog_cut": {"bytes": size, "sha256": sha256}}
+        return {CUT: {"bytes": size, "sha256": sha256}}
     marker = f"<cut: {size} bytes of JSON, sha256 {sha256}>"
     return [marker] if kind is Kind.KEYWORDS else marker

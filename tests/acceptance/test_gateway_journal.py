@@ -443,7 +443,7 @@ def test_processes_that_die_while_they_convert_lose_and_double_nothing(
         for _ in range(100):
             offered.append(f"call {len(offered)}")
             given = payload(1, messages=[{"content": offered[-1]}], litellm_call_id=offered[-1])
-            copy = snapshot(given, without=frozenset())
+            copy, _ = snapshot(given, without=frozenset())
             assert publisher.offer(CapturedPayload(copy, "", time.time()))
         pid = publisher.converter_pid
         publisher.flush(0.01)  # wakes the thread

@@ -33,6 +33,7 @@ def measure(figures: Figures) -> None:
         url = stack.enter_context(arena.stub()).url
         print("in the gateway's process", flush=True)
         _stages(settings)
+        _attacks(figures, settings)
         for _ in rounds():
             _inside(figures, settings, url)
         (closed,) = free_ports(1)
@@ -49,6 +50,14 @@ def _stages(settings: dict[str, str]) -> None:
     print(arena.run(command, offline(settings)).stdout, flush=True)
 
 
+def _attacks(figures: Figures, settings: dict[str, str]) -> None:
+    command = [str(python_of(NEWEST)), str(arena.SCRIPTS / "attacks.py")]
+    worst = json.loads(arena.run(command, offline(settings)).stdout.splitlines()[-1])
+    for what, (value, name) in worst.items():
+        print(f"  worst {what} of all attacks: {value} ({name})", flush=True)
+    figures.add(**{f"attack_{what}": value for what, (value, _) in worst.items()})
+
+
 def _inside(figures: Figures, settings: dict[str, str], url: str) -> None:
     def side(*what: str, **more: str) -> dict[str, float]:
         command = [str(python_of(NEWEST)), str(arena.SCRIPTS / "gateway_side.py"), *what]
@@ -62,6 +71,7 @@ def _inside(figures: Figures, settings: dict[str, str], url: str) -> None:
     figures.add(
         hook_us_p50=spill["p50"],
         hook_us_p99=spill["p99"],
+        hook_vs_dict_copy=spill["copies"],
         hook_always_us_p50=always["p50"],
         hook_always_us_p99=always["p99"],
         producer_cpu_us=ours["us"],

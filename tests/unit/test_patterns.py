@@ -1,4 +1,4 @@
-"""Every pattern of the consumer and of what it shares: its time grows as its text does."""
+"""Every pattern over text from outside: its time grows as its text does."""
 
 from __future__ import annotations
 
@@ -15,17 +15,23 @@ import pytest
 
 import llmlog_common
 import llmlog_consumer
+import llmlog_producer
 import llmlog_schemas
 from llmlog_common.texts import MAX_CHARACTERS
 from llmlog_consumer.dead_letters.cause import Cause, Ending, Stage, read_es_error
 from llmlog_consumer.dead_letters.reasons import find_offending_field, redact
 from llmlog_consumer.elasticsearch.error_rules import Rule, judge_item, judge_request
+from llmlog_producer.events.secrets import hide_secrets, is_secret_name, may_hold_secret
+from llmlog_schemas.json_form import dumps
 
-PACKAGES = (llmlog_common, llmlog_schemas, llmlog_consumer)
+PACKAGES = (llmlog_common, llmlog_schemas, llmlog_consumer, llmlog_producer)
+NEEDS_LITELLM = "llmlog_producer.callback"
 SHORT, FACTOR = 1_000, 8
 MOST_TIMES_LONGER = 28
 """A text that is 8 times as long: 8 where time grows as the text does, 64 where it squares."""
 QUICK_SECONDS = 0.001
+MOST_SECONDS = 2.0
+"""Ten times what 800 KB of the worst text take."""
 
 ATOMS = (
     *("'", '"', "\\", "'\\", "\\'", '"\\', "b'", "x'", " '", "''", "[", "]", "[[", "] [", "(", ")"),
@@ -56,7 +62,7 @@ def patterns_in(value, seen):
 def modules():
     for package in PACKAGES:
         for found in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
-            if not found.name.endswith("__main__"):
+            if not found.name.endswith("__main__") and found.name != NEEDS_LITELLM:
                 yield importlib.import_module(found.name)
 
 
@@ -146,6 +152,57 @@ def test_patterns_are_kept_where_the_test_above_finds_them():
 
 
 # What is done with a text from outside
+
+
+QUOTES = "".join("pwd:" + "\\" * k + quote for k in range(130, -1, -1) for quote in "'\"")
+QUOTES += "x " * 4096
+SECRETS = (
+    *("eyJ", "sk-", "token='", "token=\\\\'", "bearer ", "bearer+", "basic\u00e4", "://a:", "x="),
+    *(
+        "api_key",
+        "SG.",
+        "-----BEGIN PRIVATE KEY-----",
+        "-----BEGIN ",
+        "AKIA",
+        "xoxb-",
+        "password: ",
+    ),
+    *(
+        "_",
+        "a=",
+        "eyJa.",
+        "eyJaaaa.-",
+        "token={",
+        "token ",
+        "sig=\n",
+        "basic+,",
+        "k_live_",
+        '"',
+        "\\",
+    ),
+    *("pwd:'", 'pwd:"\\', "\ud800", "-----END ", QUOTES),
+)
+
+
+@pytest.mark.parametrize(
+    "look",
+    [hide_secrets, is_secret_name, lambda text: may_hold_secret(dumps(text))],
+    ids=["hide", "name", "fast"],
+)
+@pytest.mark.parametrize("unit", SECRETS, ids=lambda unit: repr(unit[:20]))
+def test_time_grows_as_a_users_text_does_whatever_is_in_it(look, unit):
+    def measure(text):
+        began = time.thread_time()
+        look(text)
+        return time.thread_time() - began
+
+    short, long = (unit * (size // len(unit) + 1) for size in (100_000, 800_000))
+    times = [(measure(long), measure(short)) for _ in range(3)]
+    assert (
+        min(longer / max(shorter, QUICK_SECONDS / 10) for longer, shorter in times)
+        <= MOST_TIMES_LONGER
+    )
+    assert min(times)[0] < MOST_SECONDS, "a window of kilobytes for each word is linear too"
 
 
 def used(text):

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 
 from llmlog_common.kafka_clients import MAX_RECORD_BYTES
+from llmlog_producer.events.memory import size_of
 from llmlog_producer.events.redact import Redactor
-from llmlog_producer.events.snapshot import size_of
 from llmlog_producer.events.truncate import Truncator
 from llmlog_producer.journal.journal import KEY_BYTES
 from llmlog_schemas.codec import Decoder, Encoder
@@ -23,6 +23,12 @@ if TYPE_CHECKING:
     from llmlog_schemas.event import LLMEvent
 
 
+_CAPTURED_BYTES: Final = 200
+"""What a captured payload holds beside its payload: itself, the call's id, a time."""
+
+_LARGE_BYTES: Final = 512 * 1024
+"""A payload that holds more may have long texts."""
+
 _BATCH_OVERHEAD_BYTES: Final = 512
 """What a record batch adds to the value of one event."""
 
@@ -34,16 +40,26 @@ class CapturedPayload:
         payload: its JSON, or a dict where JSON would change it.
         call_id: LiteLLM's id of the call; may be empty.
         at: when the hook was called, in epoch seconds.
-        size: bytes of the payload; of a dict an estimate.
+        size: bytes of memory that it holds.
+
+    Args:
+        payload_bytes: bytes of memory that the payload holds; by default they are looked up.
     """
 
     __slots__ = ("at", "call_id", "payload", "size")
 
-    def __init__(self, payload: bytes | dict[Any, Any], call_id: str, at: float) -> None:
+    def __init__(
+        self,
+        payload: bytes | dict[Any, Any],
+        call_id: str,
+        at: float,
+        payload_bytes: int | None = None,
+    ) -> None:
         self.payload = payload
         self.call_id = call_id
         self.at = at
-        self.size = size_of(payload)
+        held = size_of(payload) if payload_bytes is None else payload_bytes
+        self.size = held + len(call_id) + _CAPTURED_BYTES
 
 
 class EncodedEvent:
@@ -157,6 +173,7 @@ class EventBuilder:
                 captured_at=captured.at,
                 search_text=self._settings.search_text,
                 model_map_information=self._settings.model_map_information,
+                is_large=captured.size > _LARGE_BYTES,
             )
 
         try:

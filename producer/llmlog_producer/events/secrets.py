@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import re
 import string
-from functools import lru_cache
-from typing import Final
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    _Hidden = tuple[str, int] | None
 
 REDACTED: Final = "<redacted>"
 
@@ -25,61 +30,76 @@ _HUMP: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 # Pairs within a text: `api_key=…`, `'token': '…'`, `"password": "…"` and the same escaped. What
 # is not in quotes needs a digit or some length: prose and code are full of `token: text`. What is
-# looked for ahead is bounded: a text of nothing but such words would be read once for each of them.
+# in quotes ends at the next quote like the first, with as many backslashes before it.
 _WORD: Final = (
     r"(?:api[_\-]?key|subscription[_\-]?key|access[_\-]?key(?:[_\-]?id)?|private[_\-]?key|"
     r"secret[_\-]?key|account[_\-]?key|master[_\-]?key|secret|password|passwd|passphrase|pwd|"
     r"token|authorization|cookie|credentials?|signature|sig|jwt)"
 )
-_PAIR: Final = re.compile(
-    rf"(?P<name>{_WORD}\\*[\"']?\s*(?::|=|%3[Dd])\s*)"
-    r"(?:(?P<quote>\\*[\"'])(?P<quoted>(?:(?!(?P=quote)).){0,8192})(?P=quote)"
-    r"|(?P<scheme>(?:Bearer|Basic|Token|Digest|Negotiate)\s+)?"
-    r"(?P<bare>(?=[^\s\"'&,;<>(]{0,19}\d|[^\s\"'&,;<>(]{20})[^\s\"'&,;<>{}\[\]()\\]{4,}))",
-    re.IGNORECASE | re.DOTALL | re.ASCII,
-)
+_PAIR_START: Final = re.compile(_WORD, re.IGNORECASE | re.ASCII)
 _PAIR_HINTS: Final = (
     "key", "secret", "passw", "passphrase", "pwd", "token", "authorization", "cookie", "credential",
     "sig", "jwt",
 )  # fmt: skip
+_PAIR: Final = re.compile(
+    rf"(?P<name>{_WORD}\\*+[\"']?\s*+(?::|=|%3[Dd])\s*+)"
+    r"(?:(?P<quote>\\*+[\"'])"
+    r"|(?P<scheme>(?:Bearer|Basic|Token|Digest|Negotiate)\s+)?"
+    r"(?P<bare>(?=[^\s\"'&,;<>(]{0,19}\d|[^\s\"'&,;<>(]{20})[^\s\"'&,;<>{}\[\]()\\]{4,}))",
+    re.IGNORECASE | re.ASCII,
+)
+_MAX_QUOTED: Final = 8192
+_MAX_QUOTE: Final = 64
+"""Characters of a quote with its backslashes: six levels of escapes, and more. What is behind a
+longer one is hidden up to `_MAX_QUOTED`."""
 
-# Texts that are a secret by their form: what must stand in them, and the whole of it.
-_FORMS: Final = tuple(
-    (hint, re.compile(form))
-    for hint, form in (
-        ("sk-", r"(?<![A-Za-z0-9])sk-[A-Za-z0-9_\-]{8,}"),
-        ("k_", r"(?<![A-Za-z0-9])[srp]k_(?:live|test)_[A-Za-z0-9]{8,}"),
-        ("AKIA", r"AKIA[A-Z0-9]{16}"),
-        ("ASIA", r"ASIA[A-Z0-9]{16}"),
-        ("AIza", r"AIza[A-Za-z0-9_\-]{30,}"),
-        ("ya29.", r"ya29\.[A-Za-z0-9_\-.]{10,}"),
-        ("gh", r"gh[opusr]_[A-Za-z0-9]{20,}"),
-        ("github_pat_", r"github_pat_[A-Za-z0-9_]{20,}"),
-        ("glpat-", r"glpat-[A-Za-z0-9_\-]{16,}"),
-        ("hf_", r"(?<![A-Za-z0-9])hf_[A-Za-z0-9]{16,}"),
-        ("gsk_", r"(?<![A-Za-z0-9])gsk_[A-Za-z0-9]{16,}"),
-        ("xai-", r"(?<![A-Za-z0-9])xai-[A-Za-z0-9]{16,}"),
-        ("pplx-", r"(?<![A-Za-z0-9])pplx-[A-Za-z0-9]{16,}"),
-        ("r8_", r"(?<![A-Za-z0-9])r8_[A-Za-z0-9]{16,}"),
-        ("xox", r"xox[abeoprs]-[A-Za-z0-9\-]{10,}"),
-        ("npm_", r"(?<![A-Za-z0-9])npm_[A-Za-z0-9]{30,}"),
-        ("pypi-", r"pypi-[A-Za-z0-9_\-]{30,}"),
-        ("SG.", r"SG\.[A-Za-z0-9_\-]{16,}\.[A-Za-z0-9_\-]{16,}"),
-        ("dapi", r"(?<![A-Za-z0-9])dapi[a-f0-9]{32}"),
-        (
-            "eyJ",
-            r"(?<![A-Za-z0-9_\-])eyJ[A-Za-z0-9_\-]{4,}\.[A-Za-z0-9_\-]{4,}(?:\.[A-Za-z0-9_\-]*)*",
-        ),
-        (
-            "PRIVATE KEY",
-            r"(?s)-----BEGIN [A-Z ]*PRIVATE KEY-----(?:.*?-----END [A-Z ]*PRIVATE KEY-----|.*)",
-        ),
-        ("://", r"(?<=://)[^/\s:@\"']*:[^/\s@\"']+(?=@)"),
-    )
-)
+_SCHEME_START: Final = re.compile(r"\b(?:bearer|basic)", re.IGNORECASE)
+_SCHEME_HINTS: Final = ("bearer", "basic")
 _SCHEME: Final = re.compile(
-    r"(?i)\b(bearer|basic)((?:\s|%20|\+|\\+[nrt])+)(?=\S{0,15}\d|\S{16})[^\s\"'\\,;<>]{8,}"
+    r"\b(?P<name>(?:bearer|basic)(?:\s|%20|\+|\\+[nrt])+)(?=\S{0,15}\d|\S{16})[^\s\"'\\,;<>]{8,}",
+    re.IGNORECASE,
 )
+
+# Texts that are a secret by their form: a word that stands in each, how many characters of the
+# form precede it, and the whole of it. `str.find` finds the word at next to no cost.
+_FORMS: Final = tuple(
+    (word, before, re.compile(form, re.DOTALL))
+    for word, before, form in (
+        ("sk-", 0, r"(?<![A-Za-z0-9])sk-[A-Za-z0-9_\-]{8,}"),
+        ("k_live_", 1, r"(?<![A-Za-z0-9])[srp]k_live_[A-Za-z0-9]{8,}"),
+        ("k_test_", 1, r"(?<![A-Za-z0-9])[srp]k_test_[A-Za-z0-9]{8,}"),
+        ("AKIA", 0, r"AKIA[A-Z0-9]{16}"),
+        ("ASIA", 0, r"ASIA[A-Z0-9]{16}"),
+        ("AIza", 0, r"AIza[A-Za-z0-9_\-]{30,}"),
+        ("ya29.", 0, r"ya29\.[A-Za-z0-9_\-.]{10,}"),
+        *((f"gh{kind}_", 0, rf"gh{kind}_[A-Za-z0-9]{{20,}}") for kind in "opusr"),
+        ("github_pat_", 0, r"github_pat_[A-Za-z0-9_]{20,}"),
+        ("glpat-", 0, r"glpat-[A-Za-z0-9_\-]{16,}"),
+        ("hf_", 0, r"(?<![A-Za-z0-9])hf_[A-Za-z0-9]{16,}"),
+        ("gsk_", 0, r"(?<![A-Za-z0-9])gsk_[A-Za-z0-9]{16,}"),
+        ("xai-", 0, r"(?<![A-Za-z0-9])xai-[A-Za-z0-9]{16,}"),
+        ("pplx-", 0, r"(?<![A-Za-z0-9])pplx-[A-Za-z0-9]{16,}"),
+        ("r8_", 0, r"(?<![A-Za-z0-9])r8_[A-Za-z0-9]{16,}"),
+        ("xox", 0, r"xox[abeoprs]-[A-Za-z0-9\-]{10,}"),
+        ("npm_", 0, r"(?<![A-Za-z0-9])npm_[A-Za-z0-9]{30,}"),
+        ("pypi-", 0, r"pypi-[A-Za-z0-9_\-]{30,}"),
+        ("SG.", 0, r"SG\.[A-Za-z0-9_\-]{16,}+\.[A-Za-z0-9_\-]{16,}"),
+        ("dapi", 0, r"(?<![A-Za-z0-9])dapi[a-f0-9]{32}"),
+        (
+            "eyJ", 0,
+            r"(?<![A-Za-z0-9_\-])eyJ[A-Za-z0-9_\-]{4,}+\.[A-Za-z0-9_\-]{4,}+(?:\.[A-Za-z0-9_\-]*+)*+",
+        ),
+        # A key that has no end within 16 KB: the whole rest is hidden.
+        (
+            "-----BEGIN ", 0,
+            r"-----BEGIN [A-Z ]*PRIVATE KEY-----(?:.{0,16384}?-----END [A-Z ]*PRIVATE KEY-----|.*)",
+        ),
+        ("://", -3, r"(?<=://)[^/\s:@\"']*+:[^/\s@\"']++(?=@)"),
+    )
+)  # fmt: skip
+_WINDOW: Final = 1 << 16
+_LONGEST_START: Final = 32
+"""Characters of the longest match of `_PAIR_START` or `_SCHEME_START`, or more."""
 
 
 # For `may_hold_secret`, over the JSON of a whole payload: broader than the forms above. Each starts
@@ -138,6 +158,9 @@ before it; the pattern looks for that last, which is ten times as fast."""
 
 
 _NUL: Final = rb"\u0000"
+_WINDOW_IN_JSON: Final = 1 << 16
+_LONGEST_IN_JSON: Final = 1 << 14
+"""Bytes of the longest secret that lies across the end of a window."""
 
 
 def may_hold_secret(json: bytes) -> bool:
@@ -147,7 +170,17 @@ def may_hold_secret(json: bytes) -> bool:
     never too little.
     """
     # Keys lose their NUL characters before they are indexed: search the text without them too.
-    return _search(json) or (_NUL in json and _search(json.replace(_NUL, b"")))
+    return _search_windows(json) or (_NUL in json and _search_windows(json.replace(_NUL, b"")))
+
+
+def _search_windows(json: bytes) -> bool:
+    """Search a long text in parts, so that other threads may run between two."""
+    if len(json) <= _WINDOW_IN_JSON:
+        return _search(json)
+    return any(
+        _search(json[start : start + _WINDOW_IN_JSON + _LONGEST_IN_JSON])
+        for start in range(0, len(json), _WINDOW_IN_JSON)
+    )
 
 
 def _search(json: bytes) -> bool:
@@ -173,22 +206,121 @@ def _ends_as_secret(name: str) -> bool:
 
 
 def hide_secrets(text: str) -> str:
-    """Return the text with everything that looks like a secret replaced by `REDACTED`."""
+    """Return the text with everything that looks like a secret replaced by `REDACTED`.
+
+    Its time grows as the text does, whatever that is; and it holds the interpreter for no longer
+    than one look at a bounded part, so that other threads of the gateway go on meanwhile.
+    """
     if len(text) < 8:  # noqa: PLR2004 - no form is shorter
         return text
-    for hint, form in _FORMS:
-        if hint in text:
-            text = form.sub(REDACTED, text)
-    folded = text.lower()
-    if "bearer" in folded or "basic" in folded:
-        text = _SCHEME.sub(rf"\1\2{REDACTED}", text)
-    if ("=" in text or ":" in text or "%3" in text) and any(h in folded for h in _PAIR_HINTS):
-        text = _PAIR.sub(_hide_value, text)
+    for word, before, form in _FORMS:
+        if word in text:
+            text = _replace(text, partial(_find_word, text, word, before), form, _hide_all)
+    text = _replace(text, _Starts(text, _SCHEME_START, _SCHEME_HINTS).find, _SCHEME, _hide_rest)
+    if "=" in text or ":" in text or "%3" in text:
+        closing = _ClosingQuotes(text)
+        find = _Starts(text, _PAIR_START, _PAIR_HINTS).find
+        text = _replace(text, find, _PAIR, partial(_hide_value, closing))
     return text
 
 
-def _hide_value(match: re.Match[str]) -> str:
+def _replace(
+    text: str, find: Callable[[int], int], form: re.Pattern[str], hide: Callable[..., _Hidden]
+) -> str:
+    """Hide each match of a form in a text.
+
+    Args:
+        text: of any length.
+        find: tells where the form may begin, from a position on; -1 for nowhere.
+        form: the whole of it.
+        hide: returns a match's replacement, and where what it replaces ends; None to keep it.
+    """
+    parts: list[str] = []
+    done, at = 0, find(0)
+    while at >= 0:
+        match = form.match(text, at)
+        if match is None or (hidden := hide(match)) is None:
+            at = find(at + 1)
+            continue
+        replacement, end = hidden
+        parts += (text[done:at], replacement)
+        done, at = end, find(end)
+    return "".join((*parts, text[done:])) if parts else text
+
+
+def _find_word(text: str, word: str, before: int, start: int) -> int:
+    at = text.find(word, max(0, start + before))
+    return at - before if at >= 0 else -1
+
+
+def _hide_all(match: re.Match[str]) -> _Hidden:
+    return REDACTED, match.end()
+
+
+def _hide_rest(match: re.Match[str]) -> _Hidden:
+    return f"{match['name']}{REDACTED}", match.end()
+
+
+def _hide_value(closing: _ClosingQuotes, match: re.Match[str]) -> _Hidden:
     name, quote = match["name"], match["quote"]
-    if quote is not None:
-        return f"{name}{quote}{REDACTED}{quote}"
-    return f"{name}{match['scheme'] or ''}{REDACTED}"
+    if quote is None:
+        return f"{name}{match['scheme'] or ''}{REDACTED}", match.end()
+    end = closing.find(quote, match.end())
+    return None if end < 0 else (f"{name}{quote}{REDACTED}{quote}", end)
+
+
+class _Starts:
+    """The places in a text where a form may begin, found window by window.
+
+    Args:
+        text: of any length.
+        pattern: matches the form's first word, of `_LONGEST_START` characters at most.
+        hints: lower-case words, one of which is in each match: without them no window is searched.
+    """
+
+    def __init__(self, text: str, pattern: re.Pattern[str], hints: tuple[str, ...]) -> None:
+        self._text = text
+        self._pattern = pattern
+        self._hints = hints
+        self._window = -1
+        self._has_hint = False
+
+    def find(self, start: int) -> int:
+        """Return the next place from `start` on; -1 for none."""
+        while start < len(self._text):
+            window = start // _WINDOW
+            last = (window + 1) * _WINDOW + _LONGEST_START
+            if window != self._window:
+                folded = self._text[window * _WINDOW : last].lower()
+                self._window, self._has_hint = window, any(one in folded for one in self._hints)
+            if self._has_hint and (match := self._pattern.search(self._text, start, last)):
+                return match.start()
+            start = last - _LONGEST_START
+        return -1
+
+
+class _ClosingQuotes:
+    """The ends of what is in quotes in a text.
+
+    A quote that is not closed is looked for once, and not again for each quote like it.
+
+    Args:
+        text: of any length.
+    """
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._next: dict[str, int] = {}  # where the next one may begin
+
+    def find(self, quote: str, start: int) -> int:
+        """Return where a quote ends that closes one like it before `start`; -1 for none.
+
+        It is within `_MAX_QUOTED` characters.
+        """
+        last = start + _MAX_QUOTED
+        if len(quote) > _MAX_QUOTE:
+            return min(last, len(self._text))
+        begin = max(start, self._next.get(quote, 0))
+        at = self._text.find(quote, begin, last + len(quote)) if begin <= last else -1
+        self._next[quote] = at if at >= 0 else max(begin, last + 1)
+        return at + len(quote) if at >= 0 else -1

@@ -1,26 +1,48 @@
 """Owns the copy of a payload that later changes cannot reach. Pure.
 
-It runs in the request's own thread. The copy is the payload's JSON: compiled code writes it in a
-tenth of the time of copying dicts and lists one by one, and the garbage collector has nothing to
-look through. A payload that JSON would change (objects, numbers that are not finite) is copied as
-dicts and lists: strings are shared, objects are kept by reference and read in the background.
+It runs in the request's own thread, so its work is bounded, whatever a client has sent:
+
+- A payload of `MAX_JSON_NODES` values at most, where `CHARACTERS_IN_A_NODE` count as one, is copied
+  as its JSON: compiled code writes it in a tenth of the time of copying dicts and lists one by one,
+  and the garbage collector has nothing to look through. That is nearly every payload.
+- A larger one, or one that JSON would change (objects, numbers that are not finite), is copied as
+  dicts and lists, `MAX_CONTAINERS` of them. Texts are shared, however long they are; objects are
+  kept by reference and read in the background. What is beyond the bounds is left out, and a marker
+  `{"llmlog_cut": {"type": …, "items": …}}` stands in its place.
+
+What a copy holds is counted while it is made.
 """
 
 from __future__ import annotations
 
-from collections import deque
+from contextlib import suppress
 from enum import Enum
 from itertools import islice
+from sys import getsizeof
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 import orjson
 
+from llmlog_producer.events.memory import are_numbers, bytes_of, measure
 from llmlog_schemas.json_form import SELF_REFERENCE
-from llmlog_schemas.limits import MAX_PAYLOAD_DEPTH
+from llmlog_schemas.limits import CUT, MAX_PAYLOAD_DEPTH
 
 if TYPE_CHECKING:
     from llmlog_common.settings import Settings
+
+MAX_JSON_NODES: Final = 12_000
+"""240 KB of text; or an answer of 400 tokens, with five log probabilities for each."""
+CHARACTERS_IN_A_NODE: Final = 20
+"""Characters that cost as much as a number does, if each of them has to be escaped."""
+MAX_CONTAINERS: Final = 1_100
+"""Dicts and lists that are copied one by one: a conversation of 300 messages."""
+VALUES_IN_A_CONTAINER: Final = 4
+"""Texts and numbers that cost as much as one dict or list."""
+NUMBERS_IN_A_NODE: Final = 4
+"""Numbers, in a list of nothing else, that cost as much as one other value."""
+_FEW_NODES: Final = 100
+"""Values of a top-level field that is copied before the larger ones share what is left."""
 
 # A value that is not exactly a dict, list, tuple, str, int, float, bool or None makes orjson raise.
 _EXACT_TYPES: Final = (
@@ -28,27 +50,30 @@ _EXACT_TYPES: Final = (
     | orjson.OPT_PASSTHROUGH_DATETIME
     | orjson.OPT_PASSTHROUGH_SUBCLASS
 )
+_CONTAINERS: Final = frozenset((dict, list, tuple))
 _LEAVES: Final = frozenset((str, int, float, bool, type(None)))
-_MAX_PARTS: Final = 200
-_SIZED: Final = (str, bytes, bytearray)
 
 
-def snapshot(payload: dict[Any, Any], *, without: frozenset[str]) -> bytes | dict[Any, Any]:
+def snapshot(
+    payload: dict[Any, Any], *, without: frozenset[str]
+) -> tuple[bytes | dict[Any, Any], int]:
     """Copy a payload, without the named top-level keys.
 
     Returns:
-        Its JSON; a dict where JSON would change it.
+        Its JSON, or a dict where JSON would change it or where it is large; and the bytes of
+        memory that this holds.
     """
-    kept = dict(payload)
+    kept = payload.copy()
     for name in without:
         kept.pop(name, None)
-    for value in kept.values():
-        if type(value) is float and value - value:  # NaN: the number is not finite
-            return _copy_dict(kept, 1, {id(payload)})
-    try:
-        return orjson.dumps(kept, option=_EXACT_TYPES)
-    except Exception:  # noqa: BLE001 - objects in it may raise any error
-        return _copy_dict(kept, 1, {id(payload)})
+    if _fits(kept, MAX_JSON_NODES) and not _has_nan(kept):
+        with suppress(Exception):  # a number or a text that it does not take
+            # orjson's own result holds half as much again: it was written into a larger block.
+            json = bytes(memoryview(orjson.dumps(kept, option=_EXACT_TYPES)))
+            return json, getsizeof(json)
+    copier = _Copier(payload)
+    copy = copier.copy_payload(kept)
+    return copy, copier.size
 
 
 def excluded_keys(settings: Settings) -> frozenset[str]:
@@ -56,93 +81,166 @@ def excluded_keys(settings: Settings) -> frozenset[str]:
     return frozenset(() if settings.model_map_information else ("model_map_information",))
 
 
-def size_of(payload: bytes | dict[Any, Any]) -> int:
-    """Return the bytes of a copied payload; of a dict an estimate, by the texts and bytes in it.
-
-    Never raises. Counts all dicts and lists that were copied, and the first parts of objects.
-    """
-    if isinstance(payload, bytes):
-        return len(payload)
-    size, objects = _measure_copy(payload)
-    parts, seen = deque(objects), set()
-    for _ in range(_MAX_PARTS):
-        if not parts:
-            break
-        value: Any = parts.popleft()
-        kind = type(value)  # `isinstance` and the object's own `len` would run foreign code
-        if sized := next((base for base in _SIZED if issubclass(kind, base)), None):
-            size += sized.__len__(value)
-        elif kind not in _LEAVES and id(value) not in seen:
-            seen.add(id(value))
-            parts += _parts(value)
-    return size
+def _has_nan(payload: dict[Any, Any]) -> bool:
+    """Tell whether a field is a number that is not finite."""
+    return any(type(value) is float and value - value for value in payload.values())
 
 
-def _measure_copy(payload: dict[Any, Any]) -> tuple[int, list[Any]]:
-    """Return the size of the copied dicts and lists, and the objects in them."""
-    size, objects, seen = 4096, [], set()
-    parts: list[Any] = [payload]
-    while parts:
-        value = parts.pop()
-        kind = type(value)
-        if (kind is not dict and kind is not list) or id(value) in seen:
-            continue
-        seen.add(id(value))
-        if kind is list and value and type(value[0]) is float:
-            size += 24 * len(value)
-            continue
-        for item in value.copy().values() if kind is dict else value.copy():
-            kind = type(item)
-            if kind is str:
-                size += len(item)
-            elif kind is dict or kind is list:
-                parts.append(item)
-            elif kind not in _LEAVES:
-                objects.append(item)
-    return size, objects
-
-
-def _parts(value: Any) -> list[Any]:
-    """Return the first parts of a container or an object; none where it does not show them."""
+def _fits(value: Any, nodes: int) -> bool:  # noqa: C901 - one loop: it runs for every payload
+    """Tell whether a value is plain, and has so many nodes at most."""
+    characters = nodes * CHARACTERS_IN_A_NODE
+    parts = [value]
     try:
-        if issubclass(type(value), (list, tuple)):
-            return list(value[:_MAX_PARTS])
-        held = value if issubclass(type(value), dict) else vars(value)
-        return list(islice(held.values(), _MAX_PARTS))
-    except Exception:  # noqa: BLE001 - foreign code
-        return []
+        while parts:
+            part = parts.pop()
+            # What is far too long is not looked at.
+            if len(part) * CHARACTERS_IN_A_NODE > characters * NUMBERS_IN_A_NODE:
+                return False
+            items = part
+            if type(part) is dict:
+                items = part.values()
+                characters -= sum(map(len, part))
+            elif are_numbers(part):
+                characters -= len(part) * CHARACTERS_IN_A_NODE // NUMBERS_IN_A_NODE
+                continue
+            characters -= len(part) * CHARACTERS_IN_A_NODE
+            if characters < 0:
+                return False
+            for item in items:
+                kind = type(item)
+                if kind is str:
+                    characters -= len(item)
+                elif kind in _CONTAINERS:
+                    parts.append(item)
+                elif kind not in _LEAVES:
+                    return False
+    except Exception:  # noqa: BLE001 - a key that is no text, a dict that another thread changes
+        return False
+    return characters >= 0
 
 
-def _copy(value: Any, depth: int, above: set[int]) -> Any:
-    """Copy a value; `above` holds the ids of its containers: a cycle would be copied 2^60 times."""
-    kind = type(value)
-    if depth > MAX_PAYLOAD_DEPTH:
-        return value
-    if kind is not dict and kind is not list:
-        return _copy_object(value, depth, above)
-    if id(value) in above:
-        return SELF_REFERENCE
-    above.add(id(value))
-    copy = _copy_dict(value, depth, above) if kind is dict else _copy_list(value, depth, above)
-    above.discard(id(value))
-    return copy
+class _Copier:
+    """One walk over one payload.
+
+    Args:
+        payload: its own id ends a cycle.
+
+    Attributes:
+        size: bytes of memory that the copy holds.
+    """
+
+    def __init__(self, payload: dict[Any, Any]) -> None:
+        self._left = MAX_CONTAINERS * VALUES_IN_A_CONTAINER  # values that may be copied yet
+        self._above = {id(payload)}  # ids of the containers: a cycle would be copied 2^60 times
+        self._keys: set[Any] = set()  # those that are counted: the same ones come again and again
+        self.size = 0
+
+    def copy_payload(self, payload: dict[Any, Any]) -> dict[Any, Any]:
+        """Copy all fields: the small ones first, then the others share what is left."""
+        copy: dict[Any, Any] = {}
+        large = []
+        for name, value in payload.items():
+            if self._left <= 0:
+                copy[CUT] = _marker("object", len(payload) - len(copy))
+                break
+            if type(value) not in _CONTAINERS or _fits(value, _FEW_NODES):
+                copy[name] = self._copy(value, 1)
+            else:
+                copy[name] = None
+                large.append(name)
+        left = max(0, self._left)
+        for place, name in enumerate(large):
+            self._left = share = left // (len(large) - place)
+            copy[name] = self._copy(payload[name], 1)
+            left -= share - max(0, self._left)
+        self._count(copy)
+        return copy
+
+    def _copy(self, value: Any, depth: int) -> Any:
+        kind = type(value)
+        if kind in _LEAVES:
+            self._left -= 1
+            self.size += getsizeof(value) if kind is str else bytes_of(value)
+            return value
+        if kind not in _CONTAINERS:
+            return self._object(value, depth)
+        self._left -= VALUES_IN_A_CONTAINER
+        if id(value) in self._above:
+            return SELF_REFERENCE
+        if depth > MAX_PAYLOAD_DEPTH:
+            return f"<cut: deeper than {MAX_PAYLOAD_DEPTH} levels>"
+        leaves = value.values() if kind is dict else value
+        copy: Any
+        if len(value) <= self._left and _LEAVES.issuperset(map(type, leaves)):
+            copy = value.copy() if kind is dict else list(value)
+            self._left -= len(value)
+            # Each value once: small numbers, true and false exist once in an interpreter.
+            self.size += sum(
+                map(getsizeof, dict(zip(map(id, leaves), leaves, strict=False)).values())
+            )
+        else:
+            self._above.add(id(value))
+            copy = self._dict(value, depth + 1) if kind is dict else self._list(value, depth + 1)
+            self._above.discard(id(value))
+        self._count(copy)
+        return copy
+
+    def _count(self, copy: Any) -> None:
+        """Count a dict or a list that was made, and the keys in it."""
+        self.size += getsizeof(copy)
+        if type(copy) is dict and (new := copy.keys() - self._keys):
+            self._keys |= new
+            self.size += sum(
+                map(getsizeof if _LEAVES.issuperset(map(type, new)) else bytes_of, new)
+            )
+
+    def _dict(self, value: dict[Any, Any], depth: int) -> dict[Any, Any]:
+        copy = {}
+        for key, item in _first_items(value, self._left):
+            if self._left <= 0:
+                break
+            copy[key] = self._copy(item, depth)
+        if len(copy) < len(value):
+            copy[CUT] = _marker("object", len(value) - len(copy))
+        return copy
+
+    def _list(self, value: Any, depth: int) -> list[Any]:
+        copy = []
+        for item in value[: max(0, self._left)]:
+            if self._left <= 0:
+                break
+            copy.append(self._copy(item, depth))
+        if len(copy) < len(value):
+            copy.append(_marker("list", len(value) - len(copy)))
+        return copy
+
+    def _object(self, value: Any, depth: int) -> Any:
+        """Turn an object into what JSON makes of it: both copies of a call give the same event."""
+        if isinstance(value, Enum):
+            try:
+                return self._copy(value.value, depth)
+            except Exception as error:  # noqa: BLE001 - foreign code
+                return f"<unreadable {type(value).__name__}: {type(error).__name__}>"
+        if isinstance(value, UUID):
+            return self._copy(str(value), depth)
+        most = max(0, self._left) // VALUES_IN_A_CONTAINER
+        size, parts = measure(value, most)
+        self._left -= parts * VALUES_IN_A_CONTAINER
+        self.size += size
+        return value if parts <= most else f"<cut: {type(value).__name__} of many parts>"
 
 
-def _copy_dict(value: dict[Any, Any], depth: int, above: set[int]) -> dict[Any, Any]:
-    return {
-        key: item if type(item) in _LEAVES else _copy(item, depth + 1, above)
-        # `copy` is atomic, and another thread may be adding to the dict. `list(value.items())` is
-        # not atomic: it allocates pairs, so the garbage collector may run, and foreign code in it.
-        for key, item in value.copy().items()
-    }
+def _first_items(value: dict[Any, Any], number: int) -> Any:
+    """Return the first items of a dict, which another thread may be changing."""
+    if len(value) <= number:
+        # `copy` is atomic. `list(value.items())` is not: it allocates pairs, so the garbage
+        # collector may run, and foreign code in it.
+        return value.copy().items()
+    try:
+        return list(islice(value.items(), max(0, number)))
+    except RuntimeError:
+        return ()
 
 
-def _copy_list(value: list[Any], depth: int, above: set[int]) -> list[Any]:
-    return [item if type(item) in _LEAVES else _copy(item, depth + 1, above) for item in value]
-
-
-def _copy_object(value: Any, depth: int, above: set[int]) -> Any:
-    """Turn an object into what JSON makes of it: both copies of one call give the same event."""
-    if isinstance(value, Enum):
-        return _copy(value.value, depth + 1, above)
-    return str(value) if isinstance(value, UUID) else value
+def _marker(kind: str, items: int) -> dict[str, Any]:
+    return {CUT: {"type": kind, "items": items}}

@@ -14,15 +14,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from llmlog_schemas.fields import DOCUMENT, Kind
 from llmlog_schemas.json_form import dumps, to_plain, to_text
-from llmlog_schemas.limits import MAX_PAYLOAD_DEPTH
+from llmlog_schemas.limits import CUT, MAX_PAYLOAD_DEPTH
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from llmlog_common.settings import Settings
-
-NOTE: Final = "llmlog_cut"
-"""Key of a marker; and, in the event's `extra`, of the dotted paths of all markers."""
 
 MIN_BLOB_BYTES: Final = 1024
 """Base64 texts and vectors that are smaller are kept."""
@@ -60,8 +57,8 @@ class Truncator:
         """Truncate the payload in place; return the number of places."""
         walk = _Walk(self._max_text, self._clean, keep_binary=self._keep_binary)
         walk.visit(payload, ())
-        if walk.places and NOTE not in payload:
-            payload[NOTE] = {"places": walk.places, "fields": walk.listed}
+        if walk.places and CUT not in payload:
+            payload[CUT] = {"places": walk.places, "fields": walk.listed}
         return walk.places
 
 
@@ -99,7 +96,12 @@ class _Walk:
                     self._note((*path, key))
                     continue
             if isinstance(value, (dict, list)) and len(path) < MAX_PAYLOAD_DEPTH:
-                self.visit(value, (*path, key))
+                self._descend(value, (*path, key))
+
+    def _descend(self, value: Any, path: tuple[Any, ...]) -> None:
+        if type(value) is dict and CUT in value:  # the hook has left something out
+            self._note(path)
+        self.visit(value, path)
 
     def _note(self, path: tuple[Any, ...]) -> None:
         self.places += 1
@@ -183,7 +185,7 @@ def _media_type(raw: bytes) -> str:
 
 
 def _make_marker(kind: str, **details: Any) -> dict[str, Any]:
-    return {NOTE: {"type": kind, **details}}
+    return {CUT: {"type": kind, **details}}
 
 
 def _sha256(raw: bytes) -> str:

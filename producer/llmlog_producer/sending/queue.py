@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
 MAX_QUEUED_EVENTS: Final = 20_000
 MAX_QUEUED_BYTES: Final = 128 * 1024 * 1024
+TAKEN_BYTES: Final = 4 * 1024 * 1024
+"""What the sending thread has taken is not counted any more: little of it at once."""
 WAKE_BYTES: Final = 1024 * 1024
 """New bytes that end the sending thread's idle wait. If much more is freed at once, the C library
 gives memory back to the system, and a hook that copies a large payload waits for new pages."""
@@ -74,12 +76,16 @@ class EventQueue:
         return wake
 
     def take(self, max_events: int) -> list[CapturedPayload | EncodedEvent]:
-        """Remove and return the oldest entries, so many at most."""
+        """Remove and return the oldest entries, so many at most, and none past `TAKEN_BYTES`."""
         entries = self._entries
         if not entries:
             return []
         with self._lock:
-            taken = [entries.popleft() for _ in range(min(max_events, len(entries)))]
-            self._bytes -= sum(entry.size for entry in taken)
+            taken: list[CapturedPayload | EncodedEvent] = []
+            size = 0
+            while entries and len(taken) < max_events and size < TAKEN_BYTES:
+                taken.append(entries.popleft())
+                size += taken[-1].size
+            self._bytes -= size
             self._new_bytes = 0
         return taken

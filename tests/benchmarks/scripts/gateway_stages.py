@@ -82,7 +82,7 @@ def steps(given):
     """Return µs of each step of the conversion."""
     settings = load()
     redactor, encoder = Redactor(settings), Encoder()
-    texts = [snapshot(one, without=WITHOUT) for one in given]
+    texts = [snapshot(one, without=WITHOUT)[0] for one in given]
 
     def read():
         return [orjson.loads(text) for text in texts]

@@ -2,12 +2,12 @@
 
 import pytest
 
-from llmlog_producer.events.build import CapturedPayload
+from llmlog_producer.events.build import EncodedEvent
 from llmlog_producer.sending.queue import EventQueue
 
 
 def entry(size):
-    return CapturedPayload(bytes(size), "", 0.0)
+    return EncodedEvent(bytes(size))
 
 
 def test_entries_come_out_in_order_and_free_their_room():
@@ -42,3 +42,12 @@ def test_the_sending_thread_is_woken_once_in_so_many_bytes():
     queue.put(entry(90))
     queue.take(1)
     assert not queue.put(entry(90)), "bytes from before the thread has taken are not new"
+
+
+def test_only_a_few_megabytes_are_taken_at_once_because_they_are_not_counted_any_more():
+    queue = EventQueue()
+    given = [entry(3_000_000) for _ in range(4)]
+    for one in given:
+        queue.put(one)
+    assert queue.take(32) == given[:2]
+    assert queue.take(32) == given[2:]

@@ -135,7 +135,7 @@ def test_only_the_first_places_are_listed():
 
 def test_the_gateways_own_payload_is_not_changed():
     given = payload(1, messages=[{"content": [{"data": BLOB}]}])
-    copy = snapshot(given, without=frozenset())
+    copy, _ = snapshot(given, without=frozenset())
     stats = Stats()
     item = EventBuilder(load(environ={}), stats).build(CapturedPayload(copy, "", 1.0))
     assert given["messages"][0]["content"][0]["data"] == BLOB

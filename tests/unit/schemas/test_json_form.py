@@ -11,9 +11,10 @@ from types import MappingProxyType
 from unittest.mock import MagicMock
 from uuid import UUID
 
+import orjson
 import pytest
 
-from llmlog_schemas.json_form import dumps, to_plain, to_text
+from llmlog_schemas.json_form import dumps, dumps_in_parts, to_plain, to_text
 from llmlog_schemas.limits import MAX_DOCUMENT_DEPTH
 
 Point = namedtuple("Point", "x y")  # noqa: PYI024 - what a caller may have written
@@ -262,3 +263,11 @@ def test_text_that_is_well_formed_stays(value):
 def test_text_of_a_subclass_is_its_content(value):
     assert type(to_text(value)) is str
     assert to_text(value) in ("a", "success")
+
+
+@pytest.mark.parametrize(
+    "unit", ["word ", '"', "\\", "\x01", "\u20ac", "\U0001f30d", "a\ud800", "\ud83d\ude00"]
+)
+def test_a_long_text_is_written_part_by_part_as_it_would_be_at_once(unit):
+    long = {"a": [unit * 50_000, {"b": unit}], unit: 1}
+    assert orjson.loads(dumps_in_parts(long)) == orjson.loads(dumps(long))
