@@ -292,7 +292,7 @@ class ConversionProcess:
             PermissionError: it is not ours any more.
         """
         # Before the sockets are closed: it ends when it sees that, and its code would say nothing.
-        has_ended = self._popen is not None and self._has_ended(_POLL_SECONDS)
+        has_ended = self._has_ended(_POLL_SECONDS)
         self.hang_up()
         if self._popen is None:
             return None
