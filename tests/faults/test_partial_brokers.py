@@ -8,7 +8,7 @@ from __future__ import annotations
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -174,13 +174,9 @@ def test_the_disk_of_one_broker_is_full(
 
     def fault(run: PartialRun) -> None:
         ballast = small_disk / "ballast"
-        with ballast.open("wb") as file:
-            try:
-                while True:
-                    file.write(bytes(1 << 16))
-                    file.flush()
-            except OSError:
-                pass
+        with ballast.open("wb", buffering=0) as file, suppress(OSError):
+            while True:
+                file.write(bytes(1 << 16))
         wait_until(lambda: not brokers[2].running, what="the broker gives up")
         since = time.monotonic()
         run.wait_until_said("no leader", since, also="partition 0")

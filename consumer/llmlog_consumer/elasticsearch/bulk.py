@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from llmlog_common.errors import (
@@ -43,7 +44,7 @@ BULK_PARAMS: Final = {
     "items.*.failure_store",
     # An index without its primary shard answers after this time, and delays all documents of its
     # request: Elasticsearch's own minute is as long as our wait for any answer.
-    "timeout": "10s",
+    "timeout": "5s",
 }
 CREATED: Final = 201
 _EXISTS: Final = frozenset({Disposition.INDEXED, Disposition.DUPLICATE})
@@ -136,7 +137,10 @@ class BulkClient:
             refused = self._indices.prepare(batch.indices)
             if refused:
                 return _without(batch, refused)
-            answer = self._elastic.request("POST", "/_bulk", body=batch.body(), params=BULK_PARAMS)
+            answer = self._elastic.request(
+                "POST", "/_bulk", body=batch.body(), params=BULK_PARAMS,
+                is_whole=partial(_has_items, len(batch.operations)),
+            )  # fmt: skip
         except RequestRefusedError as error:
             return _not_sent(self._judge(batch, error.answer))
         except Unreachable as error:
@@ -191,6 +195,11 @@ class BulkClient:
             if (index := _rerouted_to(operation, result)) is not None:
                 response.rerouted[index] += 1
         return response
+
+
+def _has_items(number: int, body: Any) -> bool:
+    items = body.get("items") if isinstance(body, dict) else None
+    return isinstance(items, list) and len(items) == number
 
 
 def _not_sent(response: BulkResponse) -> BulkResponse:

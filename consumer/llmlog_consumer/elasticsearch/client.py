@@ -30,7 +30,7 @@ from llmlog_consumer.elasticsearch.http import HttpNode, retry_after, target_of
 from llmlog_consumer.elasticsearch.nodes import Nodes
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from llmlog_common.settings import Settings
     from llmlog_consumer.elasticsearch.http import RawAnswer
@@ -56,6 +56,7 @@ class _Reply:
         retry_after: seconds that the server asked us to wait.
         is_elasticsearch: the header is there by which Elasticsearch is known.
         location: where a redirect leads to.
+        is_whole: where it is good, it holds what the request asked for.
     """
 
     status: int
@@ -63,6 +64,7 @@ class _Reply:
     retry_after: float
     is_elasticsearch: bool
     location: str
+    is_whole: bool = True
 
     @property
     def is_good(self) -> bool:
@@ -74,7 +76,9 @@ class _Reply:
         names_error = isinstance(self.body, dict) and isinstance(self.body.get("error"), dict)
         if self.is_good:
             is_odd = not self.is_elasticsearch or not isinstance(self.body, dict)
-            return f"{self.status} that is not of Elasticsearch" if is_odd else ""
+            if is_odd:
+                return f"{self.status} that is not of Elasticsearch"
+            return "" if self.is_whole else f"{self.status} without what was asked for"
         if self.status in _OF_THE_REQUEST:
             return ""
         if self.location:
@@ -99,6 +103,7 @@ class _Request(NamedTuple):
     target: str
     headers: Mapping[str, str]
     body: bytes | None = None
+    is_whole: Callable[[Any], bool] | None = None
 
 
 class _Peer(NamedTuple):
@@ -152,11 +157,13 @@ class ElasticClient:
         params: Mapping[str, Any] | None,
         *,
         timeout: float | None = None,
+        is_whole: Callable[[Any], bool] | None = None,
     ) -> tuple[int, Any, float, str]:
         """Send a request; return status, body, seconds that the server asked us to wait, location.
 
         Where a node does not answer well, the others are asked at once. What is sent twice is one
-        document, because its id is its own.
+        document, because its id is its own. `is_whole` tells of the body of a good answer if it
+        holds what was asked for.
 
         Raises:
             ElasticsearchUnreachable: no answer; whether the request was carried out is unknown.
@@ -164,7 +171,7 @@ class ElasticClient:
         """
         self._watch()
         content = body if body is None or isinstance(body, bytes) else orjson.dumps(body)
-        request = _Request(method, target_of(path, params), headers, content)
+        request = _Request(method, target_of(path, params), headers, content, is_whole)
         doubtful: dict[int, tuple[str, float]] = {}  # why, and when the request began
         failures: list[_Failure] = []
         tried: list[int] = []
@@ -236,10 +243,11 @@ class ElasticClient:
             self._nodes.end(number, ticket)
 
     def _send(self, number: int, request: _Request, timeout: float | None = None) -> _Reply:
-        method, target, headers, body = request
+        method, target, headers, body, is_whole = request
         while True:
             http, own = self._peers[number]
-            reply = _read(http.request(method, target, {**own, **headers}, body, timeout=timeout))
+            answer = http.request(method, target, {**own, **headers}, body, timeout=timeout)
+            reply = _read(answer, is_whole)
             if reply.status not in _REFUSED or not self._renew():
                 return reply
 
@@ -289,7 +297,7 @@ class ElasticClient:
     def _check(self, number: int) -> None:
         """Ask a node who it is; it is used, or put aside, by what it says."""
         url = self._nodes.url(number)
-        request = _Request("GET", "/", {"accept": "application/json"})
+        request = _Request("GET", "/", {"accept": "application/json"}, is_whole=_names_cluster)
         try:
             reply = self._send(number, request, self._timing.probe_seconds)
         except (ElasticsearchUnreachable, ElasticsearchError) as error:
@@ -323,7 +331,11 @@ def _own_headers(header: str | None) -> dict[str, str]:
     return own | {"authorization": header} if header else own
 
 
-def _read(answer: RawAnswer) -> _Reply:
+def _names_cluster(body: Any) -> bool:
+    return isinstance(body, dict) and "cluster_uuid" in body
+
+
+def _read(answer: RawAnswer, is_whole: Callable[[Any], bool] | None = None) -> _Reply:
     try:
         body = orjson.loads(answer.body)
     except orjson.JSONDecodeError:
@@ -335,4 +347,5 @@ def _read(answer: RawAnswer) -> _Reply:
         retry_after(headers),
         headers.get("x-elastic-product", "") == "Elasticsearch",
         headers.get("location", "") if answer.status in _REDIRECTS else "",
+        is_whole=is_whole is None or is_whole(body),
     )

@@ -16,7 +16,7 @@ from llmlog_consumer.elasticsearch.nodes import NodeTiming
 from llmlog_consumer.elasticsearch.silence import Silence
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Mapping
+    from collections.abc import Callable, Container, Mapping
 
     from llmlog_common.settings import Settings
 
@@ -132,6 +132,7 @@ class Elastic:
         body: Any = None,
         params: Mapping[str, Any] | None = None,
         timeout: float | None = None,
+        is_whole: Callable[[Any], bool] | None = None,
     ) -> Answer:
         """Send a request, and return the answer whatever its status.
 
@@ -141,6 +142,8 @@ class Elastic:
             body: JSON as an object, or NDJSON as bytes.
             params: of the query.
             timeout: seconds after which the answer is given up; by default the connection's.
+            is_whole: tells of the body of a good answer if it holds what was asked for; where it
+                does not, the next node is asked. The caller reads the answer all the same.
 
         Raises:
             ElasticsearchUnreachable: no answer; whether the request was carried out is unknown.
@@ -153,7 +156,9 @@ class Elastic:
             headers = {"accept": _JSON["accept"]}
         number, is_answered = self._silence.begin(), False
         try:
-            answer = self._client.perform(method, path, headers, body, params, timeout=timeout)
+            answer = self._client.perform(
+                method, path, headers, body, params, timeout=timeout, is_whole=is_whole
+            )
             is_answered = True
         finally:
             self._silence.end(number, is_answered=is_answered)

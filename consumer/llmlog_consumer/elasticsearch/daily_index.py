@@ -102,11 +102,11 @@ class DailyIndices:
         Without the template Elasticsearch would guess a mapping, and an index keeps its first
         mapping. So: no template, no index.
         """
-        found = self._elastic.request("GET", f"/{index}/_mapping")
+        found = self._mapping(index)
         # A proxy in Elasticsearch's place may answer 404 too, with a text.
         if found.status == NOT_FOUND and isinstance(found.body, dict):
             self._create(index)
-            found = self._elastic.request("GET", f"/{index}/_mapping")
+            found = self._mapping(index)
         if llmlog_version(_body_of(found)) is None:
             raise IndexRefusedError(
                 _WRONG,
@@ -116,6 +116,9 @@ class DailyIndices:
         with self._lock:
             self._known.add(index)
             self._seen.add(index)
+
+    def _mapping(self, index: str) -> Answer:
+        return self._elastic.request("GET", f"/{index}/_mapping", is_whole=_names_mappings)
 
     def _create(self, index: str) -> None:
         if self._is_deleted(index):
@@ -168,6 +171,11 @@ def _body_of(answer: Answer) -> Any:
     advice = judge_item(answer.status, answer.error).advice
     verdict = _NOT_NOW if answer.not_now else Verdict(Disposition.CONFIGURATION, advice=advice)
     raise IndexRefusedError(verdict, str(answer.error.get("reason") or ""), answer.status, kind)
+
+
+def _names_mappings(body: Any) -> bool:
+    indices = body.values() if isinstance(body, dict) else ()
+    return any(isinstance(index, dict) and "mappings" in index for index in indices)
 
 
 def _deleted_names(state: Any) -> set[str]:

@@ -180,7 +180,9 @@ class DocumentLookup:
             params["filter_path"] = ",".join((*hits, "_shards", "timed_out", "error", "status"))
         while True:
             path = f"/{self._path()}/_search"
-            answer = self._elastic.request("POST", path, body=body, params=params)
+            answer = self._elastic.request(
+                "POST", path, body=body, params=params, is_whole=_names_shards
+            )
             blocked = self._blocked_index(answer)
             if blocked is None:
                 break
@@ -352,6 +354,10 @@ def _seconds(index: Any) -> float:
     texts = (index.get(part, {}).get("index.refresh_interval") for part in ("settings", "defaults"))
     match = _DURATION.fullmatch(next(filter(None, texts), ""))
     return int(match[1]) * _UNITS[match[2]] if match else 0.0
+
+
+def _names_shards(body: Any) -> bool:
+    return isinstance(body, dict) and "_shards" in body
 
 
 def _split(ids: Sequence[str], number: int) -> Iterator[Sequence[str]]:

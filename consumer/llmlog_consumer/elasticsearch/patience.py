@@ -189,6 +189,7 @@ class PatientElastic(Elastic):
         body: Any = None,
         params: Mapping[str, Any] | None = None,
         timeout: float | None = None,
+        is_whole: Callable[[Any], bool] | None = None,
     ) -> Answer:
         """Send a request until it has an answer that counts, as long as `Patience` allows.
 
@@ -199,5 +200,5 @@ class PatientElastic(Elastic):
         """
         send = super().request
         return self._patience.ask(
-            lambda: send(method, path, body=body, params=params, timeout=timeout)
+            lambda: send(method, path, body=body, params=params, timeout=timeout, is_whole=is_whole)
         )

@@ -197,6 +197,7 @@ class FakeElastic:
         body: Any = None,
         params: Mapping[str, str] | None = None,
         timeout: float = 0.0,
+        **_: Any,
     ) -> Answer:
         self.asked.append((method, path))
         if path.startswith("/_alias/"):

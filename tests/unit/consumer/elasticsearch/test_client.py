@@ -6,6 +6,7 @@ import ssl
 import threading
 import time
 
+import orjson
 import pytest
 import structlog
 
@@ -16,6 +17,8 @@ from llmlog_common.errors import (
 )
 from llmlog_common.settings import load
 from llmlog_consumer.backoff import Backoff
+from llmlog_consumer.elasticsearch.batch import BatchBuilder
+from llmlog_consumer.elasticsearch.bulk import BulkClient
 from llmlog_consumer.elasticsearch.connection import Elastic
 from llmlog_consumer.elasticsearch.nodes import NodeTiming
 from support.fakes.http_nodes import HttpNodeStub, Reply, cluster, foreign, refusal, unused_url
@@ -128,6 +131,35 @@ def test_a_node_that_lies_is_aside_where_another_answers_the_same_request(
     assert f"node {liar.url}: " in elastic.notice
     assert said in elastic.notice
     assert len(elastic.notice) < 400
+
+
+@pytest.mark.parametrize(
+    "lie", [b"{}", b'{"ok": true}', b'{"items": []}', b'{"items": {}}', b'{"items": null}']
+)
+def test_a_node_whose_good_answer_lacks_what_was_asked_for_is_aside(stubs, connect, lie):
+    liar, one = stubs(2)
+    elastic = connect(liar.url, one.url)
+    wait_until(lambda: send(elastic) and liar.asked and one.asked, what="both are used")
+    liar.root = liar.reply = Reply(200, lie)
+    one.reply = answer_as_elasticsearch
+    bulk = BulkClient(elastic, "calls")
+    for number in range(6):
+        builder = BatchBuilder()
+        builder.add(None, None, 7, "calls-1", str(number), b"{}", 0.0)
+        assert bulk.send(builder.take()).all_created
+    assert f"node {liar.url}: 200 without what was asked for" in elastic.notice
+    checked = len(liar.requests)
+    wait_until(lambda: len(liar.requests) > checked, what="it is checked")
+    assert "200 without what was asked for" in elastic.notice
+
+
+def answer_as_elasticsearch(method, path, _headers, body):
+    if "_mapping" in path:
+        found = {"calls-1": {"mappings": {"_meta": {"llmlog_version": 1}}}}
+    else:
+        ids = [orjson.loads(line)["create"]["_id"] for line in body.splitlines()[::2]]
+        found = {"items": [{"create": {"_index": "calls-1", "_id": n, "status": 201}} for n in ids]}
+    return Reply(200, orjson.dumps(found))
 
 
 @pytest.mark.parametrize(
