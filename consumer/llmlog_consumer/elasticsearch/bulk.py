@@ -44,7 +44,7 @@ BULK_PARAMS: Final = {
     "items.*.failure_store",
     # An index without its primary shard answers after this time, and delays all documents of its
     # request: Elasticsearch's own minute is as long as our wait for any answer.
-    "timeout": "5s",
+    "timeout": "2s",
 }
 CREATED: Final = 201
 _EXISTS: Final = frozenset({Disposition.INDEXED, Disposition.DUPLICATE})

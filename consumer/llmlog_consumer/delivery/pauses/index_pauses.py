@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _PROBE_BACKOFF: Final = Backoff(first_seconds=1.0, max_seconds=15.0)
 _SHORT_BACKOFF: Final = Backoff(first_seconds=0.25, max_seconds=15.0)
 
-PATIENCE_SECONDS: Final = 5.0
+PATIENCE_SECONDS: Final = 4.0
 """Age of a pause from which on it is said, where its answer may end by itself."""
 
 
