@@ -179,7 +179,7 @@ class Sender:
         if self._clock() >= self._next_housekeeping:
             self._keep_house(seconds_left, background=background)
         requested = self._handover.requested
-        urgent = requested > 0
+        urgent = self._handover.is_requested
         if urgent:
             self._spill.write(self._deliveries.in_flight, taken=True)
         began = self._clock()
