@@ -59,8 +59,9 @@ class LLMLogHandler(CustomLogger):  # type: ignore[misc]  # litellm ships no typ
         self._begin_process()
         self._settings = self._load()
         self._hold = Hold()
+        self._is_forked = False
         atexit.register(self._at_exit)
-        os.register_at_fork(after_in_child=self._begin_process)
+        os.register_at_fork(after_in_child=self._begin_child)
         if self._settings is not None:
             run_before_sigterm(self._on_sigterm, self._hold)
         # In a proxy's worker connect now: a SIGTERM runs no exit handler there, and soon after the
@@ -80,6 +81,10 @@ class LLMLogHandler(CustomLogger):  # type: ignore[misc]  # litellm ships no typ
         if self._inherited is not None:
             self._inherited.abandon()
         self._publisher = None
+
+    def _begin_child(self) -> None:
+        self._is_forked = True
+        self._begin_process()
 
     def log_success_event(
         self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any
@@ -195,6 +200,8 @@ class LLMLogHandler(CustomLogger):  # type: ignore[misc]  # litellm ships no typ
                     self._settings = None
                     return None
                 self._log_start(self._publisher.summary)
+                if self._is_forked:  # a server's worker has taken the parent's handlers out
+                    run_before_sigterm(self._on_sigterm, self._hold)
                 if self._settings.gateway_metrics and not self._has_metrics:
                     self._has_metrics = True
                     expose(self.stats)

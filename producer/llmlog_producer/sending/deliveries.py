@@ -90,7 +90,9 @@ class Deliveries:
 
     @property
     def is_unreachable(self) -> bool:
-        """Whether Kafka takes no events, as far as is known."""
+        """Whether Kafka takes no events, as far as is known; not while it is first asked."""
+        if self._topic.encoder is None and not self._client.down:
+            return self._topic.has_failed
         return self._client.down or not self._takes_events()
 
     @property

@@ -264,6 +264,8 @@ def run_before_sigterm(save: Callable[..., bool], hold: Hold | None = None) -> b
     previous = signal.getsignal(signal.SIGTERM)
     if previous is None:
         return False
+    if getattr(previous, "save", None) == save:
+        return True
 
     def handle(number: int, frame: Any) -> None:
         with suppress(Exception):
@@ -277,6 +279,7 @@ def run_before_sigterm(save: Callable[..., bool], hold: Hold | None = None) -> b
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             os.kill(os.getpid(), signal.SIGTERM)
 
+    handle.save = save  # type: ignore[attr-defined]  # so that it is not installed twice
     try:
         signal.signal(signal.SIGTERM, handle)
     except ValueError:  # a sub-interpreter's main thread may not

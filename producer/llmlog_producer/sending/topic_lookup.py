@@ -36,7 +36,7 @@ class TopicLookup:
     too: a topic that was recreated is found again, and partitions that have a new leader.
 
     The sending thread calls `refresh`; a lookup runs there or on a thread of its own, and there is
-    one at a time. The lookup writes both fields; the sending thread reads them, and sets
+    one at a time. The lookup writes the fields; the sending thread reads them, and sets
     `_last_lookup` to infinity while a lookup runs.
 
     Args:
@@ -49,6 +49,7 @@ class TopicLookup:
 
     Attributes:
         encoder: encodes values for the topic; None until it is found.
+        has_failed: the last lookup has not found it; False while the first one goes on.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class TopicLookup:
         self._clock = clock
         self._last_lookup = -math.inf
         self.encoder: Encoder | None = None
+        self.has_failed = False
 
     def refresh(
         self, now: float, seconds_left: float, *, in_thread: bool, is_troubled: bool = False
@@ -104,10 +106,12 @@ class TopicLookup:
             self._last_lookup = now
 
     def _look_up(self, seconds: float) -> None:
+        has_failed = True
         try:
             known = self.encoder is not None
             if self._client.topic_exists(seconds, known=known):
                 if known:
+                    has_failed = False
                     return
                 registry = Registry.from_settings(self._settings)
                 encoder = Encoder(registry.register(self._settings.topic) if registry else None)
@@ -116,6 +120,7 @@ class TopicLookup:
                     self._client.limit_batches(topic_bytes)
                 self._client.mark_up()
                 self.encoder = encoder  # last: from here on events are sent
+                has_failed = False
                 return
             self._log(
                 logging.ERROR,
@@ -129,4 +134,5 @@ class TopicLookup:
         except Exception as error:  # noqa: BLE001 - no error may end the lookups
             self._log(logging.ERROR, f"topic {type(error)}", f"bug: {error_name(error)}")
         finally:
+            self.has_failed = has_failed
             self._last_lookup = self._clock()

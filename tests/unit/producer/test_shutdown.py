@@ -64,7 +64,7 @@ def test_brokers_that_do_not_answer_do_not_delay_the_journal(start, cluster):
     gateway = start()
     assert cluster.lookup_begun.wait(10)
     gateway.offer("a", "b")
-    gateway.publisher.journal_first(10.0)
+    gateway.publisher.journal_first(1.0)
     assert gateway.publisher.unsafe == 0
     assert gateway.counter("journaled") == 2
     cluster.silent.set()
@@ -292,6 +292,21 @@ def test_the_earlier_handler_of_sigterm_runs_after_a_save_that_is_done(sigterms,
     assert run_before_sigterm(save)
     os.kill(os.getpid(), signal.SIGTERM)
     assert calls == expected
+
+
+def test_the_handler_is_installed_once(sigterms):
+    calls = []
+
+    class Handler:
+        def save(self, *, last):
+            calls.append(last)
+            return True
+
+    handler = Handler()
+    assert run_before_sigterm(handler.save)
+    assert run_before_sigterm(handler.save)
+    os.kill(os.getpid(), signal.SIGTERM)
+    assert calls == [False]
 
 
 def test_a_save_that_raises_does_not_keep_the_earlier_handler_from_running(sigterms):
