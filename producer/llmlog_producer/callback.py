@@ -234,7 +234,8 @@ class LLMLogHandler(CustomLogger):  # type: ignore[misc]  # litellm ships no typ
         `asyncio.run` has left in LiteLLM's queue.
         """
         if self._exit_deadline is None:
-            self._exit_deadline = time.monotonic() + EXIT_FLUSH_SECONDS
+            seconds = SIGTERM_SECONDS if self._hold.is_active else EXIT_FLUSH_SECONDS
+            self._exit_deadline = time.monotonic() + seconds
         if self._publisher is not None:
             self._publisher.end_background()
         self.close(max(0.0, self._exit_deadline - time.monotonic()))

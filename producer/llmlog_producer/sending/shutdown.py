@@ -213,19 +213,19 @@ class Hold:
     """
 
     def __init__(self) -> None:
-        self._is_active = False
+        self.is_active = False  # the main thread's
         self._server_ended = math.inf  # monotonic seconds; the sending thread's
 
     def begin(self) -> None:
         """Block SIGTERM in the main thread; for the signal handler."""
         if hasattr(signal, "pthread_sigmask"):
             signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-            self._is_active = True
+            self.is_active = True
 
     def release(self) -> None:
         """Let the pending signal end the process, if the server has raised it."""
-        if self._is_active and threading.current_thread() is threading.main_thread():
-            self._is_active = False
+        if self.is_active and threading.current_thread() is threading.main_thread():
+            self.is_active = False
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
 
     def end_process_if_due(self, now: float, last_hook: float, *, is_settled: bool) -> None:
@@ -236,7 +236,7 @@ class Hold:
             last_hook: when a hook last offered an event.
             is_settled: no event needs more time.
         """
-        if not self._is_active or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        if not self.is_active or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
             return
         self._server_ended = min(self._server_ended, now)
         quiet = now - max(self._server_ended, last_hook)
