@@ -347,6 +347,22 @@ def test_after_a_halt_the_hook_writes_no_journal_and_events_are_not_written_firs
     assert gateway.counter("journaled") == written == 1
 
 
+def test_an_event_that_comes_as_the_thread_ends_starts_another(start, cluster):
+    queue = EventQueue()
+    gateway = start(queue=queue)
+    gateway.offer("a")
+    assert gateway.publisher.flush(30) == 0
+
+    def put_late() -> None:
+        gateway.client.purge = lambda: None
+        gateway.stats.add("accepted")
+        queue.put(captured("late"))
+
+    gateway.client.purge = put_late  # the thread's last act
+    gateway.publisher.halt(30)
+    wait_until(lambda: cluster.call_ids() == ["a", "late"], 30, "without a flush")
+
+
 @pytest.mark.parametrize("journal", ["spill", "always", "off"])
 @pytest.mark.parametrize("closers", [1, 3])
 def test_threads_that_halt_it_while_others_report_lose_nothing(start, cluster, journal, closers):
