@@ -10,7 +10,7 @@ from confluent_kafka import KafkaException, Producer, TopicCollection
 from confluent_kafka.admin import AclOperation, AdminClient  # type: ignore[attr-defined]
 
 from llmlog_common.errors import ConfigurationError, KafkaError, Unreachable
-from llmlog_common.kafka_clients import LIBRDKAFKA_LOGGER, admin_config
+from llmlog_common.kafka_clients import LIBRDKAFKA_LOGGER, Reasons, admin_config, new_client
 from llmlog_producer.converter.client import START_SECONDS, ConversionProcess, is_wanted
 from llmlog_producer.events.redact import Redactor
 from llmlog_producer.journal.inspect import inspect
@@ -158,8 +158,8 @@ def _callback_lists(config: Any) -> dict[str, list[Any]]:
 
 
 def _check_kafka(settings: Settings, seconds: float) -> Iterator[Finding]:
-    client_errors: list[str] = []
-    config = {**admin_config(settings), "error_cb": lambda error: client_errors.append(error.str())}
+    reasons = Reasons()
+    config = {**admin_config(settings), "error_cb": reasons}
     exit_code = KafkaError.exit_code
     try:
         client = KafkaProducer(settings, _ignore, _ignore)
@@ -167,10 +167,17 @@ def _check_kafka(settings: Settings, seconds: float) -> Iterator[Finding]:
         yield _wrong("kafka", str(error))
         return
     try:
-        topics = Producer(config, logger=LIBRDKAFKA_LOGGER).list_topics(timeout=seconds).topics
+        asking = new_client(Producer, config)
+    except ConfigurationError as error:
+        yield _wrong("kafka", str(error))
+        return
+    try:
+        topics = asking.list_topics(timeout=seconds).topics
     except KafkaException as error:
-        # The client calls back with the cause (authentication, TLS); the exception is a time-out.
-        why = "; ".join(dict.fromkeys(client_errors)) or error.args[0].str()
+        asking.poll(
+            0
+        )  # calls back with the cause; the exception says only that there was no answer
+        why = reasons.text(error.args[0])
         advice = "is it running, and are LLMLOG_KAFKA_… right?"
         yield Finding("kafka", f"{settings.kafka_bootstrap_servers}: {why}: {advice}", exit_code)
         return

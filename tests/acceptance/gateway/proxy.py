@@ -60,7 +60,7 @@ class Proxy:
                 ],
                 env=offline(environment) | {
                     "LITELLM_MASTER_KEY": key,
-                    "PYTHONPATH": str(Path(__file__).parent),
+                    "PYTHONPATH": f"{Path(__file__).parent}:{os.environ.get('PYTHONPATH', '')}",
                     "RECORDER_FILE": str(self.recorded_file),
                 },
                 cwd=folder, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
