@@ -1,4 +1,4 @@
-"""Owns the reading of a proxy's `config.yaml` with the files that it includes, as LiteLLM does it."""
+"""Owns the reading of a proxy's `config.yaml` with what it includes, as LiteLLM reads it."""
 
 from __future__ import annotations
 
