@@ -31,7 +31,7 @@ def write(folder, files):
          False),
         ({"config.yaml": NAMED + "include: [a.yaml]", "a.yaml": "model_list: []"}, True),
         ({"config.yaml": NAMED + "include: []"}, True),
-        ({"config.yaml": "litellm_settings: {callbacks: %s}" % HANDLER}, True),
+        ({"config.yaml": f"litellm_settings: {{callbacks: {HANDLER}}}"}, True),
         ({"config.yaml": "litellm_settings: 1"}, False),
     ],
 )  # fmt: skip
