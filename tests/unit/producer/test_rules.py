@@ -102,7 +102,11 @@ def test_no_tag_or_header_loosens_any_setting():
 
 
 def test_nothing_keeps_identity_status_times_costs_and_counts_alone():
-    given = call(["phi"], **TEAM) | {"end_user": "mallory", "error_str": "mallory", "odd": "mallory"}
+    given = call(["phi"], **TEAM) | {
+        "end_user": "mallory",
+        "error_str": "mallory",
+        "odd": "mallory",
+    }
     document = document_of(given, redact_rules="tag:phi=nothing")
     assert "mallory" not in json.dumps({k: v for k, v in document.items() if k != "event_id"})
     assert "payments" not in json.dumps(document)
