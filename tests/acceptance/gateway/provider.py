@@ -43,7 +43,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("content-type", "text/event-stream")
         self.send_header("transfer-encoding", "chunked")
         self.end_headers()
-        self.wfile.write(b'1e\r\ndata: {"choices": [], "id": "1"}\r\n')
+        self.wfile.write(b'1f\r\ndata: {"choices": [], "id": "1"}\r\n')
         self.close_connection = True
 
     def _answer(self, status, answer):
