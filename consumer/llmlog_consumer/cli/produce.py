@@ -48,7 +48,7 @@ def produce(
     settings = load(config=config)
     admin = KafkaAdmin(settings)
     admin.require(settings.topic)
-    sender = _EventSender(settings, _topic_bytes(admin, settings.topic))
+    sender = EventSender(settings, _topic_bytes(admin, settings.topic))
     bad = 0
     with _open_with_progress(file) as lines:
         for number, line in enumerate(lines, start=1):
@@ -65,25 +65,31 @@ def produce(
         raise ConfigurationError(f"{bad} bad lines were left out; all others were sent")
 
 
-class _EventSender:
+class EventSender:
     """Makes events of payloads by the gateway's own code, and sends them.
 
     Args:
         settings: as loaded; those of redaction and size count here too.
         topic_bytes: the topic's bound; None where it may not be read.
+        producer: by default a new one.
 
     Attributes:
         producer: knows what the brokers have confirmed.
     """
 
-    def __init__(self, settings: Settings, topic_bytes: int | None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        topic_bytes: int | None = None,
+        producer: KafkaProducer[None] | None = None,
+    ) -> None:
         self._topic = settings.topic
         self._builder = EventBuilder(settings, Stats())
         if topic_bytes is not None:
             self._builder.lower_limit(topic_bytes)
         self._excluded = excluded_keys(settings)
         self._batch_costs = BatchCosts()
-        self.producer: KafkaProducer[None] = KafkaProducer(settings)
+        self.producer: KafkaProducer[None] = producer or KafkaProducer(settings)
         registry = Registry.from_settings(settings)
         self._encoder = Encoder(registry.register(settings.topic) if registry else None)
 
