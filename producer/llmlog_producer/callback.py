@@ -26,8 +26,10 @@ from llmlog_common.settings import Settings, load
 from llmlog_common.throttled_log import GatewayLogger, ThrottledLog, error_name
 from llmlog_producer.counters import Stats
 from llmlog_producer.events.build import CapturedPayload
+from llmlog_producer.events.completion import BatchCosts
 from llmlog_producer.events.snapshot import excluded_keys, snapshot
 from llmlog_producer.metrics import expose
+from llmlog_producer.pass_through import PassThroughFailures
 from llmlog_producer.patched_threads import describe_patched_threads
 from llmlog_producer.sending.publisher import Publisher
 from llmlog_producer.sending.shutdown import Hold, run_before_sigterm
@@ -56,6 +58,8 @@ class LLMLogHandler(CustomLogger):  # type: ignore[misc]  # litellm ships no typ
         self._publisher: Publisher | None = None
         self._excluded_keys: frozenset[str] = frozenset()
         self._has_metrics = False
+        self._batch_costs = BatchCosts()
+        self._pass_through = PassThroughFailures()
         self._begin_process()
         self._settings = self._load()
         self._hold = Hold()
@@ -110,6 +114,25 @@ class LLMLogHandler(CustomLogger):  # type: ignore[misc]  # litellm ships no typ
         """Take the payload of an asynchronous call that failed."""
         self._capture(kwargs)
 
+    async def async_post_call_failure_hook(
+        self,
+        request_data: Any,
+        original_exception: Any,
+        user_api_key_dict: Any,
+        traceback_str: str | None = None,
+    ) -> None:
+        """Make the payload of a failed pass-through request: no log hook is called for it."""
+        try:
+            payload = self._pass_through.payload_of(
+                request_data, original_exception, user_api_key_dict, traceback_str
+            )
+        except Exception as error:  # noqa: BLE001 - no error may reach the gateway
+            self._count_unreadable(error)
+            return
+        if payload is not None:
+            call_id = request_data.get("litellm_call_id")
+            self._capture({"standard_logging_object": payload, "litellm_call_id": call_id})
+
     def flush(self, timeout: float) -> int:
         """Wait for the delivery of all events, for `timeout` seconds at most.
 
@@ -152,6 +175,8 @@ class LLMLogHandler(CustomLogger):  # type: ignore[misc]  # litellm ships no typ
 
     def _capture(self, kwargs: Any) -> None:
         try:
+            if kwargs and self._pass_through.is_second(kwargs):
+                return
             payload = kwargs.get("standard_logging_object") if kwargs else None
             if not isinstance(payload, dict):
                 self._stats.add("dropped_no_payload")
@@ -166,6 +191,7 @@ class LLMLogHandler(CustomLogger):  # type: ignore[misc]  # litellm ships no typ
                 self._stats.add("dropped_disabled")
                 return
             call_id = kwargs.get("litellm_call_id")
+            payload = self._batch_costs.count_once(payload)
             call_id = call_id if isinstance(call_id, str) else ""
             copy, size = snapshot(payload, without=self._excluded_keys)
             publisher.offer(CapturedPayload(copy, call_id, time.time(), size))
@@ -174,9 +200,12 @@ class LLMLogHandler(CustomLogger):  # type: ignore[misc]  # litellm ships no typ
                 if lost := publisher.leave(left):
                     self._log(logging.ERROR, "unsent", f"ended with {lost} events unsent")
         except Exception as error:  # noqa: BLE001 - no error may reach the gateway
-            self._stats.add("dropped_unreadable")
-            self._stats.add("accepted")
-            self._log(logging.ERROR, f"hook {type(error)}", f"payload dropped: {error_name(error)}")
+            self._count_unreadable(error)
+
+    def _count_unreadable(self, error: Exception) -> None:
+        self._stats.add("dropped_unreadable")
+        self._stats.add("accepted")
+        self._log(logging.ERROR, f"hook {type(error)}", f"payload dropped: {error_name(error)}")
 
     def _get_publisher(self) -> Publisher | None:
         """Return this process's publisher, new at its first use; None where settings are wrong."""
