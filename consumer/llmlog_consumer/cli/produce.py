@@ -100,8 +100,8 @@ class EventSender:
             PayloadError: no event can be made of the payload.
             KafkaError: the client refuses the event.
         """
-        copy = snapshot(self._batch_costs.count_once(payload), without=self._excluded)
-        event = self._builder.build(CapturedPayload(copy, "", time.time()))
+        copy, size = snapshot(self._batch_costs.count_once(payload), without=self._excluded)
+        event = self._builder.build(CapturedPayload(copy, "", time.time(), size))
         self.producer.send(None, self._topic, self._encoder.reframe(event.value), event.key)
 
 
