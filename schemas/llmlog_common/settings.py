@@ -154,6 +154,16 @@ class Settings(BaseSettings):
             raise ValueError(f"it cannot be sent: {why}")
         return secret
 
+    @field_validator("kafka_bootstrap_servers")
+    @classmethod
+    def _check_brokers(cls, brokers: str) -> str:
+        if "@" in brokers:  # the addresses stand in messages
+            raise ValueError(
+                "brokers are host:port; user and password are kafka.sasl_username and "
+                "kafka.sasl_password"
+            )
+        return brokers
+
     @field_validator("elasticsearch_username", "schema_registry_username")
     @classmethod
     def _check_username(cls, name: str | None) -> str | None:

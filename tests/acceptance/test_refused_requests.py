@@ -151,7 +151,7 @@ def ingest_pipeline(body: bytes, items: list[dict], **changed) -> None:
     documents = body.split(b"\n")[1::2]
     for document, item in zip(documents, items, strict=False):
         if b"dropme" in document:
-            item["create"] = {"_id": item["create"]["_id"], **changed}
+            item["create"] = {"_id": item["create"]["_id"]} | changed
 
 
 def drop(path: str, body: bytes, _status: int, content: bytes):
@@ -184,6 +184,27 @@ def test_a_declared_drop_is_counted_by_itself(pipeline: Pipeline, proxy: HttpPro
     assert "indexed=20" in done.stderr
     assert "dropped=1" in done.stderr
     assert letters(pipeline) == []
+
+
+def test_a_document_that_an_ingest_pipeline_gives_another_id_is_a_letter(
+    pipeline: Pipeline, proxy: HttpProxy
+) -> None:
+    """The worker goes on with all others, and does not make the document once more."""
+
+    def rename(path, body, _status, content):
+        if not path.startswith("/_bulk"):
+            return None
+        answer = json.loads(content)
+        ingest_pipeline(body, answer["items"], status=201, _id="another")
+        return elasticsearch_reply(answer)
+
+    proxy.after = rename
+    produce(pipeline, range(20), question(100, "dropme"))
+    done = pipeline.run("consume", "--until-end")
+    assert "indexed=20" in done.stderr
+    assert "dead=1" in done.stderr
+    (letter,) = letters(pipeline)
+    assert letter["es"]["reason"].endswith("it is 'another'")
 
 
 def test_a_document_that_an_ingest_pipeline_sends_elsewhere_is_said(

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from llmlog_common.errors import Unreachable
 from llmlog_common.settings import load
 from llmlog_consumer.checks.status import Status
 from llmlog_consumer.checks.status_reader import read_status
@@ -47,7 +48,15 @@ def status(
 
     def show() -> bool:
         nonlocal code
-        current = read_status(settings, admin, offsets)
+        try:
+            current = read_status(settings, admin, offsets)
+        except Unreachable as error:
+            if not watch:
+                raise
+            # Whoever watches wants to see the end of it too.
+            code = error.exit_code
+            typer.echo(f"error: {error}", err=True)
+            return True
         code = current.health.exit_code
         if as_json:
             write_json(current.as_json())

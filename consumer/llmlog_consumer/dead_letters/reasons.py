@@ -33,6 +33,7 @@ def _parts(single: str, double: str) -> re.Pattern[str]:
           | field="[^"\s]*"
           | (?<!date\ )\b(?:field|type|mapper|mapping\ for|format|index|fields|ids?)\ \[[^\[\]]*\]
           | \[(?:true|false)\]
+          | (?<=blocked\ by:\ )(?:\[[A-Z_]{{1,30}}/\d{{1,3}}/[^\[\]]{{1,200}}\];?)+
         )
         | (?:(?<!\w)|(?<=\bb))(?:{single})
         | (?:{double})

@@ -144,7 +144,10 @@ class RequestAnswers:
         """Learn from a request that was answered item by item: others are not refused."""
         batch = response.batch
         self._controls.record_passed()
-        batch.retry.is_proven = False
+        if batch.retry.is_proven:  # alone; it may be above a limit of Elasticsearch's own
+            batch.retry.is_proven = [one.verdict.disposition for one in response.items] == [
+                Disposition.BISECT
+            ]
         if self._alone:  # one may have joined others meanwhile
             for operation in batch.operations:
                 self._alone.pop(_key(operation), None)
@@ -163,15 +166,14 @@ class RequestAnswers:
         is_bisected = verdict.disposition is Disposition.BISECT
         if is_bisected and not is_alone:
             self._split(refused)
-        elif is_bisected and response.status == _TOO_MANY:  # it names the limit it is above
-            self._reject(refused)
         elif is_alone and batch.retry.is_proven and not self._sender.paused:
             self._end_alone(refused)
         else:
             batch.retry.is_proven = False
             batch.retry.refusals += 1
             is_waited_for = verdict.then is Disposition.RETRY
-            patience = MANY if is_alone and is_waited_for else verdict.patience
+            is_repeated = is_alone and is_waited_for and not is_bisected
+            patience = MANY if is_repeated else verdict.patience
             if batch.retry.refusals < patience:
                 self._retry(batch, verdict, message, response)
             else:
@@ -185,19 +187,23 @@ class RequestAnswers:
 
     def _check(self, refused: _Refused) -> None:
         """Wait for a control; where none is known, halve, or wait alone, a few times."""
-        batch, waits = refused.batch, refused.verdict.then is Disposition.RETRY
+        batch, verdict = refused.batch, refused.verdict
         is_alone = len(batch.operations) == 1
+        # A size limit is not that of one index, and does not end like an outage.
+        is_of_index = (
+            is_alone
+            and verdict.then is Disposition.RETRY
+            and verdict.disposition is not Disposition.BISECT
+        )
         if self._sender.paused:
             self._hold_or_retry(refused)
-        elif self._controls.wait(
-            refused, batch.operations[0].index_name, same_index=waits and is_alone
-        ):
+        elif self._controls.wait(refused, batch.operations[0].index_name, same_index=is_of_index):
             self._throttled(
                 logging.WARNING, "refused", "a bulk request is refused: looking for the reason",
                 why=refused.message, operations=len(batch.operations),
             )  # fmt: skip
             self._send_controls()
-        elif is_alone and waits:
+        elif is_of_index:
             self._hold_or_retry(refused)
         elif not self._counts_as_unproven(batch):
             self._unproven = None
@@ -237,7 +243,9 @@ class RequestAnswers:
 
     def _end_alone(self, refused: _Refused) -> None:
         """Reject a document that is refused again after a control has passed."""
-        if self._controls.may_write_letter(self._clock()):
+        is_bisected = refused.verdict.disposition is Disposition.BISECT
+        names_limit = is_bisected and refused.response.status == _TOO_MANY
+        if names_limit or self._controls.may_write_letter(self._clock()):
             self._reject(refused)
             return
         refused.batch.retry.start_again()
@@ -283,7 +291,7 @@ class RequestAnswers:
         advice = refused.verdict.advice
         cause = Cause(
             Stage.OVERSIZE if is_too_large else Stage.INDEX,
-            Ending.EXHAUSTED if is_waited_for else Ending.PERMANENT,
+            Ending.EXHAUSTED if is_waited_for and not is_too_large else Ending.PERMANENT,
             reason=refused.response.detail + (f" ({advice})" if advice else ""),
             es_status=status,
             index=operation.index_name,

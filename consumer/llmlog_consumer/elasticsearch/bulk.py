@@ -21,11 +21,13 @@ from llmlog_consumer.elasticsearch.error_rules import (
     BROKEN_ANSWER,
     CUT_OFF,
     FOREIGN_PAGE,
+    RENAMED,
     TIMED_OUT,
     Disposition,
     Verdict,
     judge_item,
     judge_request,
+    renamed_error,
 )
 from llmlog_consumer.elasticsearch.foreign_answers import describe_foreign, is_page
 
@@ -44,6 +46,7 @@ BULK_PARAMS: Final = {
     "timeout": "10s",
 }
 CREATED: Final = 201
+_EXISTS: Final = frozenset({Disposition.INDEXED, Disposition.DUPLICATE})
 _NO_ANSWER: Final[Mapping[type[Unreachable], Verdict]] = {
     ElasticsearchCutOff: CUT_OFF,
     ElasticsearchTimedOut: TIMED_OUT,
@@ -171,13 +174,19 @@ class BulkClient:
                 f"{len(results)} items for {len(batch.operations)} operations"
             )
         response = BulkResponse(batch, status=answer.status)
-        for operation, result in zip(batch.operations, results, strict=True):
-            if result.get("_id") != operation.document_id:
+        sent = {operation.document_id for operation in batch.operations}
+        for operation, (action, result) in zip(batch.operations, results, strict=True):
+            document_id = result.get("_id")
+            is_renamed = document_id != operation.document_id
+            if is_renamed and (action != "create" or document_id is None or document_id in sent):
                 raise UnexpectedItemsError(
-                    f"item {result.get('_id')!r} in the place of {operation.document_id}"
+                    f"item {document_id!r} in the place of {operation.document_id}"
                 )
             status, error = result["status"], result.get("error") or None
-            response.items.append(ItemResult(operation, judge_item(status, error), status, error))
+            verdict = judge_item(status, error)
+            if is_renamed and verdict.disposition in _EXISTS:
+                verdict, error = RENAMED, renamed_error(str(document_id))
+            response.items.append(ItemResult(operation, verdict, status, error))
             response.failure_store += result.get("failure_store") == "used"
             if (index := _rerouted_to(operation, result)) is not None:
                 response.rerouted[index] += 1
@@ -228,16 +237,16 @@ def _rerouted_to(operation: Operation, result: Mapping[str, Any]) -> str | None:
     return None if index == operation.index_name or result["status"] != CREATED else str(index)
 
 
-def _results(body: Any) -> list[dict[str, Any]] | None:
-    """Return the result of each item of a bulk answer; None where it is no such answer."""
+def _results(body: Any) -> list[tuple[str, dict[str, Any]]] | None:
+    """Return action and result of each item of a bulk answer; None where it is no such answer."""
     items = body.get("items") if isinstance(body, dict) else None
     if not isinstance(items, list) or not all(isinstance(item, dict) and item for item in items):
         return None
-    results = [next(iter(item.values())) for item in items]
+    results = [next(iter(item.items())) for item in items]
     well_formed = all(
         isinstance(result, dict)
         and isinstance(result.get("status"), int)
         and isinstance(result.get("error") or {}, dict)
-        for result in results
+        for _, result in results
     )
     return results if well_formed else None

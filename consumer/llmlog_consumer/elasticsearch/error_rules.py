@@ -39,8 +39,8 @@ class Verdict:
         pushed_back: the cluster has too much to do: send fewer requests at once.
         bounded: the retry ends after some attempts, and `then` follows.
         then: the step after a bounded retry. PERMANENT means exhausted. It applies only where
-            other documents of the same index pass meanwhile. Of CHECK: the step where the
-            control is refused too.
+            other documents of the same index pass meanwhile. Of CHECK, and of BISECT for a
+            document that is alone: the step where the control is refused too.
         patience: attempts of a request that are refused before CHECK asks for a control.
         of_size: the request may be too large: smaller ones are sent where a control passes.
         unclassified: no row matches this answer; counted.
@@ -146,6 +146,7 @@ TIMED_OUT: Final = _wait(patience=2)
 DELETED_INDEX: Final = Verdict(Disposition.CONFIGURATION, is_final=True)
 """For documents of an index that was deleted, and is not the newest: nothing creates it again."""
 _BISECT = Verdict(Disposition.BISECT)
+_ABOVE_LIMIT = Verdict(Disposition.BISECT, then=Disposition.RETRY)
 _PERMANENT = Verdict(Disposition.PERMANENT)
 _UNKNOWN_REFUSAL = Verdict(Disposition.PERMANENT, unclassified=True)
 _UNKNOWN = Verdict(Disposition.RETRY, bounded=True, unclassified=True)
@@ -156,6 +157,18 @@ DROPPED_ERROR: Final[Mapping[str, Any]] = {
     "LLMLOG_INGEST_DROP=drop",
 }
 """What a person reads of a `create` that is answered with 200: Elasticsearch gives no error."""
+RENAMED: Final = _PERMANENT
+"""For a document that exists under another `_id` than it was sent with. Sent again it may be
+doubled, and its event is not found."""
+
+
+def renamed_error(document_id: str) -> Mapping[str, Any]:
+    """Return what a person reads of a document that has got this `_id` on the way."""
+    return {
+        "type": "",
+        "reason": "an ingest pipeline of the index gave the document another _id: take that out of "
+        f"the pipeline, delete the document, then replay; it is {document_id!r}",
+    }
 
 
 def _fix(advice: str) -> Verdict:
@@ -308,13 +321,14 @@ def _judge_too_large(status: int, error: Mapping[str, Any]) -> Verdict | None:
     if error_type == "es_rejected_execution_exception":
         wants = max(map(int, _OPERATION_BYTES.findall(reason)), default=0)
         limits = [int(limit) for limit in _LIMIT_BYTES.findall(reason)]
-        return _BISECT if limits and wants > min(limits) else None
+        return _ABOVE_LIMIT if limits and wants > min(limits) else None
     if error_type == "circuit_breaking_exception":
         wants, limit = _number(error, "bytes_wanted"), _number(error, "bytes_limit")
-        # The parent breaker counts the bytes of all requests; a child breaker counts ours alone.
+        # The parent breaker counts the bytes of all requests, and its durability is that of what
+        # holds most; a child breaker counts ours alone.
         ours = not reason.startswith("[parent]")
-        if error.get("durability") == "PERMANENT" or (ours and 0 < limit < wants):
-            return _BISECT
+        if ours and (error.get("durability") == "PERMANENT" or 0 < limit < wants):
+            return _ABOVE_LIMIT
     return None
 
 

@@ -32,10 +32,14 @@ MOVING: Final = frozenset(
         KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
         KafkaError.LEADER_NOT_AVAILABLE,
         KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.FENCED_LEADER_EPOCH,
+        KafkaError.UNKNOWN_LEADER_EPOCH,
+        KafkaError.OFFSET_NOT_AVAILABLE,
+        KafkaError.KAFKA_STORAGE_ERROR,
     }
 )
-"""The leader of a partition, or the coordinator of a group, is about to be another broker; or the
-topic was created a moment ago."""
+"""The leader of a partition, or the coordinator of a group, is about to be another broker, or has
+become one a moment ago; or the topic was created a moment ago."""
 
 NO_ANSWER: Final = MOVING | {
     KafkaError._TRANSPORT,  # noqa: SLF001 - librdkafka's own codes are public

@@ -582,3 +582,9 @@ def test_settings_keep_where_they_came_from_on_their_way_to_a_worker(tmp_path):
     assert again.files_of("elasticsearch_") == (str(path),)
     write(path, "three")
     assert read_again(again, "kafka_").elasticsearch_api_key.get_secret_value() == "two"
+
+
+def test_credentials_in_the_addresses_of_brokers_are_refused_and_not_shown():
+    with pytest.raises(ConfigurationError, match="sasl_username") as error:
+        load(environ={"LLMLOG_KAFKA_BOOTSTRAP_SERVERS": "SASL_SSL://u:SECRET@kafka:9092"})
+    assert "SECRET" not in str(error.value)

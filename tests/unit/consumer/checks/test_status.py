@@ -11,6 +11,7 @@ import pytest
 from confluent_kafka import KafkaError, cimpl
 from typer.testing import CliRunner
 
+from llmlog_common.errors import KafkaUnreachable
 from llmlog_consumer.checks.status import MAX_CURRENT_AGE_MS, Health, PartitionStatus, Status
 from llmlog_consumer.checks.status_reader import Timing, read_status
 from llmlog_consumer.cli import status as command
@@ -440,6 +441,20 @@ def test_ctrl_c_ends_what_goes_on_until_then_as_any_other_command(monkeypatch, t
     ):
         with pytest.raises(KeyboardInterrupt):
             go_on()
+
+
+def test_a_watch_outlasts_brokers_that_do_not_answer(monkeypatch):
+    answers = [KafkaUnreachable("no broker answers"), KafkaUnreachable("still none")]
+
+    def read(*_):
+        raise answers.pop(0) if answers else KeyboardInterrupt
+
+    monkeypatch.setattr(command, "read_status", read)
+    monkeypatch.setattr(command, "repeat", lambda step, _: repeat(step, 0.0, sleep=lambda _: None))
+    done = CliRunner().invoke(app, ["status", "--watch"])
+    assert done.exit_code == 130
+    assert "no broker answers" in done.output
+    assert "still none" in done.output
 
 
 def test_a_step_is_repeated_until_it_is_the_last_one():

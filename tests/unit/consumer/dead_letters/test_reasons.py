@@ -60,6 +60,9 @@ def test_field_and_value_are_found_and_values_are_redacted(reason, field, value)
         "[1:234] failed to parse field [a.b] of type [long] in document with id 'AZtX_-'",
         "Limit of total fields [1000] has been exceeded",
         "mapper [a] cannot be changed from type [long] to type [text]",
+        "index [a] blocked by: [FORBIDDEN/5/index read-only (api)];[FORBIDDEN/8/index write];",
+        "index [a] blocked by: [TOO_MANY_REQUESTS/12/disk usage exceeded flood-stage watermark, "
+        "index has read-only-allow-delete block; need more disk space];",
     ],
 )
 def test_a_reason_that_quotes_no_value_stays_as_it_is(reason):

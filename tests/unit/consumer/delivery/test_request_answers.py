@@ -20,12 +20,23 @@ OWN = {"type": "x_content_parse_exception", "reason": "no"}
 DENIED = (401, {"type": "security_exception", "reason": "missing credentials"})
 AWAY = (503, {"type": "master_not_discovered_exception", "reason": "x"})
 BUSY = (429, {"type": "es_rejected_execution_exception", "reason": "queue full"})
+ABOVE = {
+    "type": "circuit_breaking_exception", "reason": "[request] x",
+    "bytes_wanted": 900, "bytes_limit": 100,
+}  # fmt: skip
+ITEM_ABOVE = (
+    429,
+    {
+        "type": "es_rejected_execution_exception",
+        "reason": "rejected [coordinating_operation_bytes=900, max_coordinating_bytes=100]",
+    },
+)
 
 REFUSALS = [
     (200, {}), (301, {}), (302, {}), (400, {}), (400, OWN), (401, {}), (403, FOREIGN), (404, {}),
     (405, {}), (406, {}), (407, {}), (408, {}), (411, {}), (413, {}), (421, {}), (451, {}),
     (460, {}), (499, {}), (500, {}), (500, OWN), (501, {}), (502, {}), (503, {}), (504, {}),
-    (520, {}), (0, {}),
+    (520, {}), (0, {}), (429, ABOVE),
 ]  # fmt: skip
 DEPLOYMENT = [(status, error) for status, error in REFUSALS if status in {302, 400, 401, 403, 413}]
 
@@ -237,7 +248,7 @@ def test_a_refused_document_that_a_pause_alone_holds_stops_nothing(values, passe
     assert rig.counts == {Outcome.INDEXED: 59, Outcome.DEAD: 1}
 
 
-@pytest.mark.parametrize("answer", [(403, FOREIGN), (400, OWN), (413, {}), (500, {})])
+@pytest.mark.parametrize("answer", [(403, FOREIGN), (400, OWN), (413, {}), (500, {}), (429, ABOVE)])
 def test_a_first_document_that_is_refused_waits_and_stops_no_other(values, answer):
     """Nothing has passed, so nothing is known; what comes later is tried and tells."""
     rig = refusing(values, answer, 0)
@@ -533,6 +544,40 @@ def test_what_was_indexed_before_a_gateway_gave_up_is_seen(values):
     rig.until_settled()
     assert rig.counts == {Outcome.DUPLICATE: 60}
     assert [len(offsets) for offsets in server.requests][:4] == [60, 60, 30, 30]
+
+
+def test_a_limit_that_is_too_low_for_every_document_makes_no_letter(values):
+    """It may be mended: no document passes, so none is at fault."""
+    rig = DeliveryRig(always(*[ITEM_ABOVE] * 9, GOOD), values)
+    rig.accept_all()
+    rig.until_settled()
+    assert rig.counts == {Outcome.INDEXED: 60}
+    assert not rig.letters.letters
+
+
+def test_a_limit_that_becomes_too_low_for_the_control_makes_no_letter(values):
+    rig = DeliveryRig(always(GOOD), values)
+    records = [FakeRecord(offset, value) for offset, value in enumerate(rig.values)]
+    rig.delivery.accept(rig.span, records[:20])
+    rig.until(lambda: rig.counts[Outcome.INDEXED] == 20)
+    rig.elasticsearch.whole_by_offsets = lambda _: (429, ABOVE)
+    rig.delivery.accept(rig.span, records[20:])
+    for _ in range(50):
+        rig.turn()
+    assert not rig.letters.letters
+    rig.elasticsearch.whole_by_offsets = lambda _: None
+    rig.until_settled()
+    assert rig.counts == {Outcome.INDEXED: 60}
+
+
+@pytest.mark.parametrize("count", [1, MAX_LETTERS + 5])
+def test_documents_above_a_limit_that_others_are_below_become_letters(values, count):
+    rig = DeliveryRig(lambda offset: [ITEM_ABOVE] if offset < count else [GOOD], values)
+    rig.accept_all()
+    rig.until_settled()
+    assert rig.counts == {Outcome.INDEXED: 60 - count, Outcome.DEAD: count}
+    causes = {(letter.cause.stage, letter.cause.disposition) for letter in rig.letters.letters}
+    assert causes == {("oversize", "permanent")}
 
 
 def test_a_request_that_is_refused_for_its_text_is_not_made_smaller(values):

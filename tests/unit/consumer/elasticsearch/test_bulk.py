@@ -148,7 +148,7 @@ def test_an_answer_that_does_not_answer_every_item_is_broken_as_a_whole(body):
     "items",
     [
         [created("a"), created("b"), created("c")],
-        [created("a"), created("another")],
+        [created("a"), {"index": {"_id": "another", "status": 201}}],
         [created("b"), created("a")],
         [created("a"), {"create": {"status": 201}}],
         [created("a"), {"delete": {"_id": "other", "status": 200}}],
@@ -196,6 +196,29 @@ def test_a_document_that_an_ingest_pipeline_dropped_is_not_indexed():
         Disposition.DROPPED,
     ]
     assert not answered.rerouted
+
+
+@pytest.mark.parametrize(
+    "renamed",
+    [
+        {"_id": "other", "_index": "logs-1", "status": 201},
+        {"_id": "other", "status": 409, "error": {"type": "version_conflict_engine_exception"}},
+    ],
+)
+def test_a_document_that_an_ingest_pipeline_gave_another_id_is_not_indexed(renamed):
+    answered = answer_of({"items": [created("a"), {"create": renamed}]})
+    first, second = answered.items
+    assert first.verdict.disposition is Disposition.INDEXED
+    assert second.verdict.disposition is Disposition.PERMANENT
+    assert "gave the document another _id" in second.error["reason"]
+    assert "'other'" in second.error["reason"]
+
+
+def test_a_document_that_did_not_get_in_is_sent_again_whatever_its_id_became():
+    busy = {"type": "es_rejected_execution_exception", "reason": "full"}
+    renamed = {"_id": "other", "status": 429, "error": busy}
+    answered = answer_of({"items": [created("a"), {"create": renamed}]})
+    assert answered.items[1].verdict.disposition is Disposition.RETRY
 
 
 def test_documents_that_an_ingest_pipeline_sent_elsewhere_are_counted_by_index():

@@ -283,7 +283,7 @@ def test_the_parent_breaker_counts_the_bytes_of_all_requests():
         bytes_wanted=1_200, bytes_limit=1_000, durability="TRANSIENT",
     )  # fmt: skip
     assert judge_item(429, error).disposition is RETRY
-    assert judge_item(429, {**error, "durability": "PERMANENT"}).disposition is BISECT
+    assert judge_item(429, {**error, "durability": "PERMANENT"}).disposition is RETRY
 
 
 # Whole requests

@@ -197,6 +197,24 @@ def test_a_question_is_asked_again_while_a_coordinator_or_a_leader_moves():
     assert group.offsets.committed("t", range(2)) == {0: 700, 1: 5}
 
 
+@pytest.mark.parametrize(
+    "code",
+    [
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.FENCED_LEADER_EPOCH,
+        KafkaError.UNKNOWN_LEADER_EPOCH,
+        KafkaError.OFFSET_NOT_AVAILABLE,
+        KafkaError.KAFKA_STORAGE_ERROR,
+    ],
+)
+def test_a_leader_that_has_just_changed_is_asked_again_and_refuses_nothing(code):
+    group = Group()
+    group.consumer.errors = [KafkaError(code)]
+    assert group.offsets.watermarks("t", [0]) == {0: (500, 900)}
+    group.client.marks = {0: KafkaError(code), 1: (1, 5, 5)}
+    assert group.offsets.bounds("t", [0, 1]) == {0: None, 1: Log(1, 5, 5)}
+
+
 def test_a_coordinator_that_never_comes_is_no_answer():
     group = Group()
     group.client.moves = [KafkaError.NOT_COORDINATOR] * 100
