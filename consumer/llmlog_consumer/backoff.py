@@ -6,8 +6,8 @@ import random
 from dataclasses import dataclass
 from typing import Final
 
-# Of its own: the module's shared state belongs to whoever seeds it.
-_RANDOM: Final = random.SystemRandom()
+RANDOM: Final = random.Random()  # noqa: S311 - no secret
+"""The source of jitter; of its own, as the module's shared one belongs to whoever seeds it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Backoff:
             at_least: seconds that the server asked for (Retry-After).
         """
         bound = min(self.max_seconds, self.first_seconds * 2.0 ** min(attempt - 1, 30))
-        return max(at_least, _RANDOM.uniform(bound / 10, bound))
+        return max(at_least, RANDOM.uniform(bound / 10, bound))
 
 
 @dataclass(slots=True)

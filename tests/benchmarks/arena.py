@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -64,11 +65,10 @@ def run(
         settings: of ours; the caller's own are left out.
         others: ids of further processes to watch, by name.
     """
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("LLMLOG_")}
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         began = time.monotonic()
         process = subprocess.Popen(
-            command, env=environment | dict(settings), stdout=out, stderr=err, cwd=HERE.parents[1]
+            command, env=_environment(settings), stdout=out, stderr=err, cwd=HERE.parents[1]
         )
         with watching(process.pid, others or {}) as watch:
             _, status, usage = os.wait4(process.pid, 0)
@@ -86,6 +86,24 @@ def pipeline(
 ) -> Usage:
     """Run the command `pipeline`."""
     return run([PIPELINE, *arguments], settings, others)
+
+
+@contextmanager
+def consuming(settings: Mapping[str, str]) -> Iterator[Watch]:
+    """Run `pipeline consume` for the length of the block; yield what is seen of it."""
+    with tempfile.TemporaryFile() as err:
+        process = subprocess.Popen([PIPELINE, "consume"], env=_environment(settings), stderr=err)
+        try:
+            with watching(process.pid, {}) as watch:
+                yield watch
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(60)
+
+
+def _environment(settings: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of a command: the caller's own settings are left out."""
+    return {k: v for k, v in os.environ.items() if not k.startswith("LLMLOG_")} | dict(settings)
 
 
 @contextmanager

@@ -6,9 +6,6 @@ blocked, one closed, one deleted, and one cannot be created because the cluster 
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
 import tempfile
 import time
 from collections.abc import Mapping
@@ -19,7 +16,6 @@ import httpx
 from benchmarks import arena, load, sizes
 from benchmarks.bench import LONG, Bench
 from benchmarks.figures import Figures, rounds
-from benchmarks.watch import watching
 from llmlog_consumer.elasticsearch.index_names import DAY_MS, daily_index
 
 _DAYS_AGO = (2, 3, 4, 5)
@@ -90,19 +86,10 @@ def _set_max_shards(url: str, number: int | None) -> None:
 
 
 def _time(bench: Bench, settings: Mapping[str, str], today: str) -> tuple[float, float]:
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("LLMLOG_")}
     expected = LONG - LONG // 100
-    with tempfile.TemporaryFile() as err:
-        process = subprocess.Popen(
-            [arena.PIPELINE, "consume"], env=environment | dict(settings), stderr=err
-        )
-        try:
-            with watching(process.pid, {}) as watch:
-                began = _wait(bench.url, today, int(expected * _BEGIN))
-                ended = _wait(bench.url, today, int(expected * _END))
-        finally:
-            process.send_signal(signal.SIGTERM)
-            process.wait(60)
+    with arena.consuming(settings) as watch:
+        began = _wait(bench.url, today, int(expected * _BEGIN))
+        ended = _wait(bench.url, today, int(expected * _END))
     number = ended[1] - began[1]
     return number / (ended[0] - began[0]), watch.peak_mb
 

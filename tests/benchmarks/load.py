@@ -11,8 +11,10 @@ from collections.abc import Iterable, Sequence
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
+from llmlog_common.kafka_clients import MAX_RECORD_BYTES
 from llmlog_schemas.codec import Encoder
 from llmlog_schemas.convert import to_event
+from llmlog_schemas.limits import MAX_SEARCH_TEXT_CHARACTERS
 from support.payloads import payload
 
 PARTITIONS = 8
@@ -39,8 +41,9 @@ def values(size: int, count: int, days_ago: int = 0):
         less |= {"startTime": began, "endTime": began + 0.5}
     for seed in range(distinct):
         bare = encoder.encode(to_event(payload(seed, response=_answer("."), **less)))
-        # The answer's text stands there twice: as it came, and for full-text search.
-        text = _prose(seed, (size - len(bare) + 2) // 2)
+        # The answer's text stands there twice: as it came, and for full-text search up to a bound.
+        left = size - len(bare) + 2
+        text = _prose(seed, max(left // 2, left - MAX_SEARCH_TEXT_CHARACTERS))
         event = to_event(payload(seed, response=_answer(text), **less))
         made.append((event["event_id"], encoder.encode(event)))
     letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
@@ -77,7 +80,7 @@ def _vocabulary() -> tuple[list[str], list[float]]:
 def create(bootstrap: str, topic: str) -> None:
     """Create a topic and its dead-letter topic."""
     admin = AdminClient({"bootstrap.servers": bootstrap})
-    config = {"max.message.bytes": "8388608"}
+    config = {"max.message.bytes": str(MAX_RECORD_BYTES)}
     names = [NewTopic(name, PARTITIONS, config=config) for name in (topic, f"{topic}.dlq")]
     for future in admin.create_topics(names).values():
         future.result(30)
@@ -86,7 +89,8 @@ def create(bootstrap: str, topic: str) -> None:
 def write(bootstrap: str, topic: str, records: Iterable[tuple[str, bytes, list | None]]) -> None:
     """Write keys, values and headers evenly over the partitions."""
     producer = Producer({"bootstrap.servers": bootstrap, "compression.type": "zstd",
-                         "linger.ms": 50, "batch.size": 1_000_000})  # fmt: skip
+                         "message.max.bytes": MAX_RECORD_BYTES + 65_536, "linger.ms": 50,
+                         "batch.size": 1_000_000})  # fmt: skip
     for number, (key, value, headers) in enumerate(records):
         while True:
             try:

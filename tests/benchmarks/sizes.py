@@ -6,20 +6,14 @@ against a real Elasticsearch, beside which it has to share two cores.
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 
 from benchmarks import arena, load
 from benchmarks.bench import Bench
 from benchmarks.figures import Figures, rounds
-from benchmarks.watch import Watch, watching
 
 _RECORDS = 200_000
 _PAUSED_SECONDS = 12.0
@@ -88,7 +82,7 @@ def _paused(bench: Bench, sink: arena.Stub, figures: Figures, size: str) -> None
         settings = bench.settings(f"paused-{size}")
         if refusal is not None:
             sink.refuse(1, *refusal)
-        with _consuming(settings) as (_, watch):
+        with arena.consuming(settings) as watch:
             if refusal is None:
                 time.sleep(2.0)  # else it would wait for its first answer and consume nothing
                 sink.kill()
@@ -105,10 +99,10 @@ def _rebalance(bench: Bench, sink: arena.Stub, figures: Figures) -> None:
     arena.aside(load.fill, bench.bootstrap, "long", 2000, 8 * _RECORDS)
     settings = bench.settings("long")
     sink.refuse(5, 429, "es_rejected_execution_exception", "rejected execution")
-    with _consuming(settings) as (_, watch):
+    with arena.consuming(settings) as watch:
         time.sleep(4.0)
         came = time.monotonic()
-        with _consuming(settings):
+        with arena.consuming(settings):
             time.sleep(_MEMBER_SECONDS)
         time.sleep(4.0)
         over = time.monotonic()
@@ -116,18 +110,3 @@ def _rebalance(bench: Bench, sink: arena.Stub, figures: Figures) -> None:
     gap = max(after - before for before, after in pairwise([came, *times, over]))
     print(f"    a member comes and goes: the other sends nothing for {gap:.2f} s at most")
     figures.add(rebalance_longest_gap_s=gap)
-
-
-@contextmanager
-def _consuming(settings: Mapping[str, str]) -> Iterator[tuple[subprocess.Popen[bytes], Watch]]:
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("LLMLOG_")}
-    with tempfile.TemporaryFile() as err:
-        process = subprocess.Popen(
-            [arena.PIPELINE, "consume"], env=environment | dict(settings), stderr=err
-        )
-        try:
-            with watching(process.pid, {}) as watch:
-                yield process, watch
-        finally:
-            process.send_signal(signal.SIGTERM)
-            process.wait(60)

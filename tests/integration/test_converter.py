@@ -176,9 +176,10 @@ def test_only_the_first_payloads_that_are_json_are_handed_over(
     assert converter.convert(objects, [captured(1)], LIMIT) == []
     assert len(converter.convert(captured(1), [captured(2), objects, captured(3)], LIMIT)) == 2
     assert len(converter.convert(captured(1), [item, captured(3)], LIMIT)) == 1
-    large = [captured(number, messages="m" * 400_000) for number in range(4)]
-    assert len(converter.convert(large[0], large[1:], LIMIT)) == 2
-    assert len(converter.convert(captured(1, messages="m" * 3_000_000), large, 1 << 23)) == 1
+    large = [captured(number, messages="m" * 200_000) for number in range(8)]
+    assert len(converter.convert(large[0], large[1:], LIMIT)) == 5
+    objects = captured(1, messages="m" * 3_000_000)  # too large for the hook to make JSON of
+    assert converter.convert(objects, large, 1 << 23) == []
 
 
 def test_a_payload_that_cannot_be_read_is_left_to_the_gateway(
@@ -206,8 +207,8 @@ def test_one_that_dies_or_hangs_is_replaced_after_a_while(
     pid = start_process(converter)
     os.kill(pid, how)
     # More than the sockets hold: the stopped process reads nothing, so the sending blocks too.
-    large = captured(1, messages="m" * 900_000)
-    assert converter.convert(large, [], LIMIT) == []
+    large = [captured(number, messages="m" * 200_000) for number in range(5)]
+    assert converter.convert(large[0], large[1:], LIMIT) == []
     assert converter.pid is None
     assert not psutil.pid_exists(pid), "it is gone, and no zombie"
     monkeypatch.setattr(module, "_TIMEOUT_SECONDS", 10)

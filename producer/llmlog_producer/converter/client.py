@@ -291,10 +291,12 @@ class ConversionProcess:
         Raises:
             PermissionError: it is not ours any more.
         """
+        # Before the sockets are closed: it ends when it sees that, and its code would say nothing.
+        has_ended = self._has_ended(_POLL_SECONDS)
         self.hang_up()
         if self._popen is None:
             return None
-        if self._has_ended(_POLL_SECONDS):
+        if has_ended:
             return self._popen.returncode
         self._popen.kill()
         self._has_ended(_END_SECONDS)

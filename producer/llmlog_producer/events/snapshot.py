@@ -169,18 +169,22 @@ class _Copier:
             return SELF_REFERENCE
         if depth > MAX_PAYLOAD_DEPTH:
             return f"<cut: deeper than {MAX_PAYLOAD_DEPTH} levels>"
-        leaves = value.values() if kind is dict else value
+        # Its own first, where it is small: another thread may be adding to the value.
+        own: Any = value
+        if len(value) <= self._left:
+            own = value.copy() if kind is dict else list(value)
+        leaves = own.values() if kind is dict else own
         copy: Any
-        if len(value) <= self._left and _LEAVES.issuperset(map(type, leaves)):
-            copy = value.copy() if kind is dict else list(value)
-            self._left -= len(value)
+        if own is not value and _LEAVES.issuperset(map(type, leaves)):
+            copy = own
+            self._left -= len(own)
             # Each value once: small numbers, true and false exist once in an interpreter.
             self.size += sum(
                 map(getsizeof, dict(zip(map(id, leaves), leaves, strict=False)).values())
             )
         else:
             self._above.add(id(value))
-            copy = self._dict(value, depth + 1) if kind is dict else self._list(value, depth + 1)
+            copy = self._dict(own, depth + 1) if kind is dict else self._list(own, depth + 1)
             self._above.discard(id(value))
         self._count(copy)
         return copy
@@ -231,15 +235,13 @@ class _Copier:
 
 
 def _first_items(value: dict[Any, Any], number: int) -> Any:
-    """Return the first items of a dict, which another thread may be changing."""
+    """Return the first items of a dict; all of one that is small, and a copy already."""
     if len(value) <= number:
-        # `copy` is atomic. `list(value.items())` is not: it allocates pairs, so the garbage
-        # collector may run, and foreign code in it.
-        return value.copy().items()
+        return value.items()
     try:
         return list(islice(value.items(), max(0, number)))
-    except RuntimeError:
-        return ()
+    except RuntimeError:  # another thread has changed it: `copy` is atomic, if not cheap
+        return list(islice(value.copy().items(), max(0, number)))
 
 
 def _marker(kind: str, items: int) -> dict[str, Any]:
