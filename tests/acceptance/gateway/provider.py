@@ -35,24 +35,30 @@ class _Handler(BaseHTTPRequestHandler):
         if model.endswith("-cut"):
             self._break_off()
             return
+        if model.endswith("-short"):
+            self._answer(200, _ANSWER, missing_bytes=100)
+            return
         status = int(model[-3:]) if model[-3:].isdigit() else 200
         self._answer(status, _ANSWER if status == 200 else {"error": {"message": f"no: {model}"}})
 
     def _break_off(self):
+        """Answer with one whole chunk of a stream, and no end of it."""
         self.send_response(200)
         self.send_header("content-type", "text/event-stream")
         self.send_header("transfer-encoding", "chunked")
         self.end_headers()
-        self.wfile.write(b'1f\r\ndata: {"choices": [], "id": "1"}\r\n')
+        line = b'data: {"choices": [], "id": "1"}\n\n'
+        self.wfile.write(b"%x\r\n%b\r\n" % (len(line), line))
         self.close_connection = True
 
-    def _answer(self, status, answer):
+    def _answer(self, status, answer, missing_bytes=0):
         body = json.dumps(answer).encode()
         self.send_response(status)
         self.send_header("content-type", "application/json")
-        self.send_header("content-length", str(len(body)))
+        self.send_header("content-length", str(len(body) + missing_bytes))
         self.end_headers()
         self.wfile.write(body)
+        self.close_connection = missing_bytes > 0
 
     def log_message(self, *_):
         """Say nothing."""
