@@ -1,6 +1,6 @@
 # Everything a fresh machine needs is made here, from Python and make alone.
 PYTHON ?= python3
-LITELLM_VERSIONS := 1.106.2 1.109.1
+LITELLM_VERSIONS := 1.106.2 1.109.3 1.110.2
 BIN := .venv/bin
 # Processes that run tests; most of them wait for servers, so there may be more than cores.
 TEST_WORKERS ?= 3

@@ -1,1 +1,8 @@
-"""The gateway side: LiteLLM's payloads become Avro events on a Kafka topic."""
+"""The gateway's side: the LiteLLM callback, and the commands for its machine."""
+
+import sys
+
+if sys.platform == "win32":
+    raise ImportError(
+        "llmlog_producer runs on Linux and macOS: Windows has no flock and no SIGTERM"
+    )

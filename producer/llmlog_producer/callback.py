@@ -26,10 +26,13 @@ from llmlog_common.settings import Settings, load
 from llmlog_common.throttled_log import GatewayLogger, ThrottledLog, error_name
 from llmlog_producer.counters import Stats
 from llmlog_producer.events.build import CapturedPayload
+from llmlog_producer.events.completion import BatchCosts
 from llmlog_producer.events.snapshot import excluded_keys, snapshot
 from llmlog_producer.metrics import expose
+from llmlog_producer.pass_through import PassThroughFailures
+from llmlog_producer.patched_threads import describe_patched_threads
 from llmlog_producer.sending.publisher import Publisher
-from llmlog_producer.sending.shutdown import run_before_sigterm
+from llmlog_producer.sending.shutdown import Hold, run_before_sigterm
 
 EXIT_FLUSH_SECONDS: Final = 10.0
 """The longest wait of an interpreter that ends, for its events to be sent."""
@@ -45,23 +48,26 @@ class LLMLogHandler(CustomLogger):  # type: ignore[misc]  # litellm ships no typ
     Settings come from the environment (`LLMLOG_…`) and `pipeline.toml`. Wrong settings are one
     ERROR line; from then on the handler drops events and counts them.
 
-    Hooks on all threads, the exit handler and the signal handler read the fields. `_publisher` and
-    `_closing` are written with `_lock` held, which the signal handler never takes;
-    `_exit_deadline` is written by the exit handler.
+    Hooks on all threads, the exit handler and the signal handler read the fields. `_publisher` is
+    written once, with `_lock` held, which the signal handler never takes; `_exit_deadline` is
+    written by the exit handler.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self._publisher: Publisher | None = None
-        self._closing: Publisher | None = None  # while `close` waits for it
         self._excluded_keys: frozenset[str] = frozenset()
         self._has_metrics = False
+        self._batch_costs = BatchCosts()
+        self._pass_through = PassThroughFailures()
         self._begin_process()
         self._settings = self._load()
+        self._hold = Hold()
+        self._is_forked = False
         atexit.register(self._at_exit)
-        os.register_at_fork(after_in_child=self._begin_process)
-        if self._settings is not None and self._settings.journal != "off":
-            run_before_sigterm(self._on_sigterm)
+        os.register_at_fork(after_in_child=self._begin_child)
+        if self._settings is not None:
+            run_before_sigterm(self._on_sigterm, self._hold)
         # In a proxy's worker connect now: a SIGTERM runs no exit handler there, and soon after the
         # first request it must not find an event that waits for the connection.
         if _in_event_loop():
@@ -75,10 +81,14 @@ class LLMLogHandler(CustomLogger):  # type: ignore[misc]  # litellm ships no typ
         self._exit_deadline: float | None = None  # monotonic seconds
         # The parent's Kafka client has no threads here, so it can be neither used nor destroyed: it
         # is kept for as long as this process lives.
-        self._inherited = [one for one in (self._publisher, self._closing) if one is not None]
-        for one in self._inherited:
-            one.abandon()
-        self._publisher = self._closing = None
+        self._inherited = self._publisher
+        if self._inherited is not None:
+            self._inherited.abandon()
+        self._publisher = None
+
+    def _begin_child(self) -> None:
+        self._is_forked = True
+        self._begin_process()
 
     def log_success_event(
         self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any
@@ -104,6 +114,25 @@ class LLMLogHandler(CustomLogger):  # type: ignore[misc]  # litellm ships no typ
         """Take the payload of an asynchronous call that failed."""
         self._capture(kwargs)
 
+    async def async_post_call_failure_hook(
+        self,
+        request_data: Any,
+        original_exception: Any,
+        user_api_key_dict: Any,
+        traceback_str: str | None = None,
+    ) -> None:
+        """Make the payload of a failed pass-through request: no log hook is called for it."""
+        try:
+            payload = self._pass_through.payload_of(
+                request_data, original_exception, user_api_key_dict, traceback_str
+            )
+        except Exception as error:  # noqa: BLE001 - no error may reach the gateway
+            self._count_unreadable(error)
+            return
+        if payload is not None:
+            call_id = request_data.get("litellm_call_id")
+            self._capture({"standard_logging_object": payload, "litellm_call_id": call_id})
+
     def flush(self, timeout: float) -> int:
         """Wait for the delivery of all events, for `timeout` seconds at most.
 
@@ -114,18 +143,14 @@ class LLMLogHandler(CustomLogger):  # type: ignore[misc]  # litellm ships no typ
         return publisher.flush(timeout) if publisher else 0
 
     def close(self, timeout: float) -> int:
-        """Flush and end the background thread; a later event starts it again.
+        """Flush and end the background thread; a later event, or `flush`, starts it again.
 
         Returns:
-            Events that are not sent; those in the journal are sent by the next process.
+            Events that are not sent. Those in the journal are sent by this process if it goes on,
+            or else by the next one.
         """
-        with self._lock:
-            self._closing = publisher = self._publisher
-            self._publisher = None
-        try:
-            return publisher.close(timeout) if publisher else 0
-        finally:
-            self._closing = None
+        publisher = self._publisher
+        return publisher.halt(timeout) if publisher else 0
 
     def stats(self) -> dict[str, int]:
         """Return the counters of this process: accepted, delivered, dropped and so on."""
@@ -150,6 +175,8 @@ class LLMLogHandler(CustomLogger):  # type: ignore[misc]  # litellm ships no typ
 
     def _capture(self, kwargs: Any) -> None:
         try:
+            if kwargs and self._pass_through.is_second(kwargs):
+                return
             payload = kwargs.get("standard_logging_object") if kwargs else None
             if not isinstance(payload, dict):
                 self._stats.add("dropped_no_payload")
@@ -164,6 +191,7 @@ class LLMLogHandler(CustomLogger):  # type: ignore[misc]  # litellm ships no typ
                 self._stats.add("dropped_disabled")
                 return
             call_id = kwargs.get("litellm_call_id")
+            payload = self._batch_costs.count_once(payload)
             call_id = call_id if isinstance(call_id, str) else ""
             copy, size = snapshot(payload, without=self._excluded_keys)
             publisher.offer(CapturedPayload(copy, call_id, time.time(), size))
@@ -172,9 +200,12 @@ class LLMLogHandler(CustomLogger):  # type: ignore[misc]  # litellm ships no typ
                 if lost := publisher.leave(left):
                     self._log(logging.ERROR, "unsent", f"ended with {lost} events unsent")
         except Exception as error:  # noqa: BLE001 - no error may reach the gateway
-            self._stats.add("dropped_unreadable")
-            self._stats.add("accepted")
-            self._log(logging.ERROR, f"hook {type(error)}", f"payload dropped: {error_name(error)}")
+            self._count_unreadable(error)
+
+    def _count_unreadable(self, error: Exception) -> None:
+        self._stats.add("dropped_unreadable")
+        self._stats.add("accepted")
+        self._log(logging.ERROR, f"hook {type(error)}", f"payload dropped: {error_name(error)}")
 
     def _get_publisher(self) -> Publisher | None:
         """Return this process's publisher, new at its first use; None where settings are wrong."""
@@ -184,11 +215,18 @@ class LLMLogHandler(CustomLogger):  # type: ignore[misc]  # litellm ships no typ
             if self._publisher is None:
                 background = self._exit_deadline is None
                 try:
-                    self._publisher = Publisher(self._settings, self._stats, background=background)
+                    if why := describe_patched_threads():
+                        raise ConfigurationError(why)  # noqa: TRY301 - one line for all of them
+                    self._publisher = Publisher(
+                        self._settings, self._stats, background=background, hold=self._hold
+                    )
                 except ConfigurationError as error:
                     self._log(logging.ERROR, "settings", f"disabled, events are dropped: {error}")
                     self._settings = None
                     return None
+                self._log_start(self._publisher.summary)
+                if self._is_forked:  # a server's worker has taken the parent's handlers out
+                    run_before_sigterm(self._on_sigterm, self._hold)
                 if self._settings.gateway_metrics and not self._has_metrics:
                     self._has_metrics = True
                     expose(self.stats)
@@ -196,6 +234,12 @@ class LLMLogHandler(CustomLogger):  # type: ignore[misc]  # litellm ships no typ
                     # Children of multiprocessing end without atexit before Python 3.13.
                     multiprocessing.util.Finalize(None, self._at_exit, exitpriority=0)
             return self._publisher
+
+    def _log_start(self, summary: str) -> None:
+        """Show that events are taken, also in a proxy, where no INFO line of others is shown."""
+        is_shown = logging.getLogger("llmlog_producer").isEnabledFor(logging.INFO)
+        level = logging.WARNING if _in_event_loop() and not is_shown else logging.INFO
+        GatewayLogger().log(level, summary)
 
     def _on_sigterm(self, *, last: bool) -> bool:
         """Hand all events over to the journal; wait if the process ends right afterwards.
@@ -205,9 +249,8 @@ class LLMLogHandler(CustomLogger):  # type: ignore[misc]  # litellm ships no typ
             again then.
         """
         seconds = SIGTERM_SECONDS if last else 0.0
-        publishers = [one for one in (self._closing, self._publisher) if one is not None]
-        saved = [publisher.journal_first(seconds) for publisher in publishers]
-        return all(saved)
+        publisher = self._publisher
+        return publisher is None or publisher.journal_first(seconds)
 
     def _at_exit(self) -> None:
         """Flush; from here on every hook sends its event itself.
@@ -216,8 +259,12 @@ class LLMLogHandler(CustomLogger):  # type: ignore[misc]  # litellm ships no typ
         `asyncio.run` has left in LiteLLM's queue.
         """
         if self._exit_deadline is None:
-            self._exit_deadline = time.monotonic() + EXIT_FLUSH_SECONDS
+            seconds = SIGTERM_SECONDS if self._hold.is_active else EXIT_FLUSH_SECONDS
+            self._exit_deadline = time.monotonic() + seconds
+        if self._publisher is not None:
+            self._publisher.end_background()
         self.close(max(0.0, self._exit_deadline - time.monotonic()))
+        self._hold.release()
 
 
 def _in_event_loop() -> bool:

@@ -10,11 +10,12 @@ from confluent_kafka import KafkaException, Producer, TopicCollection
 from confluent_kafka.admin import AclOperation, AdminClient  # type: ignore[attr-defined]
 
 from llmlog_common.errors import ConfigurationError, KafkaError, Unreachable
-from llmlog_common.kafka_clients import LIBRDKAFKA_LOGGER, admin_config
+from llmlog_common.kafka_clients import LIBRDKAFKA_LOGGER, Reasons, admin_config, new_client
 from llmlog_producer.converter.client import START_SECONDS, ConversionProcess, is_wanted
 from llmlog_producer.events.redact import Redactor
 from llmlog_producer.journal.inspect import inspect
 from llmlog_producer.journal.journal import Journal, folder_of
+from llmlog_producer.litellm_config import CALLBACK_LISTS, ConfigError, callback_lists, read_config
 from llmlog_producer.sending.kafka_producer import KafkaProducer
 from llmlog_schemas.registry import Registry
 
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from llmlog_common.settings import Settings
 
 REGISTERED_AS: Final = "llmlog_producer.callback.handler"
-_CALLBACK_LISTS: Final = ("callbacks", "success_callback", "failure_callback")
 KAFKA_SECONDS: Final = 5.0
 
 
@@ -130,36 +130,24 @@ def _check_registration(config: Path) -> Iterator[Finding]:
     if shadow.exists():
         yield _wrong("registration", f"{shadow} is loaded in the package's place: remove it")
     try:
-        read = importlib.import_module("yaml").safe_load(config.read_text())
-    except ImportError:
-        yield _wrong("registration", f"cannot read {config}: run this with the proxy's Python")
+        callbacks = callback_lists(read_config(config))
+    except ConfigError as error:
+        yield _wrong("registration", str(error))
         return
-    except Exception as error:  # noqa: BLE001 - any file, and a foreign parser
-        yield _wrong("registration", f"cannot read {config}: {type(error).__name__}: {error}")
-        return
-    callbacks = _callback_lists(read)
-    both = all(REGISTERED_AS in callbacks.get(name, ()) for name in _CALLBACK_LISTS[1:])
-    if both or REGISTERED_AS in callbacks.get(_CALLBACK_LISTS[0], ()):
+    both = all(REGISTERED_AS in callbacks.get(name, ()) for name in CALLBACK_LISTS[1:])
+    if both or REGISTERED_AS in callbacks.get(CALLBACK_LISTS[0], ()):
         yield Finding("registration", f"{config} names the handler")
         return
     yield _wrong(
         "registration",
-        f'{config}: under litellm_settings write  callbacks: ["{REGISTERED_AS}"]',
+        f'{config}: under litellm_settings write  callbacks: ["{REGISTERED_AS}"]  (a section in an '
+        "included file replaces the whole section of the file that includes it)",
     )
 
 
-def _callback_lists(config: Any) -> dict[str, list[Any]]:
-    """Return LiteLLM's lists of callbacks, whatever shape the file has."""
-    section = config.get("litellm_settings") if isinstance(config, dict) else None
-    if not isinstance(section, dict):
-        return {}
-    lists = {name: section[name] for name in _CALLBACK_LISTS if section.get(name)}
-    return {name: one if isinstance(one, list) else [one] for name, one in lists.items()}
-
-
 def _check_kafka(settings: Settings, seconds: float) -> Iterator[Finding]:
-    client_errors: list[str] = []
-    config = {**admin_config(settings), "error_cb": lambda error: client_errors.append(error.str())}
+    reasons = Reasons()
+    config = {**admin_config(settings), "error_cb": reasons}
     exit_code = KafkaError.exit_code
     try:
         client = KafkaProducer(settings, _ignore, _ignore)
@@ -167,10 +155,17 @@ def _check_kafka(settings: Settings, seconds: float) -> Iterator[Finding]:
         yield _wrong("kafka", str(error))
         return
     try:
-        topics = Producer(config, logger=LIBRDKAFKA_LOGGER).list_topics(timeout=seconds).topics
+        asking = new_client(Producer, config)
+    except ConfigurationError as error:
+        yield _wrong("kafka", str(error))
+        return
+    try:
+        topics = asking.list_topics(timeout=seconds).topics
     except KafkaException as error:
-        # The client calls back with the cause (authentication, TLS); the exception is a time-out.
-        why = "; ".join(dict.fromkeys(client_errors)) or error.args[0].str()
+        asking.poll(
+            0
+        )  # calls back with the cause; the exception says only that there was no answer
+        why = reasons.text(error.args[0])
         advice = "is it running, and are LLMLOG_KAFKA_… right?"
         yield Finding("kafka", f"{settings.kafka_bootstrap_servers}: {why}: {advice}", exit_code)
         return

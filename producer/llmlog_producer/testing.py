@@ -19,7 +19,9 @@ from llmlog_common.setting_sources import PREFIX
 from llmlog_common.settings import Settings, load
 from llmlog_producer.counters import Stats
 from llmlog_producer.events.build import CapturedPayload, EventBuilder
+from llmlog_producer.events.completion import BatchCosts
 from llmlog_producer.events.snapshot import excluded_keys, snapshot
+from llmlog_producer.pass_through import PassThroughFailures
 from llmlog_schemas.codec import Decoder
 
 
@@ -45,7 +47,7 @@ def recorder(**settings: object) -> Any:
 
 
 class _Recorder:
-    """A callback with the handler's four hooks, which keeps documents.
+    """A callback with the handler's hooks, which keeps documents.
 
     Attributes:
         documents: one for each call that LiteLLM reported, in the order of its reports. Written
@@ -57,6 +59,8 @@ class _Recorder:
         self._settings = settings
         self._more = threading.Condition()
         self._seen: set[str] = set()
+        self._batch_costs = BatchCosts()
+        self._pass_through = PassThroughFailures()
         self.documents: list[dict[str, Any]] = []
 
     def wait_for(self, number: int, timeout: float = 10.0) -> list[dict[str, Any]]:
@@ -86,10 +90,25 @@ class _Recorder:
         """Take the payload of an asynchronous call that failed."""
         self._record(kwargs)
 
+    async def async_post_call_failure_hook(
+        self,
+        request_data: Any,
+        original_exception: Any,
+        user_api_key_dict: Any,
+        traceback_str: str | None = None,
+    ) -> None:
+        """Take the payload of a pass-through request that failed."""
+        payload = self._pass_through.payload_of(
+            request_data, original_exception, user_api_key_dict, traceback_str
+        )
+        call_id = request_data.get("litellm_call_id")
+        self._record({"standard_logging_object": payload, "litellm_call_id": call_id})
+
     def _record(self, kwargs: Any) -> None:
         payload = (kwargs or {}).get("standard_logging_object")
-        if not isinstance(payload, dict):
+        if not isinstance(payload, dict) or self._pass_through.is_second(kwargs):
             return
+        payload = self._batch_costs.count_once(payload)
         call_id = kwargs.get("litellm_call_id")
         document = _document(payload, call_id if isinstance(call_id, str) else "", self._settings)
         with self._more:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from confluent_kafka import KafkaException
+from confluent_kafka import KafkaError, KafkaException
 
 from llmlog_common.credentials import hide
 from llmlog_common.errors import ConfigurationError
@@ -36,6 +36,9 @@ _RECEIVE: Final = "receive.message.max.bytes"
 _QUEUE: Final = "queue.buffering.max.kbytes"
 _PASSWORD_FILE: Final = "llmlog.password.file"  # noqa: S105 - a name, no password
 """No property of librdkafka: `new_client` takes it out, and makes it the client's `error_cb`."""
+
+_MAX_REASONS: Final = 3
+"""Reasons that a message quotes: each broker may give one."""
 
 CLIENT_ID: Final = "llmlog-pipeline"
 
@@ -73,6 +76,33 @@ def new_client(kind: Callable[..., T], config: Mapping[str, Any]) -> T:
     if password is not None:
         password.attach(client, report)
     return client
+
+
+class Reasons:
+    """The reasons that a client gives for having no answer; an instance is its `error_cb`.
+
+    The call itself says only that there was none in time. The client calls back within `poll`.
+    """
+
+    def __init__(self) -> None:
+        self._texts: dict[str, None] = {}
+
+    def __call__(self, error: KafkaError) -> None:
+        """Take an error of the client; that all brokers are down says nothing more."""
+        if error.code() != KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001 - a public name of theirs
+            self._texts[_without_times(error.str())] = None
+
+    def text(self, error: KafkaError | None = None) -> str:
+        """Return the reasons, or what the call itself says where there are none."""
+        texts = list(self._texts)[:_MAX_REASONS]
+        if not texts and error is not None:
+            texts = [error.str()]
+        return _describe("; ".join(texts))
+
+
+def _without_times(text: str) -> str:
+    """Return librdkafka's text without the state that it adds, which changes each time."""
+    return text.split(" (after ", 1)[0]
 
 
 def _describe(text: str) -> str:

@@ -121,6 +121,8 @@ class Settings(BaseSettings):
     """Dotted paths into the payload; `*` matches any one key or list position."""
     redact_keys: Names = ()
     """Keys or headers that are hidden wherever they are, in any case."""
+    redact_rules: Names = ()
+    """A mode for all four fields by team, key, tag or header: `team:payments=drop`."""
     redact_secrets: bool = True
     """Replace values that look like secrets, by their name or their form, anywhere."""
     redact_function: str | None = None

@@ -30,6 +30,9 @@ _MAX_LONG: Final = 2**63 - 1
 _MAX_MS: Final = 8_640_000_000_000_000
 _MISTYPED: Final = object()
 
+_USER_ID_KEYS: Final = ("id", "user_id", "userId", "uid", "sub", "email", "name", "username")
+"""Where an object for `user` has its id; the first that is there counts."""
+
 
 class PayloadError(ValueError):
     """The value is no payload; the text says what type it has."""
@@ -62,6 +65,8 @@ def to_event(
     """
     if not isinstance(payload, Mapping):
         raise PayloadError(f"the payload is {type(payload).__name__}, not a dict")
+    if isinstance(payload.get("end_user"), Mapping):
+        payload = _with_user_id(payload)
     fields = _Fields(payload)
     typed = fields.convert(_TYPED)
     untyped = fields.convert(_UNTYPED if model_map_information else _UNTYPED_WITHOUT_PRICES)
@@ -105,6 +110,21 @@ def to_event(
         "total_tokens": known("total_tokens", records.ABSENT_COUNT),
         "document": dumps_in_parts(document) if is_large else dumps(document),
     }
+
+
+def _with_user_id(payload: Mapping[Any, Any]) -> dict[Any, Any]:
+    """Return the payload; `end_user` is the user's id there, and beside it stands the object."""
+    user = payload["end_user"]
+    try:
+        names = [user.get(key) for key in _USER_ID_KEYS]
+        known = next((name for name in names if type(name) in {str, int} and name != ""), None)
+        return {
+            **payload,
+            "end_user": dumps(user).decode() if known is None else str(known),
+            "end_user_object": user,
+        }
+    except Exception:  # noqa: BLE001 - any object's own code runs here
+        return dict(payload)
 
 
 class _Fields:

@@ -63,6 +63,8 @@ UNTYPED: Final[dict[str, Kind]] = {
     "request_tags": Kind.KEYWORDS,
     "request_model_access_groups": Kind.KEYWORDS,
     "end_user": Kind.KEYWORD,
+    "end_user_object": Kind.FLATTENED,
+    "call_origin": Kind.KEYWORD,
     "requester_ip_address": Kind.KEYWORD,
     "user_agent": Kind.KEYWORD,
     "error_str": Kind.TEXT,

@@ -1,4 +1,4 @@
-"""The gateway's side through real LiteLLM, in both versions: a proxy, and SDK scripts."""
+"""The gateway's side through real LiteLLM, in each version: a proxy, and SDK scripts."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
+from acceptance.gateway.provider import Provider
 from acceptance.gateway.proxy import ROOT, VERSIONS, Proxy, offline, python_of
 from acceptance.gateway.scripts import SCRIPTS
 from llmlog_local.ports import free_ports
@@ -53,8 +56,9 @@ class Scripts:
         return self.running[name].result()
 
     def lines(self, name: str) -> list[str]:
-        """Return the log lines of ours that a script wrote."""
-        return [line for line in self.ended(name).stderr.splitlines() if "llmlog" in line]
+        """Return the log lines of ours that a script wrote, other than the one of its start."""
+        written = self.ended(name).stderr.splitlines()
+        return [line for line in written if "llmlog" in line and "llmlog: events go to" not in line]
 
     def output(self, name: str) -> dict[str, Any]:
         """Return what a script printed at its end."""
@@ -126,7 +130,7 @@ def expected(payload: dict[str, Any]) -> dict[str, Any]:
             continue
         if name not in MAPPED:
             document.setdefault("extra", {})[name] = value
-        elif value is not None:
+        elif value is not None and (name != "model" or value):  # a batch names none
             document[name] = int(value * 1000) if name in TIMES else value
     return {**document, "@timestamp": document["startTime"]}
 
@@ -134,6 +138,11 @@ def expected(payload: dict[str, Any]) -> dict[str, Any]:
 def identity(of: dict[str, Any]) -> tuple[str, str, str, int]:
     """Tell calls, and the legs of one call, apart; the same for an event that fired twice."""
     return of["litellm_call_id"], of["call_type"], of["status"], of["startTime"]
+
+
+def is_failed_pass_through(of: dict[str, Any]) -> bool:
+    """Tell whether a document or payload is of a failed pass-through request."""
+    return of["call_type"] == "pass_through_endpoint" and of["status"] == "failure"
 
 
 def send_requests(proxy: Proxy) -> Counter[tuple[str, int]]:
@@ -159,43 +168,141 @@ def send_requests(proxy: Proxy) -> Counter[tuple[str, int]]:
     return answers
 
 
-def test_every_call_of_a_proxy_is_one_document_that_equals_its_payload(
-    version: str, pipeline: Pipeline
-) -> None:
-    journal = pipeline.folder / "journal"
-    environment = pipeline.environment | {"LLMLOG_JOURNAL_DIR": str(journal)}
-    proxy = Proxy(version, pipeline.folder, environment)
-    try:
-        proxy.wait_ready()
-        answers = send_requests(proxy)
-        # Nothing is flushed and nothing waited for: what was handed out is on its way already.
-        proxy.stop()
-    finally:
-        proxy.clean_up()
+PASS_THROUGH = """
+general_settings:
+  master_key: os.environ/LITELLM_MASTER_KEY
+  pass_through_endpoints:
+    - {{path: /tool, target: "{url}/tool", include_subpath: true}}
+    - {{path: /away, target: "http://127.0.0.1:9/tool", include_subpath: true}}
+files_settings:
+  - {{custom_llm_provider: openai, api_base: "{url}/v1", api_key: none}}
+"""
+REFUSED = ("gpt-429", "gpt-401", "gpt-502", "gpt-529", "gpt-429-again-429")
+BROKEN_OFF = ("gpt-cut", "gpt-cut-too-cut", "gpt-short")
+FAILED = (*REFUSED, *BROKEN_OFF, "away")
+
+
+def send_pass_throughs(proxy: Proxy) -> Counter[int]:
+    """Send requests that the proxy passes on; return how they were answered."""
+    answers: Counter[int] = Counter()
+
+    def post(path: str, body: dict[str, Any], **headers: str) -> None:
+        answer = proxy.client.post(path, json=body, headers=headers)
+        answers[answer.status_code] += 1
+
+    messages = [{"role": "user", "content": "passed on"}]
+    for model in REFUSED:  # all under one call id, which clients may choose
+        body = {"model": model, "messages": messages}
+        post("/openai/v1/chat/completions", body, **{"x-litellm-call-id": "of-the-client"})
+    for model in BROKEN_OFF:  # in mid-stream: both hooks are called, in either order
+        with suppress(httpx.HTTPError):
+            body = {"model": model, "messages": messages, "stream": model.endswith("-cut")}
+            proxy.client.post("/openai/v1/chat/completions", json=body)
+    post("/away/x", {"model": "away"})
+    post("/tool/run", {"modelId": "named-in-its-body"})
+    post("/tool/models/named-in-its-path:generate", {"q": 1})
+    proxy.client.get("/tool/x?model=named-in-its-query")
+    # Refused by the proxy's own authentication, whatever the body says.
+    spoofed = {"model": "spoofed", "call_type": "pass_through_endpoint", "start_time": "now"}
+    post("/tool/run", spoofed, authorization="Bearer sk-wrong")
+    chat = {"model": "chat", "messages": messages}
+    post("/v1/chat/completions", chat | {"user": {"id": "ann", "plan": "gold"}})
+    proxy.client.get("/health", params={"model": "chat"})
+    for _ in range(3):
+        answers[proxy.client.get("/v1/batches/batch_1").status_code] += 1
+    return answers
+
+
+@dataclass
+class Traffic:
+    """What one proxy was asked, and what became of it."""
+
+    pipeline: Pipeline
+    proxy: Proxy
+    answers: Counter[tuple[str, int]]
+    passed: Counter[int]
+    left: int
+    """Events that were left in the journal."""
+
+    @property
+    def payloads(self) -> dict[Any, dict[str, Any]]:
+        """What LiteLLM told its log hooks, once for each call."""
+        return {identity(expected(one)): one for one in self.proxy.recorded()}
+
+    @property
+    def documents(self) -> list[dict[str, Any]]:
+        """Every document."""
+        return list(self.pipeline.documents().values())
+
+    def passed_on(self, model: str) -> dict[str, Any]:
+        """Return the document of a pass-through request; there is one."""
+        (found,) = (
+            one
+            for one in self.documents
+            if one["call_type"] == "pass_through_endpoint" and one.get("model") == model
+        )
+        return found
+
+
+@pytest.fixture(scope="module")
+def traffic(version: str, servers: Addresses, tmp_path_factory: pytest.TempPathFactory) -> Traffic:
+    """A proxy that was asked everything and has ended, and its events in Elasticsearch."""
+    name = f"proxy-{version}"
+    folder = tmp_path_factory.mktemp(name)
+    names = {f"LLMLOG_{setting}": name for setting in ("TOPIC", "INDEX", "GROUP")}
+    environment = base_environment({**servers.environment, **names, "LLMLOG_PARTITIONS": "4"})
+    pipeline = Pipeline(environment, folder, servers.elasticsearch_url, name, name, name)
+    pipeline.run("setup")
+    journal = folder / "journal"
+    with Provider() as provider:
+        proxy = Proxy(
+            version, folder,
+            environment | {"LLMLOG_JOURNAL_DIR": str(journal), "OPENAI_API_BASE": provider.url,
+                           "OPENAI_API_KEY": "none"},
+            more_config=PASS_THROUGH.format(url=provider.url),
+        )  # fmt: skip
+        try:
+            proxy.wait_ready()
+            answers, passed = send_requests(proxy), send_pass_throughs(proxy)
+            # Nothing is flushed or waited for: what was handed out is on its way already.
+            proxy.stop()
+        finally:
+            proxy.clean_up()
     left = send_journal(pipeline, journal)
+    pipeline.run("consume", "--workers", "2", "--until-end")
+    return Traffic(pipeline, proxy, answers, passed, left)
+
+
+def test_every_call_of_a_proxy_is_one_document_that_equals_its_payload(traffic: Traffic) -> None:
+    answers, proxy, pipeline = traffic.answers, traffic.proxy, traffic.pipeline
     for model in ("chat-large", "tools", "embeddings", "chat-with-fallback"):
         assert answers[model, 200] == 1, answers
     assert answers["chat", 200] == 3
     for model, status in (("rate-limited", 429), ("context-too-long", 400), ("server-error", 500)):
         assert answers[model, status] == 1, answers
-    payloads = {identity(expected(payload)): payload for payload in proxy.recorded()}
+    payloads = traffic.payloads
+    failed = [one for one in payloads.values() if is_failed_pass_through(one)]
+    assert 2 <= len(failed) < len(FAILED), "LiteLLM tells its log hooks of broken streams alone"
+    told = len(payloads) - len(failed) + len(FAILED)
     kafka = pipeline.environment["LLMLOG_KAFKA_BOOTSTRAP_SERVERS"]
     records = list(read_all(kafka, pipeline.topic))
-    assert len({record.key() for record in records}) == len(payloads), proxy.log()
+    assert len({record.key() for record in records}) == told, proxy.log()
     # What was on its way at the end is in the journal as well, and is sent twice.
-    assert left or len(records) == len(proxy.recorded()), proxy.log()
+    assert traffic.left or len(records) >= told, proxy.log()
 
-    pipeline.run("consume", "--workers", "2", "--until-end")
-    documents = {identity(document): document for document in pipeline.documents().values()}
-    assert pipeline.count() == len(documents) == len(payloads)
+    documents = {identity(document): document for document in traffic.documents}
+    assert pipeline.count() == len(documents) == told
     for key, payload in payloads.items():
-        document = {n: v for n, v in documents[key].items() if n not in SEARCH_TEXTS}
-        assert document == expected(payload)
+        document = {n: v for n, v in documents[key].items() if n not in (*SEARCH_TEXTS, *ADDED)}
+        wanted = {n: v for n, v in expected(payload).items() if n not in changed_fields(payload)}
+        assert {n: v for n, v in document.items() if n not in changed_fields(payload)} == wanted
     result = judge(kafka, pipeline.elasticsearch, pipeline.topic, pipeline.index)
     result.assert_exact()
     assert not result.dead
 
-    found = Counter((d.get("model_group"), d["status"]) for d in documents.values())
+    of_proxy = [one for one in documents.values() if one["call_type"] != "pass_through_endpoint"]
+    asked = [one for one in of_proxy if "passed on" not in one.get("messages_text", "")]
+    found = Counter((d.get("model_group"), d["status"]) for d in asked if "call_origin" not in d)
     for model in FAILING:
         assert found[model, "failure"] >= 1, found
     for model in ("chat-large", "tools", "embeddings"):
@@ -206,10 +313,70 @@ def test_every_call_of_a_proxy_is_one_document_that_equals_its_payload(
     assert large["response_cost"] > 0
     assert large["total_tokens"] == large["prompt_tokens"] + large["completion_tokens"] > 0
     assert "model_map_information" not in large
-    asked = next(d for d in documents.values() if d.get("end_user") == "eve")
-    assert asked["metadata"]["requester_metadata"]["deep"] == {"a": [1, {"b": None}]}
-    assert "What does chat say?" in asked["messages_text"]
-    assert "Kafka keeps it" in asked["response_text"]
+    asked_by_eve = next(d for d in documents.values() if d.get("end_user") == "eve")
+    assert asked_by_eve["metadata"]["requester_metadata"]["deep"] == {"a": [1, {"b": None}]}
+    assert "What does chat say?" in asked_by_eve["messages_text"]
+    assert "Kafka keeps it" in asked_by_eve["response_text"]
+
+
+ADDED = ("call_origin", "end_user_object")
+COUNTED = ("response_cost", "total_tokens", "prompt_tokens", "completion_tokens", "cost_breakdown",
+           "extra")  # fmt: skip
+
+
+def changed_fields(payload: dict[str, Any]) -> tuple[str, ...]:
+    """Return the fields in which a document differs from its payload; other tests look at them."""
+    if payload["call_type"] == "aretrieve_batch":
+        return COUNTED
+    if isinstance(payload["end_user"], dict):
+        return ("end_user",)
+    return ("model",) if payload["model"] == "unknown" else ()
+
+
+@pytest.mark.parametrize("model", FAILED)
+def test_a_failed_pass_through_request_is_one_document(traffic: Traffic, model: str) -> None:
+    document = traffic.passed_on(model)
+    assert document["status"] == "failure"
+    assert document["error_str"]
+    information = document["error_information"]
+    assert information["error_code"] == (model[-3:] if model[-3:].isdigit() else "")
+    assert document["metadata"]["user_api_key_user_id"] == "default_user_id"
+    assert document["startTime"] <= document["endTime"]
+    assert document["api_base"].startswith("http://127.0.0.1:")
+    if model.startswith("gpt-4"):
+        assert document["litellm_call_id"]
+        assert f"no: {model}" in document["error_str"]
+        assert "passed on" in document["messages_text"]
+
+
+def test_a_key_that_the_proxy_refuses_makes_no_pass_through_event(traffic: Traffic) -> None:
+    assert not [one for one in traffic.documents if one.get("model") == "spoofed"]
+    passing = [one for one in traffic.documents if one["call_type"] == "pass_through_endpoint"]
+    assert len(passing) == len(FAILED) + 3
+
+
+@pytest.mark.parametrize("place", ["body", "path", "query"])
+def test_a_pass_through_has_the_model_that_its_request_names(traffic: Traffic, place: str) -> None:
+    assert traffic.passed_on(f"named-in-its-{place}")["status"] == "success"
+
+
+def test_a_user_that_is_an_object_is_found_by_its_id(traffic: Traffic) -> None:
+    (found,) = (one for one in traffic.documents if one.get("end_user") == "ann")
+    assert found["end_user_object"] == {"id": "ann", "plan": "gold"}
+
+
+def test_the_proxys_own_health_checks_are_marked(traffic: Traffic) -> None:
+    checks = [one for one in traffic.documents if one.get("call_origin") == "health_check"]
+    assert len(checks) == 1
+    assert checks[0]["metadata"]["user_api_key_alias"] == "litellm-internal-health-check"
+
+
+def test_the_cost_of_a_batch_counts_once(traffic: Traffic) -> None:
+    looks = [one for one in traffic.documents if one["call_type"] == "aretrieve_batch"]
+    assert len(looks) == 3
+    costs = sorted(one["response_cost"] for one in looks)
+    assert costs[:2] == [0, 0]
+    assert costs[2] > 0
 
 
 @pytest.mark.parametrize("name", SCRIPTS)

@@ -394,17 +394,17 @@ def test_a_burst_goes_to_one_partition_and_a_change_of_their_number_is_noticed(
         assert publisher.flush(60) == 0
         return {record.partition() for record in records(environment)}
 
-    wait_until(lambda: clients[0].partition_count == 2, 30, "it is found")
+    wait_until(lambda: clients[0].partitions.partition_count == 2, 30, "it is found")
     assert len(send_burst()) == 1
     admin.create_partitions([NewPartitions("grows", 6)])["grows"].result(30)
-    wait_until(lambda: clients[0].partition_count == 6, 30, "more are seen")
+    wait_until(lambda: clients[0].partitions.partition_count == 6, 30, "more are seen")
     wait_until(lambda: len(send_burst()) == 6, 60, "each has its turn")
     assert len(records(environment)) == len(sent)
 
     # One that does not look the topic up again learns of fewer partitions by a refusal.
     publisher.close(5)
     publisher = start(1000.0)
-    wait_until(lambda: clients[1].partition_count == 6, 30, "it is found")
+    wait_until(lambda: clients[1].partitions.partition_count == 6, 30, "it is found")
     send_burst()
     sent.clear()
     admin.delete_topics(["grows"])["grows"].result(30)
@@ -412,7 +412,7 @@ def test_a_burst_goes_to_one_partition_and_a_change_of_their_number_is_noticed(
     admin.create_topics([NewTopic("grows", 1)])["grows"].result(30)
     for _ in range(6):
         send_burst()
-    assert clients[1].partition_count < 2, "the former number is not used any more"
+    assert clients[1].partitions.partition_count < 2, "the former number is not used any more"
     publisher.close(5)
     assert len(records(environment)) == len(sent)
 

@@ -35,6 +35,8 @@ PAUSE_SECONDS = 0.03
 AWAY_SECONDS = float(os.environ.get("FAULT_SECONDS") or 120)
 MAX_REQUEST_SECONDS = 2.0
 """A hundred times what a request takes."""
+TURNS = 2
+"""Restarts of all proxies."""
 EVENTS = int(os.environ.get("FAULT_EVENTS") or 1_000_000)
 
 
@@ -154,6 +156,33 @@ def test_kafka_is_away_for_two_minutes_under_load(
         proxy.stop()
     finally:
         proxy.clean_up()
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+def test_a_rolling_restart_under_load_leaves_nothing_on_the_disk(
+    environment: dict[str, str], tmp_path: Path, workers: int
+) -> None:
+    """Kafka is up: a pod's disk may go with it."""
+    made: set[str] = set()
+    for turn in range(TURNS):
+        proxies = [started(tmp_path / f"{turn}-{n}", environment) for n in range(workers)]
+        traffics = [Traffic(proxy) for proxy in proxies]
+        try:
+            wait_until(lambda t=traffics: all(len(one.taken) > 100 for one in t), 120, "load")
+            for proxy in proxies:
+                proxy.process.send_signal(signal.SIGTERM)
+            for proxy in proxies:
+                proxy.process.wait(60)
+        finally:
+            for traffic in traffics:
+                traffic.stop()
+            for proxy in proxies:
+                proxy.clean_up()
+        made |= {call_id for proxy in proxies for call_id in recorded(proxy)}
+        left = [file for file in (tmp_path / "spool").rglob("*.journal") if file.stat().st_size]
+        assert not left
+        assert made <= on_topic(environment)
+    print(f"\n{workers} workers, two restarts: {len(made)} events, none on the disk alone")
 
 
 def test_the_process_beside_a_proxy_dies_and_hangs_under_load(

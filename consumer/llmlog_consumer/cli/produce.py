@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
@@ -12,17 +13,19 @@ import typer
 from rich.console import Console
 from rich.progress import wrap_file
 
-from llmlog_common.errors import ConfigurationError
-from llmlog_common.kafka_clients import MAX_RECORD_BYTES
+from llmlog_common.errors import ConfigurationError, KafkaError
 from llmlog_common.settings import Settings, load
 from llmlog_consumer.cli.options import ConfigOption
 from llmlog_consumer.cli.output import complain
 from llmlog_consumer.kafka.admin import KafkaAdmin
 from llmlog_consumer.kafka.producer import KafkaProducer
+from llmlog_producer.counters import Stats
+from llmlog_producer.events.build import CapturedPayload, EventBuilder
+from llmlog_producer.events.completion import BatchCosts
+from llmlog_producer.events.snapshot import excluded_keys, snapshot
 from llmlog_schemas.codec import Encoder
-from llmlog_schemas.convert import PayloadError, to_event
+from llmlog_schemas.convert import PayloadError
 from llmlog_schemas.registry import Registry
-from llmlog_schemas.truncate import truncate_event
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -35,7 +38,7 @@ def produce(
     ],
     config: ConfigOption = None,
 ) -> None:
-    """Send logging payloads from a file through the callback's own encoder.
+    """Send logging payloads from a file as the callback would: redacted, truncated, encoded.
 
     Bad lines are named by number and the rest is sent; the exit code is 2 if there were any.
     Sent again, a payload with a litellm_call_id is the same event and makes no second document.
@@ -43,8 +46,9 @@ def produce(
     Example: pipeline produce payloads.ndjson
     """
     settings = load(config=config)
-    KafkaAdmin(settings).require(settings.topic)
-    sender = _EventSender(settings)
+    admin = KafkaAdmin(settings)
+    admin.require(settings.topic)
+    sender = EventSender(settings, _topic_bytes(admin, settings.topic))
     bad = 0
     with _open_with_progress(file) as lines:
         for number, line in enumerate(lines, start=1):
@@ -61,35 +65,52 @@ def produce(
         raise ConfigurationError(f"{bad} bad lines were left out; all others were sent")
 
 
-class _EventSender:
-    """Encodes payloads as events, and sends them.
+class EventSender:
+    """Makes events of payloads by the gateway's own code, and sends them.
+
+    Args:
+        settings: as loaded; those of redaction and size count here too.
+        topic_bytes: the topic's bound; None where it may not be read.
+        producer: by default a new one.
 
     Attributes:
         producer: knows what the brokers have confirmed.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self.producer: KafkaProducer[None] = KafkaProducer(settings)
+    def __init__(
+        self,
+        settings: Settings,
+        topic_bytes: int | None = None,
+        producer: KafkaProducer[None] | None = None,
+    ) -> None:
+        self._topic = settings.topic
+        self._builder = EventBuilder(settings, Stats())
+        if topic_bytes is not None:
+            self._builder.lower_limit(topic_bytes)
+        self._excluded = excluded_keys(settings)
+        self._batch_costs = BatchCosts()
+        self.producer: KafkaProducer[None] = producer or KafkaProducer(settings)
         registry = Registry.from_settings(settings)
         self._encoder = Encoder(registry.register(settings.topic) if registry else None)
 
-    def send(self, payload: Any) -> None:
-        """Send one event, shortened where it is larger than the topic accepts.
+    def send(self, payload: dict[str, Any]) -> None:
+        """Send one event.
 
         Raises:
             PayloadError: no event can be made of the payload.
             KafkaError: the client refuses the event.
         """
-        event = to_event(
-            payload,
-            search_text=self._settings.search_text,
-            model_map_information=self._settings.model_map_information,
-        )
-        value = self._encoder.encode(event)
-        if len(value) > MAX_RECORD_BYTES:
-            value = self._encoder.encode(truncate_event(event, MAX_RECORD_BYTES // 2))
-        self.producer.send(None, self._settings.topic, value, event["event_id"])
+        copy, size = snapshot(self._batch_costs.count_once(payload), without=self._excluded)
+        event = self._builder.build(CapturedPayload(copy, "", time.time(), size))
+        self.producer.send(None, self._topic, self._encoder.reframe(event.value), event.key)
+
+
+def _topic_bytes(admin: KafkaAdmin, topic: str) -> int | None:
+    """Return the bytes of the largest record that the topic takes; None where it is not told."""
+    try:
+        return int(admin.config(topic)["max.message.bytes"])
+    except (KafkaError, KeyError, ValueError):
+        return None
 
 
 def _open_with_progress(file: str) -> AbstractContextManager[BinaryIO]:
@@ -106,7 +127,7 @@ def _open_with_progress(file: str) -> AbstractContextManager[BinaryIO]:
     return wrap_file(stream, size, description="sending", console=console)
 
 
-def _parse_payload(line: bytes) -> Any:
+def _parse_payload(line: bytes) -> dict[str, Any]:
     """Parse Python's JSON dialect: NaN, Infinity, lone surrogates."""
     try:
         payload = json.loads(line.decode("utf-8", "surrogatepass"))

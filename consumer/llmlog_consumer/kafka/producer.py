@@ -9,15 +9,14 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
+from confluent_kafka import KafkaError as ClientError
 from confluent_kafka import KafkaException, Producer
 
 from llmlog_common.errors import KafkaError
-from llmlog_common.kafka_clients import new_client, producer_config
+from llmlog_common.kafka_clients import Reasons, new_client, producer_config
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from confluent_kafka import KafkaError as ClientError
 
     from llmlog_common.settings import Settings
 
@@ -28,6 +27,10 @@ _FULL_QUEUE_SECONDS: Final = 0.1
 """Wait for room in the client's queue, before the next attempt."""
 
 _ANY_PARTITION: Final = -1
+
+_NO_RIGHT: Final = frozenset(
+    {ClientError.TOPIC_AUTHORIZATION_FAILED, ClientError.CLUSTER_AUTHORIZATION_FAILED}
+)
 
 T = TypeVar("T")
 
@@ -139,11 +142,13 @@ class KafkaProducer(Generic[T]):
             except BufferError:
                 self.poll(_FULL_QUEUE_SECONDS)
             except KafkaException as error:
-                self.refusal = f"{topic}: {error.args[0].str()}"
-                raise KafkaError(self.refusal) from None
+                raise self._refused(topic, error) from None
             else:
-                self.poll()
-                return
+                break
+        try:
+            self.poll()
+        except KafkaException as error:  # a fatal one may be reported nowhere else
+            raise self._refused(topic, error) from None
 
     def poll(self, seconds: float = 0.0) -> None:
         """Receive reports; wait up to this time for a first one."""
@@ -158,9 +163,12 @@ class KafkaProducer(Generic[T]):
         Raises:
             KafkaError: a record was refused, or not confirmed in time.
         """
-        left = self._producer.flush(FLUSH_SECONDS)
+        try:
+            left = self._producer.flush(FLUSH_SECONDS)
+        except KafkaException as error:  # a fatal one may be reported nowhere else
+            left, self.refusal = 1, self.refusal or _why(error.args[0])
         if left or self.refusal:
-            why = self.refusal or "no answer in time"
+            why = self.refusal or self._reasons.text() or "no answer in time"
             raise KafkaError(
                 f"{self.delivered} {records} sent, the others not ({why}): run it again"
             )
@@ -177,7 +185,13 @@ class KafkaProducer(Generic[T]):
         return unconfirmed
 
     def _new_client(self) -> Any:
-        return new_client(self._client_class, producer_config(self._settings))
+        self._reasons = Reasons()
+        config = producer_config(self._settings) | {"error_cb": self._reasons}
+        return new_client(self._client_class, config)
+
+    def _refused(self, topic: str, error: KafkaException) -> KafkaError:
+        self.refusal = f"{topic}: {_why(error.args[0])}"
+        return KafkaError(self.refusal)
 
     def _report(self, number: int, error: ClientError | None, _message: object) -> None:
         if number not in self._unconfirmed:
@@ -186,6 +200,11 @@ class KafkaProducer(Generic[T]):
         if error is None:
             self.delivered += 1
         else:
-            self.refusal = error.str()
+            self.refusal = _why(error)
         if self._on_report is not None:
             self._on_report(item, error)
+
+
+def _why(error: ClientError) -> str:
+    """Return the client's own reason, with the right that is missing."""
+    return f"{error.str()}: grant WRITE on it" if error.code() in _NO_RIGHT else str(error.str())

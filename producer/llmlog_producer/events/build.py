@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 
 from llmlog_common.kafka_clients import MAX_RECORD_BYTES
+from llmlog_producer.events.completion import complete, follow
 from llmlog_producer.events.memory import size_of
 from llmlog_producer.events.redact import Redactor
 from llmlog_producer.events.truncate import Truncator
@@ -150,8 +151,10 @@ class EventBuilder:
         json = given if isinstance(given, bytes) else None
         payload = given if isinstance(given, dict) else orjson.loads(given)
         call = (payload.get("litellm_call_id"), captured.call_id)
+        user = complete(payload, self._redactor.clean_text)
         truncated_places = self._truncator.truncate(payload)
         redacted = self._redactor.redact(payload)
+        follow(redacted, user)
         if json is not None and not truncated_places and not self._redactor.may_add:
             # The payload's own JSON holds everything that the event will: search that.
             if self._redactor.may_hold_secret(json):

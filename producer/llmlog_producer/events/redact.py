@@ -17,6 +17,7 @@ from uuid import UUID
 
 from llmlog_common.errors import ConfigurationError
 from llmlog_common.throttled_log import GatewayLogger, ThrottledLog, error_name
+from llmlog_producer.events.rules import MODES, Rules
 from llmlog_producer.events.secrets import REDACTED, hide_secrets, is_secret_name, may_hold_secret
 from llmlog_schemas.fields import TYPED
 from llmlog_schemas.json_form import to_plain
@@ -32,9 +33,11 @@ NOTE: Final = "llmlog_redacted"
 
 _METADATA_FIELDS: Final = frozenset(
     (*TYPED, "id", "model_group", "custom_llm_provider", "stream", "cache_hit",
-     "completionStartTime", "saved_cache_cost")
+     "completionStartTime", "saved_cache_cost", "call_origin")
 )  # fmt: skip
-"""The fields that are kept of a payload whose redaction failed: none has a person's words."""
+"""The fields that are kept where nothing else may be: none has a person's words."""
+
+_MODE_FIELDS: Final = ("messages", "response", "error_str", "error_information")
 
 _HARMLESS_TYPES: Final = (
     bool,
@@ -66,12 +69,12 @@ class Redactor:
         self._log = ThrottledLog(GatewayLogger())
         self._function = _import_function(settings.redact_function)
         modes = _modes_by_field(settings)
-        self._actions = {name: _ACTIONS[mode] for name, mode in modes.items()}
+        self._rules = Rules(settings.redact_rules, modes, _MODE_FIELDS)
         self._fields = [(name, name.split(".")) for name in settings.redact_fields]
         self._keys = frozenset(name.lower() for name in settings.redact_keys)
         self._secrets = settings.redact_secrets
         self.may_add = self._function is not None
-        self.summary = _summary(settings, modes)
+        self.summary = _summary(settings, modes, len(self._rules))
 
     def redact(self, payload: dict[Any, Any]) -> dict[Any, Any]:
         """Return the payload that may leave the gateway; secrets are left to `scrub`.
@@ -86,8 +89,7 @@ class Redactor:
     def _drop_content(self, payload: dict[Any, Any], error: Exception) -> dict[Any, Any]:
         kind = error_name(error)
         self._log(logging.ERROR, f"redaction {kind}", f"redaction failed, content dropped: {kind}")
-        kept = {name: value for name, value in payload.items() if name in _METADATA_FIELDS}
-        return {**kept, NOTE: ["everything: redaction failed"]}
+        return _without_content(payload, "redaction failed")
 
     def may_hold_secret(self, json: bytes) -> bool:
         """Tell whether a JSON text may hold a secret, which is rare: then `scrub` finds it."""
@@ -105,15 +107,18 @@ class Redactor:
         return hide_secrets(value) if self._secrets else value
 
     def _apply(self, payload: dict[Any, Any]) -> dict[Any, Any]:
+        modes, nothing_by = self._rules.decide(payload)
+        if nothing_by:
+            return _without_content(payload, f"rule {nothing_by}")
         if self._function is not None:
             returned = self._function(payload)
             if not isinstance(returned, dict):
                 raise TypeError("the redaction function returned no dict")
             payload = returned
         names = []
-        for name, act in self._actions.items():
+        for name, mode in modes.items():
             if payload.get(name) is not None:
-                payload[name] = act(name, payload[name])
+                payload[name] = _ACTIONS[mode](name, payload[name])
                 names.append(name)
         for name, path in self._fields:
             if _redact_path(payload, path):
@@ -169,6 +174,12 @@ class Redactor:
         )
 
 
+def _without_content(payload: dict[Any, Any], why: str) -> dict[Any, Any]:
+    """Return identity, status, times, costs and counts alone, with a note that says why."""
+    kept = {name: value for name, value in payload.items() if name in _METADATA_FIELDS}
+    return {**kept, NOTE: [f"everything: {why}"]}
+
+
 def _document_key(key: Any) -> Any:
     """Return a key as the document will have it: the value of an enumeration, without NUL."""
     if isinstance(key, Enum):
@@ -193,8 +204,7 @@ _ACTIONS: Final[dict[RedactMode, Callable[[str, Any], Any]]] = {
     "mask": _mask_field,
     "drop": _drop_field,
 }
-"""What each mode does to a field, by the field's name and value. The strictest mode is last."""
-_MODES: Final = tuple(_ACTIONS)
+"""What each mode does to a field, by the field's name and value."""
 
 
 def _modes_by_field(settings: Settings) -> dict[str, RedactMode]:
@@ -211,18 +221,20 @@ def _modes_by_field(settings: Settings) -> dict[str, RedactMode]:
     }
     for name, mode in modes.items():
         if mode is not None and mode not in _ACTIONS:
-            known = ", ".join(_MODES)
+            known = ", ".join(MODES)
             raise ConfigurationError(
                 f"the redaction mode of {name} is {mode!r}: it must be one of {known}"
             )
-    strictest = max(settings.redact_messages, settings.redact_response, key=_MODES.index)
+    strictest = max(settings.redact_messages, settings.redact_response, key=MODES.index)
     filled = {name: mode or strictest for name, mode in modes.items()}
     return {name: mode for name, mode in filled.items() if mode != "keep"}
 
 
-def _summary(settings: Settings, modes: dict[str, RedactMode]) -> str:
+def _summary(settings: Settings, modes: dict[str, RedactMode], rules: int) -> str:
     """Say in a few words what is redacted."""
     parts = [f"{name} ({mode})" for name, mode in modes.items()]
+    if rules:
+        parts.append(f"by {rules} rules")
     parts += [*settings.redact_fields, *settings.redact_keys]
     if settings.redact_secrets:
         parts.append("secrets, by name and form")

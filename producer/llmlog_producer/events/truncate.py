@@ -31,6 +31,10 @@ _MAX_LISTED_PLACES: Final = 50
 _LEAVES: Final = frozenset((int, float, bool, type(None)))
 _OPEN_KINDS: Final = frozenset((Kind.STORED, Kind.FLATTENED))
 _ALPHABET: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/-_=\r\n"
+_SILENCE_BYTES: Final = 256
+_NEAR_SILENCE: Final = bytes(
+    {value % 256 for zero in (0, 0x80) for value in range(zero - 4, zero + 5)} | {0x55, 0xD5}
+)
 _DATA_URI: Final = re.compile(r"data:([\w.+-]+/[\w.+-]+)?((?:;[\w.=+-]+)*),", re.IGNORECASE)
 _MEDIA_TYPES: Final = (
     (b"\x89PNG", "image/png"), (b"\xff\xd8\xff", "image/jpeg"), (b"GIF8", "image/gif"),
@@ -162,7 +166,7 @@ def _blob_marker(value: str) -> Any:
     if not value.isascii() or " " in value[:200]:
         return None
     raw = value.encode("ascii")
-    if raw.translate(None, _ALPHABET) or not _is_random(raw[:MIN_BLOB_BYTES]):
+    if raw.translate(None, _ALPHABET) or not (_is_random(raw[:MIN_BLOB_BYTES]) or _is_media(raw)):
         return None
     size = len(raw.rstrip(b"=\r\n")) * 3 // 4
     return _make_marker(_media_type(raw), bytes=size, sha256=_sha256(raw))
@@ -171,6 +175,21 @@ def _blob_marker(value: str) -> Any:
 def _is_random(raw: bytes) -> bool:
     """Tell base64 of binary data from the repetition of a few letters."""
     return len(set(raw)) > 32  # noqa: PLR2004 - of 64
+
+
+def _is_media(raw: bytes) -> bool:
+    """Tell base64 of a known format, or of silence, from a text of a few letters.
+
+    Samples of silence are next to zero; of one byte at 0x80, 0xff (mu-law) or 0xd5 (A-law).
+    """
+    if _media_type(raw) != "base64":
+        return True
+    first = raw[: 2 * _SILENCE_BYTES].translate(None, b"\r\n")[:_SILENCE_BYTES]
+    try:
+        samples = base64.b64decode(first, validate=True)
+    except ValueError:
+        return False
+    return bool(samples) and not samples.translate(None, _NEAR_SILENCE)
 
 
 def _media_type(raw: bytes) -> str:

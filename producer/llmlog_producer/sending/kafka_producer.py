@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import time
 from typing import TYPE_CHECKING, Any, Final
 
 from confluent_kafka import KafkaError, KafkaException, Producer
@@ -14,6 +13,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 
 from llmlog_common.kafka_clients import admin_config, new_client, producer_config
 from llmlog_producer.sending.partitioner import BurstPartitioner
+from llmlog_producer.sending.refusals import NO_TOPIC, is_fatal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,6 +32,7 @@ class KafkaProducer:
 
     The sending thread calls it. The thread of the topic's lookup calls `topic_exists`,
     `max_message_bytes`, `limit_batches` and `mark_up`; `limit_batches` before anything is sent.
+    Once a fatal error is known, from whichever call, nothing is sent until `rebuild`.
 
     Args:
         settings: as loaded.
@@ -40,8 +41,8 @@ class KafkaProducer:
         create: creates a client of a class, with its configuration.
 
     Attributes:
-        broken: there was a fatal error: nothing is sent any more until `rebuild`. The sending
-            thread alone uses it.
+        broken: there was a fatal error. The sending thread writes it, all read it.
+        partitions: of the topic, and which of them take events.
         down: no broker answers. The sending thread and the topic's lookup write it, all read it.
 
     Raises:
@@ -65,7 +66,7 @@ class KafkaProducer:
         self.broken = False
         self.down = False
         self._generation = 0  # reports of an earlier one are ignored
-        self._partitioner = BurstPartitioner()
+        self.partitions = BurstPartitioner(is_by_key="partitioner" in self._config)
         self._producer = self._new_producer()
 
     @property
@@ -76,16 +77,11 @@ class KafkaProducer:
         except ValueError:
             return None
 
-    @property
-    def partition_count(self) -> int:
-        """Partitions of the topic; 0 while unknown, or while the key decides."""
-        return self._partitioner.partition_count
-
     def _new_producer(self) -> Any:
         return self._create(Producer, self._config)
 
     def topic_exists(self, timeout: float, *, known: bool) -> bool:
-        """Look the topic up, and count its partitions.
+        """Look the topic up, count its partitions, and note which of them have no leader.
 
         Args:
             timeout: seconds.
@@ -93,12 +89,17 @@ class KafkaProducer:
                 the topic; later on a large cluster's list of all topics would cost too much.
 
         Raises:
-            KafkaException: no broker answers.
+            KafkaException: no broker answers, or the topic may not be seen.
         """
         topics = self._producer.list_topics(self._topic if known else None, timeout).topics
         topic = topics.get(self._topic)
-        if "partitioner" not in self._config:  # otherwise the user's partitioner decides
-            self._partitioner.partition_count = len(topic.partitions) if topic else 0
+        if topic is not None and not topic.partitions and topic.error is not None:
+            if topic.error.code() not in NO_TOPIC:
+                raise KafkaException(topic.error)
+            topic = None
+        found = topic.partitions if topic is not None else {}
+        self.partitions.partition_count = len(found)
+        self.partitions.leaderless = frozenset(n for n, one in found.items() if one.leader < 0)
         return topic is not None
 
     def max_message_bytes(self, timeout: float) -> int | None:
@@ -126,7 +127,7 @@ class KafkaProducer:
         """Take note that brokers answer."""
         self.down = False
 
-    def produce(self, event: EncodedEvent, value: bytes) -> None:
+    def produce(self, event: EncodedEvent, value: bytes, partition: int) -> None:
         """Hand one event to the client.
 
         Raises:
@@ -134,19 +135,23 @@ class KafkaProducer:
             KafkaException: the client does not take this event.
         """
         report = functools.partial(self._report, event, self._generation)
-        partition = self._partitioner.next_partition(len(value), time.monotonic())
         try:
             self._producer.produce(
                 self._topic, value=value, key=event.key, partition=partition, on_delivery=report
             )
         except KafkaException as refusal:
-            if refusal.args[0].code() == KafkaError._UNKNOWN_PARTITION:  # noqa: SLF001 - public
-                self._partitioner.partition_count = 0  # the topic was recreated with fewer
+            error = refusal.args[0]
+            self.broken = self.broken or is_fatal(error)
+            if error.code() == KafkaError._UNKNOWN_PARTITION:  # noqa: SLF001 - public
+                self.partitions.forget()  # the topic was recreated with fewer
             raise
 
     def poll(self, timeout: float) -> None:
         """Call back reports and errors; wait for the first of them for `timeout` seconds."""
-        self._producer.poll(timeout)
+        try:
+            self._producer.poll(timeout)
+        except KafkaException as error:  # a fatal one may be reported nowhere else
+            self._on_client_error(error.args[0])
 
     def purge(self) -> None:
         """Forget the events that are not acknowledged; they are not reported any more."""
@@ -167,13 +172,13 @@ class KafkaProducer:
             return
         if error is None:
             self.down = False
-        elif error.fatal():
+        elif is_fatal(error):
             self.broken = True
         self._on_report(event, error)
 
     def _on_client_error(self, error: KafkaError) -> None:
         if error.code() == KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001 - their public name
             self.down = True
-        if error.fatal():
+        if is_fatal(error):
             self.broken = True
         self._on_error(error)

@@ -1,4 +1,4 @@
-"""Owns the hooks' side of sending: they offer events, wait for them, and close.
+"""Owns the hooks' side of sending: they offer events, wait for them, and end the thread.
 
 A hook appends to the queue and returns; the sending thread does the rest (`sender`). A request
 never notices that Kafka is down, slow or full.
@@ -17,7 +17,7 @@ from llmlog_producer.journal.journal import Journal, folder_of
 from llmlog_producer.sending.kafka_producer import KafkaProducer
 from llmlog_producer.sending.queue import EventQueue
 from llmlog_producer.sending.sender import Sender
-from llmlog_producer.sending.shutdown import Handover
+from llmlog_producer.sending.shutdown import Handover, Hold
 from llmlog_producer.sending.timing import LIMITS, TIMING
 from llmlog_producer.sending.wakeup import Wakeup
 
@@ -37,7 +37,10 @@ class Publisher:
     thread alone takes `Sender`'s steps. What else passes between hooks and that thread are the
     queue, `Wakeup`, and `Handover`; neither side writes the other's fields.
 
-    `_thread` and `_start_at` are written by the hook that holds `_starting`, and read by all.
+    The thread may be halted and started again, at any time: the publisher itself stays, so that no
+    event comes too late for it. `_thread` and `_is_refused` are written by the hook that holds
+    `_starting`; the thread itself takes its name out at its end, and then looks whether an event
+    has come meanwhile. `_start_at` is infinite once there is to be no thread any more.
 
     Args:
         settings: as loaded.
@@ -48,6 +51,7 @@ class Publisher:
         limits: of sending.
         queue: of the events that hooks accept.
         new_client: makes the Kafka client.
+        hold: of the process, after a SIGTERM.
 
     Raises:
         ConfigurationError: a librdkafka property is wrong.
@@ -63,7 +67,9 @@ class Publisher:
         limits: Limits = LIMITS,
         queue: EventQueue | None = None,
         new_client: Callable[..., KafkaProducer] = KafkaProducer,
+        hold: Hold | None = None,
     ) -> None:
+        self._hold = hold or Hold()
         self._settings = settings
         self._stats = stats
         self._timing = timing
@@ -90,13 +96,14 @@ class Publisher:
             limits=limits,
             new_client=new_client,
         )
-        self._closing = threading.Event()
+        self._closing = threading.Event()  # ends the present thread
         self._thread: threading.Thread | None = None
+        self._is_refused = False  # the system has refused the thread
         self._start_at = 0.0 if background else math.inf  # monotonic seconds
         self._starting = threading.Lock()
+        self._one_halt = threading.Lock()  # never taken by the signal handler
         if background:
             self._start_thread()
-            GatewayLogger().log(logging.INFO, self.summary)
 
     @property
     def summary(self) -> str:
@@ -122,18 +129,17 @@ class Publisher:
 
     def offer(self, captured: CapturedPayload) -> bool:
         """Accept one payload; False, counted, where there is no room. Never waits for Kafka."""
+        if self._handover.is_requested:
+            self._handover.note_hook()
         has_room = self._queue.has_room(captured.size)
-        hook_writes = self._handover.hooks_write or (self._thread is None and self._lacks_thread)
+        hook_writes = self._journal is not None and (
+            self._handover.hooks_write or (self._thread is None and self._is_refused)
+        )
         if hook_writes or (not has_room and self._journal_has_room(captured.size)):
             return self._offer_to_journal(captured, has_room=has_room)
         if not has_room:
             return self._drop()
         return self._accept(captured)
-
-    @property
-    def _lacks_thread(self) -> bool:
-        """Whether the thread cannot be started: at a SIGTERM nothing would write the journal."""
-        return self._journal is not None and self._start_at < math.inf
 
     def _offer_to_journal(self, captured: CapturedPayload, *, has_room: bool) -> bool:
         """Write the event to the journal before the hook returns."""
@@ -151,8 +157,7 @@ class Publisher:
         self._stats.add("accepted")
         if self._queue.put(entry):
             self._wakeup.wake()
-        if self._thread is None and time.monotonic() >= self._start_at:
-            self._start_thread()
+        self._start_if_due()
         return True
 
     def _drop(self) -> bool:
@@ -206,45 +211,80 @@ class Publisher:
         def is_safe() -> bool:
             return not self._stats.pending or (self._sender.is_unreachable and not self.unsafe)
 
-        self._wait(timeout, is_safe)
-        if self.unsafe and self._journal:
+        self._wait(timeout, lambda: is_safe() or self._sender.waits)
+        is_late = self._stats.pending > 0 and self._sender.waits
+        if is_late or (self.unsafe and self._journal):
             self._handover.request()
-            self._wait(max(1.0, deadline - time.monotonic()), lambda: not self.unsafe)
+            self._wait(
+                max(1.0, deadline - time.monotonic()),
+                lambda: is_safe() if time.monotonic() < deadline else not self.unsafe,
+            )
         if self._thread is None and self._journal and not self._stats.pending:
             self._journal.release()
         return self.unsafe
 
-    def close(self, timeout: float) -> int:
-        """Leave, then end the thread.
+    def halt(self, timeout: float) -> int:
+        """Leave, then end the thread; an event that comes later, or meanwhile, starts it again.
+
+        What is in the journal stays this process's, so that it is counted once.
 
         Returns:
             Events that are not delivered; the log says how many of them are in the journal.
         """
-        lost = self.leave(timeout)
-        unsent = self._stats.pending
-        if lost:
-            self._log(logging.ERROR, "unsent", f"closed with {lost} events unsent")
-        elif unsent and self._journal:
-            self._log(
-                logging.WARNING,
-                "kept",
-                f"{unsent} events are not sent yet: they are kept in {self._journal.folder}",
-            )
-        self.stop(2.0)
+        with self._one_halt:
+            lost = self.leave(timeout)
+            unsent = self._stats.pending
+            if lost:
+                self._log(logging.ERROR, "unsent", f"closed with {lost} events unsent{self._why}")
+            elif unsent and self._journal:
+                self._log(
+                    logging.WARNING,
+                    "kept",
+                    f"{unsent} events are not sent yet: they are kept in {self._journal.folder}"
+                    f"{self._why}",
+                )
+            self._end_thread(2.0)
+            if self._journal and not self._stats.pending:
+                self._journal.release()
+            return unsent
+
+    def close(self, timeout: float) -> int:
+        """Halt for good, and let go of the journal: another process takes it over.
+
+        Returns:
+            Events that are not delivered.
+        """
+        self.end_background()
+        unsent = self.halt(timeout)
         if self._journal:
             self._journal.release()
         return unsent
 
+    def end_background(self) -> None:
+        """Start no thread any more, in an interpreter that ends: `leave` does its work."""
+        self._start_at = math.inf
+
     def stop(self, timeout: float) -> None:
-        """End the thread after its present step, and flush nothing.
+        """End the thread for good after its present step, and flush nothing.
 
         Args:
             timeout: seconds to wait for its end.
         """
-        self._closing.set()
-        self._wakeup.wake()
-        if self._thread is not None:
-            self._thread.join(timeout)
+        self.end_background()
+        self._end_thread(timeout)
+
+    def _end_thread(self, timeout: float) -> None:
+        with self._starting:  # one that is not started yet cannot be waited for
+            thread, closing = self._thread, self._closing
+        if thread is not None:
+            closing.set()
+            self._wakeup.wake()
+            thread.join(timeout)
+        self._start_for_entries()
+
+    @property
+    def _why(self) -> str:
+        return f"; Kafka: {self._sender.trouble}" if self._sender.trouble else ""
 
     def journal_first(self, timeout: float) -> bool:
         """Have everything in the journal from now on; for a signal handler (`Handover`).
@@ -256,7 +296,7 @@ class Publisher:
         Returns:
             False if the handler has interrupted the sending thread itself: the SIGTERM comes again.
         """
-        return self._journal is None or self._handover.save(timeout)
+        return self._handover.save(timeout)
 
     def abandon(self) -> None:
         """Close this process's copies of open files, in a forked child."""
@@ -265,11 +305,13 @@ class Publisher:
             self._journal.abandon()
 
     def _is_nothing_to_wait_for(self) -> bool:
-        """Tell whether Kafka has all events, or does not answer."""
+        """Tell whether Kafka has all events, or takes none."""
         return self._sender.is_unreachable or not self._stats.pending
 
     def _wait(self, timeout: float, is_done: Callable[[], bool]) -> None:
         deadline = time.monotonic() + timeout
+        if self._stats.pending:
+            self._start_if_due()
         if self._thread is None:
             self._send(deadline, is_done, background=False)
             return
@@ -279,27 +321,50 @@ class Publisher:
 
     # The sending thread.
 
-    def _start_thread(self) -> None:
-        if not self._starting.acquire(blocking=False):  # another hook is starting it
+    def _start_if_due(self) -> None:
+        if self._thread is None and time.monotonic() >= self._start_at:
+            self._start_thread()
+
+    def _start_for_entries(self) -> None:
+        """Start a thread if there is none and an event has come.
+
+        A hook appends, then looks for the thread, and leaves the start to whichever thread is at
+        it; so those that have ended a thread look for entries afterwards, and wait for their turn.
+        """
+        if self._queue.has_entries and time.monotonic() >= self._start_at:
+            self._start_thread(blocking=True)
+
+    def _start_thread(self, *, blocking: bool = False) -> None:
+        if not self._starting.acquire(blocking=blocking):  # another thread is starting it
             return
         try:
             if self._thread is not None:
                 return
-            self._start_at = time.monotonic() + self._timing.thread_retry_seconds
+            self._closing = threading.Event()
             # Set before it runs: `_wait` asks whether there is one.
-            self._thread = threading.Thread(target=self._run, name="llmlog-publisher", daemon=True)
+            self._thread = threading.Thread(
+                target=self._run, args=(self._closing,), name="llmlog-publisher", daemon=True
+            )
             self._thread.start()
+            self._is_refused = False
         except RuntimeError as error:
             self._thread = None
+            self._is_refused = True
+            self._start_at = max(
+                self._start_at, time.monotonic() + self._timing.thread_retry_seconds
+            )
             if "shutdown" not in str(error):  # since Python 3.12 an ending interpreter starts none
                 kept = "the hook writes the journal" if self._journal else "events stay in memory"
                 self._log(logging.ERROR, "thread", f"no thread can be started, {kept}: {error}")
         finally:
             self._starting.release()
 
-    def _run(self) -> None:
-        self._send(math.inf, self._closing.is_set, background=True)
+    def _run(self, closing: threading.Event) -> None:
+        self._send(math.inf, closing.is_set, background=True)
         self._sender.end()
+        self._handover.withdraw()
+        self._thread = None
+        self._start_for_entries()
 
     def _send(self, deadline: float, is_done: Callable[[], bool], *, background: bool) -> None:
         """Take steps until `is_done`, or until the deadline, or until a SIGTERM comes again."""
@@ -319,6 +384,12 @@ class Publisher:
         except Exception as error:  # noqa: BLE001 - no error may end the thread
             self._log(logging.ERROR, f"thread {type(error)}", f"bug: {error_name(error)}")
             self._closing.wait(self._timing.flush_poll_seconds)
+        if background and self._handover.is_requested:
+            self._hold.end_process_if_due(
+                time.monotonic(),
+                self._handover.last_hook,
+                is_settled=self._is_nothing_to_wait_for() and not self.unsafe,
+            )
 
     def _open_journal(self) -> Journal | None:
         if self._settings.journal == "off":

@@ -53,6 +53,11 @@ class EventQueue:
         """Whether a quarter of a bound is reached."""
         return len(self._entries) > self._max_events // 4 or self._bytes > self._max_bytes // 4
 
+    @property
+    def has_entries(self) -> bool:
+        """Whether there is an entry."""
+        return bool(self._entries)
+
     def has_room(self, size: int) -> bool:
         """Tell whether the bounds leave room for an entry of so many bytes."""
         return len(self._entries) < self._max_events and self._bytes + size <= self._max_bytes

@@ -1,4 +1,4 @@
-"""Owns the decision about an event that Kafka has refused."""
+"""Owns what Kafka's errors mean to the gateway: what is done about them, and what is said. Pure."""
 
 from __future__ import annotations
 
@@ -45,3 +45,29 @@ def remedy_for(code: int, *, has_body: bool, alone: bool) -> Remedy:
     if not has_body:
         return Remedy.READ_AGAIN
     return Remedy.SHRINK if alone else Remedy.SEND_ALONE
+
+
+_NO_RIGHT: Final = frozenset(
+    {
+        KafkaError.TOPIC_AUTHORIZATION_FAILED,
+        KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+        KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+    }
+)
+NO_TOPIC: Final = frozenset(
+    {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION}  # noqa: SLF001 - librdkafka's own codes are public
+)
+
+
+def is_fatal(error: KafkaError) -> bool:
+    """Tell whether a client is of no use any more; later calls have a code of their own for it."""
+    return bool(error.fatal()) or error.code() == KafkaError._FATAL  # noqa: SLF001
+
+
+def reason_of(error: KafkaError, topic: str) -> str:
+    """Return the client's own reason, with what an operator has to do about it."""
+    if error.code() in _NO_RIGHT:
+        return f"{error.str()}: grant WRITE on topic {topic} to the gateway's user"
+    if error.code() in NO_TOPIC:
+        return f"{error.str()}: run `pipeline setup` if topic {topic} is missing"
+    return str(error.str())

@@ -4,6 +4,9 @@
                │            │ unanswered for a second: written to the journal
                └────────────┴──> journal ──> in flight, once Kafka takes events again
 
+A partition that does not answer keeps the events that it was given; new ones go to the others
+(`partitioner`). After a while its events are sent to others too, by a new client.
+
 One thread takes steps, and waits between them. To wake up is what costs a busy gateway most: the
 interpreter has to be handed over, and the first event after that costs several times what the next
 ones do. So events are sent in bursts, and go to the journal in bursts too (`spill`).
@@ -16,22 +19,16 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING
 
-from confluent_kafka import KafkaException
-
 from llmlog_common.throttled_log import error_name
 from llmlog_producer.converter.client import Converter
 from llmlog_producer.events.build import CapturedPayload, EncodedEvent, EventBuilder
+from llmlog_producer.sending.deliveries import Deliveries
 from llmlog_producer.sending.kafka_producer import KafkaProducer
-from llmlog_producer.sending.refusals import Remedy, remedy_for
 from llmlog_producer.sending.spill import Spill
 from llmlog_producer.sending.timing import LIMITS, TIMING
-from llmlog_producer.sending.topic_lookup import TopicLookup
-from llmlog_producer.sending.window import SendWindow
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from confluent_kafka import KafkaError
 
     from llmlog_common.settings import Settings
     from llmlog_common.throttled_log import ThrottledLog
@@ -49,8 +46,8 @@ class Sender:
     The sending thread calls `step` and `end`, and owns all fields. From other threads:
 
     - hooks that write the journal themselves call `build` and `write`;
-    - threads that wait for their events read `is_unreachable` and `has_adopted`, which tell what
-      was true a moment ago.
+    - threads that wait for their events read `is_unreachable`, `waits`, `trouble` and
+      `has_adopted`, which tell what was true a moment ago.
 
     Args:
         settings: as loaded.
@@ -98,17 +95,20 @@ class Sender:
         self._builder = EventBuilder(settings, stats)
         self._converter = Converter(settings, stats, log, lambda: handover.is_requested)
         self._spill = Spill(journal, stats, log, queue, timing=timing, limits=limits)
-        self._client = new_client(settings, self._on_report, self._on_error)
-        self._topic = TopicLookup(settings, log, self._builder, self._client, timing=timing)
+        self._deliveries = Deliveries(
+            settings,
+            stats,
+            log,
+            self._builder,
+            self._spill,
+            timing=timing,
+            limits=limits,
+            new_client=new_client,
+            clock=clock,
+        )
         self.redaction = self._builder.redaction
-        # Out of the queue and not handed on; `_again` comes first.
+        # Out of the queue and not handed on; `Deliveries.again` comes first.
         self._taken: deque[CapturedPayload | EncodedEvent] = deque()
-        self._again: deque[EncodedEvent] = deque()
-        # In the order of sending. An overdue event that the journal has written moves to `_late`.
-        self._in_flight: dict[EncodedEvent, None] = {}
-        self._late: dict[EncodedEvent, None] = {}
-        self._window = SendWindow(limits.in_flight_events)
-        self._delivered = 0  # acknowledged and not counted yet
         self._next_housekeeping = 0.0
 
     # What other threads call.
@@ -120,8 +120,18 @@ class Sender:
 
     @property
     def is_unreachable(self) -> bool:
-        """Whether Kafka does not answer, as far as is known."""
-        return self._topic.encoder is None or self._client.down or bool(self._late)
+        """Whether Kafka takes no events, as far as is known."""
+        return self._deliveries.is_unreachable
+
+    @property
+    def waits(self) -> bool:
+        """Whether all that is not settled waits for partitions that do not answer."""
+        return self._stats.pending <= self._deliveries.late
+
+    @property
+    def trouble(self) -> str:
+        """Why Kafka takes no events; empty while it does."""
+        return self._deliveries.trouble
 
     @property
     def converter_pid(self) -> int | None:
@@ -165,27 +175,27 @@ class Sender:
             background: the publisher's own thread calls. It may wait long, and may start helpers: a
                 process that converts, a thread that looks up the topic.
         """
-        self._poll(0)
+        self._deliveries.poll(0)
         if self._clock() >= self._next_housekeeping:
             self._keep_house(seconds_left, background=background)
         requested = self._handover.requested
-        urgent = requested > 0
+        urgent = self._handover.is_requested
         if urgent:
-            self._spill.write(self._in_flight, taken=True)
+            self._spill.write(self._deliveries.in_flight, taken=True)
         began = self._clock()
-        is_open = self._is_open(began)
-        if is_open and not self._again:
+        is_open = self._deliveries.room > 0
+        if is_open and not self._deliveries.again:
             self._send_backlog()
         has_to_wait = out_of_time = False
         while not (has_to_wait or out_of_time) and (entry := self._next_entry()) is not None:
-            is_open = is_open and len(self._in_flight) < self._window.size
+            is_open = is_open and self._deliveries.in_flight.room > 0
             has_to_wait = not self._hand_on(entry, is_open=is_open, background=background)
             out_of_time = self._clock() - began > self._timing.max_busy_seconds
         not_written = self._spill.write_kept()
-        self._again.extend(not_written)
+        self._deliveries.again.extend(not_written)
         has_to_wait = has_to_wait or bool(not_written)
-        if has_to_wait and (self._in_flight or urgent):
-            self._poll(min(self._timing.poll_seconds, seconds_left))
+        if has_to_wait and (self._deliveries.in_flight or urgent):
+            self._deliveries.poll(min(self._timing.poll_seconds, seconds_left))
         elif has_to_wait or not out_of_time:
             if urgent:
                 self._handover.confirm(requested)
@@ -194,10 +204,9 @@ class Sender:
                 self._wakeup.idle_wait(min(seconds, seconds_left))
 
     def end(self) -> None:
-        """End the helpers; the events in flight are left to the journal if it has all of them."""
+        """End the helpers, and leave the events in flight to the journal; steps may follow."""
         self._converter.close()
-        if all(event.ref is not None for event in self._in_flight):
-            self._client.purge()  # the process that takes the journal over would send them too
+        self._deliveries.end()
 
     def abandon(self) -> None:
         """Close this process's copies of open files, in a forked child."""
@@ -206,25 +215,19 @@ class Sender:
     def _idle_seconds(self, *, is_open: bool, background: bool) -> float:
         """Return the seconds after which there may be something to do."""
         timing = self._timing
-        if not background or (is_open and self._spill.has_backlog):
+        # After a SIGTERM the process may end soon.
+        is_busy = is_open and (self._spill.has_backlog or self._handover.is_requested)
+        if not background or is_busy:
             return timing.poll_seconds
-        overdue_in = self._spill.overdue_in(self._in_flight, self._clock())
+        overdue_in = self._spill.overdue_in(self._deliveries.in_flight, self._clock())
         return max(timing.housekeeping_seconds, min(timing.max_idle_seconds, overdue_in))
 
     def _next_entry(self) -> CapturedPayload | EncodedEvent | None:
-        if self._again:
-            return self._again.popleft()
+        if self._deliveries.again:
+            return self._deliveries.again.popleft()
         if not self._taken:
             self._taken.extend(self._queue.take(self._limits.taken_events))
         return self._taken.popleft() if self._taken else None
-
-    def _is_open(self, now: float) -> bool:
-        """Tell whether Kafka takes events, as far as is known."""
-        return (
-            self._topic.encoder is not None
-            and not (self._spill.has_journal and self._late)
-            and self._window.is_open(len(self._in_flight), now)
-        )
 
     def _hand_on(
         self, entry: CapturedPayload | EncodedEvent, *, is_open: bool, background: bool
@@ -244,7 +247,7 @@ class Sender:
         # Asked again: a signal may have come while the payload was converted.
         if self._handover.is_requested and event.ref is None:
             self.write(event, taken=True)
-        if (is_open and self._produce(event)) or self._spill.keep(event):
+        if (is_open and self._deliveries.produce(event)) or self._spill.keep(event):
             return True
         self._taken.appendleft(event)
         return False
@@ -260,29 +263,11 @@ class Sender:
                 following[place] = event
         return (events[0] if events else None) or self.build(captured)
 
-    def _produce(self, event: EncodedEvent) -> bool:
-        """Hand an event to the Kafka client; False if it takes none now."""
-        if self._topic.encoder is None:
-            return False
-        try:
-            value = self._topic.encoder.reframe(event.value)
-            self._client.produce(event, value)
-        except BufferError:
-            return False
-        except KafkaException as refusal:
-            self._on_refusal(event, refusal.args[0], alone=True)
-        except Exception as error:  # noqa: BLE001 - bytes from an old journal
-            self._give_up(event, f"not an event: {error_name(error)}")
-        else:
-            event.sent = self._clock()
-            self._in_flight[event] = None
-        return True
-
     def _send_backlog(self) -> None:
         """Send the journal's oldest events, a few at a time: new events do not wait for them."""
-        most = min(self._limits.backlog_events, self._window.size)
-        for event in self._spill.read_backlog(most - len(self._in_flight)):
-            if not self._is_open(self._clock()) or not self._produce(event):
+        most = min(self._limits.backlog_events, self._deliveries.in_flight.window.size)
+        for event in self._spill.read_backlog(most - len(self._deliveries.in_flight)):
+            if not self._deliveries.room or not self._deliveries.produce(event):
                 self._spill.keep(event)
 
     # What is done once in a while.
@@ -291,77 +276,7 @@ class Sender:
         now = self._clock()
         self._next_housekeeping = now + self._timing.housekeeping_seconds
         self._spill.adopt(now)
-        for event in self._spill.write_overdue(self._in_flight, now):
-            if not self._window.was_alone(event.sent):  # an event sent alone may be truncated yet
-                event.body = b""
-            del self._in_flight[event]
-            self._late[event] = None
-        if self._client.broken:
-            self._rebuild()
+        self._deliveries.keep_house(is_ending=self._handover.is_requested)
         # Without a thread of its own a lookup may take a second, and the journal comes first.
         if background or self._handover.is_confirmed:
-            self._topic.refresh(now, seconds_left, in_thread=background)
-
-    def _rebuild(self) -> None:
-        """Answer a fatal error: a new client sends again the events that were not acknowledged."""
-        self._client.rebuild()
-        again = [*self._late, *self._in_flight]
-        self._late.clear()
-        self._in_flight.clear()
-        self._stats.add("producer_rebuilt")
-        for event in again:
-            self._send_again(event)
-
-    def _send_again(self, event: EncodedEvent) -> None:
-        if not self._spill.keep(event):
-            self._again.append(event)
-
-    # What Kafka answers.
-
-    def _poll(self, seconds: float) -> None:
-        """Serve delivery reports; the delivered events are counted once for all reports."""
-        try:
-            self._client.poll(seconds)
-        finally:
-            if self._delivered:
-                number, self._delivered = self._delivered, 0
-                self._stats.settle("delivered", number)
-
-    def _on_report(self, event: EncodedEvent, error: KafkaError | None) -> None:
-        self._in_flight.pop(event, None)
-        self._late.pop(event, None)
-        if error is not None:
-            self._on_refusal(event, error, alone=self._window.was_alone(event.sent))
-            return
-        self._window.acknowledge(event.sent)
-        self._spill.settle(event)
-        self._delivered += 1
-
-    def _on_refusal(self, event: EncodedEvent, error: KafkaError, *, alone: bool) -> None:
-        remedy = remedy_for(error.code(), has_body=bool(event.body), alone=alone)
-        now = self._clock()
-        if remedy is Remedy.SHRINK and (smaller := self._builder.shrink(event)) is not None:
-            self._spill.replace(event, smaller)
-            self._again.append(smaller)
-        elif remedy in {Remedy.SHRINK, Remedy.GIVE_UP}:
-            self._give_up(event, error.str())
-        elif remedy is Remedy.READ_AGAIN:
-            self._window.send_alone(now)
-            self._spill.keep(event)
-        elif remedy is Remedy.SEND_ALONE:
-            self._window.send_alone(now)
-            self._again.append(event)
-        elif remedy is Remedy.WAIT:
-            self._window.send_alone(now)
-            self._window.pause(now + self._timing.refusal_pause_seconds)
-            self._send_again(event)
-            why = f"Kafka takes no events: {error.str()}"
-            self._log(logging.ERROR, f"delivery {error.code()}", why)
-
-    def _give_up(self, event: EncodedEvent, why: str) -> None:
-        self._spill.settle(event)
-        self._stats.settle("failed")
-        self._log(logging.ERROR, "refused", f"event lost: {why}")
-
-    def _on_error(self, error: KafkaError) -> None:
-        self._log(logging.WARNING, f"kafka {error.code()}", f"Kafka: {error.str()}")
+            self._deliveries.look_topic_up(seconds_left, in_thread=background)

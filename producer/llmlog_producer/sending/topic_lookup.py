@@ -32,9 +32,12 @@ if TYPE_CHECKING:
 class TopicLookup:
     """The lookup of the topic: every few seconds until it is found, then every few minutes.
 
+    While Kafka takes no events, or some partition takes none, it is looked up every few seconds
+    too: a topic that was recreated is found again, and partitions that have a new leader.
+
     The sending thread calls `refresh`; a lookup runs there or on a thread of its own, and there is
-    one at a time. The lookup writes both fields; the sending thread reads them, and sets
-    `_next_lookup` to infinity while a lookup runs.
+    one at a time. The lookup writes the fields; the sending thread reads them, and sets
+    `_last_lookup` to infinity while a lookup runs.
 
     Args:
         settings: as loaded.
@@ -46,6 +49,7 @@ class TopicLookup:
 
     Attributes:
         encoder: encodes values for the topic; None until it is found.
+        has_failed: the last lookup has not found it; False while the first one goes on.
     """
 
     def __init__(
@@ -64,20 +68,27 @@ class TopicLookup:
         self._client = client
         self._timing = timing
         self._clock = clock
-        self._next_lookup = 0.0
+        self._last_lookup = -math.inf
         self.encoder: Encoder | None = None
+        self.has_failed = False
 
-    def refresh(self, now: float, seconds_left: float, *, in_thread: bool) -> None:
+    def refresh(
+        self, now: float, seconds_left: float, *, in_thread: bool, is_troubled: bool = False
+    ) -> None:
         """Look the topic up, if it is time to.
 
         Args:
             now: monotonic seconds.
             seconds_left: the longest time that it may take.
             in_thread: use a thread of its own, so that the journal does not wait for a broker.
+            is_troubled: Kafka, or a partition, takes no events.
         """
-        if now < self._next_lookup:
+        timing = self._timing
+        is_near = self.encoder is None or is_troubled
+        pause = timing.topic_retry_seconds if is_near else timing.topic_refresh_seconds
+        if now < self._last_lookup + pause:
             return
-        self._next_lookup = math.inf
+        self._last_lookup = math.inf
         seconds = min(1.0, seconds_left)
         if in_thread:
             thread = threading.Thread(
@@ -89,16 +100,18 @@ class TopicLookup:
                 pass
             else:
                 return
-        if self.encoder is None:
+        if is_near:
             self._look_up(seconds)
         else:  # no event waits for it
-            self._next_lookup = now + self._timing.topic_refresh_seconds
+            self._last_lookup = now
 
     def _look_up(self, seconds: float) -> None:
+        has_failed = True
         try:
             known = self.encoder is not None
             if self._client.topic_exists(seconds, known=known):
                 if known:
+                    has_failed = False
                     return
                 registry = Registry.from_settings(self._settings)
                 encoder = Encoder(registry.register(self._settings.topic) if registry else None)
@@ -107,6 +120,7 @@ class TopicLookup:
                     self._client.limit_batches(topic_bytes)
                 self._client.mark_up()
                 self.encoder = encoder  # last: from here on events are sent
+                has_failed = False
                 return
             self._log(
                 logging.ERROR,
@@ -120,8 +134,5 @@ class TopicLookup:
         except Exception as error:  # noqa: BLE001 - no error may end the lookups
             self._log(logging.ERROR, f"topic {type(error)}", f"bug: {error_name(error)}")
         finally:
-            timing = self._timing
-            pause = (
-                timing.topic_retry_seconds if self.encoder is None else timing.topic_refresh_seconds
-            )
-            self._next_lookup = self._clock() + pause
+            self.has_failed = has_failed
+            self._last_lookup = self._clock()

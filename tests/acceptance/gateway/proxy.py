@@ -14,7 +14,9 @@ from support.pipeline import SLOW, wait_until
 
 ROOT = Path(__file__).resolve().parents[3]
 CONFIG = ROOT / "deploy/litellm/config.yaml"
-VERSIONS = ("1.106.2", "1.109.1")
+VERSIONS = ("1.106.2", "1.109.3", "1.110.2")
+"""The oldest that is supported, and two of the newest."""
+
 OURS = '["llmlog_producer.callback.handler"]'
 BOTH = '["llmlog_producer.callback.handler", "recorder.recorder"]'
 
@@ -38,14 +40,14 @@ class Proxy:
         client: signed in with the master key.
     """
 
-    def __init__(self, version, folder, environment, *arguments, callbacks=BOTH):
+    def __init__(self, version, folder, environment, *arguments, callbacks=BOTH, more_config=""):
         self.recorded_file = folder / "recorded.jsonl"
         self.log_file = folder / "proxy.log"
         key = f"sk-{secrets.token_hex(24)}"
         config = folder / "config.yaml"
         text = CONFIG.read_text()
         assert OURS in text
-        config.write_text(text.replace(OURS, callbacks))
+        config.write_text(text.replace(OURS, callbacks) + more_config)
         (port,) = free_ports(1)
         self.client = httpx.Client(
             base_url=f"http://127.0.0.1:{port}",
@@ -60,7 +62,7 @@ class Proxy:
                 ],
                 env=offline(environment) | {
                     "LITELLM_MASTER_KEY": key,
-                    "PYTHONPATH": str(Path(__file__).parent),
+                    "PYTHONPATH": f"{Path(__file__).parent}:{os.environ.get('PYTHONPATH', '')}",
                     "RECORDER_FILE": str(self.recorded_file),
                 },
                 cwd=folder, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,

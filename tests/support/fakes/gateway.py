@@ -11,9 +11,15 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException
 
 from llmlog_common.settings import load
+from llmlog_common.throttled_log import GatewayLogger, ThrottledLog
 from llmlog_producer.counters import Stats
 from llmlog_producer.events.build import CapturedPayload, EncodedEvent
+from llmlog_producer.journal.journal import Journal
+from llmlog_producer.sending.partitioner import BurstPartitioner
 from llmlog_producer.sending.publisher import Publisher
+from llmlog_producer.sending.queue import EventQueue
+from llmlog_producer.sending.sender import Sender
+from llmlog_producer.sending.shutdown import Handover
 from llmlog_producer.sending.timing import Timing
 from llmlog_producer.sending.wakeup import Wakeup
 from llmlog_schemas.codec import Decoder
@@ -28,6 +34,7 @@ FAST = Timing(
     housekeeping_seconds=0.01,
     refusal_pause_seconds=0.05,
     overdue_seconds=0.1,
+    rebuild_seconds=0.05,
     topic_retry_seconds=0.05,
 )
 """Everything that takes a second in a gateway takes some milliseconds."""
@@ -40,6 +47,12 @@ class FakeCluster:
         up: it acknowledges; otherwise it leaves events unanswered.
         has_topic: the topic exists and brokers answer.
         answer: the code of every answer; None for an acknowledgement.
+        partition_count: partitions of the topic; 0: they are not told.
+        is_by_key: the user's own partitioner decides.
+        leaderless: the partitions that the cluster says have no leader.
+        silent_partitions: the partitions whose events are not answered.
+        refusing_partitions: codes of the answers of some partitions.
+        fatal: raised by each call of every client, until it is None.
         room: events that a client's own queue takes.
         limit: bytes of the largest record that a client takes.
         batch_limit: bytes of the largest batch that the cluster takes.
@@ -48,6 +61,7 @@ class FakeCluster:
         silent: until it is set, a lookup of the topic waits.
         lookup_begun: set once the topic is looked up.
         records: the values that were acknowledged.
+        partitions: the partition of each of them.
         produced: events that were handed to a client.
         lookups: lookups of the topic.
         bound_lookups: questions for the topic's bound.
@@ -64,14 +78,21 @@ class FakeCluster:
         self.delay_seconds = 0.0
         self.silent: threading.Event | None = None
         self.lookup_begun = threading.Event()
+        self.partition_count = 0
+        self.is_by_key = False
+        self.leaderless: set[int] = set()
+        self.silent_partitions: set[int] = set()
+        self.refusing_partitions: dict[int, int] = {}
+        self.fatal: KafkaError | None = None
         self.records: list[bytes] = []
+        self.partitions: list[int] = []
         self.produced = self.lookups = self.bound_lookups = self.rebuilds = 0
         self.batch_bytes: int | None = None
         self.clients: list[FakeKafkaProducer] = []
 
     def new_client(self, settings: Any, on_report: Any, on_error: Any) -> FakeKafkaProducer:
         """Return a client of this cluster; to be passed as `new_client`."""
-        self.clients.append(FakeKafkaProducer(self, on_report))
+        self.clients.append(FakeKafkaProducer(self, on_report, on_error))
         return self.clients[-1]
 
     def call_ids(self) -> list[str]:
@@ -83,14 +104,17 @@ class FakeKafkaProducer:
     """In the place of `kafka_producer.KafkaProducer`.
 
     Attributes:
-        waiting: events that are not answered yet, with their values.
+        waiting: events that are not answered yet, with their values and partitions.
+        partitions: as the gateway knows them.
         before_poll: called once, in the middle of the next step.
     """
 
-    def __init__(self, cluster: FakeCluster, on_report: Any) -> None:
+    def __init__(self, cluster: FakeCluster, on_report: Any, on_error: Any) -> None:
         self.cluster = cluster
         self.on_report = on_report
-        self.waiting: list[tuple[EncodedEvent, bytes]] = []
+        self.on_error = on_error
+        self.waiting: list[tuple[EncodedEvent, bytes, int]] = []
+        self.partitions = BurstPartitioner(is_by_key=cluster.is_by_key)
         self.broken = self.down = False
         self.before_poll: Any = None
 
@@ -101,6 +125,8 @@ class FakeKafkaProducer:
             self.cluster.silent.wait(30)
         if not self.cluster.has_topic:
             raise KafkaException(KafkaError(TRANSPORT))
+        self.partitions.partition_count = self.cluster.partition_count
+        self.partitions.leaderless = frozenset(self.cluster.leaderless)
         return True
 
     def max_message_bytes(self, timeout: float) -> int | None:
@@ -113,37 +139,46 @@ class FakeKafkaProducer:
     def mark_up(self) -> None:
         self.down = False
 
-    def produce(self, event: EncodedEvent, value: bytes) -> None:
+    def produce(self, event: EncodedEvent, value: bytes, partition: int) -> None:
         self.cluster.produced += 1
+        if self.cluster.fatal:
+            self.broken = True
+            raise KafkaException(self.cluster.fatal)
         if len(self.waiting) >= self.cluster.room:
             raise BufferError
         if len(value) > self.cluster.limit:
             raise KafkaException(KafkaError(TOO_LARGE))
-        self.waiting.append((event, value))
+        self.waiting.append((event, value, partition))
 
     def poll(self, timeout: float) -> None:
         if self.before_poll:
             act, self.before_poll = self.before_poll, None
             act()
-        if self.cluster.up:
+        if self.cluster.fatal:
+            self.broken = True
+            self.on_error(self.cluster.fatal)
+        elif self.cluster.up:
             oldest = self.waiting[0][0].sent if self.waiting else 0.0
             if self.waiting and time.monotonic() - oldest < self.cluster.delay_seconds:
                 threading.Event().wait(timeout / 10)
                 return
-            answered, self.waiting = self.waiting, []
-            if sum(len(value) for _, value in answered) > self.cluster.batch_limit:
-                for event, _ in answered:
+            silent = self.cluster.silent_partitions
+            answered = [one for one in self.waiting if one[2] not in silent]
+            self.waiting = [one for one in self.waiting if one[2] in silent]
+            if sum(len(value) for _, value, _ in answered) > self.cluster.batch_limit:
+                for event, _, _ in answered:
                     self.on_report(event, KafkaError(TOO_LARGE))
                 answered = []
-            for event, value in answered:
-                self._answer(event, value)
+            for event, value, partition in answered:
+                self._answer(event, value, partition)
         if timeout:
             threading.Event().wait(timeout / 10)
 
-    def _answer(self, event: EncodedEvent, value: bytes) -> None:
-        code = self.cluster.answer
+    def _answer(self, event: EncodedEvent, value: bytes, partition: int) -> None:
+        code = self.cluster.refusing_partitions.get(partition, self.cluster.answer)
         if code is None:
             self.cluster.records.append(value)
+            self.cluster.partitions.append(partition)
         self.on_report(event, None if code is None else KafkaError(code))
 
     def purge(self) -> None:
@@ -163,7 +198,9 @@ class FakeProducer:
         topics: number of partitions by topic, as a lookup finds them.
         asked: the topic of each lookup; None for all topics.
         produced: the arguments of each `produce`.
-        refusal: raised by `produce`.
+        topic_error: what a lookup says of every topic.
+        leaderless: numbers of partitions without a leader.
+        refusal: raised by `produce` and `poll`.
     """
 
     def __init__(self, config: dict[str, Any]) -> None:
@@ -171,12 +208,20 @@ class FakeProducer:
         self.topics: dict[str, int] = {}
         self.asked: list[str | None] = []
         self.produced: list[dict[str, Any]] = []
+        self.topic_error: KafkaError | None = None
+        self.leaderless: set[int] = set()
         self.refusal: Exception | None = None
 
     def list_topics(self, topic: str | None, timeout: float) -> Any:
         self.asked.append(topic)
         topics = {
-            name: SimpleNamespace(partitions=dict.fromkeys(range(number)))
+            name: SimpleNamespace(
+                error=self.topic_error,
+                partitions={
+                    one: SimpleNamespace(leader=-1 if one in self.leaderless else 1)
+                    for one in range(number)
+                },
+            )
             for name, number in self.topics.items()
         }
         return SimpleNamespace(topics=topics)
@@ -185,6 +230,10 @@ class FakeProducer:
         if self.refusal is not None:
             raise self.refusal
         self.produced.append(arguments)
+
+    def poll(self, timeout: float) -> None:
+        if self.refusal is not None:
+            raise self.refusal
 
     def purge(self) -> None:
         """Forget everything, without a report."""
@@ -218,6 +267,63 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
+
+
+class Steps:
+    """A sender whose steps a test takes by itself, by a clock of its own.
+
+    Attributes:
+        client: its Kafka client.
+    """
+
+    def __init__(
+        self,
+        cluster: FakeCluster,
+        folder: Path | None,
+        *,
+        timing: Timing = FAST,
+        max_bytes: int = 1 << 20,
+        queue: EventQueue | None = None,
+    ) -> None:
+        self.clock, self.wakeup, self.stats = Clock(), RecordedWakeup(), Stats()
+        self.queue = queue or EventQueue()
+        self.journal = Journal(folder, max_bytes) if folder else None
+        self.handover = Handover(
+            self.wakeup,
+            hooks_write=False,
+            is_enough=lambda: True,
+            has_thread=lambda: True,
+            clock=self.clock,
+        )
+        self.sender = Sender(
+            load(environ={}),
+            self.stats,
+            ThrottledLog(GatewayLogger(), self.clock),
+            self.queue,
+            self.journal,
+            wakeup=self.wakeup,
+            handover=self.handover,
+            timing=timing,
+            new_client=cluster.new_client,
+            clock=self.clock,
+        )
+        self.client = cluster.clients[-1]
+
+    def step(self, *, background: bool = False) -> None:
+        """Take one step."""
+        self.sender.step(10.0, background=background)
+
+    def offer(self, *names: str) -> None:
+        """Put an event for each call id into the queue."""
+        for name in names:
+            self.stats.add("accepted")
+            self.queue.put(captured(name))
+
+    def pass_time(self, seconds: float, steps: int = 4) -> None:
+        """Let so much time pass, in equal parts, with a step after each."""
+        for _ in range(steps):
+            self.clock.now += seconds / steps
+            self.step()
 
 
 class Gateway:

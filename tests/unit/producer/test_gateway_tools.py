@@ -62,6 +62,7 @@ BOTH = (
         (NAMED, True),
         (NAMED.replace("[", "").replace("]", ""), True),
         (BOTH, True),
+        ("include: [included.yaml]", True),
         (NAMED.replace("callbacks", "success_callback"), False),
         (NAMED.replace("llmlog", "other"), False),
         ("litellm_settings: 1", False),
@@ -71,6 +72,7 @@ BOTH = (
     ],
 )
 def test_check_reads_the_proxys_configuration(findings, tmp_path, config, right):
+    (tmp_path / "included.yaml").write_text(NAMED)
     (tmp_path / "config.yaml").write_text(config)
     finding = findings(config=tmp_path / "config.yaml")["registration"]
     assert finding.exit_code == (0 if right else 2), finding.message

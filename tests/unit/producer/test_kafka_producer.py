@@ -30,7 +30,8 @@ class Client:
         return self.producers[-1]
 
     def produce(self):
-        self.client.produce(EVENT, b"value")
+        partition = self.client.partitions.next_partition(len(b"value"), 1.0)
+        self.client.produce(EVENT, b"value", partition)
         return self.producers[-1].produced[-1]
 
     def raise_error(self, code, *, fatal=False):
@@ -90,11 +91,11 @@ def test_a_burst_goes_to_a_partition_that_the_topic_has(one):
     assert one.produce()["partition"] == BY_KEY
     one.producers[-1].topics = {TOPIC: 3}
     assert one.client.topic_exists(1.0, known=False)
-    assert one.client.partition_count == 3
+    assert one.client.partitions.partition_count == 3
     assert one.produce()["partition"] in range(3)
     one.producers[-1].topics = {}
     assert not one.client.topic_exists(1.0, known=False)
-    assert one.client.partition_count == 0
+    assert one.client.partitions.partition_count == 0
 
 
 def test_an_unknown_partition_makes_the_key_decide_until_the_next_lookup(one):
@@ -104,7 +105,48 @@ def test_an_unknown_partition_makes_the_key_decide_until_the_next_lookup(one):
         one.producers[-1].refusal = KafkaException(KafkaError(code))
         with pytest.raises(KafkaException):
             one.produce()
-        assert one.client.partition_count == count
+        assert one.client.partitions.partition_count == count
+
+
+@pytest.mark.parametrize("call", ["produce", "poll"])
+@pytest.mark.parametrize("code", [KafkaError.CLUSTER_AUTHORIZATION_FAILED, KafkaError._FATAL])
+def test_a_fatal_error_out_of_a_call_breaks_the_client(one, call, code):
+    error = KafkaError(code, fatal=code != KafkaError._FATAL)
+    one.producers[-1].refusal = KafkaException(error)
+    if call == "produce":
+        with pytest.raises(KafkaException):
+            one.produce()
+    else:
+        one.client.poll(0)
+        assert one.errors == [error], "it is reported nowhere else"
+    assert one.client.broken
+
+
+def test_an_error_out_of_poll_that_is_not_fatal_breaks_nothing(one):
+    one.producers[-1].refusal = KafkaException(KafkaError(TRANSPORT))
+    one.client.poll(0)
+    assert not one.client.broken
+
+
+def test_a_lookup_tells_which_partitions_have_no_leader(one):
+    one.producers[-1].topics, one.producers[-1].leaderless = {TOPIC: 3}, {1}
+    assert one.client.topic_exists(1.0, known=False)
+    assert one.client.partitions.leaderless == {1}
+    assert {one.produce()["partition"] for _ in range(9)} <= {0, 2}
+
+
+@pytest.mark.parametrize("code", [KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC])
+def test_a_topic_that_was_deleted_is_missing_though_its_name_is_answered(one, code):
+    one.producers[-1].topics = {TOPIC: 0}
+    one.producers[-1].topic_error = KafkaError(code)
+    assert not one.client.topic_exists(1.0, known=True)
+
+
+def test_a_topic_that_may_not_be_seen_is_not_called_missing(one):
+    one.producers[-1].topics = {TOPIC: 0}
+    one.producers[-1].topic_error = KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED)
+    with pytest.raises(KafkaException):
+        one.client.topic_exists(1.0, known=True)
 
 
 def test_a_partitioner_of_the_users_own_decides_by_the_key():

@@ -72,3 +72,34 @@ def test_a_partition_is_always_one_of_the_topics(events: list[tuple[int, float, 
         partitioner.partition_count = count
         now += seconds_later
         assert partitioner.next_partition(size, now) in (range(count) if count else (BY_KEY,))
+
+
+def test_a_partition_that_is_left_out_costs_the_others_no_turn(eight: Partitioner) -> None:
+    eight.leaderless = frozenset({2})
+    eight.add_late(5, "event")
+    eight.pause(7, 10.0)
+    chosen = [eight.next_partition(1000, start / 1.0) for start in range(10)]
+    assert set(chosen) == {0, 1, 3, 4, 6}
+    assert eight.closed(0.0) == [2, 5, 7]
+    assert eight.closed(10.0) == [2, 5]
+    eight.remove_late(5, "another")
+    assert eight.is_late(5)
+    eight.remove_late(5, "event")
+    assert not eight.is_late(5)
+
+
+def test_where_all_are_left_out_there_is_no_partition(eight: Partitioner) -> None:
+    eight.leaderless = frozenset(range(7))
+    assert eight.takes_events(0.0)
+    assert eight.next_partition(1, 0.0) == 7
+    eight.add_late(7, "event")
+    assert not eight.takes_events(0.0)
+    assert eight.next_partition(1, 0.0) is None
+
+
+def test_late_partitions_may_be_paused_instead(eight: Partitioner) -> None:
+    eight.add_late(5, "event")
+    eight.pause_late(30.0)
+    assert not eight.is_late(5)
+    assert eight.closed(29.9) == [5]
+    assert eight.closed(30.0) == []

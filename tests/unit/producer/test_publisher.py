@@ -296,6 +296,105 @@ def test_a_payload_that_cannot_be_read_is_counted(start, journal):
     assert gateway.counter("dropped_unreadable") == 1
 
 
+def test_a_publisher_that_is_halted_goes_on_with_the_next_event(start, cluster):
+    gateway = start()
+    for name in ("a", "b", "c"):
+        gateway.offer(name)
+        assert gateway.publisher.halt(30) == 0
+    assert cluster.call_ids() == ["a", "b", "c"]
+    assert [t.name for t in threading.enumerate()].count("llmlog-publisher") == 0
+
+
+def test_what_a_halted_publisher_left_to_the_journal_is_counted_once_and_sent(start, cluster):
+    cluster.has_topic = False
+    gateway = start()
+    gateway.offer("a", "b")
+    assert gateway.publisher.halt(30) == 2
+    assert gateway.publisher.flush(0.01) == 2, "it says what is pending"
+    assert gateway.publisher.halt(30) == 2
+    cluster.has_topic = True
+    assert gateway.publisher.flush(30) == 0
+    assert sorted(cluster.call_ids()) == ["a", "b"]
+    assert (gateway.counter("delivered"), gateway.counter("recovered")) == (2, 0)
+
+
+def test_events_that_were_in_flight_as_it_was_halted_are_sent_later(start, cluster):
+    gateway = start()
+    gateway.offer("first")
+    assert gateway.publisher.flush(30) == 0
+    cluster.up = False
+    gateway.offer("a", "b")
+    wait_until(lambda: cluster.produced == 3, 30)
+    assert gateway.publisher.halt(0.3) == 2
+    cluster.up = True
+    gateway.offer("c")
+    assert gateway.publisher.flush(30) == 0
+    assert sorted(cluster.call_ids()) == ["a", "b", "c", "first"]
+    assert gateway.in_journal == 0
+
+
+def test_after_a_halt_the_hook_writes_no_journal_and_events_are_not_written_first(start, cluster):
+    cluster.has_topic = False
+    gateway = start()
+    gateway.offer("a")
+    gateway.publisher.halt(30)
+    cluster.has_topic = True
+    gateway.offer("b")
+    assert gateway.publisher.flush(30) == 0
+    written = gateway.counter("journaled")
+    gateway.offer("c")
+    assert gateway.publisher.flush(30) == 0
+    assert gateway.counter("journaled") == written == 1
+
+
+def test_an_event_that_comes_as_the_thread_ends_starts_another(start, cluster):
+    queue = EventQueue()
+    gateway = start(queue=queue)
+    gateway.offer("a")
+    assert gateway.publisher.flush(30) == 0
+
+    def put_late() -> None:
+        gateway.client.purge = lambda: None
+        gateway.stats.add("accepted")
+        queue.put(captured("late"))
+
+    gateway.client.purge = put_late  # the thread's last act
+    gateway.publisher.halt(30)
+    wait_until(lambda: cluster.call_ids() == ["a", "late"], 30, "without a flush")
+
+
+@pytest.mark.parametrize("journal", ["spill", "always", "off"])
+@pytest.mark.parametrize("closers", [1, 3])
+def test_threads_that_halt_it_while_others_report_lose_nothing(start, cluster, journal, closers):
+    gateway = start(journal)
+    over = threading.Event()
+    sent = [0] * 4
+
+    def report(thread: int) -> None:
+        while not over.is_set():
+            gateway.offer(f"{thread}-{sent[thread]}")
+            sent[thread] += 1
+            over.wait(0.005)
+
+    reporters = [threading.Thread(target=report, args=(one,)) for one in range(len(sent))]
+    halters = [
+        threading.Thread(target=lambda: [gateway.publisher.halt(0.02) for _ in range(5)])
+        for _ in range(closers)
+    ]
+    for thread in reporters + halters:
+        thread.start()
+    for thread in halters:
+        thread.join()
+    over.set()
+    for thread in reporters:
+        thread.join()
+    assert gateway.publisher.flush(30) == 0
+    assert set(cluster.call_ids()) == {f"{t}-{n}" for t in range(4) for n in range(sent[t])}
+    assert gateway.counter("delivered") == sum(sent)
+    assert gateway.publisher.halt(30) == 0
+    assert [t.name for t in threading.enumerate()].count("llmlog-publisher") == 0
+
+
 CODES = [
     KafkaError.TOPIC_AUTHORIZATION_FAILED,
     KafkaError._UNKNOWN_TOPIC,

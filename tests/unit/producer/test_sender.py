@@ -10,13 +10,12 @@ from confluent_kafka import KafkaError
 from llmlog_common.settings import load
 from llmlog_common.throttled_log import GatewayLogger, ThrottledLog
 from llmlog_producer.counters import Stats
-from llmlog_producer.journal.journal import Journal
 from llmlog_producer.sending.queue import EventQueue
 from llmlog_producer.sending.sender import Sender
 from llmlog_producer.sending.shutdown import Handover
 from llmlog_producer.sending.timing import Timing
 from llmlog_schemas.codec import Decoder
-from support.fakes.gateway import FAST, Clock, RecordedWakeup, captured
+from support.fakes.gateway import FAST, Clock, RecordedWakeup, Steps, captured
 from support.pipeline import wait_until
 
 
@@ -143,41 +142,6 @@ def test_after_a_fatal_error_a_new_client_sends_again(start, cluster, journal):
     assert gateway.publisher.flush(5) == 0
     assert sorted(cluster.call_ids()) == ["a", "b"]
     assert gateway.counter("producer_rebuilt") == 1
-
-
-class Steps:
-    """A sender whose steps a test takes by itself, by a clock of its own."""
-
-    def __init__(self, cluster, tmp_path, *, timing=FAST, max_bytes=1 << 20, queue=None):
-        self.clock, self.wakeup, self.stats = Clock(), RecordedWakeup(), Stats()
-        self.queue = queue or EventQueue()
-        self.journal = Journal(tmp_path, max_bytes)
-        self.handover = Handover(
-            self.wakeup,
-            hooks_write=False,
-            is_enough=lambda: True,
-            has_thread=lambda: True,
-            clock=self.clock,
-        )
-        self.sender = Sender(
-            load(environ={}),
-            self.stats,
-            ThrottledLog(GatewayLogger()),
-            self.queue,
-            self.journal,
-            wakeup=self.wakeup,
-            handover=self.handover,
-            timing=timing,
-            new_client=cluster.new_client,
-            clock=self.clock,
-        )
-
-    def step(self, *, background=False):
-        self.sender.step(10.0, background=background)
-
-    def offer(self, *names):
-        for name in names:
-            self.queue.put(captured(name))
 
 
 @pytest.fixture

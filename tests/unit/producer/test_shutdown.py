@@ -64,7 +64,7 @@ def test_brokers_that_do_not_answer_do_not_delay_the_journal(start, cluster):
     gateway = start()
     assert cluster.lookup_begun.wait(10)
     gateway.offer("a", "b")
-    gateway.publisher.journal_first(10.0)
+    gateway.publisher.journal_first(1.0)
     assert gateway.publisher.unsafe == 0
     assert gateway.counter("journaled") == 2
     cluster.silent.set()
@@ -294,6 +294,21 @@ def test_the_earlier_handler_of_sigterm_runs_after_a_save_that_is_done(sigterms,
     assert calls == expected
 
 
+def test_the_handler_is_installed_once(sigterms):
+    calls = []
+
+    class Handler:
+        def save(self, *, last):
+            calls.append(last)
+            return True
+
+    handler = Handler()
+    assert run_before_sigterm(handler.save)
+    assert run_before_sigterm(handler.save)
+    os.kill(os.getpid(), signal.SIGTERM)
+    assert calls == [False]
+
+
 def test_a_save_that_raises_does_not_keep_the_earlier_handler_from_running(sigterms):
     def fail(*, last):
         raise RuntimeError
@@ -333,3 +348,74 @@ def test_a_process_without_a_handler_of_its_own_ends_by_sigterm_after_the_save()
     )
     assert ended.stdout == "saved, last=True\n"
     assert ended.returncode == -signal.SIGTERM
+
+
+_SERVER = """
+import os, signal, sys, threading, time
+from llmlog_producer.sending.shutdown import Hold, run_before_sigterm
+
+signal.signal(signal.SIGTERM, lambda *_: print("asked to end", flush=True))
+hold = Hold()
+assert run_before_sigterm(lambda *, last: not last, hold)
+os.kill(os.getpid(), signal.SIGTERM)
+signal.signal(signal.SIGTERM, signal.SIG_DFL)  # as uvicorn does, once it has shut down
+signal.raise_signal(signal.SIGTERM)
+print("goes on", flush=True)
+"""
+_REACHES_THE_EXIT_HANDLER = """
+hold.release()
+print("never")
+"""
+_HANGS = """
+def watch():
+    while True:
+        hold.end_process_if_due(time.monotonic(), 0.0, is_settled=SETTLED)
+        time.sleep(0.01)
+threading.Thread(target=watch, daemon=True).start()
+threading.Event().wait(60)
+print("never")
+"""
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        _REACHES_THE_EXIT_HANDLER,
+        _HANGS.replace("SETTLED", "True"),
+        _HANGS.replace("SETTLED", "False"),
+    ],
+)
+def test_a_process_that_its_server_ends_is_held_and_then_ends_as_the_server_wanted(rest):
+    ended = subprocess.run(
+        [sys.executable, "-c", _SERVER + rest],
+        stdout=subprocess.PIPE, text=True, env=base_environment({}), timeout=60, check=False,
+    )  # fmt: skip
+    assert ended.stdout == "asked to end\ngoes on\n"
+    assert ended.returncode == -signal.SIGTERM
+
+
+def test_the_wait_of_a_signal_handler_begins_again_with_each_hook_but_not_without_end(protocol):
+    thread, returned = protocol.save(5.0)
+    wait_until(lambda: protocol.handover.is_requested, 5)
+    for _ in range(3):
+        protocol.clock.now += 4.0
+        protocol.handover.note_hook()
+        thread.join(0.02)
+        assert not returned
+    for _ in range(4):
+        protocol.clock.now += 4.0
+        protocol.handover.note_hook()
+        thread.join(0.02)
+    protocol.clock.now += 4.0
+    thread.join(5)
+    assert returned == [True]
+
+
+def test_a_request_without_a_signal_is_over_when_the_thread_ends(protocol):
+    protocol.handover.request()
+    protocol.handover.withdraw()
+    assert not protocol.handover.is_requested
+    assert protocol.handover.is_confirmed
+    protocol.handover.save(0)
+    protocol.handover.withdraw()
+    assert protocol.handover.is_requested, "that of a signal stands"

@@ -87,9 +87,38 @@ def test_blobs_within_objects_are_found():
     assert number == 2
 
 
+def of_samples(*samples):
+    """Return base64 of audio that repeats these samples."""
+    return base64.b64encode(bytes(samples) * (3000 // len(samples))).decode()
+
+
+WAV = b"RIFF\x00\x00\x00\x00WAVEfmt \x10\x00\x00\x00\x01\x00\x01\x00"
+
+
+@pytest.mark.parametrize(
+    ("silence", "kind"),
+    [
+        (of_samples(0), "base64"),  # 16 bits, or floats
+        (of_samples(0, 0, 1, 0, 255, 255, 2, 0), "base64"),  # noise of one or two steps
+        (of_samples(0x80), "base64"),  # 8 bits
+        (of_samples(0xFF), "base64"),  # mu-law
+        (of_samples(0xD5), "base64"),  # A-law
+        (base64.b64encode(WAV + bytes(6000)).decode(), "audio/wav"),
+        (base64.b64encode(bytes(3000) + RAW).decode(), "base64"),  # speech comes later
+        (base64.encodebytes(bytes(3000)).decode(), "base64"),
+        (base64.b64encode(b"\xff\xfb\x90\x64" + bytes(2000)).decode(), "audio/mpeg"),
+    ],
+)
+def test_silent_audio_becomes_a_marker(silence, kind):
+    given, number = truncate({"input_audio": {"data": silence, "format": "wav"}})
+    assert number == 1
+    assert given["response"]["input_audio"]["data"]["llmlog_cut"]["type"] == kind
+
+
 @pytest.mark.parametrize(
     "value",
     [
+        "-" * 3000, "=" * 3000, "haha" * 900, "0" * 3000, "lalala" * 500, "10" * 2000, "/a/b" * 500,
         "words and words " * 500, "x" * 5000, "ab" * 3000, BLOB[:1000], list(range(5000)),
         ["1.5"] * 500, "Grüße" * 500, f"look: {BLOB}", [0.5] * 100 + ["x"] * 100, {"a": None},
     ],
