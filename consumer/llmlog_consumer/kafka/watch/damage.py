@@ -59,6 +59,7 @@ class DamageSearch:
         partition: its number.
         silence_seconds: after which an offset counts as damaged.
         client: makes the client's consumer.
+        clock: monotonic seconds.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class DamageSearch:
         *,
         silence_seconds: float = SILENCE_SECONDS,
         client: Callable[..., Any] = Consumer,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         config = consumer_config(settings) | {
             "group.id": "llmlog-inspect",
@@ -79,6 +81,7 @@ class DamageSearch:
         self._topic = topic
         self._partition = partition
         self._silence = silence_seconds
+        self._clock = clock
         self._consumer = new_client(client, config)
 
     def __enter__(self) -> Self:
@@ -154,8 +157,8 @@ class DamageSearch:
 
     def _next(self, silence: float | None = None) -> _Answer:
         """Return what comes next; an empty answer where nothing does for so many seconds."""
-        deadline = time.monotonic() + (silence or self._silence)
-        while time.monotonic() < deadline:
+        deadline = self._clock() + (silence or self._silence)
+        while self._clock() < deadline:
             message = self._consumer.poll(0.1)
             if message is None:
                 continue
