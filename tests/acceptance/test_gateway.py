@@ -372,11 +372,12 @@ def test_the_proxys_own_health_checks_are_marked(traffic: Traffic) -> None:
 
 
 def test_the_cost_of_a_batch_counts_once(traffic: Traffic) -> None:
+    told = [one for one in traffic.payloads.values() if one["call_type"] == "aretrieve_batch"]
     looks = [one for one in traffic.documents if one["call_type"] == "aretrieve_batch"]
-    assert len(looks) == 3
-    costs = sorted(one["response_cost"] for one in looks)
-    assert costs[:2] == [0, 0]
-    assert costs[2] > 0
+    assert len(looks) == len(told) > 1, "LiteLLM may end before it has told of the last one"
+    *others, counted = sorted(one["response_cost"] for one in looks)
+    assert set(others) == {0}
+    assert counted > 0
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
@@ -402,7 +403,9 @@ def test_scripts_that_end_at_once_are_one_document_for_each_call(consumed: Scrip
         ("router", "success"): 1,
     }
     for name in ("sync", "async", "lists and router"):
-        assert consumed.left[name] or not consumed.lines(name)
+        # A broker that is slow to answer is said to be.
+        lines = [line for line in consumed.lines(name) if "(no leader, or no answer)" not in line]
+        assert consumed.left[name] or not lines
 
 
 def test_a_script_that_ends_while_kafka_answers_waits_for_the_delivery(consumed: Scripts) -> None:
