@@ -82,7 +82,7 @@ def consume(
     setproctitle("pipeline consume")
     stderr, log = open_stderr(), structlog.get_logger("llmlog")
     log_setup.configure(
-        stream=cast("TextIO", stderr)
+        stream=cast("TextIO", stderr), form=settings.log_format, level=settings.log_level
     )
     subject = _serve_page(settings)
     deadline = None if timeout is None else time.monotonic() + timeout

@@ -58,7 +58,7 @@ def work(  # noqa: PLR0917 - what `run_child` passes
     setproctitle(f"pipeline consume: worker {number}")
     stderr = open_stderr()
     log_setup.configure(
-        number, cast("TextIO", stderr)
+        number, cast("TextIO", stderr), form=settings.log_format, level=settings.log_level
     )
     remember(settings.secrets())
     tracebacks.hide_secrets()
