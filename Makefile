@@ -83,6 +83,7 @@ lint: install
 docs: install
 	PYTHONPATH=tests $(BIN)/python -m support.screens
 	PYTHONPATH=tests $(BIN)/python -m support.metrics_page
+	$(BIN)/python deploy/grafana/build.py
 
 # A maintainer's command: resolves every pinned file anew (needs uv).
 lock:
