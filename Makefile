@@ -82,6 +82,8 @@ lint: install
 # Draws the screens in the documentation anew.
 docs: install
 	PYTHONPATH=tests $(BIN)/python -m support.screens
+	PYTHONPATH=tests $(BIN)/python -m support.metrics_page
+	$(BIN)/python deploy/grafana/build.py
 
 # A maintainer's command: resolves every pinned file anew (needs uv).
 lock:

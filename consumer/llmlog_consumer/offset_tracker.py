@@ -35,6 +35,8 @@ class Span:
         since: monotonic seconds at which it was consumed.
         beside_bytes: what each of its records weighs beside its value.
         released: its generation has ended; an answer for it is late.
+        written_ms: timestamps of its first and its last record on Kafka, in epoch milliseconds;
+            0 where there is none.
     """
 
     partition: int
@@ -46,6 +48,7 @@ class Span:
     since: float
     beside_bytes: int = 0
     released: bool = False
+    written_ms: tuple[int, int] = (0, 0)
 
 
 @dataclass(slots=True)

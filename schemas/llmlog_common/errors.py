@@ -7,6 +7,7 @@ PipelineError (1)
 ├── WorkerError (5)          a worker keeps crashing
 ├── CircuitOpenError (6)     the circuit breaker is open: nearly every record fails
 ├── DifferenceError (7)      `pipeline verify` found an event lost or doubled
+├── DeploymentError (8)      `pipeline doctor` found something that does not work
 └── BehindError (10)         what was asked about cannot be told of all records yet
 
 `Unreachable` is no `PipelineError`: workers wait for a server that does not answer.
@@ -57,6 +58,12 @@ class DifferenceError(PipelineError):
     """An event is neither a document nor a dead letter, or it is two documents."""
 
     exit_code = 7
+
+
+class DeploymentError(PipelineError):
+    """Something of the deployment does not work: `pipeline doctor` has named it."""
+
+    exit_code = 8
 
 
 class BehindError(PipelineError):

@@ -45,7 +45,8 @@ CLIENT_ID: Final = "llmlog-pipeline"
 LIBRDKAFKA_LOGGER: Final = logging.getLogger("llmlog.librdkafka")
 """The logger of every client. It is off, because librdkafka repeats its lines every second while a
 broker is away, and `error_cb` reports the same. Set the logger's level to see them."""
-LIBRDKAFKA_LOGGER.setLevel(logging.CRITICAL)
+if LIBRDKAFKA_LOGGER.level == logging.NOTSET:
+    LIBRDKAFKA_LOGGER.setLevel(logging.CRITICAL)
 
 
 def new_client(kind: Callable[..., T], config: Mapping[str, Any]) -> T:

@@ -99,7 +99,11 @@ class Settings(BaseSettings):
     ingest_drop: Literal["letter", "drop"] = "letter"
     """A document that an ingest pipeline drops: a dead letter, or an outcome of its own."""
     metrics_port: int = Field(default=0, ge=0, le=65_535)
-    """Port of `pipeline consume` for Prometheus; 0: none."""
+    """Port of `pipeline consume` for health and metrics; 0: none."""
+    log_format: Literal["auto", "console", "logfmt", "json"] = "auto"
+    """Of log lines on stderr; `auto` is `console` on a terminal, else `logfmt`."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """The least level of log lines; `debug` adds librdkafka's own."""
 
     schema_registry_url: str | None = Field(default=None, repr=False)
     schema_registry_username: str | None = None

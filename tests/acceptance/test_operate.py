@@ -22,7 +22,6 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
-from llmlog_local.ports import free_ports
 from support.judge import judge, read_all
 from support.payloads import encoded, ndjson, payload, send
 from support.pipeline import SLOW, Pipeline, wait_until
@@ -125,20 +124,25 @@ def test_status_tells_what_waits_and_who_works(pipeline: Pipeline) -> None:
 
 
 def test_status_says_what_is_wrong_and_work_goes_on_once_it_is_mended(pipeline: Pipeline) -> None:
+    pipeline.open_page()
     process = pipeline.start("consume", "--workers", "1")
     pipeline.run("produce", "-", input=ndjson([payload(seed) for seed in range(20)]))
     wait_until(lambda: pipeline.count() == 20)
+    assert pipeline.ask_page("/readyz") == (200, "ready\n")
     (index,) = pipeline.get(f"/{pipeline.index}-*/_settings")
     httpx.post(f"{pipeline.elasticsearch}/{index}/_close").raise_for_status()
     pipeline.run("produce", "-", input=ndjson([payload(seed) for seed in range(20, 60)]))
     sick = wait_until(lambda: (s := status_of(pipeline)) and s["unhealthy"] and s, 60)
     assert "UNHEALTHY" in sick["verdict"]
     assert "open the index" in sick["unhealthy"][0]
+    wait_until(lambda: "open the index" in pipeline.ask_page("/readyz")[1])
+    assert pipeline.metrics()["paused_scopes", "index"] == 1
     assert sick["lag"] == 40, "nothing is committed past what is not settled"
     assert pipeline.run("dlq", "list", "--json").stdout == ""
     httpx.post(f"{pipeline.elasticsearch}/{index}/_open").raise_for_status()
     wait_until(lambda: pipeline.count() == 60, 60, "what was held is indexed")
     wait_until(lambda: status_of(pipeline)["unhealthy"] == [], 30)
+    wait_until(lambda: pipeline.ask_page("/readyz")[0] == 200)
     stop(pipeline, process)
     judged(pipeline).assert_exact()
 
@@ -170,11 +174,14 @@ def test_an_open_circuit_closes_once_the_deployment_is_mended(pipeline: Pipeline
     mappings = {"_meta": {"llmlog_version": 1}, "dynamic": False,
                 "properties": {"model": {"type": "long"}}}  # fmt: skip
     httpx.put(url, json={"mappings": mappings}).raise_for_status()
+    pipeline.open_page()
     process = pipeline.start("consume")
     values = [encoded(seed, **_of_day(started, seed)) for seed in range(2500)]
     send(bootstrap(pipeline), pipeline.topic, values)
     wait_until(lambda: "circuit breaker opened" in pipeline.stderr_of(process), 60)
     assert "--accept" in wait_until(lambda: status_of(pipeline)["unhealthy"], 30)[0]
+    wait_until(lambda: "--accept" in pipeline.ask_page("/readyz")[1])
+    assert pipeline.metrics()["paused_scopes", "circuit"] == 1
     dead = len(pipeline.run("dlq", "list", "--json").stdout.splitlines())
     assert dead < 2500
     httpx.delete(url).raise_for_status()
@@ -204,9 +211,12 @@ def test_what_retention_took_is_accepted_recorded_and_passed_over(pipeline: Pipe
         TopicPartition(pipeline.topic, 1, 12)
     ].result(30)
 
+    pipeline.open_page()
     process = pipeline.start("consume", "--workers", "1")
     wait_until(lambda: "stands still" in pipeline.stderr_of(process), 60)
     wait_until(lambda: pipeline.count() == 10, 60, "the other partition goes on")
+    wait_until(lambda: "partition 1 stands still" in pipeline.ask_page("/readyz")[1])
+    assert pipeline.metrics()["paused_scopes", "partition"] == 1
     shown = offsets_of(pipeline)
     assert shown[1]["committed"] == 5
     assert shown[1]["log_start"] == 12
@@ -277,17 +287,14 @@ def test_a_header_that_is_not_utf_8_holds_nobody_up(pipeline: Pipeline) -> None:
 
 
 def test_prometheus_is_told_of_each_cause_of_death(pipeline: Pipeline) -> None:
-    (port,) = free_ports(1)
-    pipeline.environment["LLMLOG_METRICS_PORT"] = str(port)
+    pipeline.open_page()
+    port = pipeline.environment["LLMLOG_METRICS_PORT"]
     values = [encoded(seed) for seed in range(20)]
     send(bootstrap(pipeline), pipeline.topic, [*values, b"garbage", b"garbage", None])
     consuming = pipeline.start("consume", "--workers", "2")
 
     def page() -> str:
-        try:
-            return httpx.get(f"http://127.0.0.1:{port}/metrics").text
-        except httpx.TransportError:
-            return ""
+        return pipeline.ask_page("/metrics")[1]
 
     ended = 'llmlog_consumer_records_total{outcome="'
     wait_until(lambda: f'{ended}indexed"}} 20.0' in page() and f'{ended}dead"}} 3.0' in page())

@@ -12,6 +12,7 @@ from llmlog_common import errors, kafka_clients
 from llmlog_common.setting_sources import PREFIX
 from llmlog_common.settings import REFUSED, describe, load
 from llmlog_common.units import parse_bytes
+from llmlog_consumer.checks.doctor.findings import Check, as_json, examine, red
 from llmlog_consumer.checks.proof import Proof
 from llmlog_consumer.checks.report import build_report
 from llmlog_consumer.checks.status import Health, PartitionStatus, Status
@@ -213,6 +214,11 @@ def current_status():
     return Status("t", "g", "stable", 1, [partition]).as_json()
 
 
+def findings():
+    check = Check("topic.exists", "?", (), lambda: red("seen", "mend"))
+    return as_json(list(examine([check], {})))
+
+
 def report():
     bucket = {
         "key": "m",
@@ -238,6 +244,7 @@ def report():
         ("pipeline dlq list", letter),
         ("pipeline dlq stats", letter_stats),
         ("pipeline status", current_status),
+        ("pipeline doctor", findings),
         ("pipeline report", report),
     ],
 )

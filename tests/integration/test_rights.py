@@ -73,6 +73,13 @@ def grant(bootstrap: str, pipeline: Pipeline) -> None:
         future.result(30)
 
 
+def rights_in(answer: str) -> dict[str, str]:
+    """Return what mends the rights in Kafka, by the verdicts that `doctor` gives."""
+    checks = [c for c in json.loads(answer)["checks"] if c["check"].endswith("rights")]
+    kafka = [check for check in checks if not check["check"].startswith("elasticsearch")]
+    return {check["verdict"]: check["mend"] or "" for check in kafka}
+
+
 def test_each_user_has_the_rights_for_its_commands(
     users: tuple[str, str], bare_pipeline: Pipeline
 ) -> None:
@@ -98,5 +105,9 @@ def test_each_user_has_the_rights_for_its_commands(
     proof = json.loads(run(User.OPERATOR, "verify", "--json"))
     assert (proof["documents"], proof["dead_letters"]) == (1, 1)
     assert "nothing waits" in run(User.OPERATOR, "status", check=False)
+    for user, others in ((User.WORKER, User.GATEWAY), (User.OPERATOR, User.WORKER)):
+        assert rights_in(run(user, "doctor", "--as", user, "--json")) == {"green": ""}
+        lacking = rights_in(run(others, "doctor", "--as", user, "--json", check=False))
+        assert "--add --allow-principal User:" in lacking["red"]
     assert "decode" in run(User.OPERATOR, "dlq", "list")
     run(User.OPERATOR, "dlq", "replay", "--yes")

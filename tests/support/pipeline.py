@@ -12,6 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
+from prometheus_client.parser import text_string_to_metric_families
+
+from llmlog_local.ports import free_ports
 
 PIPELINE = str(Path(sys.executable).with_name("pipeline"))
 SLOW = 5
@@ -78,6 +81,29 @@ class Pipeline:
     def stderr_of(self, process: subprocess.Popen[str]) -> str:
         """Return what a started command has written to stderr so far."""
         return (self.folder / f"{self.processes.index(process)}.err").read_text()
+
+    def open_page(self) -> None:
+        """Let the next `consume` serve health and metrics."""
+        (port,) = free_ports(1)
+        self.environment["LLMLOG_METRICS_PORT"] = str(port)
+
+    def ask_page(self, path: str) -> tuple[int, str]:
+        """Return status and body of a path of the page; 0 where nothing answers."""
+        port = self.environment["LLMLOG_METRICS_PORT"]
+        try:
+            answer = httpx.get(f"http://127.0.0.1:{port}{path}", timeout=30)
+        except httpx.TransportError:
+            return 0, ""
+        return answer.status_code, answer.text
+
+    def metrics(self) -> dict[tuple[str, ...], float]:
+        """Return the values of the page, by name without prefix and the values of labels."""
+        families = text_string_to_metric_families(self.ask_page("/metrics")[1])
+        return {
+            (sample.name.removeprefix("llmlog_consumer_"), *sample.labels.values()): sample.value
+            for family in families
+            for sample in family.samples
+        }
 
     def get(self, path: str, **json: object) -> dict:
         """Ask Elasticsearch."""

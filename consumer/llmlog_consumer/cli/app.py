@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from llmlog_consumer.cli import (
     consume,
+    doctor,
     local,
     offsets,
     produce,
@@ -19,6 +20,7 @@ from llmlog_consumer.cli.options import new_app
 
 app = new_app()
 app.command("setup")(setup.setup)
+app.command("doctor")(doctor.doctor)
 app.command("consume")(consume.consume)
 app.command("produce")(produce.produce)
 app.command("status")(status.status)

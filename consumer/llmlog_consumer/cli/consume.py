@@ -16,9 +16,11 @@ from llmlog_common.settings import load
 from llmlog_consumer.cli.options import ConfigOption
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from llmlog_common.settings import Settings
+    from llmlog_consumer.checks.status import Status
+    from llmlog_consumer.service.page import Subject
     from llmlog_consumer.service.supervisor import Supervisor
     from llmlog_consumer.worker.task import Task
 
@@ -71,18 +73,21 @@ def consume(
     from llmlog_consumer.kafka.admin import KafkaAdmin
     from llmlog_consumer.kafka.offsets import KafkaOffsets
     from llmlog_consumer.log_stream import LAST_LINES_SECONDS, open_stderr
-    from llmlog_consumer.service import metrics, preflight
+    from llmlog_consumer.service import preflight
+    from llmlog_consumer.service.group_watch import GroupWatch
 
     if timeout is not None and not until_end:
         raise typer.BadParameter("--timeout goes with --until-end")
     settings = load(config=config)
-    stderr = open_stderr()
-    log_setup.configure(stream=cast("TextIO", stderr))
     setproctitle("pipeline consume")
-    log = structlog.get_logger("llmlog")
+    stderr, log = open_stderr(), structlog.get_logger("llmlog")
+    log_setup.configure(
+        stream=cast("TextIO", stderr), form=settings.log_format, level=settings.log_level
+    )
+    subject = _serve_page(settings)
     deadline = None if timeout is None else time.monotonic() + timeout
     stop = threading.Event()
-    handlers = {number: signal.signal(number, lambda *_: stop.set()) for number in _SIGNALS}
+    _handle_signals(lambda *_: stop.set())
     elastic, admin = Elastic(settings), KafkaAdmin(settings)
     offsets = KafkaOffsets(admin)
     try:
@@ -96,6 +101,7 @@ def consume(
             stop=stop,
             accepted=frozenset(accept or ()),
             deadline=deadline,
+            on_wait=subject.wait_for,
         )
     except Unreachable as error:  # only a deadline ends the waiting for a server
         raise _too_late(timeout, str(error)) from None
@@ -104,10 +110,7 @@ def consume(
             raise PipelineError(_STOPPED)
         return
     supervisor = _new_supervisor(settings, task, workers, log)
-    if settings.metrics_port:
-        metrics.serve(settings.metrics_port, lambda: supervisor.state)
-    for number in handlers:
-        signal.signal(number, supervisor.on_signal)
+    _handle_signals(supervisor.on_signal)
     log.info(
         "consuming",
         topic=settings.topic,
@@ -118,8 +121,13 @@ def consume(
     )
     ends = task.until or {}
     lines = WaitLines(lambda: read_status(settings, admin, offsets).waits_for(ends))
+    watch = GroupWatch(lambda: _read_lag(read_status(settings, admin, offsets)))
+    subject.begin(lambda: supervisor.state, lambda: watch.lag)
     try:
-        with lines if until_end else nullcontext():
+        with (
+            lines if until_end else nullcontext(),
+            watch if settings.metrics_port else nullcontext(),
+        ):
             finished = supervisor.run(deadline)
     finally:
         _log_totals(log, supervisor.totals)
@@ -129,6 +137,27 @@ def consume(
     if until_end and not finished:
         is_late = deadline is not None and time.monotonic() >= deadline
         raise _too_late(timeout, lines.reason) if is_late else PipelineError(_STOPPED)
+
+
+def _handle_signals(handler: Callable[..., object]) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, handler)
+
+
+def _serve_page(settings: Settings) -> Subject:
+    """Serve health and metrics where there is a port for them; return what they tell about."""
+    from llmlog_consumer.service.page import Page, Subject, serve
+
+    subject = Subject()
+    if settings.metrics_port:
+        serve(settings.metrics_port, Page(settings.topic, subject))
+    return subject
+
+
+def _read_lag(status: Status) -> tuple[dict[int, int], dict[int, float | None]]:
+    records = {p.number: p.place.lag for p in status.partitions}
+    ages = {p.number: p.behind_ms for p in status.partitions}
+    return records, {p: None if age is None else age / 1000 for p, age in ages.items()}
 
 
 def _log_totals(log: Any, totals: Mapping[str, int]) -> None:
@@ -156,4 +185,3 @@ def _too_late(timeout: float | None, reason: str) -> PipelineError:
 
 _STOPPED = "stopped before everything was settled: run it again"
 _CIRCUIT_OPEN_CODE = CircuitOpenError.exit_code
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from llmlog_common.errors import ConfigurationError
-from llmlog_common.settings import load
-from llmlog_consumer.cli.options import ConfigOption, JsonOption, parse_when
+from llmlog_consumer.cli.options import ConfigOption, JsonOption, load_settings, parse_when
 from llmlog_consumer.cli.output import say, write_json, write_table
 from llmlog_consumer.kafka.admin import KafkaAdmin
 from llmlog_consumer.kafka.gaps import AcceptedGaps, Gap
@@ -61,7 +60,7 @@ def show(as_json: JsonOption = False, config: ConfigOption = None) -> None:
 
     Example: pipeline offsets show
     """
-    settings = load(config=config)
+    settings = load_settings(config)
     admin = KafkaAdmin(settings)
     rows = KafkaOffsets(admin).places(settings.topic)
     gaps = AcceptedGaps(admin).of_topic(settings.topic)
@@ -103,7 +102,7 @@ def accept_gap(
 
     Example: pipeline offsets accept-gap litellm-logs/3
     """
-    settings = load(config=config)
+    settings = load_settings(config)
     admin = KafkaAdmin(settings)
     number = _parse_partition(partition, settings.topic, admin.require(settings.topic).partitions)
     place = KafkaOffsets(admin).places(settings.topic, [number])[number]
@@ -147,7 +146,7 @@ def reset(
         raise ConfigurationError(
             "there is no terminal to ask for confirmation on: give --yes, or --dry-run to see first"
         )
-    settings = load(config=config)
+    settings = load_settings(config)
     admin = KafkaAdmin(settings)
     offsets = KafkaOffsets(admin)
     require_stopped(admin)

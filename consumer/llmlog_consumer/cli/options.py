@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from llmlog_common.settings import Settings, load
 from llmlog_common.units import parse_duration
 
 ConfigOption = Annotated[
@@ -42,6 +43,22 @@ def set_up() -> None:
     from llmlog_consumer import log_setup
 
     log_setup.configure()
+
+
+def load_settings(config: Path | None) -> Settings:
+    """Return the settings, and give log lines the form that they say.
+
+    Args:
+        config: the settings file; None for the default.
+
+    Raises:
+        ConfigurationError: one line that names the setting and its place.
+    """
+    from llmlog_consumer import log_setup
+
+    settings = load(config=config)
+    log_setup.configure(form=settings.log_format, level=settings.log_level)
+    return settings
 
 
 def parse_when(text: str, *, clock: Callable[[], float] = time.time) -> int:

@@ -58,6 +58,21 @@ def say(message: str) -> None:
     sys.stdout.write(message + "\n")
 
 
+def paint(text: str, style: str) -> str:
+    """Return text in a colour, where stdout is a terminal that shows colours.
+
+    Args:
+        text: one line.
+        style: as `rich` names it.
+    """
+    console = Console(highlight=False, soft_wrap=True)
+    if not console.is_terminal or console.no_color:
+        return text
+    with console.capture() as captured:
+        console.print(Text(text, style=style), end="")
+    return captured.get()
+
+
 def write_json(value: Any) -> None:
     """Write one JSON document on one line of stdout."""
     sys.stdout.write(orjson.dumps(value).decode() + "\n")

@@ -14,8 +14,8 @@ from rich.console import Console
 from rich.progress import wrap_file
 
 from llmlog_common.errors import ConfigurationError, KafkaError
-from llmlog_common.settings import Settings, load
-from llmlog_consumer.cli.options import ConfigOption
+from llmlog_common.settings import Settings
+from llmlog_consumer.cli.options import ConfigOption, load_settings
 from llmlog_consumer.cli.output import complain
 from llmlog_consumer.kafka.admin import KafkaAdmin
 from llmlog_consumer.kafka.producer import KafkaProducer
@@ -45,7 +45,7 @@ def produce(
 
     Example: pipeline produce payloads.ndjson
     """
-    settings = load(config=config)
+    settings = load_settings(config)
     admin = KafkaAdmin(settings)
     admin.require(settings.topic)
     sender = EventSender(settings, _topic_bytes(admin, settings.topic))

@@ -5,9 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from llmlog_common.errors import ElasticsearchError
-from llmlog_common.settings import load
 from llmlog_consumer.checks.report import Reporter
-from llmlog_consumer.cli.options import ConfigOption, JsonOption, SinceOption, parse_when
+from llmlog_consumer.cli.options import (
+    ConfigOption,
+    JsonOption,
+    SinceOption,
+    load_settings,
+    parse_when,
+)
 from llmlog_consumer.cli.output import complain, say, write_json, write_table
 from llmlog_consumer.elasticsearch.patience import PatientElastic
 
@@ -26,7 +31,7 @@ def report(
 
     Example: pipeline report --since 24h
     """
-    settings = load(config=config)
+    settings = load_settings(config)
     since_ms = None if since is None else parse_when(since)
     elastic = PatientElastic(settings, timeout=_TIMEOUT_SECONDS, announce=complain)
     result = Reporter(elastic, settings.index, complain).report(since_ms)

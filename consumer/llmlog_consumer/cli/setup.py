@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from llmlog_common.settings import load
-from llmlog_consumer.cli.options import ConfigOption
+from llmlog_consumer.cli.options import ConfigOption, load_settings
 from llmlog_consumer.cli.output import complain, say
 
 if TYPE_CHECKING:
@@ -51,7 +50,7 @@ def setup(
         raise typer.BadParameter("--kafka-only and --elasticsearch-only leave nothing to do")
     if print_to is not None and dry_run:
         raise typer.BadParameter("--print changes nothing on any server: leave --dry-run out")
-    settings = load(config=config)
+    settings = load_settings(config)
     parts = (not elasticsearch_only, not kafka_only)
     if print_to is not None:
         from llmlog_consumer.provision.files import write_files

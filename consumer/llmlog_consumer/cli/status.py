@@ -8,10 +8,9 @@ import typer
 from rich.console import Console
 
 from llmlog_common.errors import Unreachable
-from llmlog_common.settings import load
 from llmlog_consumer.checks.status import Status
 from llmlog_consumer.checks.status_reader import read_status
-from llmlog_consumer.cli.options import ConfigOption, JsonOption
+from llmlog_consumer.cli.options import ConfigOption, JsonOption, load_settings
 from llmlog_consumer.cli.output import repeat, say, write_json, write_table
 from llmlog_consumer.kafka.admin import KafkaAdmin
 from llmlog_consumer.kafka.offsets import KafkaOffsets
@@ -41,7 +40,7 @@ def status(
 
     Example: pipeline status --watch
     """
-    settings = load(config=config)
+    settings = load_settings(config)
     admin = KafkaAdmin(settings)
     offsets = KafkaOffsets(admin)
     code = 0

@@ -7,10 +7,15 @@ from typing import Annotated
 import typer
 
 from llmlog_common.errors import ConfigurationError
-from llmlog_common.settings import load
 from llmlog_consumer.checks.sources import Sources
 from llmlog_consumer.checks.trace import Trace, Tracer
-from llmlog_consumer.cli.options import ConfigOption, JsonOption, SinceOption, parse_when
+from llmlog_consumer.cli.options import (
+    ConfigOption,
+    JsonOption,
+    SinceOption,
+    load_settings,
+    parse_when,
+)
 from llmlog_consumer.cli.output import Progress, complain, say, write_json, write_table
 
 _TIMEOUT_SECONDS = 30.0
@@ -39,7 +44,7 @@ def trace(
     """
     if not call_id:
         raise ConfigurationError("an empty litellm_call_id names no request")
-    settings = load(config=config)
+    settings = load_settings(config)
     with Progress() as progress:
         sources = Sources.connect(settings, progress, timeout=_TIMEOUT_SECONDS, announce=complain)
         since_ms = None if since is None else parse_when(since)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from llmlog_common.errors import BehindError, DifferenceError, ElasticsearchError
-from llmlog_common.settings import load
 from llmlog_consumer.checks.sources import Sources
 from llmlog_consumer.checks.verify import Verifier
 from llmlog_consumer.cli.options import (
@@ -16,6 +15,7 @@ from llmlog_consumer.cli.options import (
     JsonOption,
     SinceOption,
     UntilOption,
+    load_settings,
     parse_when,
 )
 from llmlog_consumer.cli.output import Progress, complain, say, write_json, write_table
@@ -59,7 +59,7 @@ def verify(
     """
     if watch and until:
         raise typer.BadParameter("--until cannot be combined with --watch, which has no end")
-    settings = load(config=config)
+    settings = load_settings(config)
     with Progress() as progress:
         verifier = Verifier(Sources.connect(settings, progress, announce=complain))
         scope = verifier.scope(

@@ -19,6 +19,7 @@ import structlog
 
 from llmlog_consumer.delivery.pauses.index_pauses import HoldLimits, IndexPauses
 from llmlog_consumer.delivery.pauses.pause import Pause
+from llmlog_consumer.metric_list import BULK_ATTEMPTS, BULK_BYTES, BULK_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -65,7 +66,7 @@ class BulkSender:
     """The queue of batches, and the bulk threads that send them.
 
     The thread that runs the delivery calls every method and owns every field. A bulk thread runs
-    `BulkClient.send` and puts its future into `_answers`, and touches nothing else.
+    `_send` and puts its future into `_answers`, and touches nothing else.
 
     Args:
         client: sends a batch, in a bulk thread.
@@ -78,6 +79,7 @@ class BulkSender:
 
     Attributes:
         under_way: requests that are with a bulk thread.
+        counts: `pushbacks`, and the histograms of requests.
         index_pauses: the indices that take nothing now, and their documents.
     """
 
@@ -103,6 +105,7 @@ class BulkSender:
         self.index_pauses = IndexPauses(hold, lambda op: on_released(op.span, op.record))
         self._answers: queue.SimpleQueue[Future[BulkResponse]] = queue.SimpleQueue()
         self.under_way = 0
+        self.counts: Counter[str] = Counter()
 
     @property
     def paused(self) -> bool:
@@ -170,7 +173,9 @@ class BulkSender:
             future = self._answers.get(timeout=wait)
             while True:
                 self.under_way -= 1
-                yield future.result()
+                response = future.result()
+                self._count(response)
+                yield response
                 future = self._answers.get_nowait()
         except queue.Empty:
             return
@@ -181,7 +186,13 @@ class BulkSender:
 
     def record_pushback(self) -> None:
         """Let fewer requests be under way at once."""
+        self.counts["pushbacks"] += 1
         self._concurrency.record_pushback()
+
+    @property
+    def limit(self) -> int:
+        """Requests that may be under way now."""
+        return self._concurrency.limit
 
     def hold(self, batch: Batch, why: str) -> None:
         """Hold a batch until the deployment is fixed; send nothing but probes from now on."""
@@ -277,5 +288,17 @@ class BulkSender:
             return
         batch.retry.record_sent()
         self.under_way += 1
-        future = self._executor.submit(self._client.send, batch)
+        future = self._executor.submit(self._send, batch)
         future.add_done_callback(self._answers.put)
+
+    def _send(self, batch: Batch) -> BulkResponse:
+        began = self._clock()
+        response = self._client.send(batch)
+        response.seconds = self._clock() - began
+        return response
+
+    def _count(self, response: BulkResponse) -> None:
+        batch = response.batch
+        BULK_SECONDS.observe(self.counts, response.seconds)
+        BULK_BYTES.observe(self.counts, batch.body_bytes)
+        BULK_ATTEMPTS.observe(self.counts, batch.retry.attempts)

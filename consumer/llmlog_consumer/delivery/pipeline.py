@@ -28,6 +28,7 @@ from llmlog_consumer.delivery.results import BulkResults
 from llmlog_consumer.delivery.transform import Transform
 from llmlog_consumer.elasticsearch.bulk import BulkClient
 from llmlog_consumer.elasticsearch.document import Documents
+from llmlog_consumer.metric_list import PausedKind
 from llmlog_schemas.codec import Decoder
 from llmlog_schemas.registry import Registry
 
@@ -150,8 +151,28 @@ class Delivery:
 
     @property
     def counts(self) -> Counter[str]:
-        """Of `BulkResults`: what happened beside the outcomes."""
-        return self._results.counts
+        """What happened beside the outcomes: of `BulkResults`, and of `BulkSender`."""
+        return self._results.counts + self._sender.counts
+
+    @property
+    def gauges(self) -> dict[str, float]:
+        """The delivery's numbers of this moment, by metric."""
+        return {
+            "requests_under_way": self._sender.under_way,
+            "concurrency_limit": self._sender.limit,
+            "pending_letters": self._rejects.pending,
+        }
+
+    @property
+    def paused_scopes(self) -> dict[PausedKind, int]:
+        """How many scopes of each kind are paused now."""
+        return {
+            PausedKind.DEPLOYMENT: int(self._sender.paused),
+            PausedKind.INDEX: len(self._sender.index_pauses.names),
+            PausedKind.SCHEMA: self._schemas.held_ids,
+            PausedKind.CIRCUIT: int(bool(self._rejects.circuit)),
+            PausedKind.DEAD_LETTERS: int(bool(self._rejects.refusal)),
+        }
 
     @property
     def dead_letters(self) -> Counter[Kind]:

@@ -75,6 +75,12 @@ class Batch:
         """Bytes of the body that is sent."""
         return sum(operation.end - operation.start for operation in self.operations)
 
+    @property
+    def body_bytes(self) -> int:
+        """The same, without a look at each operation where it is the whole source."""
+        is_whole = len(self.operations) == self.source_operations
+        return len(self.source) if is_whole else self.size
+
     def body(self) -> bytes:
         """Return the NDJSON of its operations."""
         if len(self.operations) == self.source_operations:

@@ -91,6 +91,7 @@ class BulkResponse:
         unsent: the operations that were not sent, because `items` are of indices that cannot be
             used; None where all were.
         rerouted: documents created in an index that was not asked for, by that index.
+        seconds: from the batch's hand-over to a bulk thread until this answer.
     """
 
     batch: Batch
@@ -103,6 +104,7 @@ class BulkResponse:
     failure_store: int = 0
     unsent: Batch | None = None
     rerouted: Counter[str] = field(default_factory=Counter)
+    seconds: float = 0.0
 
 
 class BulkClient:

@@ -43,6 +43,7 @@ LOG_SECONDS: Final = 4.0
 
 _EARLIEST: Final = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
 _LATEST: Final = OffsetSpec.latest()  # type: ignore[no-untyped-call]
+_NEWEST: Final = OffsetSpec.max_timestamp()  # type: ignore[no-untyped-call]
 LOOK_SECONDS: Final = 1.0
 """Time after which the client's own reason is looked at, while no broker answers."""
 
@@ -244,6 +245,61 @@ class KafkaAdmin:
         if not allowed:  # the cluster does not tell
             return set()
         return set(needed) - {operation.name for operation in allowed}
+
+    def missing_group_rights(self, name: str, *needed: str) -> set[str]:
+        """Return which of these operations this user may not do on a group.
+
+        Args:
+            name: of the group, which need not exist.
+            needed: as Kafka names them: READ, DESCRIBE.
+
+        Raises:
+            KafkaError: the broker refuses.
+            KafkaUnreachable: no broker answers.
+        """
+
+        def ask() -> Any:
+            request = self._client.describe_consumer_groups(
+                [name], include_authorized_operations=True, request_timeout=REQUEST_SECONDS
+            )
+            return request[name].result()
+
+        try:
+            allowed = self.ask(ask, name).authorized_operations
+        except KafkaError:  # without DESCRIBE it tells nothing
+            return set(needed)
+        if not allowed:
+            return set()
+        return set(needed) - {operation.name for operation in allowed}
+
+    def broker_config(self) -> dict[str, str]:
+        """Return the configuration of one broker; empty where this user may not see it.
+
+        Raises:
+            KafkaUnreachable: no broker answers.
+        """
+        brokers = self.call(self._list_topics).brokers
+        resource = ConfigResource(ResourceType.BROKER, str(min(brokers)))
+        request = self._client.describe_configs([resource], request_timeout=REQUEST_SECONDS)
+        try:
+            entries = self.call(request[resource].result)
+        except KafkaError:
+            return {}
+        return {key: entry.value or "" for key, entry in entries.items()}
+
+    def newest_timestamp(self, topic: str) -> int | None:
+        """Return the greatest timestamp of a topic, in epoch milliseconds; None for no record.
+
+        Raises:
+            KafkaError: the topic is missing, or the broker refuses.
+            KafkaUnreachable: no broker answers.
+        """
+        found = self.require(topic)
+        numbers = [p for p in range(found.partitions) if p not in found.leaderless]
+        places = {TopicPartition(topic, p): _NEWEST for p in numbers}
+        answers = self._client.list_offsets(places, request_timeout=LOG_SECONDS)
+        times = [int(self.call(answer.result).timestamp) for answer in answers.values()]
+        return max((moment for moment in times if moment >= 0), default=None)
 
     def create(
         self, name: str, partitions: int, replication: int, config: Mapping[str, str]

@@ -86,6 +86,7 @@ class GroupConsumer:
 
     Attributes:
         joined: whether the group has given this member an assignment, if an empty one.
+        committed_at: monotonic seconds at which the broker confirmed a commit, or the client began.
         standstills: partitions that stand still, each for a cause of its own.
     """
 
@@ -105,6 +106,8 @@ class GroupConsumer:
         self._paused: set[int] = set()
         self._failure: BaseException | None = None
         self.joined = False
+        self._clock = clock
+        self.committed_at = clock()
         self._epochs = LeaderEpochs(self._topic)
         self.standstills = Standstills(self._topic, self._timing.damaged, clock)
         self._throttled = ThrottledLog(log)
@@ -413,6 +416,7 @@ class GroupConsumer:
         self._listener.on_commit_failed([p.partition for p in refused])
         if error is None and not refused:
             self._refusal.clear()
+            self.committed_at = self._clock()
         for one in filter(None, (error, *(p.error for p in refused))):
             self._refusal.record(one)
         if error is not None and error.code() not in HARMLESS:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Final
 
@@ -70,3 +71,16 @@ def _read(path: Path) -> int | None:
     except (OSError, ValueError):  # no such file, or `max`
         return None
     return limit if limit < _NO_LIMIT_BYTES else None
+
+
+def read_resident(path: Path = Path("/proc/self/statm")) -> int:
+    """Return the bytes of memory that this process has now; 0 where the system does not tell.
+
+    Args:
+        path: where the kernel shows the pages of this process.
+    """
+    try:
+        pages = int(path.read_text(encoding="utf-8").split()[1])
+    except (OSError, ValueError, IndexError):
+        return 0
+    return pages * os.sysconf("SC_PAGE_SIZE")

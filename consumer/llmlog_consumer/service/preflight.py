@@ -36,6 +36,7 @@ def wait_for(
     stop: threading.Event,
     deadline: float | None = None,
     throttled: ThrottledLog | None = None,
+    on_wait: Callable[[str], object] = str,
 ) -> T | None:
     """Repeat a request until the server answers; return None where `stop` is set before.
 
@@ -44,6 +45,7 @@ def wait_for(
         stop: ends the waiting; set by a signal handler.
         deadline: monotonic seconds; None to wait without end.
         throttled: takes the reason of the waiting.
+        on_wait: is told the reason each time.
 
     Raises:
         Unreachable: the deadline passed without an answer.
@@ -56,6 +58,7 @@ def wait_for(
             if deadline is not None and time.monotonic() >= deadline:
                 raise
             throttled(logging.WARNING, "waiting", "waiting", why=str(error))
+            on_wait(str(error))
         stop.wait(RETRY_SECONDS)
     return None
 
@@ -87,6 +90,7 @@ def check(
     stop: threading.Event,
     accepted: frozenset[str] = frozenset(),
     deadline: float | None = None,
+    on_wait: Callable[[str], object] = str,
 ) -> Task | None:
     """Check topics, index template and alias, and commit where a new group starts.
 
@@ -100,6 +104,7 @@ def check(
         stop: ends the waiting for servers.
         accepted: fingerprints that the circuit breaker lets through as letters.
         deadline: monotonic seconds at which the waiting for servers fails.
+        on_wait: is told what is waited for, each time that a server does not answer.
 
     Returns:
         The workers' task; None where `stop` was set before all servers answered.
@@ -109,7 +114,12 @@ def check(
         Unreachable: the deadline passed.
     """
     throttled = ThrottledLog(log)
-    admin.on_trouble = lambda why: throttled(logging.WARNING, "waiting", "waiting", why=why)
+
+    def on_trouble(why: str) -> None:
+        throttled(logging.WARNING, "waiting", "waiting", why=why)
+        on_wait(why)
+
+    admin.on_trouble = on_trouble
     Registry.from_settings(settings)
     admin.require_properties()
 
@@ -132,7 +142,7 @@ def check(
         require_template(elastic, settings.index)
         return True
 
-    task = wait_for(check_kafka, stop, deadline, throttled)
-    is_ready = wait_for(check_elasticsearch, stop, deadline)
+    task = wait_for(check_kafka, stop, deadline, throttled, on_wait)
+    is_ready = wait_for(check_elasticsearch, stop, deadline, on_wait=on_wait)
     elastic.close()
     return task if is_ready else None

@@ -21,10 +21,11 @@ from llmlog_common.errors import WorkerError
 from llmlog_consumer.backoff import Backoff
 from llmlog_consumer.dead_letter_counts import Kind, add_counts
 from llmlog_consumer.service.child_process import run_child
+from llmlog_consumer.service.state import State
 from llmlog_consumer.service.worker_end import describe_end
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from multiprocessing.connection import Connection
     from multiprocessing.context import BaseContext
     from multiprocessing.process import BaseProcess
@@ -57,28 +58,6 @@ class Timing:
     silent: float = 10.0
     steady: float = 60.0
     restart: Backoff = field(default_factory=lambda: Backoff(first_seconds=0.5, max_seconds=30.0))
-
-
-@dataclass(frozen=True, slots=True)
-class State:
-    """All workers at one moment.
-
-    Attributes:
-        counts: over all workers, including the ones that ended.
-        dead_letters: counts by fingerprint and stage, likewise.
-        in_flight: records that are consumed and not settled.
-        workers: number of running workers.
-        unhealthy: number of workers that need an operator; one that has died and waits for its
-            next start is one of them, and one that gives no report.
-        restarts: workers that died and were started again.
-    """
-
-    counts: Counter[str] = field(default_factory=Counter)
-    dead_letters: Counter[Kind] = field(default_factory=Counter)
-    in_flight: int = 0
-    workers: int = 0
-    unhealthy: int = 0
-    restarts: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,6 +280,8 @@ class Supervisor:
         self._receive_reports(slot, child.reports)
         code = child.process.exitcode
         self._counts_of_ended += _counts(slot.report)
+        # What a worker held when it died is consumed again by the partitions' next owner.
+        self._counts_of_ended["released"] += slot.report.get("in_flight", 0)
         add_counts(self._dead_letters_of_ended, slot.report.get("dead_letters", {}), MAX_KINDS)
         said = slot.report.get("ended", "")
         slot.report = {}
@@ -361,7 +342,22 @@ class Supervisor:
             workers=sum(slot.child is not None for slot in self._slots),
             unhealthy=sum(map(_is_unhealthy, self._slots)),
             restarts=self._restarts,
+            reports={slot.number: slot.report for slot in self._slots if slot.report},
+            faults=tuple(self._faults()),
+            turned_at=self._clock(),
         )
+
+    def _faults(self) -> Iterator[str]:
+        if self._stopped_at is not None:
+            yield "the workers drain: this process ends"
+            return
+        for slot in self._slots:
+            if slot.child is None and not slot.is_done:
+                yield f"worker {slot.number} died and is started again: {slot.last_end}"
+            elif slot.is_silent:
+                yield f"worker {slot.number} gives no report: it is stopped, or the machine is busy"
+            elif slot.child is not None and not slot.report:
+                yield f"worker {slot.number} starts"
 
 
 def _is_unhealthy(slot: _Slot) -> bool:

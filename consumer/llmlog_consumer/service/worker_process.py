@@ -14,6 +14,7 @@ from llmlog_common.credentials import remember
 from llmlog_common.errors import PipelineError
 from llmlog_consumer import gc_tuning, log_setup, tracebacks
 from llmlog_consumer.log_stream import LAST_LINES_SECONDS, open_stderr
+from llmlog_consumer.service.memory import read_resident
 
 if TYPE_CHECKING:
     import threading
@@ -56,7 +57,9 @@ def work(  # noqa: PLR0917 - what `run_child` passes
     gc_tuning.tune()
     setproctitle(f"pipeline consume: worker {number}")
     stderr = open_stderr()
-    log_setup.configure(worker=number, stream=cast("TextIO", stderr))
+    log_setup.configure(
+        number, cast("TextIO", stderr), form=settings.log_format, level=settings.log_level
+    )
     remember(settings.secrets())
     tracebacks.hide_secrets()
     reporter = Reporter(reports)
@@ -113,6 +116,8 @@ class Reporter:
     def report(self) -> None:
         """Send a report."""
         report = self.worker.report() if self.worker is not None else {}
+        if report:
+            report["process"] = {"cpu": time.process_time(), "memory": read_resident()}
         if self.ended:
             report["ended"] = self.ended[:MAX_REASON_CHARACTERS]
         if not report:

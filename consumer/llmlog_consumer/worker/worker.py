@@ -19,6 +19,7 @@ import structlog
 from llmlog_common.errors import CircuitOpenError
 from llmlog_consumer.offset_tracker import OffsetTracker
 from llmlog_consumer.outcomes import Outcome
+from llmlog_consumer.worker import measures
 from llmlog_consumer.worker.end_of_task import EndOfTask
 from llmlog_consumer.worker.flow_control import FlowControl
 from llmlog_consumer.worker.gap_lookup import GapLookup
@@ -57,6 +58,7 @@ class Worker:
         timing: intervals and deadlines.
         limits: counts and bytes.
         clock: monotonic seconds.
+        wall_clock: epoch seconds; the timestamps of records are held against it.
     """
 
     def __init__(
@@ -71,6 +73,7 @@ class Worker:
         timing: Timing | None = None,
         limits: Limits | None = None,
         clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
     ) -> None:
         clients = clients or Clients()
         self._task = task
@@ -79,6 +82,7 @@ class Worker:
         self._timing = timing = timing or Timing()
         self._limits = limits = limits or Limits()
         self._clock = clock
+        self._wall_clock = wall_clock
         self.counts: Counter[str] = Counter()
         self._tracker = OffsetTracker()
         self._flow = FlowControl(limits.in_flight_bytes, limits.partition_bytes)
@@ -107,7 +111,7 @@ class Worker:
             else None
         )
         self._leaving = False  # set by the main thread; the thread of the last revoke reads it
-        self._started = self._last_commit = clock()
+        self._started = self._last_commit = self._last_settled = clock()
         self._settled_since_commit = 0
 
     # The order
@@ -164,6 +168,7 @@ class Worker:
             beside_bytes=run.beside_bytes,
         )
         if span is not None:
+            span.written_ms = measures.read_timestamps(first, last)
             self.counts["consumed"] += len(run.records)
             self._newest.record(last.timestamp()[1], len(run.records))
             if run.is_heavy_beside:
@@ -174,6 +179,9 @@ class Worker:
         if self._tracker.settle(span, records, size):
             self.counts[outcome] += records
             self._settled_since_commit += records
+            self._last_settled = self._clock()
+            now_ms = self._wall_clock() * 1000
+            measures.observe_outcome(self.counts, span, outcome, records, now_ms)
         else:
             self.counts["late"] += records
 
@@ -279,7 +287,7 @@ class Worker:
     # State
 
     @property
-    def unhealthy(self) -> str:
+    def fault(self) -> str:
         """Say what keeps records from being settled, or will if it lasts; empty for nothing."""
         return (
             self._consumer.unhealthy
@@ -287,8 +295,12 @@ class Worker:
             or self._elastic.silence
             or self._elastic.notice
             or self._process_unhealthy()
-            or self._restarted
         )
+
+    @property
+    def unhealthy(self) -> str:
+        """Say the same, and for a while why the last process of this worker ended."""
+        return self.fault or self._restarted
 
     @property
     def _restarted(self) -> str:
@@ -299,13 +311,17 @@ class Worker:
         return f"started again {seconds:.0f} s ago; before that: {self._task.last_end}"
 
     def report(self) -> dict[str, Any]:
-        """Return the counts, the records in flight, and the fault if there is one."""
+        """Return the counts, the records in flight, the fault if there is one, and the gauges."""
+        now = self._clock()
         return {
             **self.counts,
             **self._delivery.counts,
+            **measures.read_state(self._delivery, self._tracker, self._consumer, now),
             "in_flight": self._tracker.unsettled,
             "unhealthy": self.unhealthy,
+            "fault": self.fault,
             "dead_letters": self._delivery.dead_letters,
+            "idle_seconds": now - self._last_settled,
         }
 
     def _is_finished(self) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from types import SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
 from llmlog_common.settings import load
@@ -32,6 +32,8 @@ class FakeDelivery:
     letter_bytes = 0
     room: int | None = None
     full_partitions: frozenset[int] = frozenset()
+    gauges: Mapping[str, float] = MappingProxyType({})
+    paused_scopes: Mapping[str, int] = MappingProxyType({})
 
     def __init__(self, settle: Any, clock: FakeClock) -> None:
         self._settle = settle
@@ -108,6 +110,7 @@ class FakeConsumer:
     """
 
     unhealthy = ""
+    committed_at = 0.0
 
     def __init__(self, listener: Any) -> None:
         self._listener = listener
@@ -190,6 +193,7 @@ class WorkerRig:
         turn_seconds: float = 0.5,
     ) -> None:
         self.clock = FakeClock()
+        self.wall_clock = FakeClock(1_800_000_000.0)
         self.gaps: dict[int, list[Any]] = {}
         self.find_gaps: Callable[[], Mapping[int, list[Any]]] = lambda: self.gaps
         self.process_unhealthy = ""
@@ -225,6 +229,7 @@ class WorkerRig:
             timing=timing,
             limits=limits,
             clock=self.clock,
+            wall_clock=self.wall_clock,
         )
 
     def _find_places(self, partitions: Iterable[int]) -> Mapping[int, Place]:

@@ -1,12 +1,19 @@
 """Log lines: one event each, whatever is in it."""
 
+import importlib
 import io
+import json
+import logging
+import re
 
 import pytest
 import structlog
+from confluent_kafka import Producer
 
+from llmlog_common import kafka_clients
 from llmlog_common.credentials import remember
 from llmlog_consumer import log_setup
+from support.pipeline import wait_until
 
 
 class Terminal(io.StringIO):
@@ -121,3 +128,84 @@ def test_no_color_turns_colours_off_on_a_terminal(monkeypatch, value, coloured):
     log_setup.configure(stream=stream)
     structlog.get_logger("test").error("something", why="else")
     assert ("\x1b[" in stream.getvalue()) is coloured
+
+
+def test_json_is_one_object_a_line_and_numbers_stay_numbers():
+    stream = io.StringIO()
+    log_setup.configure(worker=2, stream=stream, form="json")
+    structlog.get_logger("test").error("index ü", why='a "quoted"\nword', seconds=1.5, on=True)
+    (line,) = lines(stream)
+    found = json.loads(line)
+    assert found.pop("timestamp").endswith("Z")
+    assert found == {
+        "event": "index ü", "level": "error", "worker": 2, "why": 'a "quoted" word',
+        "seconds": 1.5, "on": True,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("stream", [io.StringIO(), Terminal()], ids=["piped", "terminal"])
+@pytest.mark.parametrize(("form", "begin"), [("logfmt", "timestamp="), ("json", "{")])
+def test_a_form_that_is_set_holds_on_a_terminal_and_in_a_pipe(stream, form, begin):
+    log_setup.configure(stream=stream, form=form)
+    structlog.get_logger("test").info("something")
+    assert lines(stream)[-1].startswith(begin)
+
+
+def test_the_console_form_has_no_colours_in_a_pipe():
+    stream = io.StringIO()
+    log_setup.configure(stream=stream, form="console")
+    structlog.get_logger("test").info("something")
+    assert "\x1b" not in stream.getvalue()
+    assert "something" in stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("level", "expected"),
+    [("debug", "diwe"), ("info", "iwe"), ("warning", "we"), ("error", "e")],
+)
+def test_lines_below_the_level_are_left_out(level, expected):
+    stream = io.StringIO()
+    log_setup.configure(stream=stream, level=level)
+    log = structlog.get_logger("test")
+    for method in (log.debug, log.info, log.warning, log.error):
+        method("x")
+    assert "".join(re.findall(r"level=(\w)", stream.getvalue())) == expected
+
+
+def test_librdkafkas_own_lines_have_our_form_and_are_there_with_debug_alone():
+    secret = "hunter2-and-more"
+    remember([secret])
+    for level, expected in (("info", 0), ("debug", 1)):
+        stream = io.StringIO()
+        log_setup.configure(stream=stream, form="json", level=level)
+        # As confluent-kafka calls it, for a line that librdkafka wrote.
+        logging.getLogger("llmlog.librdkafka").log(
+            logging.ERROR, "%s [%s] %s", "FAIL", "rdkafka#consumer-1", f"refused: {secret}\n"
+        )
+        assert len(stream.getvalue().splitlines()) == expected
+    found = json.loads(stream.getvalue())
+    assert (found["event"], found["facility"]) == ("librdkafka", "FAIL")
+    assert found["client"] == "rdkafka#consumer-1"
+    assert found["text"].startswith("refused: ")
+    assert secret not in stream.getvalue()
+
+
+def test_a_client_made_later_leaves_the_level_of_librdkafkas_lines():
+    log_setup.configure(stream=io.StringIO(), level="debug")
+    importlib.reload(kafka_clients)
+    assert kafka_clients.LIBRDKAFKA_LOGGER.level == logging.DEBUG
+    log_setup.configure(stream=io.StringIO())
+    assert kafka_clients.LIBRDKAFKA_LOGGER.level == logging.CRITICAL
+
+
+def test_a_real_client_of_a_broker_that_is_away_writes_its_lines_in_our_form():
+    stream = io.StringIO()
+    log_setup.configure(stream=stream, form="json", level="debug")
+    config = {"bootstrap.servers": "127.0.0.1:1", "debug": "broker"}
+    client = kafka_clients.new_client(Producer, config)
+    wait_until(lambda: client.poll(0.05) or stream.getvalue(), 10)
+    log_setup.configure()
+    for line in stream.getvalue().splitlines():
+        found = json.loads(line)
+        assert found["event"] == "librdkafka"
+        assert found["facility"]

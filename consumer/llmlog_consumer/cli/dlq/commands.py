@@ -13,7 +13,7 @@ import orjson
 import typer
 
 from llmlog_common.errors import ConfigurationError, ElasticsearchError, Unreachable
-from llmlog_common.settings import Settings, load
+from llmlog_common.settings import Settings
 from llmlog_consumer.cli.dlq import views
 from llmlog_consumer.cli.dlq.options import (
     AllGroupsOption,
@@ -22,7 +22,7 @@ from llmlog_consumer.cli.dlq.options import (
     with_filter_options,
 )
 from llmlog_consumer.cli.dlq.replay import OptionalTopic, replay_letters
-from llmlog_consumer.cli.options import ConfigOption, JsonOption
+from llmlog_consumer.cli.options import ConfigOption, JsonOption, load_settings
 from llmlog_consumer.cli.output import Progress, complain, say, write_json, write_table
 from llmlog_consumer.dead_letters.contents import Contents
 from llmlog_consumer.dead_letters.filters import Filter, GroupFilter
@@ -64,7 +64,7 @@ def list_letters(
 
     Example: pipeline dlq list --since 24h --stage index --limit 20
     """
-    settings = load(config=config)
+    settings = load_settings(config)
     with Progress() as progress:
         dead_letters = DeadLetters(
             settings, since_ms=wanted.since_ms, all_groups=all_groups, progress=progress
@@ -97,7 +97,7 @@ def stats(
 
     Example: pipeline dlq stats --since 24h
     """
-    settings = load(config=config)
+    settings = load_settings(config)
     groups = GroupFilter(None if all_groups else settings.group)
     counts = Stats(wanted, groups=groups)
     lookup = _RecoveredLookup(settings)
@@ -132,7 +132,7 @@ def show(
 
     Example: pipeline dlq show litellm-logs.dlq/3/17 --show-content
     """
-    settings = load(config=config)
+    settings = load_settings(config)
     letter = read_letter_at(settings, coordinates)
     ((_, recovered),) = _RecoveredLookup(settings).annotate(iter([letter]))
     row = letter.as_json(recovered=recovered, show_content=show_content)
@@ -166,7 +166,7 @@ def export(
 
     Example: pipeline dlq export --fingerprint 2f6c1b9d04aa --output letters.ndjson
     """
-    settings = load(config=config)
+    settings = load_settings(config)
     contents = Contents(settings, show=show_content)
     written = 0
     with Progress() as progress, _open_output(output) as file:

@@ -11,10 +11,10 @@ import typer
 from typer.core import TyperCommand
 
 from llmlog_common.errors import ConfigurationError, PipelineError
-from llmlog_common.settings import Settings, load
+from llmlog_common.settings import Settings
 from llmlog_consumer.cli.dlq import views
 from llmlog_consumer.cli.dlq.options import LimitOption, with_filter_options
-from llmlog_consumer.cli.options import ConfigOption, JsonOption
+from llmlog_consumer.cli.options import ConfigOption, JsonOption, load_settings
 from llmlog_consumer.cli.output import Progress, complain, say, write_json, write_table
 from llmlog_consumer.dead_letters.filters import Filter
 from llmlog_consumer.dead_letters.reader import DeadLetters
@@ -90,7 +90,7 @@ def replay_letters(
         raise ConfigurationError(
             "there is no terminal to ask for confirmation on: give --yes, or --dry-run to see first"
         )
-    settings = load(config=config)
+    settings = load_settings(config)
     policy = ReplayPolicy(settings, force)
     elastic = None
     if to_topic is None:

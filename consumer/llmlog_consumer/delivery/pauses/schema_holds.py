@@ -69,6 +69,11 @@ class SchemaHolds:
         return sum(len(scope.records) for scope in self._scopes.values())
 
     @property
+    def ids(self) -> int:
+        """For how many ids records are held."""
+        return sum(bool(len(scope.records)) for scope in self._scopes.values())
+
+    @property
     def bytes(self) -> int:
         """Weight of the held records."""
         return sum(scope.records.bytes for scope in self._scopes.values())

@@ -79,6 +79,11 @@ class SchemaScopes:
         return self._holds.partitions
 
     @property
+    def held_ids(self) -> int:
+        """For how many ids records are held."""
+        return self._holds.ids
+
+    @property
     def full_partitions(self) -> AbstractSet[int]:
         """The partitions to pause: so much is held of them."""
         return set(self._holds.partitions) if self._holds.is_full else frozenset()

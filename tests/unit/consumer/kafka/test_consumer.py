@@ -456,6 +456,18 @@ def test_an_accepted_commit_is_not_given_back(client, source, worker):
     assert worker.calls == [("commit failed", [])]
 
 
+def test_the_age_of_commits_begins_anew_with_one_that_kafka_has_confirmed(client, source, clock):
+    refused = SimpleNamespace(partition=3, error=KafkaError(KafkaError.UNKNOWN_MEMBER_ID))
+    for moment, error, places in (
+        (5.0, KafkaError(KafkaError._TIMED_OUT), committed()),
+        (6.0, None, [refused]),
+        (7.0, None, committed()),
+    ):
+        clock.now = moment
+        client.config["on_commit"](error, places)
+        assert source.committed_at == (0.0 if moment < 7.0 else 7.0)
+
+
 def test_a_commit_carries_the_leader_epoch_and_the_note_of_each_partition(client, source):
     source.commit([Commit(0, 7, 4), Commit(1, 9, -1)], {0: "note"})
     ((first, second),) = client.commits

@@ -90,10 +90,12 @@ def test_the_right_to_write_dead_letters_is_said_and_waited_for():
     topics = FakeTopics(TOPICS)
     topics.forbidden = {(SETTINGS.dlq_topic, "WRITE"), (SETTINGS.topic, "WRITE")}
     threading.Timer(0.02, topics.forbidden.clear).start()
+    told = []
     with capture_logs() as logs:
-        assert check(topics) is not None
+        assert check(topics, on_wait=told.append) is not None
     (line,) = logs
     assert f"topic {SETTINGS.dlq_topic}: grant WRITE" in line["why"]
+    assert told == [line["why"]]
 
 
 def test_a_signal_ends_the_waiting_for_brokers():
@@ -103,3 +105,10 @@ def test_a_signal_ends_the_waiting_for_brokers():
     threading.Timer(0.02, stop.set).start()
     assert check(topics, elastic=elastic, stop=stop) is None
     assert elastic.closed
+
+
+def test_what_the_client_says_while_it_waits_is_told_too():
+    topics, told = FakeTopics(TOPICS), []
+    check(topics, on_wait=told.append)
+    topics.on_trouble("Kafka at k:1 does not answer: refused")
+    assert told == ["Kafka at k:1 does not answer: refused"]

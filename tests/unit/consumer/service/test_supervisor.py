@@ -11,10 +11,10 @@ from structlog.testing import capture_logs
 
 from llmlog_common.errors import WorkerError
 from llmlog_consumer.service.child_process import run_child
+from llmlog_consumer.service.state import State
 from llmlog_consumer.service.supervisor import (
     MAX_CRASHES,
     MAX_KINDS,
-    State,
     Supervisor,
     Timing,
 )
@@ -392,6 +392,47 @@ def test_counts_of_workers_that_died_stay_in_the_totals():
     assert running.counts["indexed"] == 41
     assert running.dead_letters == {cause: 3}
     assert "in_flight" not in rig.supervisor.totals
+
+
+def test_what_a_worker_held_when_it_died_is_released():
+    rig = Rig()
+    rig.at(1, rig.report(0, consumed=30, indexed=20, dead=2, in_flight=8))
+    rig.at(1, rig.report(1, consumed=4, released=1, in_flight=3))
+    rig.at(3, rig.end(0, -9))
+    rig.at(8, rig.report(2, consumed=8, in_flight=8))
+    balances = []
+
+    def check():
+        state = rig.supervisor.state
+        ended = sum(state.counts[name] for name in ("indexed", "dead", "released"))
+        balances.append((state.counts["consumed"], ended + state.in_flight))
+
+    for turn in range(2, 11):
+        rig.at(turn, check)
+    rig.at(10, rig.supervisor.on_signal)
+    rig.supervisor.run()
+    assert all(consumed == rest for consumed, rest in balances)
+    assert balances[-1] == (42, 42)
+    assert rig.supervisor.totals["released"] == 9 + 3 + 8, "the others died in the drain"
+
+
+def test_the_state_says_what_keeps_workers_from_their_work():
+    rig = Rig(workers=3, silent=5.0)
+    faults = {}
+    for turn in range(1, 22):
+        if turn % 2:
+            rig.at(turn, rig.report(0, indexed=1))
+        rig.at(turn, lambda turn=turn: faults.update({turn: rig.supervisor.state.faults}))
+    rig.at(2, rig.report(1, indexed=1))
+    rig.at(2, rig.report(2, indexed=1))
+    rig.at(4, rig.end(2, -9))
+    rig.at(21, rig.supervisor.on_signal)
+    rig.supervisor.run()
+    assert faults[2] == ("worker 1 starts", "worker 2 starts")
+    assert faults[4] == ()
+    assert faults[5][0].startswith("worker 2 died and is started again: ")
+    assert any("worker 1 gives no report" in fault for fault in faults[21])
+    assert rig.supervisor.state.faults == ("the workers drain: this process ends",)
 
 
 def test_the_last_report_of_a_worker_counts_though_it_ends_a_moment_later():

@@ -44,7 +44,7 @@ def test_counts_are_reported_twice_a_second_however_often_it_is_asked(clock):
         for _ in range(100):
             reporter.report_if_due()
         clock.now += REPORT_SECONDS
-    assert pipe.sent == [{"consumed": 1}, {"consumed": 2}, {"consumed": 3}]
+    assert [report["consumed"] for report in pipe.sent] == [1, 2, 3]
 
 
 def test_the_last_report_is_sent_at_once(clock):
@@ -79,4 +79,15 @@ def test_a_worker_that_ends_says_why_even_where_it_never_began(clock):
     reporter.report()
     first, second = pipe.sent
     assert first == {"ended": reporter.ended[:MAX_REASON_CHARACTERS]}
+    assert second.pop("process")
     assert second == {"consumed": 1, **first}
+
+
+def test_a_report_has_the_cpu_time_and_the_memory_of_its_process(clock):
+    pipe = Pipe()
+    reporter = Reporter(pipe, clock)
+    reporter.worker = Worker()
+    reporter.report()
+    (report,) = pipe.sent
+    assert report["process"]["cpu"] > 0
+    assert report["process"]["memory"] > 1_000_000

@@ -1,0 +1,103 @@
+"""Owns the look at the certificates of servers: whether they are accepted, and for how long."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from llmlog_consumer.checks.doctor.findings import Check, Seen, green, red, skipped, yellow
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+CONNECT_SECONDS: Final = 5.0
+_DAY_SECONDS: Final = 86_400
+_FEW_DAYS, _SOME_DAYS = 7, 30
+
+
+class Certificate(NamedTuple):
+    """What one server showed.
+
+    Attributes:
+        where: `host:port`.
+        expires_at: epoch seconds; None where it is not known.
+        problem: why it is not accepted; empty where it is.
+    """
+
+    where: str
+    expires_at: float | None = None
+    problem: str = ""
+
+
+def look_at(
+    servers: Iterable[tuple[str, int]], ca_file: Path | str | None, *, checks_name: bool = True
+) -> list[Certificate]:
+    """Connect to each server, and return what it shows; one that does not answer is left out.
+
+    Args:
+        servers: host and port of each.
+        ca_file: certificates that are trusted; None for those of the system.
+        checks_name: the certificate has to be of this host.
+    """
+    found = []
+    for host, port in servers:
+        where = f"{host}:{port}"
+        try:
+            context = ssl.create_default_context(cafile=str(ca_file) if ca_file else None)
+            context.check_hostname = checks_name
+            with (
+                socket.create_connection((host, port), CONNECT_SECONDS) as plain,
+                context.wrap_socket(plain, server_hostname=host) as secured,
+            ):
+                shown = secured.getpeercert() or {}
+            expires = shown.get("notAfter")
+            moment = ssl.cert_time_to_seconds(expires) if isinstance(expires, str) else None
+            found.append(Certificate(where, moment))
+        except ssl.SSLCertVerificationError as error:
+            found.append(Certificate(where, problem=error.verify_message))
+        except ssl.SSLError as error:
+            found.append(Certificate(where, problem=error.reason or str(error)))
+        except OSError:
+            continue  # the check of the connection tells
+    return found
+
+
+def certificate_check(server: str, setting: str) -> Check:
+    """Return the row about the certificates of one kind of server.
+
+    Args:
+        server: `kafka`, `elasticsearch`, `registry`.
+        setting: that names the trusted certificates.
+    """
+
+    def judge(certificates: list[Certificate] | None, now_ms: int) -> Seen:
+        if certificates is None:
+            return skipped("the connection has no TLS")
+        if not certificates:
+            return skipped("no server answers")
+        for one in certificates:
+            if one.problem:
+                return red(
+                    f"{one.where}: {one.problem}",
+                    f"renew the certificate of {one.where}, or set {setting} to the authority "
+                    "that has signed it",
+                )
+        known = [(one.expires_at, one.where) for one in certificates if one.expires_at is not None]
+        if not known:
+            return skipped("it does not say when it ends")
+        ends, where = min(known)
+        days = (ends - now_ms / 1000) / _DAY_SECONDS
+        text = f"that of {where} ends in {days:.0f} days"
+        mend = f"renew the certificate of {where}"
+        if days < _FEW_DAYS:
+            return red(text, mend)
+        return yellow(text, mend) if days < _SOME_DAYS else green(text)
+
+    return Check(
+        f"{server}.certificate",
+        "its certificate is accepted, and for long",
+        (f"{server}_certificates", "now_ms"),
+        judge,
+    )

@@ -1,0 +1,102 @@
+"""The command `pipeline doctor`."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from llmlog_common.errors import ConfigurationError, DeploymentError
+from llmlog_consumer.cli.options import ConfigOption, JsonOption, load_settings
+from llmlog_consumer.cli.output import complain, paint, say, write_json
+from llmlog_consumer.provision.rights import User
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from llmlog_common.settings import Settings
+    from llmlog_consumer.checks.doctor.findings import Finding
+
+_REQUEST_SECONDS = 10.0
+_COLOURS = {"green": "green", "yellow": "yellow", "red": "red", "skipped": "dim"}
+
+
+def doctor(
+    user: Annotated[
+        User, typer.Option("--as", help="Whose rights are looked at: this user's, as that one.")
+    ] = User.WORKER,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Only what is yellow or red.")] = False,
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+) -> None:
+    """Check the deployment, and say what mends each thing that is wrong.
+
+    Asks Kafka, Elasticsearch and the Schema Registry, and writes nothing. Green is right, yellow
+    works now and may not in a fault, red does not work; the exit code is 8 where anything is red.
+
+    Example: pipeline doctor --quiet
+    """
+    from llmlog_consumer.checks.doctor.findings import Verdict
+    from llmlog_consumer.checks.doctor.findings import as_json as to_json
+
+    settings = load_settings(config)
+    findings = []
+    for finding in examine_deployment(settings, user):
+        findings.append(finding)
+        if not as_json and not (quiet and finding.seen.verdict in {"green", "skipped"}):
+            _print(finding)
+            sys.stdout.flush()  # some questions take seconds; a person reads along
+    if as_json:
+        write_json(to_json(findings))
+    wrong = [f.check.name for f in findings if f.seen.verdict is Verdict.RED]
+    counts = [
+        f"{sum(f.seen.verdict is verdict for f in findings)} {verdict}" for verdict in Verdict
+    ]
+    if wrong:
+        raise DeploymentError(f"{', '.join(counts)}; red: {', '.join(wrong)}")
+    complain(", ".join(counts))
+
+
+def examine_deployment(settings: Settings, user: User) -> Iterator[Finding]:
+    """Yield each finding about the servers that the settings name.
+
+    Args:
+        settings: as loaded.
+        user: whose rights are looked at.
+
+    Raises:
+        ConfigurationError: a setting cannot be used.
+    """
+    from llmlog_consumer.checks.doctor.facts import questions
+    from llmlog_consumer.checks.doctor.findings import examine
+    from llmlog_consumer.checks.doctor.table import new_table
+    from llmlog_consumer.elasticsearch.addresses import read_addresses
+    from llmlog_consumer.elasticsearch.connection import Elastic
+    from llmlog_consumer.kafka.admin import KafkaAdmin
+    from llmlog_consumer.kafka.offsets import KafkaOffsets
+    from llmlog_schemas.registry import Registry
+
+    elastic = Elastic(settings, timeout=_REQUEST_SECONDS)
+    try:
+        where = str(read_addresses(settings)[0])
+    except ValueError as error:
+        raise ConfigurationError(f"elasticsearch: {error}") from None
+    admin = KafkaAdmin(settings, patience_seconds=_REQUEST_SECONDS / 2)
+    asked = questions(
+        settings,
+        user,
+        admin=admin,
+        offsets=KafkaOffsets(admin),
+        elastic=elastic,
+        registry=Registry.from_settings(settings),
+    )
+    return examine(new_table(settings, where, user), asked)
+
+
+def _print(finding: Finding) -> None:
+    seen, check = finding.seen, finding.check
+    sign = paint(f"{seen.verdict:<7}", _COLOURS[seen.verdict])
+    say(f"{sign} {check.name}: {seen.text}")
+    if seen.mend:
+        say(f"        {seen.mend}")

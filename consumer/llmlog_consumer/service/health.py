@@ -1,0 +1,61 @@
+"""Owns when `pipeline consume` is alive, and when it is ready. Pure.
+
+Ready is a process whose workers are members of the group, and settle what there is. One that
+drains, waits for a server or for a person is not; each reason is one line.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from llmlog_consumer.service.group_watch import Lag
+    from llmlog_consumer.service.state import State
+
+STILL_SECONDS: Final = 30.0
+"""Time without a settled record, with older records waiting, after which a worker stands."""
+MAX_TURN_SECONDS: Final = 30.0
+"""Time after which a supervisor's loop that does not turn counts as dead; it turns five times a
+second."""
+
+
+def find_dead(state: State, now: float) -> Iterator[str]:
+    """Yield why the supervisor is not alive; nothing where it is.
+
+    Args:
+        state: of the supervisor.
+        now: monotonic seconds.
+    """
+    seconds = now - state.turned_at
+    if state.turned_at and seconds >= MAX_TURN_SECONDS:
+        yield f"the supervisor's loop stands since {seconds:.0f} s: restart this process"
+
+
+def find_unready(state: State, lag: Lag) -> Iterator[str]:
+    """Yield why the process is not ready; nothing where it is.
+
+    Args:
+        state: of the supervisor.
+        lag: of the group.
+    """
+    if not state.turned_at:
+        yield "the workers start"
+    yield from state.faults
+    for number, report in state.reports.items():
+        partitions = report.get("partitions")
+        if fault := report.get("fault"):
+            yield f"worker {number}: {fault}"
+        elif partitions is None:
+            yield f"worker {number} has not joined the group yet"
+        else:
+            waiting = sum(lag.records.get(p, 0) for p in partitions)
+            oldest = max((lag.seconds.get(p) or 0.0 for p in partitions), default=0.0)
+            idle = float(report.get("idle_seconds", 0.0))
+            if waiting and min(oldest, idle) >= STILL_SECONDS:
+                yield (
+                    f"worker {number} has settled nothing for {idle:.0f} s, although {waiting} "
+                    f"records wait in its partitions, the oldest for {oldest:.0f} s: "
+                    "see `pipeline status`"
+                )

@@ -1,0 +1,48 @@
+"""Writes the tables in docs/metrics.md: `python -m support.metrics_page` writes the page."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from llmlog_consumer.metric_list import METRICS
+from llmlog_producer.counters import COUNTERS
+from llmlog_producer.metrics import PREFIX as GATEWAY_PREFIX
+
+PAGE = Path(__file__).parents[2] / "docs/metrics.md"
+
+
+def consumer_rows() -> list[tuple[str, str, str]]:
+    """Return name with labels, kind and meaning of each metric of the consumer."""
+    return [
+        (spec.full_name + (f"{{{','.join(spec.labels)}}}" if spec.labels else ""),
+         str(spec.kind), spec.text)
+        for spec in METRICS
+    ]  # fmt: skip
+
+
+def gateway_rows() -> list[tuple[str, str, str]]:
+    """Return the same of the gateway."""
+    counters = [
+        (f"{GATEWAY_PREFIX}{name}_total", "counter", text) for name, text in COUNTERS.items()
+    ]
+    return [*counters, (f"{GATEWAY_PREFIX}pending", "gauge", "Events that are not settled yet.")]
+
+
+ROWS = {"consumer": consumer_rows, "gateway": gateway_rows}
+
+
+def page_with_tables(page: str) -> str:
+    """Return the page with each marked table written again."""
+
+    def written(match: re.Match[str]) -> str:
+        name = match[1]
+        rows = [f"| `{metric}` | {kind} | {text} |" for metric, kind, text in ROWS[name]()]
+        head = ["| metric | kind | tells |", "|---|---|---|"]
+        return "\n".join([f"<!-- metrics {name} -->", "", *head, *rows, "", "<!-- end -->"])
+
+    return re.sub(r"<!-- metrics (\w+) -->.*?<!-- end -->", written, page, flags=re.DOTALL)
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page_with_tables(PAGE.read_text()))
