@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import random
 from dataclasses import dataclass
 from typing import Final
 
 RANDOM: Final = random.Random()  # noqa: S311 - no secret
 """The source of jitter; of its own, as the module's shared one belongs to whoever seeds it."""
+os.register_at_fork(after_in_child=RANDOM.seed)  # else all workers would wait alike
 
 
 @dataclass(frozen=True, slots=True)

@@ -204,7 +204,7 @@ def test_kill_9_of_a_worker_loses_and_doubles_nothing(pipeline: Pipeline) -> Non
     def a_worker_with_work() -> psutil.Process | None:
         workers = [
             child
-            for child in psutil.Process(running.pid).children()
+            for child in psutil.Process(running.pid).children(recursive=True)
             if "worker" in " ".join(child.cmdline())
         ]
         return workers[0] if len(workers) == 2 and pipeline.count() > 500 else None
@@ -215,6 +215,38 @@ def test_kill_9_of_a_worker_loses_and_doubles_nothing(pipeline: Pipeline) -> Non
     result = judged(pipeline)
     result.assert_exact()
     assert sum(result.documents.values()) == 20_000
+
+
+def test_kill_9_of_the_template_loses_and_doubles_nothing(pipeline: Pipeline) -> None:
+    pipeline.environment |= DEAD_ARE_MISSED_SOON
+    write(pipeline, [encoded(seed) for seed in range(20_000)])
+    running = pipeline.start("consume", "--workers", "2", "--until-end")
+    wait_until(lambda: pipeline.count() > 500)
+    family = psutil.Process(running.pid).children(recursive=True)
+    (template,) = (one for one in family if "template" in " ".join(one.cmdline()))
+    workers = template.children()
+    template.kill()
+    assert running.wait(120 * SLOW) == 0, pipeline.stderr_of(running)
+    assert "ended with the process that workers are forked from" in pipeline.stderr_of(running)
+    assert len(workers) == 2
+    assert not any(worker.is_running() for worker in workers)
+    result = judged(pipeline)
+    result.assert_exact()
+    assert sum(result.documents.values()) == 20_000
+
+
+def test_a_signal_to_every_process_of_the_service_drains(pipeline: Pipeline) -> None:
+    write(pipeline, [encoded(seed) for seed in range(20_000)])
+    running = pipeline.start("consume", "--workers", "2")
+    wait_until(lambda: pipeline.count() > 100)
+    for process in psutil.Process(running.pid).children(recursive=True):
+        process.terminate()
+    running.send_signal(signal.SIGTERM)
+    assert running.wait(60 * SLOW) == 0, pipeline.stderr_of(running)
+    ended = re.search(r"event=ended consumed=(\d+) indexed=(\d+)", pipeline.stderr_of(running))
+    assert ended is not None
+    assert ended[1] == ended[2], "what was consumed was indexed"
+    assert pipeline.count() == int(ended[2])
 
 
 def test_sigterm_drains_and_commits(pipeline: Pipeline) -> None:

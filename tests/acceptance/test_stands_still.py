@@ -29,7 +29,7 @@ def status_of(pipeline: Pipeline) -> tuple[int, dict]:
 
 def worker_of(process) -> psutil.Process:
     """Return the process of the first worker of `pipeline consume`."""
-    children = psutil.Process(process.pid).children()
+    children = psutil.Process(process.pid).children(recursive=True)
     (worker,) = (c for c in children if "worker" in " ".join(c.cmdline()))
     return worker
 

@@ -37,7 +37,7 @@ def write(pipeline: Pipeline, seeds: range) -> None:
 
 def worker_of(process) -> int:
     """Return the process id of a worker of `pipeline consume`."""
-    children = psutil.Process(process.pid).children()
+    children = psutil.Process(process.pid).children(recursive=True)
     return next(c.pid for c in children if "worker" in " ".join(c.cmdline()))
 
 

@@ -68,8 +68,8 @@ def _whole(bench: Bench, sink: arena.Stub, figures: Figures) -> None:
     )
     figures.add(
         start_to_first_document_s=first,
-        whole_rss_mb=one.watch.total_mb,
-        further_worker_rss_mb=two.watch.total_mb - one.watch.total_mb,
+        whole_mb=one.watch.total_mb,
+        further_worker_mb=two.watch.total_mb - one.watch.total_mb,
         whole_cpu_us_per_doc=one.cpu_s / _RECORDS * 1e6,
     )
 

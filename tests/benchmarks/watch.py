@@ -47,7 +47,9 @@ class Watch:
     Attributes:
         samples: in order.
         peak_mb: the most that any worker has had at once, or the command where it has no workers.
-        total_mb: the most that the command and all below it have had together.
+        total_mb: the most that the command and all below it have had together; what they share
+            counts once.
+        family: the ids of all these.
         ports: local ports of the workers' connections, and whose each is.
     """
 
@@ -57,6 +59,7 @@ class Watch:
         self._peaks: dict[bool, float] = defaultdict(float)
         self.samples: list[Sample] = []
         self.total_mb = 0.0
+        self.family: set[int] = set()
         self.ports: dict[int, int] = {}
 
     @property
@@ -77,7 +80,8 @@ class Watch:
             now = max(now, resident if is_worker or not workers else 0.0)
         self.samples.append(Sample(time.monotonic(), cpu_s, now))
         family = (self._pid, *_below(self._pid))
-        self.total_mb = max(self.total_mb, sum(_memory_mb(pid)[0] for pid in family))
+        self.family |= set(family)
+        self.total_mb = max(self.total_mb, sum(map(_share_mb, family)))
         if len(self.samples) % 4 == 0:
             for pid in workers:
                 with suppress(psutil.Error):
@@ -119,8 +123,7 @@ def _below(pid: int) -> Iterator[int]:
 
 
 def _workers(pid: int) -> Iterator[int]:
-    children = _read(pid, f"task/{pid}/children").split()
-    return (int(child) for child in children if "worker" in _read(int(child), "cmdline"))
+    return (child for child in _below(pid) if "worker" in _read(child, "cmdline"))
 
 
 def cpu_of(pid: int) -> float:
@@ -141,6 +144,12 @@ def _memory_mb(pid: int) -> tuple[float, float]:
     lines = (line.split() for line in _read(pid, "status").splitlines())
     found = {line[0]: int(line[1]) for line in lines if line and line[0] in {"VmRSS:", "VmHWM:"}}
     return found.get("VmRSS:", 0) * _KIB / 1e6, found.get("VmHWM:", 0) * _KIB / 1e6
+
+
+def _share_mb(pid: int) -> float:
+    """Return a process's memory, in which a page that n processes have counts as an nth."""
+    lines = (line.split() for line in _read(pid, "smaps_rollup").splitlines())
+    return sum(int(line[1]) * _KIB / 1e6 for line in lines if line[0] == "Pss:")
 
 
 def _read(pid: int, what: str) -> str:

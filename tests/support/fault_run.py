@@ -288,7 +288,7 @@ class Run:
     def worker_processes(self) -> list[psutil.Process]:
         """Return the workers that run now."""
         try:
-            children = psutil.Process(self.consuming.pid).children()
+            children = psutil.Process(self.consuming.pid).children(recursive=True)
         except psutil.NoSuchProcess:
             return []
         return [child for child in children if _is_worker(child)]

@@ -14,6 +14,7 @@ import typer
 from llmlog_common.errors import CircuitOpenError, PipelineError, Unreachable
 from llmlog_common.settings import load
 from llmlog_consumer.cli.options import ConfigOption
+from llmlog_consumer.service import template
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -62,6 +63,7 @@ def consume(
 
     Example: pipeline consume --workers 4
     """
+    template.start()  # it loads what workers need while this process loads the rest
     # No other command needs these; together they take 7 MB.
     import structlog
     from setproctitle import setproctitle
@@ -110,7 +112,6 @@ def consume(
             raise PipelineError(_STOPPED)
         return
     supervisor = _new_supervisor(settings, task, workers, log)
-    _handle_signals(supervisor.on_signal)
     log.info(
         "consuming",
         topic=settings.topic,
@@ -174,7 +175,9 @@ def _new_supervisor(settings: Settings, task: Task, workers: int, log: Any) -> S
     if shortage := memory.describe_shortage(workers, limit):
         log.warning("the kernel may kill workers", why=shortage)
     final = frozenset({_CIRCUIT_OPEN_CODE})
-    return Supervisor(work, (settings, task), workers, final=final, memory_limit=limit)
+    supervisor = Supervisor(work, (settings, task), workers, final=final, memory_limit=limit)
+    _handle_signals(supervisor.on_signal)
+    return supervisor
 
 
 def _too_late(timeout: float | None, reason: str) -> PipelineError:

@@ -1,4 +1,4 @@
-"""Owns the frame of a spawned process: its signals, and its end when the supervisor is gone."""
+"""Owns the frame of a worker process: its signals, and its end when the supervisor is gone."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from llmlog_consumer import lean_imports
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
-lean_imports.load_structlog()  # a spawned process loads this module before all others of ours
+lean_imports.load_structlog()  # the template loads this module before all others of ours
 
 Target = Callable[..., None]
 """Runs in the child; called with its number, report connection, stop event and arguments."""

@@ -7,9 +7,7 @@ end: see `run_child`.
 
 from __future__ import annotations
 
-import multiprocessing
 import multiprocessing.connection
-import signal
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -20,6 +18,7 @@ import structlog
 from llmlog_common.errors import WorkerError
 from llmlog_consumer.backoff import Backoff
 from llmlog_consumer.dead_letter_counts import Kind, add_counts
+from llmlog_consumer.service import template
 from llmlog_consumer.service.child_process import run_child
 from llmlog_consumer.service.state import State
 from llmlog_consumer.service.worker_end import describe_end
@@ -115,7 +114,7 @@ class Supervisor:
         workers: number of them.
         final: exit codes of a child after which no worker is started again.
         timing: of the waits.
-        get_context: returns the start method's process factory.
+        context: makes processes and pipes; by default processes are forked from the template.
         wait: blocks until one of the handles is ready, or the time is over.
         memory_limit: bytes that the container may have; None for no limit.
         clock: monotonic seconds.
@@ -134,7 +133,7 @@ class Supervisor:
         final: frozenset[int] = frozenset(),
         *,
         timing: Timing | None = None,
-        get_context: Callable[[str], BaseContext] = multiprocessing.get_context,
+        context: BaseContext | None = None,
         wait: Callable[[list[Any], float], list[Any]] = multiprocessing.connection.wait,
         memory_limit: int | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -143,8 +142,7 @@ class Supervisor:
         self._arguments = arguments
         self._final = final
         self._timing = timing or Timing()
-        # Spawned, never forked: librdkafka does not survive a fork.
-        self._context = get_context("spawn")
+        self._context = context or template.context()
         self._wait_for_any = wait
         self._memory_limit = memory_limit
         self._clock = clock
@@ -210,12 +208,7 @@ class Supervisor:
             ),
             name=f"llmlog-worker-{slot.number}",
         )
-        # A signal between the spawn and the child's own handler would kill it without a drain.
-        previous = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
-        try:
-            process.start()
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, previous)
+        process.start()
         child_end.close()
         slot.child = _Child(process, reports, self._clock())
         slot.reported_at, slot.is_silent = self._clock(), False
@@ -277,6 +270,7 @@ class Supervisor:
         if child.process.is_alive():
             self._listen(slot)
             return None
+        template.end_lost(child.process)
         self._receive_reports(slot, child.reports)
         code = child.process.exitcode
         self._counts_of_ended += _counts(slot.report)

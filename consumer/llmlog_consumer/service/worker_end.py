@@ -7,6 +7,9 @@ from typing import Final
 
 from llmlog_consumer.service.memory import in_words
 
+LOST_CODE: Final = 255
+"""In the place of a worker's code where the template has died, which would have told it."""
+
 _ABORTED: Final = (
     "a library gave up; Kafka's client does so where a broker hands out a batch of zeros: "
     "see the last lines on stderr, and the broker's disk"
@@ -23,6 +26,8 @@ def describe_end(code: int | None, said: str, limit_bytes: int | None) -> str:
     """
     if said:
         return said
+    if code == LOST_CODE:
+        return "ended with the process that workers are forked from, which was killed, not by us"
     if code is None or code >= 0:
         return f"ended with code {code}: see its last lines on stderr"
     name = _signal_name(-code)

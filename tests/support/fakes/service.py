@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from typing import Any
 
 from llmlog_consumer.elasticsearch.connection import Answer, Elastic
@@ -41,10 +40,10 @@ class FakeProcess:
         self.sentinel = FakeSentinel(self)
         self.obeys = True
         """Whether a SIGTERM ends it at once, with code 0."""
-        self.blocked_at_start: set[int] = set()
+        self.pid = None
 
     def start(self):
-        self.blocked_at_start = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+        pass
 
     def is_alive(self):
         return self.exitcode is None
@@ -112,13 +111,8 @@ class FakeContext:
     """The processes of a start method, in the order of their starts."""
 
     def __init__(self):
-        self.method = ""
         self.processes: list[FakeProcess] = []
         self.pipes: list[FakePipe] = []
-
-    def __call__(self, method):
-        self.method = method
-        return self
 
     def Pipe(self, *, duplex):  # noqa: N802 - the name in multiprocessing
         self.pipes.append(FakePipe())

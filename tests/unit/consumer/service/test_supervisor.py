@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 import re
 import signal
+import subprocess
 
 import pytest
 from structlog.testing import capture_logs
 
 from llmlog_common.errors import WorkerError
+from llmlog_consumer.service import template
 from llmlog_consumer.service.child_process import run_child
 from llmlog_consumer.service.state import State
 from llmlog_consumer.service.supervisor import (
@@ -18,7 +20,7 @@ from llmlog_consumer.service.supervisor import (
     Supervisor,
     Timing,
 )
-from llmlog_consumer.service.worker_end import describe_end
+from llmlog_consumer.service.worker_end import LOST_CODE, describe_end
 from support.fakes.service import Clock, FakeContext, FixedDelays
 
 FINAL = 6
@@ -39,7 +41,7 @@ class Rig:
             workers,
             final=frozenset({FINAL}),
             timing=dataclasses.replace(TIMING, restart=self.delays, **timing),
-            get_context=self.context,
+            context=self.context,
             wait=self.wait,
             clock=self.clock,
         )
@@ -98,9 +100,30 @@ class Rig:
         return self.context.processes
 
 
-def test_workers_are_spawned_and_never_forked():
+def test_workers_are_forked_from_the_template_and_never_from_the_supervisor():
     """The Kafka client does not survive a fork."""
-    assert Rig().context.method == "spawn"
+    assert template.context().get_start_method() == "forkserver"
+
+
+def test_a_worker_that_has_lost_its_template_is_killed_before_it_is_replaced():
+    rig, worker = Rig(workers=1), subprocess.Popen(["sleep", "60"])
+    rig.at(1, lambda: setattr(rig.processes[0], "pid", worker.pid))
+    rig.at(2, rig.end(0, LOST_CODE))
+    rig.at(9, rig.supervisor.on_signal)
+    rig.supervisor.run()
+    assert worker.wait(10) == -signal.SIGKILL
+    assert len(rig.processes) == 2
+
+
+def test_a_worker_that_has_ended_is_not_killed_again():
+    rig, other = Rig(workers=1), subprocess.Popen(["sleep", "60"])
+    rig.at(1, lambda: setattr(rig.processes[0], "pid", other.pid))
+    rig.at(2, rig.end(0, 1))
+    rig.at(9, rig.supervisor.on_signal)
+    rig.supervisor.run()
+    assert other.poll() is None
+    other.kill()
+    other.wait()
 
 
 def test_each_worker_has_its_number_and_the_arguments():
@@ -113,16 +136,6 @@ def test_each_worker_has_its_number_and_the_arguments():
         assert (target, given, arguments) == (print, number, ("argument", ""))
         assert drain_seconds == TIMING.drain
         assert process.name == f"llmlog-worker-{number}"
-
-
-def test_no_signal_reaches_a_worker_before_it_can_drain():
-    """What is blocked as it starts stays pending until it has a handler of its own."""
-    rig, before = Rig(), signal.pthread_sigmask(signal.SIG_BLOCK, ())
-    rig.at(1, rig.supervisor.on_signal)
-    rig.supervisor.run()
-    for process in rig.processes:
-        assert process.blocked_at_start >= {signal.SIGTERM, signal.SIGINT}
-    assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == before
 
 
 def test_before_the_first_turn_it_has_no_workers_and_no_counts():

@@ -15,6 +15,7 @@ from llmlog_consumer.service.worker_end import describe_end
         (-6, "", None, "ended by signal 6 (SIGABRT): a library gave up"),
         (-11, "", None, "ended by signal 11 (SIGSEGV), not by us"),
         (-200, "", None, "ended by signal 200 (unknown)"),
+        (255, "", None, "ended with the process that workers are forked from"),
         (7, "", None, "ended with code 7: see its last lines on stderr"),
         (None, "", None, "ended with code None"),
     ],
