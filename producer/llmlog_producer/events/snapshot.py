@@ -8,7 +8,8 @@ It runs in the request's own thread, so its work is bounded, whatever a client h
 - A larger one, or one that JSON would change (objects, numbers that are not finite), is copied as
   dicts and lists, `MAX_CONTAINERS` of them. Texts are shared, however long they are; objects are
   kept by reference and read in the background. What is beyond the bounds is left out, and a marker
-  `{"llmlog_cut": {"type": …, "items": …}}` stands in its place.
+  `{"llmlog_cut": {"type": …, "items": …}}` stands in its place. A list keeps its first item and its
+  last ones: of a chat the system prompt and what was said last.
 
 What a copy holds is counted while it is made.
 """
@@ -24,7 +25,7 @@ from uuid import UUID
 
 import orjson
 
-from llmlog_producer.events.memory import are_numbers, bytes_of, measure
+from llmlog_producer.events.memory import MANY_NUMBERS, are_numbers, bytes_of, measure
 from llmlog_schemas.json_form import SELF_REFERENCE
 from llmlog_schemas.limits import CUT, MAX_PAYLOAD_DEPTH
 
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from llmlog_common.settings import Settings
 
 MAX_JSON_NODES: Final = 12_000
-"""240 KB of text; or an answer of 400 tokens, with five log probabilities for each."""
+"""240 KB of text; or an answer of 170 tokens, with five log probabilities for each."""
 CHARACTERS_IN_A_NODE: Final = 20
 """Characters that cost as much as a number does, if each of them has to be escaped."""
 MAX_CONTAINERS: Final = 1_100
@@ -41,6 +42,11 @@ VALUES_IN_A_CONTAINER: Final = 4
 """Texts and numbers that cost as much as one dict or list."""
 NUMBERS_IN_A_NODE: Final = 4
 """Numbers, in a list of nothing else, that cost as much as one other value."""
+_CHARACTERS_IN_A_DICT: Final = 20
+"""Beside those of its keys."""
+_MANY_NUMBERS: Final = MANY_NUMBERS * CHARACTERS_IN_A_NODE
+_FIRST_ITEM_SHARE: Final = 4
+"""The first item of a list takes the fourth part of what may be copied; the last ones the rest."""
 _FEW_NODES: Final = 100
 """Values of a top-level field that is copied before the larger ones share what is left."""
 
@@ -93,17 +99,18 @@ def _fits(value: Any, nodes: int) -> bool:  # noqa: C901 - one loop: it runs for
     try:
         while parts:
             part = parts.pop()
+            own = len(part) * CHARACTERS_IN_A_NODE
             # What is far too long is not looked at.
-            if len(part) * CHARACTERS_IN_A_NODE > characters * NUMBERS_IN_A_NODE:
+            if own > characters * NUMBERS_IN_A_NODE:
                 return False
             items = part
             if type(part) is dict:
                 items = part.values()
-                characters -= sum(map(len, part))
-            elif are_numbers(part):
-                characters -= len(part) * CHARACTERS_IN_A_NODE // NUMBERS_IN_A_NODE
+                characters -= sum(map(len, part)) + _CHARACTERS_IN_A_DICT
+            elif own >= _MANY_NUMBERS and are_numbers(part):
+                characters -= own // NUMBERS_IN_A_NODE
                 continue
-            characters -= len(part) * CHARACTERS_IN_A_NODE
+            characters -= own
             if characters < 0:
                 return False
             for item in items:
@@ -132,6 +139,7 @@ class _Copier:
     def __init__(self, payload: dict[Any, Any]) -> None:
         self._left = MAX_CONTAINERS * VALUES_IN_A_CONTAINER  # values that may be copied yet
         self._above = {id(payload)}  # ids of the containers: a cycle would be copied 2^60 times
+        self._is_cut = False  # the field that is copied is left out in part
         self._keys: set[Any] = set()  # those that are counted: the same ones come again and again
         self.size = 0
 
@@ -141,16 +149,19 @@ class _Copier:
         large = []
         for name, value in payload.items():
             if self._left <= 0:
-                copy[CUT] = _marker("object", len(payload) - len(copy))
+                copy.update(_marker("object", len(payload) - len(copy)))
                 break
             if type(value) not in _CONTAINERS or _fits(value, _FEW_NODES):
                 copy[name] = self._copy(value, 1)
             else:
                 copy[name] = None
                 large.append(name)
+        # What a short one leaves is for those after it: the longest is the chat, mostly.
+        large.sort(key=lambda name: len(payload[name]))
         left = max(0, self._left)
         for place, name in enumerate(large):
             self._left = share = left // (len(large) - place)
+            self._is_cut = _count_values(payload[name], share) > share
             copy[name] = self._copy(payload[name], 1)
             left -= share - max(0, self._left)
         self._count(copy)
@@ -205,18 +216,23 @@ class _Copier:
                 break
             copy[key] = self._copy(item, depth)
         if len(copy) < len(value):
-            copy[CUT] = _marker("object", len(value) - len(copy))
+            copy.update(_marker("object", len(value) - len(copy)))
         return copy
 
     def _list(self, value: Any, depth: int) -> list[Any]:
-        copy = []
-        for item in value[: max(0, self._left)]:
+        """Copy a list: its first item, and of the others the last ones, as far as there is room."""
+        number, room = len(value), max(0, self._left)
+        self._left = share = room // _FIRST_ITEM_SHARE if self._is_cut and number > 1 else room
+        head = [self._copy(item, depth) for item in value[:1]] if share else []
+        self._left += room - share
+        tail: list[Any] = []
+        for item in reversed(value[max(len(head), number - max(0, self._left)) :]):
             if self._left <= 0:
                 break
-            copy.append(self._copy(item, depth))
-        if len(copy) < len(value):
-            copy.append(_marker("list", len(value) - len(copy)))
-        return copy
+            tail.append(self._copy(item, depth))
+        left_out = number - len(head) - len(tail)
+        marker = [_marker("list", left_out)] if left_out > 0 else []
+        return [*head, *marker, *reversed(tail)]
 
     def _object(self, value: Any, depth: int) -> Any:
         """Turn an object into what JSON makes of it: both copies of a call give the same event."""
@@ -232,6 +248,26 @@ class _Copier:
         self._left -= parts * VALUES_IN_A_CONTAINER
         self.size += size
         return value if parts <= most else f"<cut: {type(value).__name__} of many parts>"
+
+
+def _count_values(value: Any, most: int) -> int:
+    """Return how many values a copy takes from the bound; it stops at more than `most`."""
+    number, parts = 0, [value]
+    with suppress(RuntimeError):  # another thread is changing it
+        while parts and number <= most:
+            part = parts.pop()
+            kind = type(part)
+            if kind in _LEAVES:
+                number += 1
+            elif kind not in _CONTAINERS:
+                left = (most - number) // VALUES_IN_A_CONTAINER
+                number += measure(part, left)[1] * VALUES_IN_A_CONTAINER
+            elif len(part) > most - number:
+                return most + 1
+            else:
+                number += VALUES_IN_A_CONTAINER
+                parts.extend(part.values() if kind is dict else part)
+    return number
 
 
 def _first_items(value: dict[Any, Any], number: int) -> Any:

@@ -75,14 +75,15 @@ def test_every_attack_becomes_an_event_that_says_what_was_left_out(kind):
         assert document["extra"]["llmlog_cut"]["places"] >= 1
 
 
-def test_a_payload_past_the_bounds_keeps_its_small_fields_and_the_beginning_of_the_large_ones():
+def test_a_payload_past_the_bounds_keeps_its_small_fields_and_the_ends_of_the_large_ones():
     large = [{"role": "user", "content": [{"type": "text", "text": f"t{n}"}]} for n in range(9_000)]
     copy, _ = snapshot({"messages": large, "response": large, "model": "m"}, without=NONE)
     assert copy["model"] == "m"
     for name in ("messages", "response"):
-        *kept, last = copy[name]
-        assert 100 < len(kept) == 9_000 - last["llmlog_cut"]["items"]
-        assert kept[:-1] == large[: len(kept) - 1]
+        first, marker, *last = copy[name]
+        assert 100 < len(last) == 8_999 - marker["llmlog_cut"]["items"]
+        assert first == large[0]
+        assert last[1:] == large[1 - len(last) :]
 
 
 def test_what_is_deeper_than_the_bound_is_left_out_of_a_large_payload():
