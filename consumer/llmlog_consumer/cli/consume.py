@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import threading
 import time
@@ -13,7 +14,7 @@ import typer
 
 from llmlog_common.errors import CircuitOpenError, PipelineError, Unreachable
 from llmlog_common.settings import load
-from llmlog_consumer.cli.options import ConfigOption
+from llmlog_consumer.cli.options import ConfigOption, JsonOption
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -53,6 +54,7 @@ def consume(
             help="Let this cause through the circuit breaker; may be repeated.",
         ),
     ] = None,
+    as_json: JsonOption = False,
     config: ConfigOption = None,
 ) -> None:
     """Index the topic into Elasticsearch as members of one consumer group.
@@ -130,7 +132,7 @@ def consume(
         ):
             finished = supervisor.run(deadline)
     finally:
-        _log_totals(log, supervisor.totals)
+        _tell_totals(log, supervisor.totals, as_json=as_json)
         stderr.flush(LAST_LINES_SECONDS)
     if supervisor.final_code == _CIRCUIT_OPEN_CODE:
         raise CircuitOpenError("the circuit breaker is open: see the lines above")
@@ -160,9 +162,12 @@ def _read_lag(status: Status) -> tuple[dict[int, int], dict[int, float | None]]:
     return records, {p: None if age is None else age / 1000 for p, age in ages.items()}
 
 
-def _log_totals(log: Any, totals: Mapping[str, int]) -> None:
+def _tell_totals(log: Any, totals: Mapping[str, int], *, as_json: bool) -> None:
     names = ("consumed", "indexed", "duplicate", "dead", "dropped", "released")
-    log.info("ended", **{name: totals[name] for name in names})
+    found = {name: totals[name] for name in names}
+    log.info("ended", **found)
+    if as_json:
+        typer.echo(json.dumps(found))
 
 
 def _new_supervisor(settings: Settings, task: Task, workers: int, log: Any) -> Supervisor:
