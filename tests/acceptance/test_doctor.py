@@ -186,6 +186,19 @@ def test_setting_up_sending_and_indexing_answer_in_json(bare_pipeline: Pipeline)
     (clock,) = [check for check in answer["checks"] if check["check"] == "topic.clock"]
     assert clock["verdict"] == "green"
 
+    process = pipeline.start("consume")
+    wait_until(lambda: "event=assigned" in pipeline.stderr_of(process))
+    checks = json.loads(pipeline.run("doctor", "--json", "--end-to-end").stdout)["checks"]
+    hops = {check["check"]: check for check in checks if check["check"].startswith("canary.")}
+    assert {hop["verdict"] for hop in hops.values()} == {"green"}, hops
+    assert len(hops) == 4
+    assert pipeline.count() == 3
+    wait_until(lambda: json.loads(pipeline.run("status", "--json", check=False).stdout)["lag"] == 0)
+    verified = pipeline.run("verify", "--json")
+    proof = json.loads(verified.stdout)
+    assert (proof["ok"], proof["records"], proof["events"]) == (True, 4, 3)
+    assert "1 canaries" in verified.stderr
+
 
 @pytest.mark.parametrize("server", ["KAFKA_BOOTSTRAP_SERVERS", "ELASTICSEARCH_URL"])
 @pytest.mark.parametrize("fault", ["away", "tls"])
