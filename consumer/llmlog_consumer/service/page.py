@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
-from socketserver import ThreadingMixIn
+from socketserver import TCPServer, ThreadingMixIn
 from typing import TYPE_CHECKING, Any, Final
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
@@ -153,6 +153,12 @@ class _Server(ThreadingMixIn, WSGIServer):
     """A client that is slow, or silent, does not keep the others waiting."""
 
     daemon_threads = True
+
+    def server_bind(self) -> None:
+        """Bind without the library's look-up of this host's name, which may take long."""
+        TCPServer.server_bind(self)
+        self.server_name, self.server_port = "", int(self.server_address[1])
+        self.setup_environ()
 
 
 class _QuietHandler(WSGIRequestHandler):

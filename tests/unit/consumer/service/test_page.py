@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from wsgiref.util import setup_testing_defaults
 
 import httpx
@@ -83,3 +84,20 @@ def test_it_is_served_and_a_port_in_use_is_said(rig):
     assert httpx.get(f"http://127.0.0.1:{port}/healthz").text == "alive\n"
     with pytest.raises(ConfigurationError, match=f"LLMLOG_METRICS_PORT: port {port}: Address"):
         serve(port, page)
+
+
+def test_no_name_is_looked_up_before_it_is_served(rig, monkeypatch):
+    def look_up(*_):
+        raise AssertionError("a name server that hangs would delay the start")
+
+    monkeypatch.setattr(socket, "getfqdn", look_up)
+    (port,) = free_ports(1)
+    serve(port, Page("t", rig.subject))
+    assert httpx.get(f"http://127.0.0.1:{port}/readyz").status_code == 503
+
+
+def test_a_client_that_sends_nothing_does_not_keep_others_waiting(rig):
+    (port,) = free_ports(1)
+    serve(port, Page("t", rig.subject))
+    with socket.create_connection(("127.0.0.1", port)):
+        assert httpx.get(f"http://127.0.0.1:{port}/healthz").text == "alive\n"
