@@ -204,6 +204,13 @@ METRICS: Final = (
         of_worker=True,
         is_worst=True,
     ),
+    MetricSpec(
+        "certificate_expiry_timestamp_seconds",
+        Kind.GAUGE,
+        "When the certificate of a server of Kafka or Elasticsearch ends, in epoch seconds; "
+        "read once an hour, no value where it is not verified by an authority.",
+        ("server",),
+    ),
     # Processes.
     MetricSpec("ready", Kind.GAUGE, "1 while `/readyz` answers 200, else 0."),
     MetricSpec("workers", Kind.GAUGE, "Workers that run."),

@@ -41,6 +41,8 @@ NOW: Final[tuple[tuple[str, str, str], ...]] = (
      f"sum(max by (topic, partition) ({_C}lag_records{_WHERE}))", "short"),
     ("Dead letters today",
      f'sum(increase({_C}records_total{{job=~"$job",outcome="dead"}}[24h]))', "short"),
+    ("Certificates end in",
+     f"min({_C}certificate_expiry_timestamp_seconds{_WHERE}) - time()", "s"),
     ("Gateway events waiting", f"sum({_G}pending)", "short"),
 )  # fmt: skip
 """Title, expression and unit of each number in the first row."""

@@ -22,6 +22,7 @@ from llmlog_consumer.checks.doctor.findings import Verdict
 from llmlog_consumer.cli.doctor import examine_deployment
 from llmlog_consumer.provision.rights import User
 from llmlog_local.ports import free_ports
+from support.payloads import ndjson, payload
 from support.pipeline import Pipeline, wait_until
 
 KNOWN = {"topic.replication", "dead_letters.replication", "group.status", "elasticsearch.disk"}
@@ -166,6 +167,37 @@ def test_a_stronger_template_of_another_is_named(pipeline: Pipeline, foreign_tem
     found = examine(pipeline)
     assert list(found) == ["index.names"]
     assert foreign_template in found["index.names"].text
+
+
+def test_setting_up_sending_and_indexing_answer_in_json(bare_pipeline: Pipeline) -> None:
+    pipeline = bare_pipeline
+    steps = [json.loads(line) for line in pipeline.run("setup", "--json").stdout.splitlines()]
+    done = {step["what"] for step in steps if step["done"]}
+    assert {f"topic {pipeline.topic}", f"index template {pipeline.index}"} <= done
+    again = [json.loads(line) for line in pipeline.run("setup", "--json").stdout.splitlines()]
+    assert {(step["change"], step["done"]) for step in again} == {("unchanged", False)}
+    payloads = ndjson([payload(seed) for seed in range(3)])
+    sent = pipeline.run("produce", "-", "--json", input=payloads)
+    assert json.loads(sent.stdout) == {"topic": pipeline.topic, "sent": 3, "bad_lines": 0}
+    totals = json.loads(pipeline.run("consume", "--until-end", "--json").stdout)
+    assert (totals["consumed"], totals["indexed"], totals["dead"]) == (3, 3, 0)
+    answer = json.loads(pipeline.run("doctor", "--json").stdout)
+    assert answer["ok"]
+    (clock,) = [check for check in answer["checks"] if check["check"] == "topic.clock"]
+    assert clock["verdict"] == "green"
+
+    process = pipeline.start("consume")
+    wait_until(lambda: "event=assigned" in pipeline.stderr_of(process))
+    checks = json.loads(pipeline.run("doctor", "--json", "--end-to-end").stdout)["checks"]
+    hops = {check["check"]: check for check in checks if check["check"].startswith("canary.")}
+    assert {hop["verdict"] for hop in hops.values()} == {"green"}, hops
+    assert len(hops) == 4
+    assert pipeline.count() == 3
+    wait_until(lambda: json.loads(pipeline.run("status", "--json", check=False).stdout)["lag"] == 0)
+    verified = pipeline.run("verify", "--json")
+    proof = json.loads(verified.stdout)
+    assert (proof["ok"], proof["records"], proof["events"]) == (True, 4, 3)
+    assert "1 canaries" in verified.stderr
 
 
 @pytest.mark.parametrize("server", ["KAFKA_BOOTSTRAP_SERVERS", "ELASTICSEARCH_URL"])

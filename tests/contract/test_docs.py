@@ -28,7 +28,7 @@ CONFIGURATION = (ROOT / "docs/configuration.md").read_text()
 WIRE = (ROOT / "docs/wire-format.md").read_text()
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 
-COMPLETION = {"--install-completion", "--show-completion"}
+OF_PIPELINE = {"--install-completion", "--show-completion", "--version"}
 KUBERNETES = ("_SERVICE_HOST", "_TCP")
 KAFKA_TABLES = {"kafka", "kafka_producer", "kafka_consumer"}
 
@@ -147,7 +147,7 @@ def test_no_page_names_a_command_or_option_that_does_not_exist(page):
         for line in code.replace("\\\n", " ").splitlines():
             for words in re.findall(r"(?:^|[\s(\"`])pipeline((?: [^\s)\"`;#&]+)+)", line):
                 name, given = _named(words.split())
-                allowed = options_of(COMMANDS[name]) if name in COMMANDS else COMPLETION
+                allowed = options_of(COMMANDS[name]) if name in COMMANDS else OF_PIPELINE
                 known = name in COMMANDS or name in GROUPS
                 assert known, f"{page.name}: `{line.strip()}`: there is no `{name}`"
                 unknown = given - allowed - {"--help"}
@@ -163,7 +163,7 @@ def _named(words):
 
 
 def test_options_that_the_reference_names_exist():
-    every = {"--help", *COMPLETION}.union(*map(options_of, COMMANDS.values()))
+    every = {"--help", *OF_PIPELINE}.union(*map(options_of, COMMANDS.values()))
     named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", CLI))
     assert named <= every, f"docs/cli.md: no such option {sorted(named - every)}"
 

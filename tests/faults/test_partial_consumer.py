@@ -89,7 +89,7 @@ def test_a_worker_is_frozen(arena: Arena, pipeline: Pipeline) -> None:
         run.undisturbed = False
         with frozen(run.worker().pid):
             since = time.monotonic()
-            run.wait_until_said("no word from", since)
+            run.wait_until_said("no word from", since, on_page="gives no report")
             run.wait(lambda: run.status()["members"] == 1, what="it is missed")
             run.measure_during()
 
@@ -183,7 +183,9 @@ def test_a_transaction_hangs(arena: Arena, pipeline: Pipeline) -> None:
         producer.flush(60)
         since = time.monotonic()
         run.send_bad_part([encoded(seed) for seed in run.seeds(BAD)], partition=0)
-        run.wait_until_said("behind an open transaction", since, also="partition 0")
+        run.wait_until_said(
+            "behind an open transaction", since, also="partition 0", on_page="gives no record since"
+        )
         run.measure_during()
         producer.abort_transaction(60)
 
@@ -263,7 +265,7 @@ def test_a_worker_is_killed_again_and_again(
         victim = run.worker()
         run.kill(victim)
         psutil.wait_procs([victim], timeout=10)
-        run.wait_until_said("signal 9", since)
+        run.wait_until_said("signal 9", since, on_page=None)
         run.measure_during()
 
     run_partially("a worker killed", fault, arena, pipeline)

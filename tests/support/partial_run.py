@@ -11,12 +11,14 @@ import os
 import subprocess
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
 
 from llmlog_consumer.elasticsearch.index_names import DAY_MS, daily_index
+from llmlog_local.ports import HOST, free_ports
 from llmlog_schemas.codec import Encoder
 from llmlog_schemas.convert import to_event
 from support.fault_run import LONG, Arena, Load, Row, Run, count, settle, stop
@@ -68,6 +70,7 @@ class PartialRun(Run):
     vanished: int = 0
     watching: subprocess.Popen[str] = field(init=False)
     _bursts: int = field(default=0, init=False)
+    _pages: list[int] = field(default_factory=list, init=False)
     _seed: int = field(default=3_000_000_000, init=False)
 
     def row(self, name: str, verdict: Judgement, began: float) -> Row:
@@ -103,13 +106,36 @@ class PartialRun(Run):
         self.part = self._median_rate()
         assert self.part / self.whole > FLOWING, f"{self.part:.0f} of {self.whole:.0f} a second"
 
-    def wait_until_said(self, words: str, since: float, *, also: str = "") -> None:
-        """Wait until `pipeline status` names the cause.
+    def consume(self, *arguments: str, workers: int | None = None) -> subprocess.Popen[str]:
+        """Start a `pipeline consume` that serves health and metrics."""
+        (port,) = free_ports(1)
+        self._pages.append(port)
+        plain = self.settings
+        self.settings = plain | {"LLMLOG_METRICS_PORT": str(port)}
+        try:
+            return super().consume(*arguments, workers=workers)
+        finally:
+            self.settings = plain
+
+    def reasons(self) -> list[str]:
+        """Return why processes are not ready, as `/readyz` of each says now."""
+        found: list[str] = []
+        for port in self._pages:
+            with suppress(httpx.TransportError):
+                answer = httpx.get(f"http://{HOST}:{port}/readyz", timeout=10)
+                found += answer.text.splitlines() if answer.status_code != 200 else []
+        return found
+
+    def wait_until_said(
+        self, words: str, since: float, *, also: str = "", on_page: str | None = ""
+    ) -> None:
+        """Wait until `pipeline status` names the cause, and `/readyz` of a process does.
 
         Args:
             words: in one of its problems.
             since: monotonic seconds at which the fault could be seen.
             also: what the same problem has to say.
+            on_page: the words of `/readyz`, where they are others; None where it says nothing.
         """
 
         def is_said() -> bool:
@@ -117,6 +143,12 @@ class PartialRun(Run):
 
         self.wait(is_said, what=f"status says {words!r} and {also!r}")
         self._note_said(since)
+        if on_page is not None:
+            expected = on_page or words
+            self.wait(
+                lambda: any(expected in line for line in self.reasons()),
+                what=f"/readyz says {expected!r}",
+            )
 
     def watch(self) -> None:
         """Start `pipeline status --watch`, as an operator does who sees trouble come."""

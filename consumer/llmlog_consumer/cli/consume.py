@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import threading
 import time
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any, TextIO, cast
 
@@ -13,11 +14,12 @@ import typer
 
 from llmlog_common.errors import CircuitOpenError, PipelineError, Unreachable
 from llmlog_common.settings import load
-from llmlog_consumer.cli.options import ConfigOption
+from llmlog_consumer.cli.options import ConfigOption, JsonOption
 from llmlog_consumer.service import template
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
+    from contextlib import AbstractContextManager
 
     from llmlog_common.settings import Settings
     from llmlog_consumer.checks.status import Status
@@ -54,6 +56,7 @@ def consume(
             help="Let this cause through the circuit breaker; may be repeated.",
         ),
     ] = None,
+    as_json: JsonOption = False,
     config: ConfigOption = None,
 ) -> None:
     """Index the topic into Elasticsearch as members of one consumer group.
@@ -76,7 +79,6 @@ def consume(
     from llmlog_consumer.kafka.offsets import KafkaOffsets
     from llmlog_consumer.log_stream import LAST_LINES_SECONDS, open_stderr
     from llmlog_consumer.service import preflight
-    from llmlog_consumer.service.group_watch import GroupWatch
 
     if timeout is not None and not until_end:
         raise typer.BadParameter("--timeout goes with --until-end")
@@ -122,16 +124,17 @@ def consume(
     )
     ends = task.until or {}
     lines = WaitLines(lambda: read_status(settings, admin, offsets).waits_for(ends))
-    watch = GroupWatch(lambda: _read_lag(read_status(settings, admin, offsets)))
-    subject.begin(lambda: supervisor.state, lambda: watch.lag)
+    watches = _watch_servers(
+        settings, subject, supervisor, lambda: read_status(settings, admin, offsets)
+    )
     try:
         with (
             lines if until_end else nullcontext(),
-            watch if settings.metrics_port else nullcontext(),
+            watches if settings.metrics_port else nullcontext(),
         ):
             finished = supervisor.run(deadline)
     finally:
-        _log_totals(log, supervisor.totals)
+        _tell_totals(log, supervisor.totals, as_json=as_json)
         stderr.flush(LAST_LINES_SECONDS)
     if supervisor.final_code == _CIRCUIT_OPEN_CODE:
         raise CircuitOpenError("the circuit breaker is open: see the lines above")
@@ -155,15 +158,45 @@ def _serve_page(settings: Settings) -> Subject:
     return subject
 
 
-def _read_lag(status: Status) -> tuple[dict[int, int], dict[int, float | None]]:
-    records = {p.number: p.place.lag for p in status.partitions}
-    ages = {p.number: p.behind_ms for p in status.partitions}
-    return records, {p: None if age is None else age / 1000 for p, age in ages.items()}
+def _watch_servers(
+    settings: Settings, subject: Subject, supervisor: Supervisor, look: Callable[[], Status]
+) -> AbstractContextManager[object]:
+    """Tell the page what it is about from now on; return the threads behind it."""
+    from llmlog_consumer.service.watches import CERTIFICATES_SECONDS, LAG_SECONDS, Lag, Watch
+
+    def read_lag() -> Lag:
+        partitions = look().partitions
+        ages = {p.number: p.behind_ms for p in partitions}
+        return Lag(
+            {p.number: p.place.lag for p in partitions},
+            {p: None if age is None else age / 1000 for p, age in ages.items()},
+            time.monotonic(),
+        )
+
+    def read_ends() -> dict[str, float]:
+        from llmlog_consumer.checks.doctor.facts import read_certificates
+
+        return read_certificates(settings)
+
+    lag = Watch("llmlog-group", read_lag, Lag(), LAG_SECONDS)
+    nothing: dict[str, float] = {}
+    ends = Watch("llmlog-certificates", read_ends, nothing, CERTIFICATES_SECONDS)
+    subject.begin(lambda: supervisor.state, lambda: lag.latest, lambda: ends.latest)
+
+    @contextmanager
+    def run() -> Iterator[None]:
+        with lag, ends:
+            yield
+
+    return run()
 
 
-def _log_totals(log: Any, totals: Mapping[str, int]) -> None:
+def _tell_totals(log: Any, totals: Mapping[str, int], *, as_json: bool) -> None:
     names = ("consumed", "indexed", "duplicate", "dead", "dropped", "released")
-    log.info("ended", **{name: totals[name] for name in names})
+    found = {name: totals[name] for name in names}
+    log.info("ended", **found)
+    if as_json:
+        typer.echo(json.dumps(found))
 
 
 def _new_supervisor(settings: Settings, task: Task, workers: int, log: Any) -> Supervisor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from itertools import chain
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -27,13 +28,20 @@ def doctor(
         User, typer.Option("--as", help="Whose rights are looked at: this user's, as that one.")
     ] = User.WORKER,
     quiet: Annotated[bool, typer.Option("--quiet", help="Only what is yellow or red.")] = False,
+    end_to_end: Annotated[
+        bool,
+        typer.Option(
+            "--end-to-end", help="Send a marked event, find its document, delete it; time each hop."
+        ),
+    ] = False,
     as_json: JsonOption = False,
     config: ConfigOption = None,
 ) -> None:
     """Check the deployment, and say what mends each thing that is wrong.
 
-    Asks Kafka, Elasticsearch and the Schema Registry, and writes nothing. Green is right, yellow
-    works now and may not in a fault, red does not work; the exit code is 8 where anything is red.
+    Asks Kafka, Elasticsearch and the Schema Registry, and writes nothing without --end-to-end.
+    Green is right, yellow works now and may not in a fault, red does not work; the exit code is 8
+    where anything is red.
 
     Example: pipeline doctor --quiet
     """
@@ -42,7 +50,9 @@ def doctor(
 
     settings = load_settings(config)
     findings = []
-    for finding in examine_deployment(settings, user):
+    for finding in chain(
+        examine_deployment(settings, user), send_canary(settings) if end_to_end else ()
+    ):
         findings.append(finding)
         if not as_json and not (quiet and finding.seen.verdict in {"green", "skipped"}):
             _print(finding)
@@ -92,6 +102,28 @@ def examine_deployment(settings: Settings, user: User) -> Iterator[Finding]:
         registry=Registry.from_settings(settings),
     )
     return examine(new_table(settings, where, user), asked)
+
+
+def send_canary(settings: Settings) -> Iterator[Finding]:
+    """Yield a finding for each hop of a marked event.
+
+    Raises:
+        ConfigurationError: a setting cannot be used.
+    """
+    from llmlog_common.errors import Unreachable
+    from llmlog_consumer.checks.doctor.canary import Canary
+    from llmlog_consumer.elasticsearch.connection import Elastic
+    from llmlog_consumer.kafka.producer import KafkaProducer
+    from llmlog_schemas.codec import Encoder
+    from llmlog_schemas.registry import Registry
+
+    registry = Registry.from_settings(settings)
+    try:
+        encoder = Encoder(registry.register(settings.topic) if registry else None)
+    except Unreachable as error:
+        raise ConfigurationError(f"--end-to-end: {error}") from None
+    elastic = Elastic(settings, timeout=_REQUEST_SECONDS)
+    return Canary(settings, encoder, KafkaProducer(settings), elastic).run()
 
 
 def _print(finding: Finding) -> None:

@@ -39,6 +39,7 @@ Folder = Annotated[
     Path, typer.Option("--dir", help="The stack's folder: its data, logs and state.")
 ]
 DEFAULT_FOLDER = Path(".llmlog-local")
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document.")]
 
 
 @app.command(epilog='Example: eval "$(pipeline local up)"')
@@ -53,34 +54,39 @@ def up(
     elasticsearch_version: Annotated[
         str | None, typer.Option(help="Each version has its own data.", show_default="8.19.21")
     ] = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Start both servers in the background; print the settings that use them.
 
     Returns when both answer. Servers that run already are left alone.
     """
+    announce = _print_json if as_json else _print_exports
     with _stack(folder) as stack:
-        stack.up(kafka_port, elasticsearch_port, elasticsearch_version, announce=_print_exports)
+        stack.up(kafka_port, elasticsearch_port, elasticsearch_version, announce=announce)
 
 
 @app.command(epilog='Example: eval "$(pipeline local env)"')
-def env(folder: Folder = DEFAULT_FOLDER) -> None:
+def env(folder: Folder = DEFAULT_FOLDER, as_json: JsonOption = False) -> None:
     """Print the settings of the running stack again, for another shell."""
     with _stack(folder) as stack:
-        _print_exports(stack.environment())
+        (_print_json if as_json else _print_exports)(stack.environment())
 
 
 @app.command(epilog="Example: pipeline local down")
-def down(folder: Folder = DEFAULT_FOLDER) -> None:
+def down(folder: Folder = DEFAULT_FOLDER, as_json: JsonOption = False) -> None:
     """End both servers. Their data stays; nothing running is fine too."""
     with _stack(folder) as stack:
         ended = stack.down()
-    typer.echo(f"ended {' and '.join(ended)}" if ended else "nothing was running", err=True)
+    if as_json:
+        typer.echo(json.dumps({"ended": ended}))
+    else:
+        typer.echo(f"ended {' and '.join(ended)}" if ended else "nothing was running", err=True)
 
 
 @app.command(epilog="Example: pipeline local status --json")
 def status(
     folder: Folder = DEFAULT_FOLDER,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Show both servers; exit code 0 if both run, else 1."""
     with _stack(folder) as stack:
@@ -143,6 +149,11 @@ def _stack(folder: Path) -> Iterator[LocalStack]:
     except LocalStackError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(error.exit_code) from error
+
+
+def _print_json(environment: Environment) -> None:
+    typer.echo(json.dumps(dict(environment)))
+    sys.stdout.flush()
 
 
 def _print_exports(environment: Environment) -> None:

@@ -90,6 +90,7 @@ def accept_gap(
         str, typer.Argument(metavar="TOPIC/PARTITION", help="As `offsets show` prints it.")
     ],
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    as_json: JsonOption = False,
     config: ConfigOption = None,
 ) -> None:
     """Accept that records cannot be read any more, and move on behind them.
@@ -107,16 +108,22 @@ def accept_gap(
     number = _parse_partition(partition, settings.topic, admin.require(settings.topic).partitions)
     place = KafkaOffsets(admin).places(settings.topic, [number])[number]
     damage = None if place.state.is_out_of_range else find_damage(admin, place, number)
-    say(f"{partition}: {describe_damage(damage) if damage else require_gap(place)[1]}")
+    why = describe_damage(damage) if damage else require_gap(place)[1]
+    if not as_json:
+        say(f"{partition}: {why}")
     if not yes:
-        typer.confirm("Record this gap and move on?", abort=True)
+        typer.confirm("Record this gap and move on?", abort=True, err=as_json)
     # The question may have stood for a while: the gap is accepted now.
     if damage is not None:
         gap = Gap(damage.first, damage.next, int(time.time() * 1000))
     else:
         gap, _ = require_gap(KafkaOffsets(admin).places(settings.topic, [number])[number])
     AcceptedGaps(admin).accept(settings.topic, number, gap)
-    say(f"accepted: reading goes on at {gap.next}")
+    if as_json:
+        row = {"partition": partition, "first": gap.first, "next": gap.next, "why": why}
+        write_json({**row, "accepted_at": iso(gap.at)})
+    else:
+        say(f"accepted: reading goes on at {gap.next}")
 
 
 @app.command("reset")

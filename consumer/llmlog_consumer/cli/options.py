@@ -38,7 +38,22 @@ def new_app() -> typer.Typer:
     return app
 
 
-def set_up() -> None:
+def _print_version(is_asked: bool) -> None:
+    if is_asked:
+        from importlib.metadata import version
+
+        typer.echo(f"pipeline {version('llmlog-pipeline')}")
+        raise typer.Exit
+
+
+def set_up(
+    version: Annotated[  # noqa: ARG001 - its callback ends the command
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
+    ] = False,
+) -> None:
     """Send log lines of any command to stderr; stdout is for data alone."""
     from llmlog_consumer import log_setup
 

@@ -94,7 +94,9 @@ def write_table(
             say("\t".join(_cell(cell) for cell in row))
         return
     console = Console()
-    console.print(draw_table(headings, rows, shorten=shorten, columns=console.width))
+    table = draw_table(headings, rows, shorten=shorten, columns=console.width)
+    # A terminal wraps longer lines, and they are copied whole; rich would cut ids and coordinates.
+    Console(width=max(console.width, table.width or 0)).print(table)
 
 
 def draw_table(
@@ -104,25 +106,36 @@ def draw_table(
     shorten: str | None = None,
     columns: int = _DEFAULT_WIDTH_CHARACTERS,
 ) -> Table:
-    """Return a table as a terminal of so many columns shows it; see `write_table`."""
+    """Return a table as a terminal of so many columns shows it; see `write_table`.
+
+    Its `width` is that of its longest line. Columns of numbers are aligned right.
+    """
     table = Table(header_style="bold", box=None, pad_edge=False)
-    lines = [[_cell(cell) for cell in row] for row in rows]
+    cells = [list(row) for row in rows]
+    lines = [[_cell(cell) for cell in row] for row in cells]
     widths = [
         max(cell_len(text) for text in (heading, *(line[number] for line in lines)))
         for number, heading in enumerate(headings)
     ]
-    for heading in headings:
-        table.add_column(heading, no_wrap=shorten is not None)
+    for column, heading in enumerate(headings):
+        is_numbers = _are_numbers(row[column] for row in cells)
+        table.add_column(heading, no_wrap=True, justify="right" if is_numbers else "left")
     # rich shortens every column alike, until coordinates and names are unreadable.
     number = list(headings).index(shorten) if shorten else None
     used = sum(widths) + _COLUMN_GAP_CHARACTERS * (len(widths) - 1)
+    room = 0 if number is None else max(columns - used + widths[number], _MIN_COLUMN_CHARACTERS)
     for line in lines:
-        cells = [Text(text) for text in line]
+        texts = [Text(text) for text in line]
         if number is not None:
-            room = columns - used + widths[number]
-            cells[number].truncate(max(room, _MIN_COLUMN_CHARACTERS), overflow="ellipsis")
-        table.add_row(*cells)
+            texts[number].truncate(room, overflow="ellipsis")
+        table.add_row(*texts)
+    table.width = used if number is None else used - max(0, widths[number] - room)
     return table
+
+
+def _are_numbers(column: Iterable[object]) -> bool:
+    found = [cell for cell in column if cell is not None]
+    return bool(found) and all(isinstance(cell, (int, float)) for cell in found)
 
 
 def printable(text: str) -> str:

@@ -15,8 +15,8 @@ from rich.progress import wrap_file
 
 from llmlog_common.errors import ConfigurationError, KafkaError
 from llmlog_common.settings import Settings
-from llmlog_consumer.cli.options import ConfigOption, load_settings
-from llmlog_consumer.cli.output import complain
+from llmlog_consumer.cli.options import ConfigOption, JsonOption, load_settings
+from llmlog_consumer.cli.output import complain, write_json
 from llmlog_consumer.kafka.admin import KafkaAdmin
 from llmlog_consumer.kafka.producer import KafkaProducer
 from llmlog_producer.counters import Stats
@@ -36,6 +36,7 @@ def produce(
         str,
         typer.Argument(metavar="FILE|-", help="NDJSON of LiteLLM logging payloads; - for stdin."),
     ],
+    as_json: JsonOption = False,
     config: ConfigOption = None,
 ) -> None:
     """Send logging payloads from a file as the callback would: redacted, truncated, encoded.
@@ -60,7 +61,11 @@ def produce(
                 bad += 1
                 complain(f"line {number}: {error}")
     sender.producer.finish("events")
-    complain(f"sent {sender.producer.delivered} events to {settings.topic}")
+    delivered = sender.producer.delivered
+    if as_json:
+        write_json({"topic": settings.topic, "sent": delivered, "bad_lines": bad})
+    else:
+        complain(f"sent {delivered} events to {settings.topic}")
     if bad:
         raise ConfigurationError(f"{bad} bad lines were left out; all others were sent")
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import sys
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from llmlog_consumer.cli.options import ConfigOption, load_settings
-from llmlog_consumer.cli.output import complain, say
+from llmlog_consumer.cli.options import ConfigOption, JsonOption, load_settings
+from llmlog_consumer.cli.output import complain, say, write_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,6 +37,7 @@ def setup(
     elasticsearch_only: Annotated[
         bool, typer.Option("--elasticsearch-only", help="All but the topics.")
     ] = False,
+    as_json: JsonOption = False,
     config: ConfigOption = None,
 ) -> None:
     """Install topics, index template, lifecycle policy and today's index.
@@ -55,10 +56,17 @@ def setup(
     if print_to is not None:
         from llmlog_consumer.provision.files import write_files
 
-        for path in write_files(settings, print_to, kafka=parts[0], elasticsearch=parts[1]):
-            say(str(path))
+        paths = write_files(settings, print_to, kafka=parts[0], elasticsearch=parts[1])
+        if as_json:
+            write_json({"files": [str(path) for path in paths]})
+        else:
+            say("\n".join(map(str, paths)))
         return
     for step in _steps(settings, kafka=parts[0], elasticsearch=parts[1]):
+        if as_json:
+            write_json(_as_json(step if dry_run else step.carry_out(), is_done=not dry_run))
+            sys.stdout.flush()
+            continue
         if step.differences:
             say(f"{_SIGNS[step.change]} {step.what} differs:")
             for line in step.differences:
@@ -69,6 +77,16 @@ def setup(
         change = f"would be {done.change}" if is_pending else done.change
         detail = f" ({done.detail})" if done.detail else ""
         say(f"{_SIGNS[done.change]} {done.what}: {change}{detail}")
+
+
+def _as_json(step: Step, *, is_done: bool) -> dict[str, Any]:
+    return {
+        "what": step.what,
+        "change": step.change,
+        "done": is_done and step.change in _CHANGES,
+        "detail": step.detail or None,
+        "differences": list(step.differences),
+    }
 
 
 def _steps(settings: Settings, *, kafka: bool, elasticsearch: bool) -> Iterator[Step]:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from llmlog_consumer.service.group_watch import Lag
     from llmlog_consumer.service.state import State
+    from llmlog_consumer.service.watches import Lag
 
 STILL_SECONDS: Final = 30.0
 """Time without a settled record, with older records waiting, after which a worker stands."""

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
 
     from llmlog_consumer.metric_list import MetricSpec
-    from llmlog_consumer.service.group_watch import Lag
     from llmlog_consumer.service.state import State
+    from llmlog_consumer.service.watches import Lag
 
 Sample = tuple[list[str], float]
 """Values of the labels, and the metric's value."""
@@ -43,6 +43,7 @@ class ConsumerCollector(Collector):
         topic: the source.
         state: of the supervisor.
         lag: of the group.
+        certificates: when those of servers end, in epoch seconds, by `host:port`.
         is_ready: as `/readyz` says.
         clock: monotonic seconds.
     """
@@ -52,12 +53,15 @@ class ConsumerCollector(Collector):
         topic: str,
         state: Callable[[], State],
         lag: Callable[[], Lag],
+        *,
+        certificates: Callable[[], Mapping[str, float]],
         is_ready: Callable[[], bool],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._topic = topic
         self._state = state
         self._lag = lag
+        self._certificates = certificates
         self._is_ready = is_ready
         self._clock = clock
 
@@ -105,6 +109,9 @@ class ConsumerCollector(Collector):
             "paused_scopes": [
                 ([kind], sum(r.get("paused", {}).get(kind, 0) for r in state.reports.values()))
                 for kind in PausedKind
+            ],
+            "certificate_expiry_timestamp_seconds": [
+                ([where], moment) for where, moment in self._certificates().items()
             ],
             "ready": [([], int(self._is_ready()))],
             "workers": [([], state.workers)],

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
-from socketserver import ThreadingMixIn
+from socketserver import TCPServer, ThreadingMixIn
 from typing import TYPE_CHECKING, Any, Final
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
@@ -15,13 +15,13 @@ from prometheus_client import CollectorRegistry, make_wsgi_app
 
 from llmlog_common.credentials import hide
 from llmlog_common.errors import ConfigurationError
-from llmlog_consumer.service.group_watch import Lag
 from llmlog_consumer.service.health import find_dead, find_unready
 from llmlog_consumer.service.metrics import ConsumerCollector
 from llmlog_consumer.service.state import State
+from llmlog_consumer.service.watches import Lag
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
 _STATUS: Final = {200: "200 OK", 404: "404 Not Found", 503: "503 Service Unavailable"}
 _PATHS: Final = "/healthz, /readyz, /metrics"
@@ -41,19 +41,27 @@ class Subject:
         self._waits_for = "the process starts"
         self._state: Callable[[], State] = State
         self._lag: Callable[[], Lag] = Lag
+        self._certificates: Callable[[], Mapping[str, float]] = dict
 
     def wait_for(self, why: str) -> None:
         """Say what is waited for before workers start."""
         self._waits_for = why
 
-    def begin(self, state: Callable[[], State], lag: Callable[[], Lag]) -> None:
+    def begin(
+        self,
+        state: Callable[[], State],
+        lag: Callable[[], Lag],
+        certificates: Callable[[], Mapping[str, float]] = dict,
+    ) -> None:
         """Say that workers are started now.
 
         Args:
             state: of the supervisor.
             lag: of the group.
+            certificates: when those of servers end, in epoch seconds, by `host:port`.
         """
-        self._state, self._lag, self._waits_for = state, lag, ""
+        self._state, self._lag, self._certificates = state, lag, certificates
+        self._waits_for = ""
 
     def state(self) -> State:
         """Return the state of the supervisor; an empty one before workers start."""
@@ -62,6 +70,10 @@ class Subject:
     def lag(self) -> Lag:
         """Return the lag of the group; an empty one before it is known."""
         return self._lag()
+
+    def certificates(self) -> Mapping[str, float]:
+        """Return when the certificates of servers end, in epoch seconds, by `host:port`."""
+        return self._certificates()
 
     def find_dead(self) -> list[str]:
         """Return why the process is not alive; empty where it is."""
@@ -89,7 +101,8 @@ class Page:
                 topic,
                 subject.state,
                 subject.lag,
-                lambda: not subject.find_unready(),
+                certificates=subject.certificates,
+                is_ready=lambda: not subject.find_unready(),
             )
         )
         self._subject = subject
@@ -140,6 +153,12 @@ class _Server(ThreadingMixIn, WSGIServer):
     """A client that is slow, or silent, does not keep the others waiting."""
 
     daemon_threads = True
+
+    def server_bind(self) -> None:
+        """Bind without the library's look-up of this host's name, which may take long."""
+        TCPServer.server_bind(self)
+        self.server_name, self.server_port = "", int(self.server_address[1])
+        self.setup_environ()
 
 
 class _QuietHandler(WSGIRequestHandler):

@@ -138,6 +138,18 @@ def _view_setup(settings: Settings, elastic: Elastic) -> SetupView:
     return SetupView(tuple(steps))
 
 
+def read_certificates(settings: Settings) -> dict[str, float]:
+    """Return when the certificates of servers end, in epoch seconds, by `host:port`.
+
+    Those that are not accepted, and of servers that do not answer, are left out.
+    """
+    found = [
+        *(_kafka_certificates(settings) or ()),
+        *(_elasticsearch_certificates(settings) or ()),
+    ]
+    return {one.where: one.expires_at for one in found if one.expires_at is not None}
+
+
 def _kafka_certificates(settings: Settings) -> list[Certificate] | None:
     properties = settings.admin_properties()
     if not str(properties.get("security.protocol", "")).lower().endswith("ssl"):

@@ -8,6 +8,7 @@ import time
 import pytest
 
 from llmlog_common.errors import ElasticsearchUnreachable, KafkaError
+from llmlog_consumer.checks.doctor.canary import HEADER, new_event
 from llmlog_consumer.checks.event_files import GROUPS
 from llmlog_consumer.checks.proof import Proof
 from llmlog_consumer.checks.verify import Scope, Verifier
@@ -604,3 +605,17 @@ def test_records_that_a_reset_has_skipped_are_skipped_and_not_lost():
     kafka = FakeKafka({0: (0, 3)}, {0: 3}, accepted={0: [Gap(1, 3, 1)]})
     proof = verify(deployment(kafka, indexed(1), records=records(1, 2, 3)))
     assert (proof.documents, proof.skipped, proof.lost_count, proof.ok) == (1, 2, 0, True)
+
+
+def test_a_canary_is_left_out_and_a_header_alone_hides_no_lost_event():
+    header = [(HEADER, b"1")]
+    canary = new_event(time.time())
+    some = [
+        Message(partition_=0, offset_=0, value_=Encoder().encode(canary), headers_=header),
+        Message(partition_=0, offset_=1, value_=encoded(1), headers_=header),
+        Message(partition_=0, offset_=2, value_=encoded(2)),
+    ]
+    proof = verify(deployment(settled(3), indexed(2), records=some))
+    assert [row["event_id"] for row in proof.lost] == [event_id(1)]
+    assert proof.records == 3
+    assert "1 canaries of `pipeline doctor --end-to-end` are left out" in proof.notes

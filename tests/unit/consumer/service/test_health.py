@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from llmlog_consumer.service.group_watch import Lag
 from llmlog_consumer.service.health import MAX_TURN_SECONDS, STILL_SECONDS, find_dead, find_unready
 from llmlog_consumer.service.state import State
+from llmlog_consumer.service.watches import Lag
 
 WELL = {"partitions": (0, 1), "idle_seconds": 0.0, "fault": ""}
 OLD = STILL_SECONDS + 10

@@ -9,9 +9,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from llmlog_consumer.metric_list import BULK_SECONDS, METRICS, PREFIX, Kind
 from llmlog_consumer.outcomes import Outcome
-from llmlog_consumer.service.group_watch import Lag
 from llmlog_consumer.service.metrics import ConsumerCollector
 from llmlog_consumer.service.state import State
+from llmlog_consumer.service.watches import Lag
 
 
 def scrape(state=None, lag=None, *, is_ready=True):
@@ -19,7 +19,14 @@ def scrape(state=None, lag=None, *, is_ready=True):
     state, lag = state or State(), lag or Lag()
     registry = CollectorRegistry()
     registry.register(
-        ConsumerCollector("t", lambda: state, lambda: lag, lambda: is_ready, clock=lambda: 50.0)
+        ConsumerCollector(
+            "t",
+            lambda: state,
+            lambda: lag,
+            certificates=lambda: {"k:9093": 1e9},
+            is_ready=lambda: is_ready,
+            clock=lambda: 50.0,
+        )
     )
     page = generate_latest(registry).decode()
     families = list(text_string_to_metric_families(page))
@@ -94,6 +101,10 @@ def test_lag_that_is_not_known_has_no_value():
     assert ("lag_seconds", "0", "t") not in values
     assert values["lag_seconds", "1", "t"] == 0
     assert values["lag_age_seconds",] == 10
+
+
+def test_the_end_of_each_certificate_is_told():
+    assert scrape()[1]["certificate_expiry_timestamp_seconds", "k:9093"] == 1e9
 
 
 def test_ready_is_what_readyz_says():

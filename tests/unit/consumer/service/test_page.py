@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from wsgiref.util import setup_testing_defaults
 
 import httpx
@@ -9,9 +10,9 @@ import pytest
 
 from llmlog_common.credentials import remember
 from llmlog_common.errors import ConfigurationError
-from llmlog_consumer.service.group_watch import Lag
 from llmlog_consumer.service.page import Page, Subject, serve
 from llmlog_consumer.service.state import State
+from llmlog_consumer.service.watches import Lag
 from llmlog_local.ports import free_ports
 
 WELL = {"partitions": (0,), "fault": ""}
@@ -83,3 +84,20 @@ def test_it_is_served_and_a_port_in_use_is_said(rig):
     assert httpx.get(f"http://127.0.0.1:{port}/healthz").text == "alive\n"
     with pytest.raises(ConfigurationError, match=f"LLMLOG_METRICS_PORT: port {port}: Address"):
         serve(port, page)
+
+
+def test_no_name_is_looked_up_before_it_is_served(rig, monkeypatch):
+    def look_up(*_):
+        raise AssertionError("a name server that hangs would delay the start")
+
+    monkeypatch.setattr(socket, "getfqdn", look_up)
+    (port,) = free_ports(1)
+    serve(port, Page("t", rig.subject))
+    assert httpx.get(f"http://127.0.0.1:{port}/readyz").status_code == 503
+
+
+def test_a_client_that_sends_nothing_does_not_keep_others_waiting(rig):
+    (port,) = free_ports(1)
+    serve(port, Page("t", rig.subject))
+    with socket.create_connection(("127.0.0.1", port)):
+        assert httpx.get(f"http://127.0.0.1:{port}/healthz").text == "alive\n"

@@ -16,7 +16,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from llmlog_common.settings import load
 from llmlog_consumer.checks.doctor.certificates import certificate_check, look_at
+from llmlog_consumer.checks.doctor.facts import read_certificates
 
 HOST = "127.0.0.1"
 Serve = Callable[..., tuple[str, int]]
@@ -129,3 +131,25 @@ def test_a_server_without_tls_and_one_that_is_away(tmp_path):
         (found,) = look_at([(HOST, port)], certificate)
     assert found.problem
     assert look_at([(HOST, port)], certificate) == []
+
+
+def test_the_ends_of_certificates_are_read_of_kafka_and_of_elasticsearch(serve, tmp_path):
+    certificate, key = make(tmp_path, days=20)
+    servers = [serve(certificate, key) for _ in range(2)]
+    kafka, elasticsearch = (f"{host}:{port}" for host, port in servers)
+    settings = load(
+        environ={
+            "LLMLOG_KAFKA_BOOTSTRAP_SERVERS": kafka,
+            "LLMLOG_KAFKA_SECURITY_PROTOCOL": "SASL_SSL",
+            "LLMLOG_KAFKA_SSL_CA_LOCATION": str(certificate),
+            "LLMLOG_ELASTICSEARCH_URL": f"https://{elasticsearch}",
+            "LLMLOG_ELASTICSEARCH_CA_CERTS": str(certificate),
+        }
+    )
+    ends = read_certificates(settings)
+    assert ends.keys() == {kafka, elasticsearch}
+    assert len(set(ends.values())) == 1
+
+
+def test_connections_without_tls_have_no_certificates():
+    assert read_certificates(load(environ={})) == {}
