@@ -26,6 +26,7 @@ from llmlog_common.settings import Settings, load
 from llmlog_common.throttled_log import GatewayLogger, ThrottledLog, error_name
 from llmlog_producer.counters import Stats
 from llmlog_producer.events.build import CapturedPayload
+from llmlog_producer.events.call_facts import add_call_facts
 from llmlog_producer.events.completion import BatchCosts
 from llmlog_producer.events.snapshot import excluded_keys, snapshot
 from llmlog_producer.metrics import expose
@@ -191,7 +192,7 @@ class LLMLogHandler(CustomLogger):  # type: ignore[misc]  # litellm ships no typ
                 self._stats.add("dropped_disabled")
                 return
             call_id = kwargs.get("litellm_call_id")
-            payload = self._batch_costs.count_once(payload)
+            payload = add_call_facts(self._batch_costs.count_once(payload), kwargs)
             call_id = call_id if isinstance(call_id, str) else ""
             copy, size = snapshot(payload, without=self._excluded_keys)
             publisher.offer(CapturedPayload(copy, call_id, time.time(), size))

@@ -19,6 +19,7 @@ from llmlog_common.setting_sources import PREFIX
 from llmlog_common.settings import Settings, load
 from llmlog_producer.counters import Stats
 from llmlog_producer.events.build import CapturedPayload, EventBuilder
+from llmlog_producer.events.call_facts import add_call_facts
 from llmlog_producer.events.completion import BatchCosts
 from llmlog_producer.events.snapshot import excluded_keys, snapshot
 from llmlog_producer.pass_through import PassThroughFailures
@@ -108,7 +109,7 @@ class _Recorder:
         payload = (kwargs or {}).get("standard_logging_object")
         if not isinstance(payload, dict) or self._pass_through.is_second(kwargs):
             return
-        payload = self._batch_costs.count_once(payload)
+        payload = add_call_facts(self._batch_costs.count_once(payload), kwargs)
         call_id = kwargs.get("litellm_call_id")
         document = _document(payload, call_id if isinstance(call_id, str) else "", self._settings)
         with self._more:

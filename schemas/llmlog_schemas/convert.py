@@ -14,14 +14,24 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
 
 from llmlog_schemas import event as records
-from llmlog_schemas.fields import EXTRA, SEARCH_TEXTS, TIMESTAMP, TYPED, UNTYPED, Kind
+from llmlog_schemas.derived.compute import derive
+from llmlog_schemas.derived.table import CALL_FACTS
+from llmlog_schemas.fields import (
+    CURRENT_DOCUMENT_VERSION,
+    DOCUMENT_VERSION,
+    EXTRA,
+    TIMESTAMP,
+    TYPED,
+    UNTYPED,
+)
 from llmlog_schemas.json_form import dumps, dumps_in_parts, to_plain, to_text
+from llmlog_schemas.kinds import Kind
 from llmlog_schemas.limits import (
     MAX_FLATTENED_DEPTH,
     MAX_FLATTENED_KEY_BYTES,
     MAX_KEYWORD_CHARACTERS,
 )
-from llmlog_schemas.search_text import searchable_text
+from llmlog_schemas.search_text import readable, search_texts
 
 if TYPE_CHECKING:
     from llmlog_schemas.event import LLMEvent
@@ -29,6 +39,7 @@ if TYPE_CHECKING:
 _MAX_LONG: Final = 2**63 - 1
 _MAX_MS: Final = 8_640_000_000_000_000
 _MISTYPED: Final = object()
+_PASS_THROUGH: Final = "pass_through_endpoint"  # noqa: S105 - no password
 
 _USER_ID_KEYS: Final = ("id", "user_id", "userId", "uid", "sub", "email", "name", "username")
 """Where an object for `user` has its id; the first that is there counts."""
@@ -47,6 +58,7 @@ def to_event(
     search_text: bool = True,
     model_map_information: bool = False,
     is_large: bool = False,
+    hidden: frozenset[str] = frozenset(),
 ) -> LLMEvent:
     """Convert one payload.
 
@@ -59,22 +71,30 @@ def to_event(
         search_text: extract the text of prompt and answer for full-text search.
         model_map_information: keep LiteLLM's price table entry.
         is_large: there may be long texts in it: they are written part by part.
+        hidden: names of derived fields that the user redacts.
 
     Raises:
         PayloadError: the payload is None or no dict.
     """
-    if not isinstance(payload, Mapping):
+    if type(payload) is not dict and not isinstance(payload, Mapping):
         raise PayloadError(f"the payload is {type(payload).__name__}, not a dict")
-    if isinstance(payload.get("end_user"), Mapping):
+    user = payload.get("end_user")
+    if user is not None and type(user) is not str and isinstance(user, Mapping):
         payload = _with_user_id(payload)
     fields = _Fields(payload)
     typed = fields.convert(_TYPED)
     untyped = fields.convert(_UNTYPED if model_map_information else _UNTYPED_WITHOUT_PRICES)
     start_ms = _start_ms(fields, typed, captured_at)
+    if mistyped := derive(payload, typed, untyped, readable(untyped.get("response"))):
+        fields.mistyped.update(mistyped)
+    for name in hidden:
+        untyped.pop(name, None)
     if search_text:
-        for name, source in SEARCH_TEXTS.items():
-            if found := searchable_text(untyped.get(source)):
-                untyped[name] = found
+        mcp = untyped.get("metadata", {}).get("mcp_tool_call_metadata")
+        has_body = typed.get("call_type") == _PASS_THROUGH
+        untyped.update(
+            search_texts(untyped.get("messages"), untyped.get("response"), mcp, has_body=has_body)
+        )
     words = typed.get
     event_id = records.make_event_id(
         start_ms,
@@ -91,6 +111,7 @@ def to_event(
         document["litellm_call_id"] = call_id
     document[TIMESTAMP] = document["startTime"] = start_ms
     document |= untyped
+    document[DOCUMENT_VERSION] = CURRENT_DOCUMENT_VERSION
     if extra := fields.extra():
         document[EXTRA] = extra
     known = document.get
@@ -140,16 +161,19 @@ class _Fields:
 
     def convert(self, table: _Table) -> dict[str, Any]:
         """Return the fields of a table that are present and fit their kind."""
-        get, converted = self._payload.get, {}
-        for name, coerce in table:
-            value = get(name)
+        converted: dict[str, Any] = {}
+        names, rows = table
+        for value, (name, is_text, coerce) in zip(map(self._payload.get, names), rows, strict=True):
             if value is None:
                 continue
-            value = coerce(value)
-            if value is _MISTYPED:
+            if is_text and type(value) is str and value.isascii():  # the usual case: no call
+                converted[name] = value
+                continue
+            coerced = coerce(value)
+            if coerced is _MISTYPED:
                 self.reject(name)
             else:
-                converted[name] = value
+                converted[name] = coerced
         return converted
 
     def reject_long_keywords(self, typed: dict[str, Any]) -> None:
@@ -172,7 +196,7 @@ class _Fields:
             if "mistyped" in rest:
                 self.mistyped["mistyped"] = rest["mistyped"]
             rest["mistyped"] = self.mistyped
-        return to_plain(rest) if rest else rest
+        return rest if _SCALARS.issuperset(map(type, rest.values())) else to_plain(rest)
 
 
 def _start_ms(fields: _Fields, typed: Mapping[str, Any], captured_at: float | None) -> int:
@@ -330,15 +354,20 @@ _COERCIONS: Final[dict[Kind, Callable[[Any], Any]]] = {
     Kind.STORED: lambda value: value,
 }
 
-_Table = tuple[tuple[str, Callable[[Any], Any]], ...]
+_Table = tuple[tuple[str, ...], tuple[tuple[str, bool, Callable[[Any], Any]], ...]]
+"""Names of fields, and of each its name, whether it is one text, and what converts its value."""
 
 
 def _coercions_of(kinds: Mapping[str, Kind]) -> _Table:
-    return tuple((name, _COERCIONS[kind]) for name, kind in kinds.items())
+    texts = (Kind.KEYWORD, Kind.TEXT)
+    rows = tuple((name, kind in texts, _COERCIONS[kind]) for name, kind in kinds.items())
+    return tuple(kinds), rows
 
 
 _TYPED: Final = _coercions_of(TYPED)
 _UNTYPED: Final = _coercions_of(UNTYPED)
-_UNTYPED_WITHOUT_PRICES: Final = tuple(row for row in _UNTYPED if row[0] != "model_map_information")
+_UNTYPED_WITHOUT_PRICES: Final = _coercions_of(
+    {name: kind for name, kind in UNTYPED.items() if name != "model_map_information"}
+)
 _KEYWORDS: Final = tuple(name for name, kind in TYPED.items() if kind is Kind.KEYWORD)
-_KNOWN: Final = frozenset((*TYPED, *UNTYPED))
+_KNOWN: Final = frozenset((*TYPED, *UNTYPED, CALL_FACTS))

@@ -7,27 +7,10 @@ Fields that are in no table are kept under `extra`.
 
 from __future__ import annotations
 
-from enum import Enum
 from typing import Final
 
-
-class Kind(Enum):
-    """The kind of a field's value in the event and in Elasticsearch."""
-
-    KEYWORD = "keyword"
-    TEXT = "text"
-    BOOLEAN = "boolean"
-    LONG = "long"
-    DOUBLE = "double"
-    SECONDS = "date"
-    """Epoch seconds in the payload, epoch milliseconds in the document."""
-    KEYWORDS = "keyword[]"
-    """A list of strings; mapped as a keyword."""
-    FLATTENED = "flattened"
-    """An object whose leaves are searched as keywords."""
-    STORED = "object"
-    """Any JSON, kept and returned, not indexed."""
-
+from llmlog_schemas.derived.table import DERIVED
+from llmlog_schemas.kinds import Kind
 
 TYPED: Final[dict[str, Kind]] = {
     "litellm_call_id": Kind.KEYWORD,
@@ -84,11 +67,25 @@ UNTYPED: Final[dict[str, Kind]] = {
 }
 """Fields of the document alone."""
 
-SEARCH_TEXTS: Final[dict[str, str]] = {"messages_text": "messages", "response_text": "response"}
-"""Full-text fields, and the payload field that each is extracted from."""
+SEARCH_TEXTS: Final[dict[str, str]] = {
+    "messages_text": "what was asked: the newest turn of the user, then back in time, the system's "
+    "instructions last",
+    "response_text": "what was answered",
+    "tool_text": "names and arguments of the tools that were called, the newest first",
+}
+"""Full-text fields, and what each holds."""
 
 TIMESTAMP: Final = "@timestamp"
 """The time in the event id, epoch milliseconds; Kibana sorts by it."""
+
+INDEXED_AT: Final = "indexed_at"
+"""When the consumer sent the document, epoch milliseconds. Put in by the consumer alone."""
+
+DOCUMENT_VERSION: Final = "document_version"
+"""Which generation of fields a document has; absent in the first."""
+
+CURRENT_DOCUMENT_VERSION: Final = 2
+"""The generation with derived fields; also the index template's `_meta.llmlog_version`."""
 
 EXTRA: Final = "extra"
 """The field for everything else: stored, not indexed."""
@@ -97,7 +94,10 @@ DOCUMENT: Final[dict[str, Kind]] = {
     TIMESTAMP: Kind.SECONDS,
     **TYPED,
     **UNTYPED,
+    **{name: field.kind for name, field in DERIVED.items()},
     **dict.fromkeys(SEARCH_TEXTS, Kind.TEXT),
+    DOCUMENT_VERSION: Kind.COUNT,
+    INDEXED_AT: Kind.SECONDS,
     EXTRA: Kind.STORED,
 }
 """Every field that a document may have."""

@@ -11,6 +11,9 @@ CUT: Final = "llmlog_cut"
 """Key of a marker, which stands where something was left out: `{"llmlog_cut": {"type": …}}`. In an
 event's `extra` it is the key of the list of all markers."""
 
+REDACTED: Final = "<redacted>"
+"""What stands in the place of a redacted value."""
+
 MAX_DOCUMENT_DEPTH: Final = 100
 """Levels of a document. Deeper values are replaced by a text; Elasticsearch and orjson both refuse
 more."""
@@ -34,3 +37,10 @@ is kept under `extra.mistyped`."""
 
 MAX_SEARCH_TEXT_CHARACTERS: Final = 32_768
 """Characters of text that are extracted from one prompt or answer."""
+
+MAX_TOOL_TEXT_CHARACTERS: Final = 8_192
+"""Characters of the names and arguments of tools that are extracted from one call."""
+
+MAX_PARSED_CHARACTERS: Final = 262_144
+"""Characters of a text of JSON, of a pass-through, that is parsed for search; a longer one is
+searched as it is."""

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
-from llmlog_schemas.fields import DOCUMENT, EXTRA, TIMESTAMP, TYPED, Kind
+from llmlog_schemas.fields import DOCUMENT, EXTRA, TIMESTAMP, TYPED
+from llmlog_schemas.kinds import Kind
 from llmlog_schemas.limits import CUT
 
 if TYPE_CHECKING:

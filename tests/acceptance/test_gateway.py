@@ -21,6 +21,8 @@ from acceptance.gateway.provider import Provider
 from acceptance.gateway.proxy import ROOT, VERSIONS, Proxy, offline, python_of
 from acceptance.gateway.scripts import SCRIPTS
 from llmlog_local.ports import free_ports
+from llmlog_schemas.derived.table import DERIVED
+from llmlog_schemas.fields import DOCUMENT_VERSION, INDEXED_AT, SEARCH_TEXTS
 from support.judge import judge, read_all
 from support.pipeline import SLOW, Pipeline, base_environment
 from support.shared_servers import Addresses
@@ -30,7 +32,8 @@ MAPPED = json.loads(TEMPLATE.read_text())["template"]["mappings"]["properties"]
 TIMES = ("startTime", "endTime", "completionStartTime")
 OF_THE_GUIDE = ("model", "response_cost", "total_tokens", "prompt_tokens", "completion_tokens",
                 "response_time", "status", "messages", "response", "metadata")  # fmt: skip
-SEARCH_TEXTS = ("messages_text", "response_text")
+OURS = {*SEARCH_TEXTS, *DERIVED, DOCUMENT_VERSION, INDEXED_AT}
+"""Fields that stand beside those of LiteLLM's."""
 FAILING = ("rate-limited", "context-too-long", "server-error", "filtered", "unreachable",
            "chat-with-fallback", "retried")  # fmt: skip
 
@@ -293,7 +296,7 @@ def test_every_call_of_a_proxy_is_one_document_that_equals_its_payload(traffic: 
     documents = {identity(document): document for document in traffic.documents}
     assert pipeline.count() == len(documents) == told
     for key, payload in payloads.items():
-        document = {n: v for n, v in documents[key].items() if n not in (*SEARCH_TEXTS, *ADDED)}
+        document = {n: v for n, v in documents[key].items() if n not in {*OURS, *ADDED}}
         wanted = {n: v for n, v in expected(payload).items() if n not in changed_fields(payload)}
         assert {n: v for n, v in document.items() if n not in changed_fields(payload)} == wanted
     result = judge(kafka, pipeline.elasticsearch, pipeline.topic, pipeline.index)
@@ -317,6 +320,36 @@ def test_every_call_of_a_proxy_is_one_document_that_equals_its_payload(traffic: 
     assert asked_by_eve["metadata"]["requester_metadata"]["deep"] == {"a": [1, {"b": None}]}
     assert "What does chat say?" in asked_by_eve["messages_text"]
     assert "Kafka keeps it" in asked_by_eve["response_text"]
+    check_derived(documents.values(), proxy)
+
+
+def check_derived(documents: Any, proxy: Proxy) -> None:
+    """Check the derived fields of real payloads."""
+    for one in documents:
+        assert one["indexed_at"] > one["endTime"]
+        assert one["gateway_version"] in proxy.version, one
+        assert one["duration"] == pytest.approx(
+            (one["endTime"] - one["startTime"]) / 1000, abs=0.002
+        )
+        if "original_cost" in one:
+            parts = ("input", "cache_read", "cache_write", "output", "tool", "additional")
+            costs = sum(one.get(f"{part}_cost", 0) for part in parts)
+            assert costs == pytest.approx(one["original_cost"])
+            assert costs == pytest.approx(one["response_cost"]), "no discount, no guardrail"
+        if one["status"] == "failure" and one["call_type"] != "pass_through_endpoint":
+            assert one["error_class"]
+    (fallback,) = (one for one in documents if one.get("fallbacks"))
+    assert (fallback["fallback_from"], fallback["model_group"]) == ("chat-with-fallback", "chat")
+    (tools,) = (one for one in documents if one.get("model_group") == "tools")
+    assert tools["tool_names_called"] == ["weather"]
+    assert tools["tool_text"] == 'weather {"city": "Wien"}'
+    streams = [one for one in documents if one.get("stream") and one["status"] == "success"]
+    assert any("time_to_first_token" in one for one in streams)
+    retried = {one["attempt"] for one in documents if one.get("model_group") == "retried"}
+    assert {1, 2} <= retried
+    asked = [one for one in documents if one.get("request_route") == "/v1/chat/completions"]
+    assert asked
+    assert all(one["queue_time"] >= 0 for one in asked)
 
 
 ADDED = ("call_origin", "end_user_object")

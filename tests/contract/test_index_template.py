@@ -8,7 +8,17 @@ import pytest
 from llmlog_common.settings import load
 from llmlog_consumer.elasticsearch.index_names import daily_index
 from llmlog_consumer.provision import templates
-from llmlog_schemas.fields import DOCUMENT, EXTRA, SEARCH_TEXTS, TYPED, UNTYPED, Kind
+from llmlog_schemas.derived.aliases import ALIASES
+from llmlog_schemas.derived.table import DERIVED
+from llmlog_schemas.fields import (
+    CURRENT_DOCUMENT_VERSION,
+    DOCUMENT,
+    EXTRA,
+    SEARCH_TEXTS,
+    TYPED,
+    UNTYPED,
+)
+from llmlog_schemas.kinds import Kind
 
 KEYWORD = {"type": "keyword", "ignore_above": 1024}
 MAPPING_OF = {
@@ -18,13 +28,30 @@ MAPPING_OF = {
     Kind.BOOLEAN: {"type": "boolean"},
     Kind.LONG: {"type": "long"},
     Kind.DOUBLE: {"type": "double"},
+    Kind.COUNT: {"type": "long", "index": False},
+    Kind.MEASURE: {"type": "double", "index": False},
     Kind.SECONDS: {"type": "date", "format": "epoch_millis"},
     Kind.FLATTENED: {"type": "flattened", "ignore_above": 1024},
     Kind.STORED: {"type": "object", "enabled": False},
 }
 EXPECTED = {name: MAPPING_OF[kind] for name, kind in DOCUMENT.items()}
+EXPECTED |= {name: {"type": "alias", "path": field} for name, field in ALIASES.items()}
 TEMPLATE = templates.index_template("litellm-logs")
 MAPPINGS = TEMPLATE["template"]["mappings"]
+
+
+def mapped(properties, above=""):
+    """Return the mapping of each field by its whole name."""
+    fields = {}
+    for name, mapping in properties.items():
+        if "properties" in mapping:
+            fields |= mapped(mapping["properties"], f"{above}{name}.")
+        else:
+            fields[above + name] = mapping
+    return fields
+
+
+MAPPED = mapped(MAPPINGS["properties"])
 
 
 def test_every_kind_has_a_mapping():
@@ -33,17 +60,23 @@ def test_every_kind_has_a_mapping():
 
 @pytest.mark.parametrize("name", EXPECTED)
 def test_a_field_is_mapped_to_its_kind(name):
-    assert MAPPINGS["properties"].get(name) == EXPECTED[name]
+    assert MAPPED.get(name) == EXPECTED[name]
 
 
 def test_nothing_else_is_mapped():
-    assert MAPPINGS["properties"].keys() - EXPECTED.keys() == set()
+    assert MAPPED.keys() - EXPECTED.keys() == set()
+
+
+def test_an_alias_stands_for_a_field_and_hides_none():
+    assert set(ALIASES.values()) <= DOCUMENT.keys()
+    assert not ALIASES.keys() & DOCUMENT.keys()
+    roots = {name.partition(".")[0] for name in (*ALIASES, *DOCUMENT) if "." in name}
+    assert not roots & DOCUMENT.keys(), "a field cannot be a value and an object"
 
 
 def test_the_tables_do_not_overlap():
-    assert len(DOCUMENT) == len(TYPED) + len(UNTYPED) + len(SEARCH_TEXTS) + 2
+    assert len(DOCUMENT) == len(TYPED) + len(UNTYPED) + len(DERIVED) + len(SEARCH_TEXTS) + 4
     assert DOCUMENT[EXTRA] is Kind.STORED
-    assert set(SEARCH_TEXTS.values()) <= set(UNTYPED)
 
 
 def test_elasticsearch_guesses_nothing():
@@ -52,11 +85,11 @@ def test_elasticsearch_guesses_nothing():
 
 
 def test_a_worker_can_tell_our_mapping_from_a_guessed_one():
-    assert MAPPINGS["_meta"]["llmlog_version"] == 1
+    assert MAPPINGS["_meta"]["llmlog_version"] == CURRENT_DOCUMENT_VERSION == 2
 
 
 def test_whatever_is_grouped_by_has_a_bound_below_lucenes():
-    for name, mapping in MAPPINGS["properties"].items():
+    for name, mapping in MAPPED.items():
         if mapping["type"] in ("keyword", "flattened"):
             assert mapping["ignore_above"] * 4 < 32_766, name
 

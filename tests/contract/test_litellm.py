@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from llmlog_producer.events import completion
+from llmlog_producer.events import call_facts, completion
 from llmlog_producer.pass_through import PassThroughFailures
 from llmlog_producer.testing import recorder
+from llmlog_schemas.derived.table import CALL_FACTS, DERIVED
 from llmlog_schemas.fields import TYPED, UNTYPED
 
 ENVIRONMENTS = sorted((Path(__file__).resolve().parents[2] / ".venvs").glob("litellm-*"))
@@ -111,7 +112,17 @@ def test_the_payload_has_the_fields_that_are_mapped(litellm):
         "under `extra` until fields.py and the index template have them (CONTRIBUTING.md); add "
         "them there, or to IN_EXTRA"
     )
-    assert not theirs & OUR_FIELDS, f"{litellm} has fields of our own: {theirs & OUR_FIELDS}"
+    named = theirs & (OUR_FIELDS | DERIVED.keys() | {CALL_FACTS})
+    assert not named, f"{litellm} has fields of our own, with another meaning perhaps: {named}"
+
+
+def test_the_facts_beside_a_payload_are_where_they_were(litellm):
+    sources = {path.name: path.read_text() for folder in (litellm, litellm / "proxy")
+               for path in folder.glob("*.py")}  # fmt: skip
+    sources |= {path.name: path.read_text() for path in (litellm / "router_utils").glob("*.py")}
+    text = "".join(sources.values())
+    for name in call_facts.OF_METADATA:
+        assert f'"{name}"' in text, f"{litellm}: no call has {name} in its metadata any more"
 
 
 def test_a_failed_pass_through_comes_as_it_did(litellm):

@@ -14,8 +14,9 @@ from llmlog_consumer.elasticsearch.document import one_line
 from llmlog_schemas.codec import Decoder, Encoder
 from llmlog_schemas.convert import to_event
 from llmlog_schemas.event import EVENT_ID, event_time_ms
-from llmlog_schemas.fields import DOCUMENT, SEARCH_TEXTS, TIMESTAMP, TYPED, UNTYPED, Kind
+from llmlog_schemas.fields import DOCUMENT, SEARCH_TEXTS, TIMESTAMP, TYPED, UNTYPED
 from llmlog_schemas.json_form import dumps
+from llmlog_schemas.kinds import Kind
 from llmlog_schemas.truncate import truncate_event
 
 
@@ -122,6 +123,8 @@ HOLDS = {
     Kind.TEXT: lambda value: type(value) is str,
     Kind.BOOLEAN: lambda value: type(value) is bool,
     Kind.LONG: is_long,
+    Kind.COUNT: is_long,
+    Kind.MEASURE: lambda value: type(value) in (int, float) and math.isfinite(value),
     Kind.DOUBLE: lambda value: type(value) in (int, float) and math.isfinite(value),
     Kind.SECONDS: is_long,
     Kind.KEYWORDS: lambda value: type(value) is list and all(type(v) is str for v in value),

@@ -1,12 +1,14 @@
 """Owns the step from event to document: index name, document id, JSON bytes. Pure.
 
-The gateway has built the document already. It is sent as it is and never parsed, but not trusted:
-a document that could reach beyond its own line of a bulk body is rewritten or refused.
+The gateway has built the document already. It is sent as it is, with `indexed_at` in front, and
+never parsed, but not trusted: a document that could reach beyond its own line of a bulk body is
+rewritten or refused.
 """
 
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from datetime import timedelta
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Final
@@ -14,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 from llmlog_common.units import format_duration
 from llmlog_consumer.elasticsearch.index_names import DAY_MS, daily_index
 from llmlog_schemas.event import EARLIEST_MS, EVENT_ID, LATEST_MS, event_time_ms
+from llmlog_schemas.fields import INDEXED_AT
 
 if TYPE_CHECKING:
     from llmlog_schemas.event import EventHead
@@ -23,6 +26,8 @@ _NEWLINE: Final = ord("\n")
 _RETURN: Final = ord("\r")
 
 _is_event_id: Final = EVENT_ID.fullmatch
+_QUOTE: Final = ord('"')
+_STAMP_KEY: Final = f'"{INDEXED_AT}"'.encode()
 
 
 class TransformError(ValueError):
@@ -61,6 +66,8 @@ class Documents:
     def make(self, event: EventHead, now_ms: float) -> tuple[str, str, bytes]:
         """Return index name, document id and the document as one line of JSON.
 
+        The document begins with `indexed_at`, the time `now_ms`, and has it once.
+
         Args:
             event: decoded.
             now_ms: epoch milliseconds.
@@ -76,7 +83,10 @@ class Documents:
         first, last, index = self._minutes(event_id[:5])
         if index is None or now_ms - first > self._max_age_ms or last > now_ms + DAY_MS:
             index = self._index(event_time_ms(event_id), now_ms)
-        return index, event_id, one_line(document)
+        line = one_line(document)
+        if _STAMP_KEY in line or line[1] != _QUOTE:  # not as a gateway writes it
+            return index, event_id, stamp(line, now_ms)
+        return index, event_id, b'{"indexed_at":%d,%b' % (now_ms, line[1:])
 
     def _index(self, time_ms: int, now_ms: float) -> str:
         if not EARLIEST_MS <= time_ms < LATEST_MS:
@@ -115,6 +125,20 @@ def one_line(document: bytes) -> bytes:
     if document[:1] != b"{" or document[-1:] != b"}":
         raise TransformError(f"document is no JSON object: it begins {document[:16]!r}")
     return document
+
+
+def stamp(line: bytes, now_ms: float) -> bytes:
+    """Return a document of any form with `indexed_at` in front.
+
+    A gateway writes none; what another program has put there is replaced. What is no valid JSON is
+    left to Elasticsearch to refuse.
+    """
+    with suppress(ValueError, RecursionError):
+        fields = json.loads(line)
+        if fields.pop(INDEXED_AT, None) is not None:
+            line = json.dumps(fields, allow_nan=False).encode()
+    rest = line[1:].lstrip()
+    return b'{"%b":%d%b%b' % (INDEXED_AT.encode(), now_ms, b"" if rest == b"}" else b",", rest)
 
 
 def check(document: bytes) -> None:

@@ -177,6 +177,7 @@ class EventBuilder:
                 search_text=self._settings.search_text,
                 model_map_information=self._settings.model_map_information,
                 is_large=captured.size > _LARGE_BYTES,
+                hidden=self._redactor.hidden,
             )
 
         try:

@@ -18,10 +18,11 @@ from uuid import UUID
 from llmlog_common.errors import ConfigurationError
 from llmlog_common.throttled_log import GatewayLogger, ThrottledLog, error_name
 from llmlog_producer.events.rules import MODES, Rules
-from llmlog_producer.events.secrets import REDACTED, hide_secrets, is_secret_name, may_hold_secret
+from llmlog_producer.events.secrets import hide_secrets, is_secret_name, may_hold_secret
+from llmlog_schemas.derived.table import DERIVED
 from llmlog_schemas.fields import TYPED
 from llmlog_schemas.json_form import to_plain
-from llmlog_schemas.limits import MAX_PAYLOAD_DEPTH
+from llmlog_schemas.limits import MAX_PAYLOAD_DEPTH, REDACTED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -59,6 +60,7 @@ class Redactor:
 
     Attributes:
         may_add: a user's function is set: it may put new content into a payload.
+        hidden: derived fields that the settings name: they have no path in a payload.
         summary: what is redacted, in a few words.
 
     Raises:
@@ -72,6 +74,7 @@ class Redactor:
         self._rules = Rules(settings.redact_rules, modes, _MODE_FIELDS)
         self._fields = [(name, name.split(".")) for name in settings.redact_fields]
         self._keys = frozenset(name.lower() for name in settings.redact_keys)
+        self.hidden = self._keys.union(settings.redact_fields) & DERIVED.keys()
         self._secrets = settings.redact_secrets
         self.may_add = self._function is not None
         self.summary = _summary(settings, modes, len(self._rules))

@@ -7,12 +7,13 @@ import string
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Final
 
+from llmlog_schemas.limits import REDACTED
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     _Hidden = tuple[str, int] | None
 
-REDACTED: Final = "<redacted>"
 
 # The last word of a name that holds a secret: `x-api-key`, `clientSecret`, `aws_session_token`.
 # Not `user_api_key_hash` or `total_tokens`: they end differently.

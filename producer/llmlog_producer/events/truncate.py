@@ -12,8 +12,9 @@ import re
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
 
-from llmlog_schemas.fields import DOCUMENT, Kind
+from llmlog_schemas.fields import DOCUMENT
 from llmlog_schemas.json_form import dumps, to_plain, to_text
+from llmlog_schemas.kinds import Kind
 from llmlog_schemas.limits import CUT, MAX_PAYLOAD_DEPTH
 
 if TYPE_CHECKING:

@@ -38,9 +38,11 @@ class Proxy:
 
     Attributes:
         client: signed in with the master key.
+        version: of LiteLLM.
     """
 
     def __init__(self, version, folder, environment, *arguments, callbacks=BOTH, more_config=""):
+        self.version = version
         self.recorded_file = folder / "recorded.jsonl"
         self.log_file = folder / "proxy.log"
         key = f"sk-{secrets.token_hex(24)}"

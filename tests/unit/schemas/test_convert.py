@@ -12,10 +12,20 @@ import pytest
 
 from llmlog_schemas.codec import Decoder, Encoder
 from llmlog_schemas.convert import PayloadError, to_event
+from llmlog_schemas.derived.table import DERIVED
 from llmlog_schemas.event import EVENT_ID, event_time_ms, make_event_id
-from llmlog_schemas.fields import DOCUMENT, EXTRA, SEARCH_TEXTS, TIMESTAMP, TYPED, UNTYPED
+from llmlog_schemas.fields import (
+    DOCUMENT,
+    DOCUMENT_VERSION,
+    EXTRA,
+    INDEXED_AT,
+    SEARCH_TEXTS,
+    TIMESTAMP,
+    TYPED,
+    UNTYPED,
+)
 from llmlog_schemas.limits import MAX_KEYWORD_CHARACTERS, MAX_SEARCH_TEXT_CHARACTERS
-from llmlog_schemas.search_text import searchable_text
+from llmlog_schemas.search_text import search_texts
 from llmlog_schemas.truncate import truncate_event
 
 START = 1_767_225_600.5  # 2026-01-01T00:00:00.5Z
@@ -66,7 +76,9 @@ def event_of(**overrides):
 
 
 def document(event):
-    return json.loads(event["document"])
+    """Return the document without derived fields, which have tests of their own."""
+    ours = {*DERIVED, DOCUMENT_VERSION}
+    return {name: v for name, v in json.loads(event["document"]).items() if name not in ours}
 
 
 def untyped(event):
@@ -323,7 +335,8 @@ def test_the_price_table_entry_is_kept_on_request_alone():
 
 
 def test_no_two_tables_know_the_same_name():
-    names = [TIMESTAMP, *TYPED, *UNTYPED, *SEARCH_TEXTS, EXTRA]
+    names = [TIMESTAMP, *TYPED, *UNTYPED, *DERIVED, *SEARCH_TEXTS, EXTRA]
+    names += [DOCUMENT_VERSION, INDEXED_AT]
     assert len(names) == len(set(names)) == len(DOCUMENT)
 
 
@@ -339,7 +352,7 @@ def test_the_text_of_prompt_and_answer_is_extracted():
         response={"choices": [{"message": {"content": "a cat", "role": "assistant"}}]},
     )
     found = document(event)
-    assert found["messages_text"] == "be brief\nlook"
+    assert found["messages_text"] == "look\nbe brief"
     assert found["response_text"] == "a cat"
 
 
@@ -349,16 +362,17 @@ def test_search_text_can_be_switched_off():
 
 
 def test_search_text_leaves_out_data_and_is_bounded():
-    assert searchable_text([{"content": "data:image/png;base64,AAAA"}]) == ""
-    assert len(searchable_text(["a" * 30_000] * 5)) <= MAX_SEARCH_TEXT_CHARACTERS + 1
-    assert searchable_text("lone \ud800") == "lone \\ud800"
+    assert search_texts([{"content": "data:image/png;base64,AAAA"}], None) == {}
+    asked = search_texts(["a" * 30_000] * 5, None)["messages_text"]
+    assert len(asked) <= MAX_SEARCH_TEXT_CHARACTERS + 1
+    assert search_texts("lone \ud800", None) == {"messages_text": "lone \\ud800"}
 
 
 def test_search_text_reads_objects_and_survives_broken_ones_and_cycles():
     loop = []
     loop.append(loop)
     said = [Message(content="hi"), Broken(), loop, ({"content": ("x",)},), None, 5]
-    assert searchable_text(said) == "hi\nx"
+    assert search_texts(said, None) == {"messages_text": "hi\nx"}
 
 
 # Identity
@@ -500,7 +514,7 @@ def test_a_replaced_field_keeps_its_kind():
 
 def test_truncation_never_makes_a_field_longer():
     event = event_of(messages=["m" * 500], metadata={"a": 1}, end_user="user-1", stream=True)
-    before, after = document(event), document(truncate_event(event, 600))
+    before, after = document(event), document(truncate_event(event, 650))
     assert after.keys() == before.keys()
     assert (after["metadata"], after["end_user"], after["stream"]) == ({"a": 1}, "user-1", True)
 

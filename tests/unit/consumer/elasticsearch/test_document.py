@@ -101,7 +101,27 @@ def test_the_index_is_of_the_id_alone():
 
 def test_the_document_is_sent_as_the_gateway_wrote_it():
     event = event_of({"messages": [1.10, "é"], "stream": True, "total_tokens": 0})
-    assert DOCUMENTS.make(event, START_MS)[2] == event["document"]
+    line = DOCUMENTS.make(event, START_MS)[2]
+    assert line == b'{"indexed_at":%d,%b' % (START_MS, event["document"][1:])
+
+
+@pytest.mark.parametrize(
+    ("document", "line"),
+    [
+        (b"{}", b'{"indexed_at":1}'),
+        (b"{ }", b'{"indexed_at":1}'),
+        (b'{ "a":1}', b'{"indexed_at":1,"a":1}'),
+        (b'{"indexed_at":7}', b'{"indexed_at":1}'),
+        (b'{"a":1,"indexed_at":7}', b'{"indexed_at":1,"a": 1}'),
+        (b'{"indexed_at" : 7,"a":1}', b'{"indexed_at":1,"a": 1}'),
+        (b'{"a":{"indexed_at":7}}', b'{"indexed_at":1,"a":{"indexed_at":7}}'),
+        (b'{"a":"\\"indexed_at\\":7"}', b'{"indexed_at":1,"a":"\\"indexed_at\\":7"}'),
+        (b'{"indexed_at":7,}', b'{"indexed_at":1,"indexed_at":7,}'),
+    ],
+)
+def test_a_document_has_the_time_of_its_indexing_once(document, line):
+    made = DOCUMENTS.make(event_of(document=document), START_MS + 0.9)[2]
+    assert made == line.replace(b'"indexed_at":1', b'"indexed_at":%d' % START_MS, 1)
 
 
 @pytest.mark.parametrize(

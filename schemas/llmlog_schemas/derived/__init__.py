@@ -1,0 +1,1 @@
+"""Fields that are derived from LiteLLM's payload: their table, and what computes them."""
