@@ -6,7 +6,7 @@ BIN := .venv/bin
 TEST_WORKERS ?= 3
 PIP_INSTALL = -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes
 
-.PHONY: install litellm demo test coverage mutants faults faults-gateway soak bench lint docs lock clean
+.PHONY: install litellm demo screenshots test coverage mutants faults faults-gateway soak bench lint docs lock clean
 .DELETE_ON_ERROR:
 
 install: .venv/.installed
@@ -30,18 +30,22 @@ litellm: $(LITELLM_VERSIONS:%=.venvs/litellm-%/.installed)
 demo: install .venvs/litellm-$(lastword $(LITELLM_VERSIONS))/.installed
 	$(BIN)/python deploy/demo/demo.py $(if $(KEEP),--keep)
 
+# Pictures of the console for the documentation, and axe on each page; needs Chromium.
+screenshots: install
+	$(BIN)/python -m pytest tests/acceptance/console -m screens
+
 # Everything but the long faults, in several processes at once; docs/testing.md has the parts.
 # The servers live for minutes: what Java's optimising compiler costs, they never earn.
 test:
 	$(MAKE) --jobs=3 install litellm
 	$(MAKE) lint
 	JAVA_TOOL_OPTIONS=-XX:TieredStopAtLevel=1 $(BIN)/python -m pytest -n $(TEST_WORKERS) \
-		-m "not long and not soak and not gateway"
+		-m "not long and not soak and not gateway and not screens"
 
 # The same tests, and which lines they run, in child processes too: slower by half.
 coverage: install litellm
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -n $(TEST_WORKERS) -m "not long and not soak and not gateway"
+	$(BIN)/coverage run -m pytest -n $(TEST_WORKERS) -m "not long and not soak and not gateway and not screens"
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
@@ -91,6 +95,8 @@ lock:
 		pyproject.toml --extra dev --output-file requirements/dev.txt
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 		pyproject.toml --extra consumer --constraint requirements/dev.txt --output-file requirements/consumer.txt
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+		pyproject.toml --extra console --constraint requirements/dev.txt --output-file requirements/console.txt
 	echo 'mutmut>=3.8' | uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
 		--no-annotate - --constraint requirements/dev.txt --output-file requirements/mutants.txt
 	echo hatchling | uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \

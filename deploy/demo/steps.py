@@ -17,6 +17,7 @@ from commands import Commands
 from gateway import ROOT, Gateway, end_previous
 from llmlog_consumer.elasticsearch.index_names import DAY_MS, daily_index
 from llmlog_local.stack import LocalStack
+from page import end_console, start_console
 from topic import TopicReader
 from traffic import KINDS, THREADS, Expectation, send_all
 
@@ -84,9 +85,12 @@ class Demo:
     def leave_running(self) -> None:
         """Print how to look around."""
         folder = self._folder.name
-        self._step("Kafka and Elasticsearch stay up")
+        self._step("Kafka, Elasticsearch and the console stay up")
+        link, number = start_console(self._folder, self._commands.environment)
         self._console.print(
             Text(
+                f"The console: {link}\n"
+                f"  (once; then the next link is in {folder}/console.log)\n"
                 "Look around:\n"
                 "  . .venv/bin/activate\n"
                 f'  eval "$(pipeline local env --dir {folder})"\n'
@@ -94,6 +98,7 @@ class Demo:
                 "  pipeline dlq list\n"
                 f'  curl -s "$LLMLOG_ELASTICSEARCH_URL/{INDEX}/_search?q=status:failure&pretty"\n'
                 "End them:\n"
+                f"  kill {number}\n"
                 f"  pipeline local down --dir {folder}"
             ),
             soft_wrap=True,
@@ -102,6 +107,7 @@ class Demo:
     def take_down(self) -> None:
         """End the servers that run, also those of an earlier run."""
         end_previous(self._folder)
+        end_console(self._folder)
         if ended := LocalStack(self._folder).down():
             self._say(f"\nended {' and '.join(ended)}")
 
@@ -249,6 +255,9 @@ class Demo:
             )
 
     def _conclude(self) -> bool:
+        self._say(
+            "All of it on a web page: `pipeline console`; `make demo KEEP=1` leaves it running."
+        )
         self._step("Does it add up?")
         table = Table("", "found", "expected", "", box=None, pad_edge=False)
         for what, found, expected, holds in self._checks:

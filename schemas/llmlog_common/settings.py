@@ -77,6 +77,8 @@ class Settings(BaseSettings):
 
     topic: TopicName = "litellm-logs"
     dlq_topic: TopicName = ""
+    audit_topic: TopicName = ""
+    """Topic that says who opened contents and who replayed dead letters."""
     group: Annotated[str, StringConstraints(min_length=1)] = "llmlog-pipeline"
     partitions: PositiveInt = 12
     replication: PositiveInt | None = None
@@ -177,15 +179,18 @@ class Settings(BaseSettings):
 
     @model_validator(mode="before")
     @classmethod
-    def _default_dlq_topic(cls, values: dict[str, Any]) -> dict[str, Any]:
-        if not values.get("dlq_topic"):
-            values["dlq_topic"] = f"{values.get('topic') or 'litellm-logs'}.dlq"
+    def _default_topics(cls, values: dict[str, Any]) -> dict[str, Any]:
+        for name, ending in (("dlq_topic", "dlq"), ("audit_topic", "audit")):
+            if not values.get(name):
+                values[name] = f"{values.get('topic') or 'litellm-logs'}.{ending}"
         return values
 
     @model_validator(mode="after")
     def _check_combinations(self) -> Settings:
         if self.dlq_topic == self.topic:
             raise ValueError("dlq_topic and topic have to be different")
+        if self.audit_topic in {self.topic, self.dlq_topic}:
+            raise ValueError("audit_topic has to be another topic than topic and dlq_topic")
         for server in ("elasticsearch", "schema_registry"):
             pair = [f"{server}_username", f"{server}_password"]
             if len({getattr(self, name) is None for name in pair}) > 1:

@@ -45,12 +45,12 @@ def declared(*extras: str) -> set[str]:
         ("schemas/llmlog_common", ()),
         ("schemas/llmlog_schemas", ()),
         ("producer/llmlog_producer", ()),
-        ("consumer/llmlog_consumer", ("consumer",)),
+        ("consumer/llmlog_consumer", ("consumer", "console")),
         ("deploy/local/llmlog_local", ("consumer", "local")),
     ],
 )
 def test_every_import_is_declared(package: str, extras: tuple[str, ...]) -> None:
     distributions = packages_distributions()
     for module in imported(ROOT / package):
-        names = {name.replace("_", "-") for name in distributions.get(module, [module])}
+        names = {name.replace("_", "-").lower() for name in distributions.get(module, [module])}
         assert names & declared(*extras), module

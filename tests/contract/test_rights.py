@@ -26,8 +26,8 @@ def row_of(table_heading, user):
 @pytest.mark.parametrize("user", User)
 def test_the_rights_in_kafka_are_documented(user):
     given = {right.name: ", ".join(right.operations) for right in kafka_rights(user, SETTINGS)}
-    cells = row_of("| user | topic | dead-letter topic |", user)
-    names = [SETTINGS.topic, SETTINGS.dlq_topic, "G", "G.gaps"]
+    cells = row_of("| user | topic | dead-letter topic | audit topic |", user)
+    names = [SETTINGS.topic, SETTINGS.dlq_topic, SETTINGS.audit_topic, "G", "G.gaps"]
     assert cells == [given.get(name, "") for name in names]
 
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 _TOGETHER = (
     r"tests/faults/",  # one arena, whose servers a fault kills
+    r"tests/acceptance/console/",  # one console, and one browser
     r"tests/acceptance/test_gateway_journal\.py",  # one broker, which some tests stop
     r"tests/acceptance/test_gateway\.py.*\[\d[\d.]*",  # the scripts of one LiteLLM version
     r"tests/packaging/",  # one wheel

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from llmlog_consumer.cli import (
+    console,
     consume,
     doctor,
     local,
@@ -29,5 +30,6 @@ app.command("trace")(trace.trace)
 app.add_typer(offsets.app, name="offsets")
 app.add_typer(dlq, name="dlq")
 app.command("report")(report.report)
+app.command("console")(console.console)
 app.add_typer(local.app, name="local")
 app.command("version")(version.version)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import getpass
+import os
+import socket
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -101,3 +104,12 @@ def parse_when(text: str, *, clock: Callable[[], float] = time.time) -> int:
     if not isinstance(duration, timedelta):
         raise typer.BadParameter(f"{text!r} is neither a duration nor a time")
     return int((clock() - duration.total_seconds()) * 1000)
+
+
+def user_name() -> str:
+    """Return who runs the command, for the audit topic: the system's user, and the host."""
+    try:
+        name = getpass.getuser()
+    except (KeyError, OSError):  # a container's user may have no name
+        name = str(os.getuid())
+    return f"{name}@{socket.gethostname()}"

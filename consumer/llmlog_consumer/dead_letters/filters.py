@@ -48,6 +48,12 @@ class Filter:
         """Whether a letter's time alone decides, and not its headers."""
         return self == Filter(since_ms=self.since_ms, until_ms=self.until_ms)
 
+    def describe(self) -> str:
+        """Return the conditions in one line; `all letters` where there are none."""
+        given = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        words = [f"{name}={value}" for name, value in given.items() if value is not None]
+        return " ".join(words) or "all letters"
+
     def matches_time(self, ms: int) -> bool:
         """Tell whether a letter of this time meets the conditions on time.
 

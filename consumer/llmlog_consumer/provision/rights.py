@@ -20,7 +20,7 @@ class User(StrEnum):
     WORKER = "worker"
     """`pipeline consume`."""
     OPERATOR = "operator"
-    """`pipeline status`, `verify`, `trace`, `report`, `offsets` and `dlq`."""
+    """`pipeline status`, `verify`, `trace`, `report`, `offsets`, `dlq` and `console`."""
     SETUP = "setup"
     """`pipeline setup`."""
 
@@ -46,7 +46,7 @@ _LOOK: Final = ("Describe", "DescribeConfigs")
 def kafka_rights(user: User, settings: Settings) -> tuple[KafkaRight, ...]:
     """Return what a user needs in Kafka."""
     source, letters, group = settings.topic, settings.dlq_topic, settings.group
-    gaps = f"{group}.gaps"
+    gaps, audit = f"{group}.gaps", settings.audit_topic
     rights = {
         User.GATEWAY: (KafkaRight("topic", source, (*_LOOK, "Write")),),
         User.WORKER: (
@@ -58,12 +58,14 @@ def kafka_rights(user: User, settings: Settings) -> tuple[KafkaRight, ...]:
         User.OPERATOR: (
             KafkaRight("topic", source, (*_LOOK, "Read", "Write")),
             KafkaRight("topic", letters, (*_LOOK, "Read", "Write")),
+            KafkaRight("topic", audit, (*_LOOK, "Write")),
             KafkaRight("group", group, ("Describe", "Read")),
             KafkaRight("group", gaps, ("Describe", "Read")),
         ),
         User.SETUP: (
             KafkaRight("topic", source, (*_LOOK, "Create")),
             KafkaRight("topic", letters, (*_LOOK, "Create")),
+            KafkaRight("topic", audit, (*_LOOK, "Create")),
         ),
     }
     return rights[user]

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 MIN_DLQ_RETENTION: Final = timedelta(days=30)
 """Letters are kept for at least this long, and never shorter than their records."""
+MIN_AUDIT_RETENTION: Final = timedelta(days=365)
+"""Who opened contents is kept for at least this long."""
 MAX_REPLICAS: Final = 3
 
 
@@ -49,12 +51,12 @@ class TopicPlan:
 
 
 def plan_topics(settings: Settings, *, brokers: int, partitions: int) -> tuple[TopicPlan, ...]:
-    """Return the source topic and the dead-letter topic. Pure.
+    """Return the source topic, the dead-letter topic and the audit topic. Pure.
 
     Args:
         settings: names, replication, retention.
         brokers: how many there are.
-        partitions: of both.
+        partitions: of the first two.
     """
     replication = settings.replication or min(MAX_REPLICAS, brokers)
     return (
@@ -64,6 +66,10 @@ def plan_topics(settings: Settings, *, brokers: int, partitions: int) -> tuple[T
             partitions,
             replication,
             max(MIN_DLQ_RETENTION, settings.retention),
+        ),
+        # One partition: its records are read in the order in which they were written.
+        TopicPlan(
+            settings.audit_topic, 1, replication, max(MIN_AUDIT_RETENTION, settings.retention)
         ),
     )
 
@@ -80,7 +86,7 @@ def topic_steps(settings: Settings, admin: KafkaAdmin) -> Iterator[Step]:
     partitions = there.partitions if there else settings.partitions
     for plan in plan_topics(settings, brokers=brokers, partitions=partitions):
         what = f"topic {plan.name}"
-        wanted = settings.partitions if plan.name == settings.topic else partitions
+        wanted = settings.partitions if plan.name == settings.topic else plan.partitions
         if plan.name not in existing:
             detail = (
                 f"{plan.partitions} partitions, replication {plan.replication}, "

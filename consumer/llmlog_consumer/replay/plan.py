@@ -28,6 +28,10 @@ MAX_REPLAYS: Final = 3
 """Replays after which a record that fails every time is left alone, except with `--force`."""
 
 
+SOURCE_TOPIC: Final = "@source"
+"""The target that stands for each record's own source topic."""
+
+
 class ReplayOutcome(StrEnum):
     """What becomes of a letter: a column of the dry run; the last two also count in a run."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 from itertools import islice
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperCommand
@@ -14,29 +14,21 @@ from llmlog_common.errors import ConfigurationError, PipelineError
 from llmlog_common.settings import Settings
 from llmlog_consumer.cli.dlq import views
 from llmlog_consumer.cli.dlq.options import LimitOption, with_filter_options
-from llmlog_consumer.cli.options import ConfigOption, JsonOption, load_settings
+from llmlog_consumer.cli.options import ConfigOption, JsonOption, load_settings, user_name
 from llmlog_consumer.cli.output import Progress, complain, say, write_json, write_table
 from llmlog_consumer.dead_letters.filters import Filter
 from llmlog_consumer.dead_letters.reader import DeadLetters
 from llmlog_consumer.dead_letters.record import build_record
-from llmlog_consumer.elasticsearch.connection import Elastic
-from llmlog_consumer.elasticsearch.lookup import DocumentLookup
 from llmlog_consumer.elasticsearch.patience import PatientElastic
 from llmlog_consumer.kafka.admin import KafkaAdmin
 from llmlog_consumer.provision.requirements import require_template
-from llmlog_consumer.replay.plan import DryRun, ReplayPolicy
+from llmlog_consumer.replay.plan import SOURCE_TOPIC, ReplayPolicy
 from llmlog_consumer.replay.scan import ReplayScan
-from llmlog_schemas.registry import Registry
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from llmlog_consumer.dead_letters.filters import GroupFilter
-    from llmlog_consumer.delivery.pipeline import Delivery
-    from llmlog_consumer.outcomes import Settle
-    from llmlog_consumer.replay.replay import IndexReplay, ReplayRun, TopicReplay
-
-_SOURCE: Final = "@source"
 
 
 class OptionalTopic(TyperCommand):
@@ -45,7 +37,7 @@ class OptionalTopic(TyperCommand):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Fill the missing name in."""
         completed = [
-            f"{word}={_SOURCE}"
+            f"{word}={SOURCE_TOPIC}"
             if word == "--to-topic" and (following is None or following.startswith("-"))
             else word
             for word, following in zip(args, [*args[1:], None], strict=True)
@@ -90,6 +82,8 @@ def replay_letters(
         raise ConfigurationError(
             "there is no terminal to ask for confirmation on: give --yes, or --dry-run to see first"
         )
+    from llmlog_consumer.replay.wiring import new_dry_run, new_replay
+
     settings = load_settings(config)
     policy = ReplayPolicy(settings, force)
     elastic = None
@@ -107,7 +101,7 @@ def replay_letters(
         if warning := (scan or dead_letters).topic_warning:
             raise ConfigurationError(warning)
         if scan is None:
-            plan = _new_dry_run(policy, elastic)
+            plan = new_dry_run(policy, elastic)
             rows = plan.report(islice(dead_letters.read_newest(wanted, content=True), limit))
     _print_plan(rows, dry_run=dry_run, as_json=as_json)
     _complain_of_others(dead_letters.groups)
@@ -115,8 +109,12 @@ def replay_letters(
         return
     if not yes and not (rows and typer.confirm("Replay?", err=True)):
         return
+    from llmlog_consumer.kafka.audit import AuditLog
     from llmlog_consumer.replay.replay import ReplayRun
 
+    AuditLog(settings, "dlq replay").write(
+        user_name(), "replay", wanted.describe(), to_topic=to_topic, limit=limit, force=force
+    )
     stop = StopOnSignal()
     with Progress() as progress:
         total = sum(row["letters"] for row in rows)
@@ -124,7 +122,7 @@ def replay_letters(
         if scan is not None:
             scan.progress, scan.stopping = progress, stop
         run = ReplayRun(policy, stop, rate, lambda done: progress("replaying", done, total))
-        replay = _new_replay(settings, run, to_topic)
+        replay = new_replay(settings, run, to_topic)
         is_finished = False
         try:
             records = scan or map(build_record, dead_letters.read_newest(wanted, content=True))
@@ -134,12 +132,6 @@ def replay_letters(
     _complain_of_others(dead_letters.groups)
     if not is_finished:
         raise PipelineError("stopped before the end: run it again, nothing is replayed twice")
-
-
-def _new_dry_run(policy: ReplayPolicy, elastic: Elastic | None) -> DryRun:
-    settings = policy.settings
-    lookup = None if elastic is None else DocumentLookup(elastic, settings.index)
-    return DryRun(policy, lookup, Registry.from_settings(settings))
 
 
 def _complain_of_others(groups: GroupFilter) -> None:
@@ -153,7 +145,7 @@ def _require_target(settings: Settings, to_topic: str) -> None:
             f"--to-topic {to_topic} is the dead-letter topic: each record would become a second "
             "letter there; leave the name out to send each record to its source topic"
         )
-    if to_topic != _SOURCE:
+    if to_topic != SOURCE_TOPIC:
         KafkaAdmin(settings).require(to_topic)
 
 
@@ -176,26 +168,6 @@ class StopOnSignal:
     def _on_signal(self, number: int, _frame: object) -> None:
         self._requested = True
         signal.signal(number, signal.SIG_DFL)
-
-
-def _new_replay(
-    settings: Settings, run: ReplayRun, to_topic: str | None
-) -> IndexReplay | TopicReplay:
-    from llmlog_consumer.delivery.pipeline import Delivery
-    from llmlog_consumer.elasticsearch.connection import Elastic
-    from llmlog_consumer.kafka.producer import KafkaProducer
-    from llmlog_consumer.replay.replay import IndexReplay, TopicReplay
-
-    if to_topic is not None:
-        topic = None if to_topic == _SOURCE else to_topic
-        return TopicReplay(run, topic, KafkaProducer(settings))
-    partitions = KafkaAdmin(settings).require(settings.dlq_topic).partitions
-    elastic = Elastic(settings)  # not a patient one: the delivery engine sends again what it sends
-
-    def new_delivery(settle: Settle) -> Delivery:
-        return Delivery.from_settings(settings, elastic, partitions, settle)
-
-    return IndexReplay(run, new_delivery)
 
 
 def _print_plan(rows: list[dict[str, Any]], *, dry_run: bool, as_json: bool) -> None:

@@ -52,7 +52,9 @@ def test_every_script_runs_and_says_what_the_rights_say(tmp_path):
         return [call.splitlines() for call in done.stdout.split("---\n") if call.strip()]
 
     for call, name in zip(
-        run("kafka/topics.sh"), [settings.topic, settings.dlq_topic], strict=True
+        run("kafka/topics.sh"),
+        [settings.topic, settings.dlq_topic, settings.audit_topic],
+        strict=True,
     ):
         assert call[call.index("--topic") + 1] == name
         assert "cleanup.policy=delete" in call

@@ -1,0 +1,1 @@
+"""The web page of the pipeline: flow, usage, calls and dead letters, for `pipeline console`."""

@@ -1,0 +1,1 @@
+"""Who may see the console: addresses, logins, sessions, roles."""

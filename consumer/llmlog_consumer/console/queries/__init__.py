@@ -1,0 +1,1 @@
+"""The questions that the console asks Elasticsearch, and what the answers mean."""

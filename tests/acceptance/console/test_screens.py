@@ -1,0 +1,151 @@
+"""Every page in every width and colour: axe, and the pictures of the documentation."""
+
+from __future__ import annotations
+
+import random
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from playwright.sync_api import expect
+
+from acceptance.console.conftest import Site, check_page, make_refusing_index, start
+from llmlog_schemas.codec import Encoder
+from llmlog_schemas.convert import to_event
+from support.payloads import HOUR, payload, send
+from support.pipeline import Pipeline, base_environment
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from playwright.sync_api import Browser, Page
+
+    from support.shared_servers import Addresses
+
+pytestmark = pytest.mark.screens
+IMAGES = Path(__file__).parents[3] / "docs/images/console"
+CALLS = 2000
+MODELS = (
+    ("gpt-4o", "openai"),
+    ("gpt-4o-mini", "openai"),
+    ("claude-sonnet-4", "anthropic"),
+    ("gemini-2.5-flash", "vertex_ai"),
+)
+QUESTION = "Which of our invoices of October are still open? <script>alert('as text')</script>"
+ANSWER = "Three are open: 1042, 1057 and 1061. The oldest is 38 days over its date."
+
+
+def sample_calls() -> list[dict]:
+    """Return the calls of a day, of four teams."""
+    pick = random.Random(7)
+    found = []
+    for seed in range(CALLS):
+        started = time.time() - pick.random() ** 2 * 86_000
+        seconds = pick.expovariate(0.8) + 0.2
+        prompt, answer = pick.randint(60, 4000), pick.randint(10, 900)
+        (model, provider), fails = pick.choice(MODELS), pick.random() < 0.06
+        cost = 0.0 if fails else prompt * 2e-6 + answer * 8e-6
+        calls = [{"function": {"name": "find_invoices", "arguments": '{"month": "2026-10"}'}}]
+        found.append(
+            payload(
+                seed,
+                model=model,
+                custom_llm_provider=provider,
+                startTime=started,
+                endTime=started + seconds,
+                completionStartTime=started + min(seconds, 0.4),
+                stream=pick.random() < 0.4,
+                response_time=seconds,
+                status="failure" if fails else "success",
+                response_cost=cost,
+                saved_cache_cost=cost if pick.random() < 0.1 else 0.0,
+                cost_breakdown={"input_cost": prompt * 2e-6, "output_cost": answer * 8e-6},
+                prompt_tokens=prompt,
+                completion_tokens=answer,
+                total_tokens=prompt + answer,
+                messages=[
+                    {"role": "system", "content": "You help the finance team."},
+                    {"role": "user", "content": QUESTION},
+                ],
+                response={"choices": [{"message": {"content": ANSWER, "tool_calls": calls}}]},
+                metadata={
+                    "user_api_key_team_alias": pick.choice(
+                        ("research", "support", "finance", "platform")
+                    ),
+                    "user_api_key_alias": f"key-{pick.randint(1, 5)}",
+                },
+                error_str="RateLimitError: slow down" if fails else None,
+                error_information={
+                    "error_class": pick.choice(("RateLimitError", "Timeout", "BadRequestError"))
+                }
+                if fails
+                else None,
+            )
+        )
+    return found
+
+
+@pytest.fixture(scope="module")
+def sample(
+    servers: Addresses, browser: Browser, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Site]:
+    """A console over the calls of a day, of which some are dead letters."""
+    names = {"LLMLOG_TOPIC": "litellm-logs", "LLMLOG_GROUP": "llmlog-pipeline"}
+    environment = base_environment(
+        {**servers.environment, **names, "LLMLOG_INDEX": "litellm-logs", "LLMLOG_PARTITIONS": "4"}
+    )
+    pipeline = Pipeline(
+        environment,
+        tmp_path_factory.mktemp("sample"),
+        servers.elasticsearch_url,
+        "litellm-logs",
+        "litellm-logs",
+        "llmlog-pipeline",
+    )
+    pipeline.run("setup")
+    make_refusing_index(pipeline)
+    refused = [payload(seed, startTime=HOUR - 2 * 86_400 + seed / 1000) for seed in range(12)]
+    values = [Encoder().encode(to_event(one)) for one in [*sample_calls(), *refused]]
+    send(servers.bootstrap_servers, "litellm-logs", values)
+    consumer = pipeline.start("consume", "--workers", "1")
+    yield from start(pipeline, browser, pipeline.folder, "--allow-replay")
+    consumer.terminate()
+    consumer.communicate()
+
+
+def take(page: Page, name: str) -> None:
+    IMAGES.mkdir(parents=True, exist_ok=True)
+    page.wait_for_timeout(300)  # canvases are drawn after their data is there
+    page.screenshot(path=str(IMAGES / f"{name}.png"))
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1440, 390])
+def test_every_page_in_every_width_and_colour(sample: Site, width: int, scheme: str) -> None:
+    page = sample.open(width=width, color_scheme=scheme)
+    expect(page.locator(".verdict")).to_contain_text("CURRENT")
+    check_page(page, "/flow")
+    take(page, f"flow-{width}-{scheme}")
+    for path, name in (("/usage?by=team", "usage"), ("/calls", "calls"), ("/letters", "letters")):
+        page.goto(path)
+        if name == "letters":
+            page.locator("#causes tbody a").first.click()
+            page.get_by_role("button", name="What would a replay do?").click()
+            expect(page.locator("#replay table")).to_be_visible()
+            page.locator(".letters a").first.click()
+            page.get_by_role("button", name="Open its values and its record").click()
+            expect(page.locator("#value pre")).to_be_visible()
+        check_page(page, path)
+        take(page, f"{name}-{width}-{scheme}")
+    assert [fault for watch in sample.watches for fault in watch.faults] == []
+
+
+@pytest.mark.parametrize("width", [1440, 390])
+def test_servers_that_are_away(away: Site, width: int) -> None:
+    page = away.open(width=width)
+    expect(page.locator("#now")).to_contain_text("Kafka: ")
+    take(page, f"away-flow-{width}")
+    page.goto("/calls")
+    expect(page.locator("#rows [role=alert]")).to_be_visible()
+    take(page, f"away-calls-{width}")
