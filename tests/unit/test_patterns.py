@@ -25,7 +25,8 @@ from llmlog_producer.events.secrets import hide_secrets, is_secret_name, may_hol
 from llmlog_schemas.json_form import dumps
 
 PACKAGES = (llmlog_common, llmlog_schemas, llmlog_consumer, llmlog_producer)
-NEEDS_LITELLM = "llmlog_producer.callback"
+LEFT_OUT = {"llmlog_producer.callback", "llmlog_consumer.service.preloaded"}
+"""The first needs LiteLLM; to import the second is to take no signals any more."""
 SHORT, FACTOR = 1_000, 8
 MOST_TIMES_LONGER = 28
 """A text that is 8 times as long: 8 where time grows as the text does, 64 where it squares."""
@@ -62,7 +63,7 @@ def patterns_in(value, seen):
 def modules():
     for package in PACKAGES:
         for found in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
-            if not found.name.endswith("__main__") and found.name != NEEDS_LITELLM:
+            if not found.name.endswith("__main__") and found.name not in LEFT_OUT:
                 yield importlib.import_module(found.name)
 
 

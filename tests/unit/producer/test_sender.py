@@ -154,7 +154,7 @@ def steps(cluster, tmp_path):
 
 def test_a_journal_that_takes_nothing_is_not_tried_at_each_poll(cluster, tmp_path):
     timing = replace(FAST, housekeeping_seconds=0.02, max_idle_seconds=60)
-    one = Steps(cluster, tmp_path, timing=timing, max_bytes=1000)
+    one = Steps(cluster, tmp_path, timing=timing, max_bytes=1500)
     one.step()
     cluster.up = False
     one.offer("b", "c")

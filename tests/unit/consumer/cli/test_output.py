@@ -89,13 +89,13 @@ def leaves(command, name):
 
 
 def test_every_command_has_json():
-    """`dlq export` writes NDJSON alone, and `local logs` the logs of others."""
+    """`dlq export` writes NDJSON alone, `local logs` the logs of others, `console` a page."""
     without = {
         name
         for name, command in leaves(get_command(app), "pipeline")
         if "--json" not in {option for one in command.params for option in one.opts}
     }
-    assert without == {"pipeline dlq export", "pipeline local logs"}
+    assert without == {"pipeline console", "pipeline dlq export", "pipeline local logs"}
 
 
 def test_the_version_is_printed_by_an_option_too():
