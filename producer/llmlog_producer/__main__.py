@@ -112,7 +112,7 @@ def _send_journal(given: argparse.Namespace, settings: Settings) -> None:
     Journal(_folder(settings), settings.journal_max_bytes).release()  # an error says why it cannot
     stats = Stats()
     publisher = Publisher(settings.model_copy(update={"journal": "spill"}), stats)
-    left = publisher.recover(given.timeout)
+    left = publisher.flush(given.timeout, adopted=True)
     publisher.close(0)
     counters = stats.snapshot()
     print(f"{counters['delivered']} events sent to {settings.topic}", file=sys.stderr)  # noqa: T201

@@ -342,7 +342,7 @@ def test_a_broker_that_is_stopped_and_started_gets_everything(
     assert publisher.close(30) == 100
     kafka.start()
     publisher = start_publisher(environment)
-    assert publisher.recover(60) == 0
+    assert publisher.flush(60, adopted=True) == 0
     assert publisher.close(5) == 0
     assert sorted(contents(environment)) == sorted(f"call {number}" for number in range(400))
     assert len(records(environment)) == 400, "the closed publisher has sent none of them too"

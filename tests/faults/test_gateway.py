@@ -64,14 +64,23 @@ def environment(kafka: KafkaServer, tmp_path: Path) -> dict[str, str]:
 
 def started(folder: Path, environment: dict[str, str]) -> Proxy:
     """Start a proxy and wait until it answers."""
-    folder.mkdir()
-    proxy = Proxy(NEWEST, folder, environment)
+    return all_started([folder], environment)[0]
+
+
+def all_started(folders: list[Path], environment: dict[str, str]) -> list[Proxy]:
+    """Start proxies at one moment and wait until all answer."""
+    proxies = []
     try:
-        proxy.wait_ready()
+        for folder in folders:
+            folder.mkdir()
+            proxies.append(Proxy(NEWEST, folder, environment))
+        for proxy in proxies:
+            proxy.wait_ready()
     except BaseException:
-        proxy.clean_up()
+        for proxy in proxies:
+            proxy.clean_up()
         raise
-    return proxy
+    return proxies
 
 
 class Traffic:
@@ -165,7 +174,7 @@ def test_a_rolling_restart_under_load_leaves_nothing_on_the_disk(
     """Kafka is up: a pod's disk may go with it."""
     made: set[str] = set()
     for turn in range(TURNS):
-        proxies = [started(tmp_path / f"{turn}-{n}", environment) for n in range(workers)]
+        proxies = all_started([tmp_path / f"{turn}-{n}" for n in range(workers)], environment)
         traffics = [Traffic(proxy) for proxy in proxies]
         try:
             wait_until(lambda t=traffics: all(len(one.taken) > 100 for one in t), 120, "load")

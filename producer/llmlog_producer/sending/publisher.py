@@ -13,11 +13,11 @@ import time
 from typing import TYPE_CHECKING
 
 from llmlog_common.throttled_log import GatewayLogger, ThrottledLog, error_name
-from llmlog_producer.journal.journal import Journal, folder_of
 from llmlog_producer.sending.kafka_producer import KafkaProducer
 from llmlog_producer.sending.queue import EventQueue
 from llmlog_producer.sending.sender import Sender
 from llmlog_producer.sending.shutdown import Handover, Hold
+from llmlog_producer.sending.spill import open_journal
 from llmlog_producer.sending.timing import LIMITS, TIMING
 from llmlog_producer.sending.wakeup import Wakeup
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from llmlog_common.settings import Settings
     from llmlog_producer.counters import Stats
     from llmlog_producer.events.build import CapturedPayload, EncodedEvent
+    from llmlog_producer.journal.journal import Journal
     from llmlog_producer.sending.timing import Limits, Timing
 
 
@@ -75,7 +76,7 @@ class Publisher:
         self._timing = timing
         self._log = ThrottledLog(GatewayLogger())
         self._queue = EventQueue() if queue is None else queue
-        self._journal = self._open_journal()
+        self._journal = open_journal(settings, self._log)
         self._wakeup = Wakeup()
         self._handover = Handover(
             self._wakeup,
@@ -102,8 +103,7 @@ class Publisher:
         self._start_at = 0.0 if background else math.inf  # monotonic seconds
         self._starting = threading.Lock()
         self._one_halt = threading.Lock()  # never taken by the signal handler
-        if background:
-            self._start_thread()
+        self._start_thread()
 
     @property
     def summary(self) -> str:
@@ -131,24 +131,21 @@ class Publisher:
         """Accept one payload; False, counted, where there is no room. Never waits for Kafka."""
         if self._handover.is_requested:
             self._handover.note_hook()
-        has_room = self._queue.has_room(captured.size)
-        hook_writes = self._journal is not None and (
-            self._handover.hooks_write or (self._thread is None and self._is_refused)
-        )
-        if hook_writes or (not has_room and self._journal_has_room(captured.size)):
+        journal, has_room = self._journal, self._queue.has_room(captured.size)
+        if journal is not None and (
+            self._handover.hooks_write
+            or (self._thread is None and self._is_refused)
+            or (not has_room and journal.has_room(captured.size))
+        ):
             return self._offer_to_journal(captured, has_room=has_room)
-        if not has_room:
-            return self._drop()
-        return self._accept(captured)
+        return self._accept(captured) if has_room else self._drop()
 
     def _offer_to_journal(self, captured: CapturedPayload, *, has_room: bool) -> bool:
         """Write the event to the journal before the hook returns."""
         event = self._sender.build(captured, accepted=False)
         if event is None:
             return False
-        if self._sender.write(event, taken=has_room):
-            if has_room:
-                return self._accept(event)
+        if self._sender.write(event, taken=has_room) and not has_room:
             self._stats.add("accepted")
             return True
         return self._accept(event) if has_room else self._drop()
@@ -157,21 +154,15 @@ class Publisher:
         self._stats.add("accepted")
         if self._queue.put(entry):
             self._wakeup.wake()
-        self._start_if_due()
+        self._start_thread()
         return True
 
     def _drop(self) -> bool:
         self._stats.add("dropped_queue_full")
         why = f"; journal: {self._journal.problem}" if self._journal else ""
-        self._log(
-            logging.ERROR,
-            "full",
-            f"EVENTS ARE LOST: Kafka takes none and the memory bound is reached{why}",
-        )
+        text = f"EVENTS ARE LOST: Kafka takes none and the memory bound is reached{why}"
+        self._log(logging.ERROR, "full", text)
         return False
-
-    def _journal_has_room(self, size: int) -> bool:
-        return self._journal is not None and self._journal.has_room(size)
 
     # Flush and end.
 
@@ -180,31 +171,22 @@ class Publisher:
         """Events that only memory holds."""
         return max(0, self._stats.pending - (self._journal.waiting if self._journal else 0))
 
-    def flush(self, timeout: float) -> int:
-        """Wait until every event is settled, for `timeout` seconds at most.
+    def flush(self, timeout: float, *, adopted: bool = False) -> int:
+        """Wait until every event is settled; return how many are not.
 
-        Returns:
-            Events that are not settled.
+        Args:
+            timeout: seconds, at most.
+            adopted: wait also for what dead processes have left.
         """
-        self._wait(timeout, lambda: not self._stats.pending)
-        return self._stats.pending
-
-    def recover(self, timeout: float) -> int:
-        """Send what dead processes have left, for `timeout` seconds at most.
-
-        Returns:
-            Events that are not settled.
-        """
-        self._wait(timeout, lambda: self._sender.has_adopted and not self._stats.pending)
+        sender = self._sender
+        self._wait(timeout, lambda: not self._stats.pending and (sender.has_adopted or not adopted))
         return self._stats.pending
 
     def leave(self, timeout: float) -> int:
         """Wait until all events are settled or in the journal, so that the process may end.
 
-        It waits for Kafka while that answers; otherwise the journal is enough.
-
-        Returns:
-            Events that only memory holds.
+        It waits for Kafka while that answers; otherwise the journal is enough. Return how many
+        events only memory holds.
         """
         deadline = time.monotonic() + timeout
 
@@ -226,34 +208,25 @@ class Publisher:
     def halt(self, timeout: float) -> int:
         """Leave, then end the thread; an event that comes later, or meanwhile, starts it again.
 
-        What is in the journal stays this process's, so that it is counted once.
-
-        Returns:
-            Events that are not delivered; the log says how many of them are in the journal.
+        Return how many events are not delivered; the log says which of them are in the journal.
+        These stay this process's, so that they are counted once.
         """
         with self._one_halt:
             lost = self.leave(timeout)
             unsent = self._stats.pending
+            why = f"; Kafka: {self._sender.trouble}" if self._sender.trouble else ""
             if lost:
-                self._log(logging.ERROR, "unsent", f"closed with {lost} events unsent{self._why}")
+                self._log(logging.ERROR, "unsent", f"closed with {lost} events unsent{why}")
             elif unsent and self._journal:
-                self._log(
-                    logging.WARNING,
-                    "kept",
-                    f"{unsent} events are not sent yet: they are kept in {self._journal.folder}"
-                    f"{self._why}",
-                )
+                kept = f"{unsent} events are not sent yet: they are kept in {self._journal.folder}"
+                self._log(logging.WARNING, "kept", kept + why)
             self._end_thread(2.0)
             if self._journal and not self._stats.pending:
                 self._journal.release()
             return unsent
 
     def close(self, timeout: float) -> int:
-        """Halt for good, and let go of the journal: another process takes it over.
-
-        Returns:
-            Events that are not delivered.
-        """
+        """Halt for good, and let go of the journal: another process takes it over."""
         self.end_background()
         unsent = self.halt(timeout)
         if self._journal:
@@ -265,11 +238,7 @@ class Publisher:
         self._start_at = math.inf
 
     def stop(self, timeout: float) -> None:
-        """End the thread for good after its present step, and flush nothing.
-
-        Args:
-            timeout: seconds to wait for its end.
-        """
+        """End the thread for good after its present step, in `timeout` seconds; flush nothing."""
         self.end_background()
         self._end_thread(timeout)
 
@@ -282,19 +251,10 @@ class Publisher:
             thread.join(timeout)
         self._start_for_entries()
 
-    @property
-    def _why(self) -> str:
-        return f"; Kafka: {self._sender.trouble}" if self._sender.trouble else ""
-
     def journal_first(self, timeout: float) -> bool:
-        """Have everything in the journal from now on; for a signal handler (`Handover`).
+        """Have everything in the journal from now on; for a signal handler (`Handover.save`).
 
-        Args:
-            timeout: seconds to wait until the events in memory are written, and on the topic where
-                Kafka answers.
-
-        Returns:
-            False if the handler has interrupted the sending thread itself: the SIGTERM comes again.
+        It waits `timeout` seconds at most. False: the SIGTERM comes again.
         """
         return self._handover.save(timeout)
 
@@ -311,7 +271,7 @@ class Publisher:
     def _wait(self, timeout: float, is_done: Callable[[], bool]) -> None:
         deadline = time.monotonic() + timeout
         if self._stats.pending:
-            self._start_if_due()
+            self._start_thread()
         if self._thread is None:
             self._send(deadline, is_done, background=False)
             return
@@ -321,21 +281,24 @@ class Publisher:
 
     # The sending thread.
 
-    def _start_if_due(self) -> None:
-        if self._thread is None and time.monotonic() >= self._start_at:
-            self._start_thread()
-
     def _start_for_entries(self) -> None:
         """Start a thread if there is none and an event has come.
 
         A hook appends, then looks for the thread, and leaves the start to whichever thread is at
         it; so those that have ended a thread look for entries afterwards, and wait for their turn.
         """
-        if self._queue.has_entries and time.monotonic() >= self._start_at:
+        if self._queue.has_entries:
             self._start_thread(blocking=True)
 
     def _start_thread(self, *, blocking: bool = False) -> None:
-        if not self._starting.acquire(blocking=blocking):  # another thread is starting it
+        """Start the thread if there is none and it is time to.
+
+        Args:
+            blocking: wait for another thread that is starting or ending one.
+        """
+        if time.monotonic() < self._start_at or (self._thread is not None and not blocking):
+            return
+        if not self._starting.acquire(blocking=blocking):
             return
         try:
             if self._thread is not None:
@@ -350,9 +313,8 @@ class Publisher:
         except RuntimeError as error:
             self._thread = None
             self._is_refused = True
-            self._start_at = max(
-                self._start_at, time.monotonic() + self._timing.thread_retry_seconds
-            )
+            retry_at = time.monotonic() + self._timing.thread_retry_seconds
+            self._start_at = max(self._start_at, retry_at)
             if "shutdown" not in str(error):  # since Python 3.12 an ending interpreter starts none
                 kept = "the hook writes the journal" if self._journal else "events stay in memory"
                 self._log(logging.ERROR, "thread", f"no thread can be started, {kept}: {error}")
@@ -374,32 +336,15 @@ class Publisher:
                 not (is_done() or self._handover.must_stop)
                 and (left := deadline - time.monotonic()) > 0
             ):
-                self._step(left, background=background)
+                try:
+                    self._sender.step(left, background=background)
+                except Exception as error:  # noqa: BLE001 - no error may end the thread
+                    self._log(logging.ERROR, f"thread {type(error)}", f"bug: {error_name(error)}")
+                    self._closing.wait(self._timing.flush_poll_seconds)
+                if background and self._handover.is_requested:
+                    is_settled = self._is_nothing_to_wait_for() and not self.unsafe
+                    self._hold.end_process_if_due(
+                        time.monotonic(), self._handover.last_hook, is_settled=is_settled
+                    )
 
         self._handover.run_as_sender(take_steps)
-
-    def _step(self, seconds_left: float, *, background: bool) -> None:
-        try:
-            self._sender.step(seconds_left, background=background)
-        except Exception as error:  # noqa: BLE001 - no error may end the thread
-            self._log(logging.ERROR, f"thread {type(error)}", f"bug: {error_name(error)}")
-            self._closing.wait(self._timing.flush_poll_seconds)
-        if background and self._handover.is_requested:
-            self._hold.end_process_if_due(
-                time.monotonic(),
-                self._handover.last_hook,
-                is_settled=self._is_nothing_to_wait_for() and not self.unsafe,
-            )
-
-    def _open_journal(self) -> Journal | None:
-        if self._settings.journal == "off":
-            return None
-        try:
-            return Journal(folder_of(self._settings), self._settings.journal_max_bytes)
-        except (OSError, RuntimeError) as error:
-            self._log(
-                logging.ERROR,
-                "spool",
-                f"no journal, events are kept in memory alone: {error} (LLMLOG_JOURNAL_DIR)",
-            )
-            return None

@@ -13,16 +13,29 @@ from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from llmlog_producer.events.build import CapturedPayload, EncodedEvent
+from llmlog_producer.journal.journal import Journal, folder_of
 from llmlog_producer.sending.timing import LIMITS, TIMING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from llmlog_common.settings import Settings
     from llmlog_common.throttled_log import ThrottledLog
     from llmlog_producer.counters import Stats
-    from llmlog_producer.journal.journal import Journal
     from llmlog_producer.sending.queue import EventQueue
     from llmlog_producer.sending.timing import Limits, Timing
+
+
+def open_journal(settings: Settings, log: ThrottledLog) -> Journal | None:
+    """Open this process's journal; None where it is off, or, with one line, where it cannot be."""
+    if settings.journal == "off":
+        return None
+    try:
+        return Journal(folder_of(settings), settings.journal_max_bytes)
+    except (OSError, RuntimeError) as error:
+        text = f"no journal, events are kept in memory alone: {error} (LLMLOG_JOURNAL_DIR)"
+        log(logging.ERROR, "spool", text)
+        return None
 
 
 class Spill:
