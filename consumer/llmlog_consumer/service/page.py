@@ -39,12 +39,13 @@ class Subject:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._waits_for = "the process starts"
+        self._has_begun = False
         self._state: Callable[[], State] = State
         self._lag: Callable[[], Lag] = Lag
         self._certificates: Callable[[], Mapping[str, float]] = dict
 
     def wait_for(self, why: str) -> None:
-        """Say what is waited for before workers start."""
+        """Say what is waited for before workers start; later it changes nothing."""
         self._waits_for = why
 
     def begin(
@@ -61,7 +62,7 @@ class Subject:
             certificates: when those of servers end, in epoch seconds, by `host:port`.
         """
         self._state, self._lag, self._certificates = state, lag, certificates
-        self._waits_for = ""
+        self._has_begun = True
 
     def state(self) -> State:
         """Return the state of the supervisor; an empty one before workers start."""
@@ -81,7 +82,7 @@ class Subject:
 
     def find_unready(self) -> list[str]:
         """Return why the process is not ready, one line a reason; empty where it is."""
-        if self._waits_for:
+        if not self._has_begun:
             return [self._waits_for]
         return list(find_unready(self._state(), self._lag()))
 

@@ -142,7 +142,10 @@ def check(
         require_template(elastic, settings.index)
         return True
 
-    task = wait_for(check_kafka, stop, deadline, throttled, on_wait)
+    try:
+        task = wait_for(check_kafka, stop, deadline, throttled, on_wait)
+    finally:
+        admin.on_trouble = str  # others ask through it later, while workers run
     is_ready = wait_for(check_elasticsearch, stop, deadline, on_wait=on_wait)
     elastic.close()
     return task if is_ready else None

@@ -252,6 +252,8 @@ class Worker:
     def on_assigned(self, offsets: Mapping[int, int], notes: Mapping[int, Memory]) -> Iterable[int]:
         """Begin generations; see `Listener`."""
         for partition, offset in offsets.items():
+            # One that is assigned twice without a revoke between is a new generation all the same.
+            self.counts["released"] += self._tracker.release(partition)
             self._tracker.assign(partition, offset)
             self._delivery.restore(partition, notes.get(partition, {}))
         log.info("assigned", partitions=sorted(offsets))

@@ -54,6 +54,12 @@ def test_it_is_ready_once_the_workers_are(rig):
     assert "llmlog_consumer_ready 1.0" in rig.get("/metrics")[1]
 
 
+def test_what_is_waited_for_counts_before_workers_start_alone(rig):
+    rig.begin(reports={0: WELL})
+    rig.subject.wait_for("Kafka at k:9092 does not answer")
+    assert rig.get("/readyz") == (200, "ready\n")
+
+
 def test_each_reason_is_one_line_without_secrets(rig):
     remember(["hunter2-and-more"])
     reports = {0: WELL | {"fault": "refused:\n hunter2-and-more"}, 1: WELL | {"fault": "other"}}

@@ -108,7 +108,12 @@ def test_a_signal_ends_the_waiting_for_brokers():
 
 
 def test_what_the_client_says_while_it_waits_is_told_too():
-    topics, told = FakeTopics(TOPICS), []
+    class Topics(FakeTopics):
+        def require_properties(self):
+            self.on_trouble("Kafka at k:1 does not answer: refused")
+
+    topics, told = Topics(TOPICS), []
     check(topics, on_wait=told.append)
-    topics.on_trouble("Kafka at k:1 does not answer: refused")
     assert told == ["Kafka at k:1 does not answer: refused"]
+    topics.on_trouble("later, while workers run")
+    assert len(told) == 1

@@ -83,6 +83,16 @@ def test_consumed_is_outcomes_and_released_and_in_flight_at_any_moment(actions):
     assert consumed == rest
 
 
+def test_records_of_a_partition_that_is_assigned_again_are_released():
+    rig = Rig()
+    rig.worker.on_assigned({0: 0}, {})
+    rig.consume(0, 3)
+    rig.run(1)
+    rig.worker.on_assigned({0: 0}, {})
+    assert rig.balance() == (3, 3)
+    assert rig.worker.counts["released"] == 3
+
+
 def latencies(rig):
     report = rig.worker.report()
     return dict(EVENT_TO_INDEXED.buckets(report)), EVENT_TO_INDEXED.sum(report)
