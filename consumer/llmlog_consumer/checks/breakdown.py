@@ -151,7 +151,7 @@ def read_answer(by: str, top: int, answer: Any) -> dict[str, Any]:
     groups = answer["aggregations"]["groups"]
     buckets = groups["buckets"]
     if QUESTIONS[by].field == "@timestamp":
-        rows = [_row(by, bucket | {"key": iso(bucket["key"])[:10]}) for bucket in buckets]
+        rows = [_row(by, bucket | {"key": (iso(bucket["key"]) or "")[:10]}) for bucket in buckets]
         return result | {"rows": rows[-top:], "others": sum(b["doc_count"] for b in buckets[:-top])}
     others = groups.get("sum_other_doc_count", 0)
     return result | {"rows": [_row(by, bucket) for bucket in buckets], "others": others}
