@@ -152,8 +152,8 @@ _REST: Final = """
 
 The cost of reading and writing the provider's cache, of reasoning, guardrails and additions; spend
 and limit of key, user and team at the call; time to the first token, tokens a second, time in the
-queue; attempt, fallbacks and what was asked for first; tools offered and called, MCP server; action,
-categories and duration of guardrails; class and code of errors, normalized; `trace.id`; host and
+queue; attempt, fallbacks and what was asked for first; tools offered and called, MCP server; action
+and duration of guardrails; class and code of errors, normalized; `trace.id`; host and
 version of the gateway; `indexed_at`.
 """
 
