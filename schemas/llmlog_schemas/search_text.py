@@ -180,7 +180,8 @@ class _Texts:
             self.collect(_dump_model(dump), is_text=is_text, depth=depth + 1)
 
     def _append(self, value: str) -> None:
-        if value in _NO_TEXTS or value.startswith("data:"):
+        # An event stream begins with `data: `; a URI has no blank there.
+        if value in _NO_TEXTS or (value.startswith("data:") and value[5:6] != " "):
             return
         self.pieces.append(to_text(value[: self.room]))
         self.room -= len(value) + 1

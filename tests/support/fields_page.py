@@ -45,8 +45,8 @@ masked or dropped there is no derived value, and a derived name in `LLMLOG_REDAC
 - Derived numbers are kept as doc values alone: sums, averages, percentiles and sorting are as fast
   as ever, and a range over them reads the values of all documents that the rest of a query leaves.
 - Sources are those of LiteLLM 1.106.2, 1.109.3 and 1.110.2, which have the same ones.
-- `{CALL_FACTS}` is what the gateway notes beside LiteLLM's payload: host, version, and a closed list
-  of values that LiteLLM tells a callback outside of the payload.
+- `{CALL_FACTS}` is what the gateway notes beside LiteLLM's payload: host, version, and a closed
+  list of values that LiteLLM tells a callback outside of the payload.
 - `[]` is every entry of a list, `{{}}` every key of an object. Of several sources the first counts;
   of lists, those that are there.
 """

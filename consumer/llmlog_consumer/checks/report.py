@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from llmlog_common.errors import ElasticsearchError, ElasticsearchUnreachable
+from llmlog_consumer.checks.breakdown import query_of, read_answer
 from llmlog_consumer.elasticsearch.connection import NOT_FOUND
 from llmlog_consumer.elasticsearch.index_names import daily_indices, is_daily_index
 from llmlog_consumer.elasticsearch.patience import describe_gap
@@ -63,11 +64,7 @@ class Reporter:
             ElasticsearchError: there is no index behind the alias, or Elasticsearch refuses.
             ElasticsearchUnreachable: no node answers.
         """
-        self._find_left_out()
-        window: list[Any] = []
-        if since_ms is not None:
-            window.append({"range": {"@timestamp": {"gte": since_ms}}})
-        self._refresh()
+        window = self._begin(since_ms)
         numbers = self._search({
             "size": 0,
             "track_total_hits": True,
@@ -81,6 +78,28 @@ class Reporter:
             "_source": _ERROR_FIELDS,
         })  # fmt: skip
         return build_report(numbers, errors, self._left_out)
+
+    def report_by(self, by: str, top: int, since_ms: int | None) -> dict[str, Any]:
+        """Return what `pipeline report --by … --json` prints.
+
+        Args:
+            by: a word of `breakdown.QUESTIONS` or `RANKINGS`.
+            top: groups or calls at most.
+            since_ms: epoch milliseconds of the oldest calls; None for all.
+
+        Raises:
+            ElasticsearchError: there is no index behind the alias, or Elasticsearch refuses.
+            ElasticsearchUnreachable: no node answers.
+        """
+        window = self._begin(since_ms)
+        answer = self._search(query_of(by, top, window))
+        return {**read_answer(by, top, answer), "left_out": self._left_out}
+
+    def _begin(self, since_ms: int | None) -> list[Any]:
+        """Look at what is behind the alias, and refresh it; return the filters of the calls."""
+        self._find_left_out()
+        self._refresh()
+        return [] if since_ms is None else [{"range": {"@timestamp": {"gte": since_ms}}}]
 
     def _find_left_out(self) -> None:
         """Name the daily indices that a search of the alias does not see.

@@ -10,7 +10,7 @@ from llmlog_common.errors import ElasticsearchError
 from llmlog_consumer.elasticsearch.daily_index import ALREADY_EXISTS
 from llmlog_consumer.elasticsearch.index_names import daily_index, daily_indices, is_daily_index
 from llmlog_consumer.provision import templates
-from llmlog_consumer.provision.merge import differences, get, join
+from llmlog_consumer.provision.merge import differences, get, join, missing_fields
 from llmlog_consumer.provision.requirements import require_alias
 from llmlog_consumer.provision.steps import CREATED, DIFFERS, UNCHANGED, UPDATED, Step
 
@@ -31,6 +31,8 @@ _OF_TEMPLATES: Final = {
     "filter_path": "index_templates.name,index_templates.index_template.index_patterns,"
     "index_templates.index_template.priority"
 }
+_TAKES_NOTHING: Final = frozenset(("cluster_block_exception", "index_closed_exception"))
+"""Errors of an index that is blocked or closed: its documents are kept, and found as before."""
 _REPAIRED: Final = (("lifecycle", "name"), ("refresh_interval",), ("auto_expand_replicas",))
 """Settings that today's index gets where it has none. An older index may lack them on purpose."""
 
@@ -189,6 +191,7 @@ def _daily_step(
             "it was not created from our template (no _meta.llmlog_version), so searches miss its "
             "fields: reindex it into a new one, or delete it",
         )
+    upgrade = _upgrade(elastic, index, found)
     there = found.get("aliases") or {}
     missing = {alias: options for alias, options in aliases.items() if alias not in there}
     settings = {
@@ -196,10 +199,12 @@ def _daily_step(
         for path in _REPAIRED
         if get(defaults, *path) is not None and get(found, "settings", "index", *path) is None
     }
-    if not missing and not settings:
+    if not missing and not settings and not upgrade:
         return Step(what, UNCHANGED)
 
     def write() -> str:
+        if upgrade and (refused := _put_mapping(elastic, index, upgrade)):
+            return refused
         if settings:
             elastic.demand("PUT", f"/{index}/_settings", body=settings)
         actions = [
@@ -211,7 +216,34 @@ def _daily_step(
         return ""
 
     changes = differences({}, settings | ({"aliases": missing} if missing else {}))
-    return Step(what, UPDATED, differences=changes, write=write)
+    detail = f"{len(upgrade['properties'])} fields added" if upgrade else ""
+    return Step(what, UPDATED, detail, differences=changes, write=write)
+
+
+def _upgrade(elastic: Elastic, index: str, found: Any) -> dict[str, Any] | None:
+    """Return what is added to the mapping of an index of an earlier version; None for nothing.
+
+    Its documents have no values in the fields that are added; those that are still to come have.
+    """
+    ours = templates.index_template("")["template"]["mappings"]
+    meta = get(found, "mappings", "_meta")
+    if meta["llmlog_version"] >= ours["_meta"]["llmlog_version"]:
+        return None
+    mapping = elastic.demand("GET", f"/{index}/_mapping")
+    properties = get(mapping, index, "mappings", "properties") or {}
+    return {
+        "_meta": {**meta, **ours["_meta"]},
+        "properties": missing_fields(properties, ours["properties"]),
+    }
+
+
+def _put_mapping(elastic: Elastic, index: str, mapping: dict[str, Any]) -> str:
+    """Add to a mapping; return why the index takes nothing, empty where it has taken it."""
+    answer = elastic.request("PUT", f"/{index}/_mapping", body=mapping)
+    if answer.error.get("type") in _TAKES_NOTHING:
+        return f"fields not added: {answer.describe()}"
+    elastic.body_of(answer, "PUT", f"/{index}/_mapping")
+    return ""
 
 
 def _create(elastic: Elastic, index: str) -> str:

@@ -22,13 +22,33 @@ def overlay(below: Any, above: Any) -> Any:
     """
     if not (isinstance(below, dict) and isinstance(above, dict)):
         return above
-    if "type" in above and below.get("type", "object") != above["type"]:
+    kind = above.get("type")
+    if isinstance(kind, str) and below.get("type", "object") != kind:
         return above
     return {
         key: overlay(below[key], above[key]) if key in below and key in above else one[key]
         for one in (below, above)
         for key in one
     }
+
+
+def missing_fields(existing: Any, ours: Any) -> dict[str, Any]:
+    """Return those of our properties that an index can be given: whatever is there stays.
+
+    Args:
+        existing: `properties` of a mapping.
+        ours: likewise.
+    """
+    missing: dict[str, Any] = {}
+    for name, field in ours.items():
+        there = existing.get(name)
+        if there is None:
+            missing[name] = field
+        elif "properties" in there and (
+            inner := missing_fields(there["properties"], field.get("properties", {}))
+        ):
+            missing[name] = {"properties": inner}
+    return missing
 
 
 def join(first: Sequence[str], second: Sequence[str]) -> list[str]:

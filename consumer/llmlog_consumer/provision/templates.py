@@ -79,6 +79,7 @@ def merge_template(existing: Any, ours: dict[str, Any]) -> dict[str, Any]:
     """
     if existing is None:
         return ours
+    ours = _without_taken_names(ours, existing)
     merged: dict[str, Any] = overlay(existing, ours)
     if "priority" in existing:
         merged["priority"] = existing["priority"]
@@ -93,6 +94,17 @@ def merge_template(existing: Any, ours: dict[str, Any]) -> dict[str, Any]:
     for key in ("index_patterns", "ignore_missing_component_templates"):
         merged[key] = join(existing.get(key) or [], ours[key])
     return merged
+
+
+def _without_taken_names(ours: dict[str, Any], existing: Any) -> dict[str, Any]:
+    """Return our template without the groups of aliases whose name is a field of the user's."""
+    theirs = get(existing, "template", "mappings", "properties") or {}
+    ours = copy.deepcopy(ours)
+    properties = ours["template"]["mappings"]["properties"]
+    for name in [name for name, field in properties.items() if "properties" in field]:
+        if get(theirs, name, "type") not in (None, "object"):
+            del properties[name]
+    return ours
 
 
 def merge_settings(

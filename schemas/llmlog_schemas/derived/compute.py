@@ -101,7 +101,8 @@ class _Walk:
         for value, (name, usual, path) in zip(map(parent.get, keys), rows, strict=True):
             if value is None:
                 continue
-            if type(value) is usual:
+            kind = type(value)
+            if kind is usual:
                 if usual is float:
                     if value - value == 0:
                         found[name] = value

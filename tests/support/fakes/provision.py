@@ -32,8 +32,10 @@ class FakeElasticsearch(Elastic):
         self.asked: list[tuple[str, str]] = []
         self.before_put: list[Any] = []
 
-    def add_index(self, name: str, *, ours: bool = True, aliases=(), **settings: Any) -> None:
-        meta = {"_meta": {"llmlog_version": 1}} if ours else {}
+    def add_index(
+        self, name: str, *, ours: bool = True, version: int = 2, aliases=(), **settings: Any
+    ) -> None:
+        meta = {"_meta": {"llmlog_version": version}} if ours else {}
         self.indices[name] = {
             "aliases": {alias: {} for alias in aliases},
             "mappings": meta,
@@ -66,6 +68,11 @@ class FakeElasticsearch(Elastic):
                 for name in above:
                     place = place.setdefault(name, {})
                 place[last] = value
+            return ACKNOWLEDGED
+        if path.endswith("/_mapping"):
+            mappings = self.indices[path.removesuffix("/_mapping")]["mappings"]
+            mappings["_meta"] = body["_meta"]
+            mappings.setdefault("properties", {}).update(body["properties"])
             return ACKNOWLEDGED
         if path in self.indices:
             return Answer(400, {"error": {"type": "resource_already_exists_exception"}})

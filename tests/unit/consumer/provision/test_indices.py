@@ -243,3 +243,36 @@ def test_a_users_number_of_replicas_is_not_outvoted_by_our_range(cluster, layer)
     cluster.stored[layer] = {"template": replicas}
     setup(cluster)
     assert "auto_expand_replicas" not in index_settings(cluster)
+
+
+def test_an_index_of_an_earlier_version_is_given_the_fields_of_this_one(cluster):
+    setup(cluster)
+    cluster.add_index(YESTERDAY, version=1, aliases=["logs"])
+    mappings = cluster.indices[YESTERDAY]["mappings"]
+    mappings["_meta"]["theirs"] = "kept"
+    mappings["properties"] = {"model": {"type": "keyword"}, "team_id": {"type": "text"}}
+    step = next(step for step in setup(cluster) if YESTERDAY in step.what)
+    assert step.change == "updated"
+    assert "fields added" in step.detail
+    assert mappings["_meta"] == {"llmlog_version": 2, "theirs": "kept"}
+    assert mappings["properties"]["team_id"] == {"type": "text"}, "the user's own"
+    assert mappings["properties"]["prompt_text"] == {"type": "alias", "path": "messages_text"}
+    assert changes(setup(cluster)) == {}
+
+
+@pytest.mark.parametrize("kind", ["cluster_block_exception", "index_closed_exception"])
+def test_an_old_index_that_takes_nothing_is_left_and_named(cluster, kind):
+    setup(cluster)
+    cluster.add_index(YESTERDAY, version=1, aliases=["logs"])
+    path = f"{YESTERDAY}/_mapping"
+    real = cluster.request
+
+    def refuse(method, at, **options):
+        if method == "PUT" and at.removeprefix("/") == path:
+            return Answer(403, {"error": {"type": kind, "reason": "no"}})
+        return real(method, at, **options)
+
+    cluster.request = refuse
+    step = next(step for step in setup(cluster) if YESTERDAY in step.what)
+    assert (step.change, step.detail.startswith("fields not added")) == ("unchanged", True)
+    assert cluster.indices[YESTERDAY]["mappings"]["_meta"] == {"llmlog_version": 1}
