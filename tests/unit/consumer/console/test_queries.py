@@ -254,6 +254,8 @@ def test_an_older_document_has_its_values_elsewhere():
     }  # fmt: skip
     assert read_field(source, "team_alias") == "research"
     assert read_field(source, "input_cost") == 0.5
+    cached = {"cost_breakdown": {"input_cost": 0.5, "cache_read_cost": 0.125}}
+    assert read_field(cached, "input_cost") == 0.375
     assert read_field(source, "overhead") == 0.025
     assert read_field(source, "duration") == 2.5
     assert read_field(source, "time_to_first_token") == pytest.approx(0.4)
