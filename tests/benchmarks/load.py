@@ -78,10 +78,11 @@ def _vocabulary() -> tuple[list[str], list[float]]:
 
 
 def create(bootstrap: str, topic: str) -> None:
-    """Create a topic and its dead-letter topic."""
+    """Create a topic, its dead-letter topic and its audit topic."""
     admin = AdminClient({"bootstrap.servers": bootstrap})
     config = {"max.message.bytes": str(MAX_RECORD_BYTES)}
     names = [NewTopic(name, PARTITIONS, config=config) for name in (topic, f"{topic}.dlq")]
+    names.append(NewTopic(f"{topic}.audit", 1))
     for future in admin.create_topics(names).values():
         future.result(30)
 

@@ -86,6 +86,10 @@ def test_it_holds_the_packages_and_their_data_and_nothing_else(wheel: Path) -> N
         "llmlog_schemas/avro/llm_event.v1.avsc",
         "llmlog_schemas/elasticsearch/index_template.json",
         "llmlog_schemas/elasticsearch/lifecycle_policy.json",
+        "llmlog_consumer/console/templates/base.html",
+        "llmlog_consumer/console/static/console.js",
+        "llmlog_consumer/console/static/vendor/echarts.common.min.js",
+        "llmlog_consumer/console/static/vendor/echarts.LICENSE",
     } <= names
     locks = ROOT / "deploy/local/llmlog_local/locks"
     assert {f"llmlog_local/locks/{lock.name}" for lock in locks.iterdir()} <= names

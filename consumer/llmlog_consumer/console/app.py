@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+import structlog
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.responses import RedirectResponse, Response
@@ -153,6 +154,12 @@ def _guard(page: Page) -> Callable[[Request], Response]:
             # What only reads numbers is asked for again, until the server is back.
             again = page.method == "GET" and page.role is Role.NUMBERS and is_fragment(request)
             return render(request, "trouble.html", 503, problem=hide(str(error)), again=again)
+        except Exception as error:  # noqa: BLE001 - one page is at fault, and says so
+            # Its text may quote what was read: it is in no page and in no log.
+            kind = type(error).__name__
+            structlog.get_logger().error("page failed", page=page.path, error=kind)
+            problem = f"this page failed ({kind}): please report it"
+            return render(request, "trouble.html", 500, problem=problem, again=False)
         return response
 
     return answer

@@ -53,18 +53,28 @@ FIELDS: Final[dict[str, Field]] = {
     "user_id": Field("user", "text", _WHO, _of_key("user_id"), is_content=True),
     "user_email": Field("user's e-mail", "text", _WHO, _of_key("user_email"), is_content=True),
     "org_id": Field("organization", "text", _WHO, _of_key("org_id")),
+    "org_alias": Field("organization's name", "text", _WHO, _of_key("org_alias")),
+    "project_alias": Field("project", "text", _WHO, _of_key("project_alias")),
     "end_user": Field("end user", "text", _WHO, is_content=True),
     "request_tags": Field("tags", "text", _WHO),
     "response_cost": Field("cost", "usd", _MONEY),
     "input_cost": Field("input", "usd", _MONEY, _of_cost("input_cost")),
     "output_cost": Field("output", "usd", _MONEY, _of_cost("output_cost")),
-    "reasoning_cost": Field("of it, reasoning", "usd", _MONEY),
-    "cache_read_cost": Field("read from the cache", "usd", _MONEY),
-    "cache_write_cost": Field("written to the cache", "usd", _MONEY),
+    "reasoning_cost": Field("of it, reasoning", "usd", _MONEY, _of_cost("reasoning_cost")),
+    "cache_read_cost": Field("read from the cache", "usd", _MONEY, _of_cost("cache_read_cost")),
+    "cache_write_cost": Field(
+        "written to the cache", "usd", _MONEY, _of_cost("cache_creation_cost")
+    ),
     "tool_cost": Field("tools", "usd", _MONEY, _of_cost("tool_usage_cost")),
+    "additional_cost": Field("additional", "usd", _MONEY),
+    "guardrail_cost": Field("guardrails", "usd", _MONEY),
     "discount_amount": Field("discount", "usd", _MONEY, _of_cost("discount_amount")),
     "margin_amount": Field("margin", "usd", _MONEY, _of_cost("margin_total_amount")),
     "saved_cache_cost": Field("saved by LiteLLM's cache", "usd", _MONEY),
+    "team_spend": Field("spent by the team until then", "usd", _MONEY),
+    "team_max_budget": Field("budget of the team", "usd", _MONEY),
+    "key_spend": Field("spent with the key until then", "usd", _MONEY),
+    "key_max_budget": Field("budget of the key", "usd", _MONEY),
     "total_tokens": Field("all", "count", _TOKENS),
     "prompt_tokens": Field("prompt", "count", _TOKENS),
     "completion_tokens": Field("answer", "count", _TOKENS),
@@ -86,9 +96,11 @@ FIELDS: Final[dict[str, Field]] = {
     "custom_llm_provider": Field("provider", "text", _COURSE),
     "stream": Field("stream", "text", _COURSE),
     "cache_hit": Field("answered from the cache", "text", _COURSE),
+    "attempt": Field("attempt", "count", _COURSE),
     "retries": Field("retries", "count", _COURSE),
     "fallback_from": Field("fallback from", "text", _COURSE),
     "finish_reasons": Field("finish reasons", "text", _COURSE),
+    "call_origin": Field("origin", "text", _COURSE),
     "error_class": Field("error class", "text", _COURSE, ("error_information", "error_class")),
     "error_code": Field("error code", "text", _COURSE, ("error_information", "error_code")),
     "tool_names_offered": Field("tools offered", "text", _TOOLS),
@@ -96,10 +108,13 @@ FIELDS: Final[dict[str, Field]] = {
     "mcp_server": Field("MCP server", "text", _TOOLS),
     "guardrail_names": Field("guardrails", "text", _TOOLS),
     "guardrail_status": Field("guardrail status", "text", _TOOLS),
+    "guardrail_action": Field("guardrail action", "text", _TOOLS),
     "litellm_call_id": Field("call id", "text", "Ids"),
     "trace_id": Field("trace", "text", "Ids"),
     "session_id": Field("session", "text", "Ids"),
     "model_id": Field("deployment", "text", "Ids"),
+    "gateway_host": Field("gateway", "text", "Ids"),
+    "gateway_version": Field("gateway's version", "text", "Ids"),
 }
 
 DIMENSIONS: Final[dict[str, tuple[str, str]]] = {
@@ -156,7 +171,12 @@ def read_field(source: Mapping[str, Any], name: str) -> Any:
         return _seconds_between(source, "startTime", "endTime")
     if name == "time_to_first_token" and source.get("stream"):
         return _seconds_between(source, "startTime", "completionStartTime")
-    return _read_path(source, FIELDS[name])
+    value = _read_path(source, FIELDS[name])
+    if name == "input_cost" and value is not None:
+        # LiteLLM's own has the two costs of the cache in it.
+        for part in ("cache_read_cost", "cache_write_cost"):
+            value -= read_field(source, part) or 0.0
+    return value
 
 
 def _read_path(source: Mapping[str, Any], field: Field) -> Any:

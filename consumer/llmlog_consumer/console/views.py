@@ -33,7 +33,8 @@ def render(request: Request, template: str, status: int = 200, **values: Any) ->
         console=request.app.state.console,
         **values,
     )
-    return HTMLResponse(text, status)
+    # Clients may send halves of characters, which UTF-8 does not have.
+    return HTMLResponse(text.encode("utf-8", "replace"), status)
 
 
 def is_fragment(request: Request) -> bool:

@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import httpx
 import pytest
@@ -179,7 +180,16 @@ def test_a_dead_letter_is_shown_with_its_reason_and_replayed_once_its_cause_is_m
     assert site.pipeline.count() == CALLS + 5
     replays = [one for one in audit_of(site) if one["action"] == "replay"]
     assert [one["who"] for one in replays] == ["operator"]
-    site.pipeline.run("dlq", "replay", "--yes")
+    pipeline = site.pipeline
+    elsewhere = {**pipeline.environment, "LLMLOG_AUDIT_TOPIC": "not-there"}
+    for command in (("replay", "--yes"), ("list", "--show-content")):
+        refused = replace(pipeline, environment=elsewhere).run("dlq", *command, check=False)
+        assert refused.returncode == 3
+        assert "topic not-there does not exist" in refused.stderr
+        assert refused.stdout == ""
+    pipeline.run("dlq", "list", "--show-content")
+    assert audit_of(site)[-1]["program"] == "dlq list"
+    pipeline.run("dlq", "replay", "--yes")
     assert [one["program"] for one in audit_of(site) if one["action"] == "replay"] == [
         "console",
         "dlq replay",

@@ -116,7 +116,9 @@ def sample(
 
 def take(page: Page, name: str) -> None:
     IMAGES.mkdir(parents=True, exist_ok=True)
-    page.wait_for_timeout(300)  # canvases are drawn after their data is there
+    page.evaluate(
+        "new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn)))"
+    )
     page.screenshot(path=str(IMAGES / f"{name}.png"))
 
 

@@ -22,7 +22,7 @@ from llmlog_consumer.cli.dlq.options import (
     with_filter_options,
 )
 from llmlog_consumer.cli.dlq.replay import OptionalTopic, replay_letters
-from llmlog_consumer.cli.options import ConfigOption, JsonOption, load_settings
+from llmlog_consumer.cli.options import ConfigOption, JsonOption, load_settings, user_name
 from llmlog_consumer.cli.output import Progress, complain, say, write_json, write_table
 from llmlog_consumer.dead_letters.contents import Contents
 from llmlog_consumer.dead_letters.filters import Filter, GroupFilter
@@ -65,6 +65,8 @@ def list_letters(
     Example: pipeline dlq list --since 24h --stage index --limit 20
     """
     settings = load_settings(config)
+    if show_content:
+        _audit(settings, "dlq list", wanted.describe())
     with Progress() as progress:
         dead_letters = DeadLetters(
             settings, since_ms=wanted.since_ms, all_groups=all_groups, progress=progress
@@ -133,6 +135,8 @@ def show(
     Example: pipeline dlq show litellm-logs.dlq/3/17 --show-content
     """
     settings = load_settings(config)
+    if show_content:
+        _audit(settings, "dlq show", coordinates)
     letter = read_letter_at(settings, coordinates)
     ((_, recovered),) = _RecoveredLookup(settings).annotate(iter([letter]))
     row = letter.as_json(recovered=recovered, show_content=show_content)
@@ -167,6 +171,8 @@ def export(
     Example: pipeline dlq export --fingerprint 2f6c1b9d04aa --output letters.ndjson
     """
     settings = load_settings(config)
+    if show_content:
+        _audit(settings, "dlq export", wanted.describe())
     contents = Contents(settings, show=show_content)
     written = 0
     with Progress() as progress, _open_output(output) as file:
@@ -184,6 +190,13 @@ def export(
         file.flush()
     complain(f"{written} letters written to {output or 'stdout'}")
     _complain_of(dead_letters.topic_warning, dead_letters.groups)
+
+
+def _audit(settings: Settings, command: str, what: str) -> None:
+    """Write down who opens contents, before they are shown."""
+    from llmlog_consumer.kafka.audit import AuditLog
+
+    AuditLog(settings, command).write(user_name(), "contents", what)
 
 
 class _RecoveredLookup:

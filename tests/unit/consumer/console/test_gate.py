@@ -14,7 +14,16 @@ from llmlog_consumer.console.access.logins import MAX_FAILURES, TokenFile
 from llmlog_consumer.console.access.proxy import ProxyLogin, parse_networks
 from llmlog_consumer.console.access.roles import Role, parse_grants
 from llmlog_consumer.console.app import PAGES
-from support.fakes.console import COOKIE, EVENT_ID, SECRET_TEXTS, URL, browser, new_console
+from support.fakes.console import (
+    COOKIE,
+    EVENT_ID,
+    SECRET_TEXTS,
+    SOURCE,
+    URL,
+    answer,
+    browser,
+    new_console,
+)
 
 TOKEN = "a-token-of-thirty-two-characters-"
 SECRET = "a-secret-of-thirty-two-characters"
@@ -364,3 +373,19 @@ def test_a_server_that_is_away_is_said_and_asked_for_again(tmp_path) -> None:
     assert "Elasticsearch at nowhere: refused" in answer.text
     assert 'hx-get="/calls/rows?team=a"' in answer.text
     assert client.get("/calls").status_code == 200
+
+
+def test_a_page_that_fails_says_so_and_quotes_nothing(tmp_path) -> None:
+    console, client = logged_in(tmp_path, "numbers")
+    console.searcher.found = ValueError("the-prompt")
+    answer = client.get("/calls/rows")
+    assert answer.status_code == 500
+    assert "this page failed (ValueError)" in answer.text
+    assert "the-prompt" not in answer.text
+    assert answer.headers["x-frame-options"] == "DENY"
+
+
+def test_halves_of_characters_are_shown_as_well(tmp_path) -> None:
+    console, client = logged_in(tmp_path, "numbers,contents")
+    console.searcher.found = answer({**SOURCE, "messages": "a\ud800b"})
+    assert "a?b" in client.get(f"/calls/{EVENT_ID}/contents").text
