@@ -1,9 +1,10 @@
-"""docs/comparison.md: each field of Elastic's own integration is one of ours, or lacks a reason."""
+"""docs/comparison.md and docs/questions.md; each field of Elastic's is ours, or has a reason."""
 
 from pathlib import Path
 
 from llmlog_schemas.derived.aliases import ALIASES
 from llmlog_schemas.fields import DOCUMENT
+from support import questions
 from support.comparison import LACKED, OURS, PAGE, SOURCE, page
 
 LIST = Path(__file__).parent / "data" / "elastic_lite_llm_fields.txt"
@@ -24,3 +25,7 @@ def test_what_stands_for_theirs_is_a_field_of_documents():
 
 def test_the_page_is_made_of_the_tables():
     assert PAGE.read_text() == page(), "run `python tests/support/comparison.py`"
+
+
+def test_the_page_of_questions_is_made_of_them():
+    assert questions.PAGE.read_text() == questions.page(), "run `python tests/support/questions.py`"

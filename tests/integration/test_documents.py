@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
+from llmlog_consumer.checks import breakdown
 from llmlog_consumer.provision import templates
 from llmlog_consumer.provision.merge import missing_fields
 from llmlog_local.elasticsearch import ElasticsearchServer
@@ -20,6 +21,8 @@ from llmlog_schemas.convert import to_event
 from llmlog_schemas.derived.aliases import ALIASES
 from llmlog_schemas.derived.table import DERIVED
 from llmlog_schemas.kinds import Kind
+from support.calls import made_calls
+from support.questions import QUESTIONS
 from support.rich_payload import RIGHT_VALUES, START, rich_payload
 
 MAPPINGS = templates.index_template("logs")["template"]["mappings"]
@@ -75,6 +78,8 @@ def test_documents_answer_by_value_by_text_and_by_other_names(node: Node) -> Non
     words_are_found(node)
     other_names_answer(node)
     cases_are_right(node)
+    questions_are_answered(node)
+    groups_are_reported(node)
     hostile_payloads_make_no_refusal(node)
     two_generations_answer_as_one(node)
 
@@ -152,9 +157,42 @@ def cases_are_right(node: Node) -> None:
     assert {name: one["value"] for name, one in found.items()} == wanted
 
 
+def questions_are_answered(node: Node) -> None:
+    calls = made_calls()
+    node.call("PUT", "/calls", mappings=MAPPINGS)
+    documents = [json.loads(to_event(call)["document"]) for call in calls]
+    assert not node.index("calls", documents)
+    assert len(QUESTIONS) == 30
+    for question in QUESTIONS:
+        answer = question.read(node.call("POST", "/calls/_search", **question.body))
+        right = question.right(calls)
+        assert right, question.text
+        assert answer == pytest.approx(right), question.text
+
+
+def groups_are_reported(node: Node) -> None:
+    calls = made_calls()
+    for by in (*breakdown.QUESTIONS, *breakdown.RANKINGS):
+        body = breakdown.query_of(by, 100, [])
+        found = breakdown.read_answer(by, 100, node.call("POST", "/calls/_search", **body))
+        assert (found["events"], found["covered"]["share"]) == (len(calls), 1.0)
+        assert found["rows"], by
+    body = breakdown.query_of("team", 3, [])
+    found = breakdown.read_answer("team", 3, node.call("POST", "/calls/_search", **body))
+    assert len(found["rows"]) == 3
+    assert found["others"] == len(calls) * 5 // 8
+    row = found["rows"][0]
+    own = [c for c in calls if c["metadata"]["user_api_key_team_id"] == row["team"]]
+    assert row["total_cost"] == pytest.approx(sum(c["response_cost"] for c in own))
+    assert row["name"] == own[0]["metadata"]["user_api_key_team_alias"]
+    assert row["spend"] == own[-1]["metadata"]["user_api_key_team_spend"]
+    durations = sorted(c["endTime"] - c["startTime"] for c in own)
+    assert row["duration_p50"] == pytest.approx(durations[len(durations) // 2], rel=0.1)
+
+
 def hostile_payloads_make_no_refusal(node: Node) -> None:
     pick = random.Random(7)
-    strange = [None, True, -1, 2**63, 1e300, "", "x" * 40_000, "NaN", [], [[]], {}, {"a": [1]},
+    strange = [None, True, -1, 2**63, 1e300, "", "x" * 9_000, "NaN", [], [[]], {}, {"a": [1]},
                [{"name": 5}], "<redacted>", "\0", "\ud800"]  # fmt: skip
     paths = sorted({path for field in DERIVED.values() for path in field.paths})
     documents = []

@@ -21,7 +21,7 @@ from llmlog_producer.events.snapshot import snapshot
 from llmlog_producer.events.truncate import Truncator
 from llmlog_schemas.codec import Encoder
 from llmlog_schemas.convert import to_event
-from llmlog_schemas.search_text import searchable_text
+from llmlog_schemas.search_text import search_texts
 
 EVENTS = 20_000
 TIMES = 20
@@ -96,9 +96,7 @@ def steps(given):
         "redact": alone(redactor.redact, read),
         "look for secrets": alone(redactor.may_hold_secret, lambda: texts),
         "convert": alone(lambda one: to_event(one, captured_at=0.0, search_text=False), read),
-        "text for search": alone(
-            lambda one: (searchable_text(one["messages"]), searchable_text(one["response"])), read
-        ),
+        "text for search": alone(lambda one: search_texts(one["messages"], one["response"]), read),
         "Avro": alone(encoder.encode, lambda: events),
         "all of it": alone(EventBuilder(settings, Stats()).build, lambda: captured),
     }

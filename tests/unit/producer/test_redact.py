@@ -15,10 +15,11 @@ from llmlog_common.settings import load
 from llmlog_producer.counters import Stats
 from llmlog_producer.events.build import CapturedPayload, EventBuilder
 from llmlog_producer.events.redact import Redactor
-from llmlog_producer.events.secrets import REDACTED, hide_secrets, is_secret_name, may_hold_secret
+from llmlog_producer.events.secrets import hide_secrets, is_secret_name, may_hold_secret
 from llmlog_producer.events.snapshot import snapshot
 from llmlog_schemas.codec import Decoder
 from llmlog_schemas.json_form import dumps
+from llmlog_schemas.limits import REDACTED
 from support import former_secret_forms
 from support.payloads import payload
 
