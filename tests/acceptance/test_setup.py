@@ -16,6 +16,7 @@ from llmlog_consumer.kafka.admin import KafkaAdmin
 from llmlog_consumer.provision.indices import index_steps
 from llmlog_consumer.provision.steps import Step
 from llmlog_consumer.provision.topics import topic_steps
+from llmlog_schemas.fields import CURRENT_DOCUMENT_VERSION
 from support.payloads import payload
 from support.pipeline import Pipeline
 
@@ -114,7 +115,7 @@ def test_the_custom_layer_decides_shards_replicas_refresh_and_fields(pipeline: P
     assert "auto_expand_replicas" not in settings
     mapping = pipeline.get(f"/{other}/_mapping")[other]["mappings"]
     assert mapping["properties"]["team"] == {"type": "keyword"}
-    assert mapping["_meta"]["llmlog_version"] == 1
+    assert mapping["_meta"]["llmlog_version"] == CURRENT_DOCUMENT_VERSION
     assert pipeline.index in pipeline.get(f"/{other}/_alias")[other]["aliases"]
 
 

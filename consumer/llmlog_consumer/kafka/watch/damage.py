@@ -10,6 +10,7 @@ from confluent_kafka import Consumer, KafkaError, TopicPartition
 
 from llmlog_common.kafka_clients import consumer_config, new_client
 from llmlog_consumer.kafka.errors import DAMAGED, OUT_OF_RANGE, is_truncated
+from llmlog_consumer.kafka.start_offsets import run_within
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,6 +22,9 @@ SILENCE_SECONDS: Final = 5.0
 
 CONFIRM_FACTOR: Final = 4
 """A silent offset before a readable one is asked once more, for so many times as long."""
+
+CLOSE_SECONDS: Final = 5.0
+"""Time that the client has for its end; it has joined no group."""
 
 MAX_STEP: Final = 64
 """Offsets between two attempts behind a damaged batch: what is readable and shorter is missed."""
@@ -60,6 +64,7 @@ class DamageSearch:
         silence_seconds: after which an offset counts as damaged.
         client: makes the client's consumer.
         clock: monotonic seconds.
+        close_seconds: for the end of the client.
     """
 
     def __init__(
@@ -71,6 +76,7 @@ class DamageSearch:
         silence_seconds: float = SILENCE_SECONDS,
         client: Callable[..., Any] = Consumer,
         clock: Callable[[], float] = time.monotonic,
+        close_seconds: float = CLOSE_SECONDS,
     ) -> None:
         config = consumer_config(settings) | {
             "group.id": "llmlog-inspect",
@@ -82,13 +88,15 @@ class DamageSearch:
         self._partition = partition
         self._silence = silence_seconds
         self._clock = clock
+        self._close_seconds = close_seconds
         self._consumer = new_client(client, config)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._consumer.close()
+        # librdkafka's close has been seen to wait for ever behind a damaged batch.
+        run_within(self._close_seconds, self._consumer.close)
 
     def find(self, committed: int, epoch: int, log_start: int, log_end: int) -> Damage | None:
         """Return the first range behind the committed offset that the broker cannot give.

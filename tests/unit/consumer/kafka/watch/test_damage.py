@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass, field
 
 import pytest
@@ -172,6 +173,15 @@ def test_the_place_is_asked_for_with_the_epoch_that_was_committed():
     assert broker.places[-1].leader_epoch == 0
     find(broker, 42, -1)
     assert broker.places[-1].leader_epoch is None
+
+
+def test_a_client_that_does_not_end_does_not_hold_the_search():
+    broker, ended = Broker(FakeClock()), threading.Event()
+    broker.close = ended.wait
+    search = DamageSearch(load(environ={}), "t", 7, client=broker, close_seconds=0.01)
+    with search:
+        pass
+    ended.set()
 
 
 def test_the_search_is_a_reader_outside_of_the_group_and_leaves_nothing():
