@@ -64,7 +64,7 @@ def run_command() -> None:
     except ModuleNotFoundError as error:  # a command may load more than the command line does
         if error.name not in _LIBRARIES:
             raise
-        sys.stderr.write("pipeline needs more: pip install 'llmlog-pipeline[consumer]'\n")
+        sys.stderr.write("pipeline needs more: install the wheel with its extra, `[consumer]`\n")
         sys.exit(2)
     except (PipelineError, Unreachable) as error:
         sys.stderr.write(f"error: {' '.join(cut(hide(str(error))).split())}\n")

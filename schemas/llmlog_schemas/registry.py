@@ -56,8 +56,8 @@ class Registry:
             from confluent_kafka.schema_registry import SchemaRegistryClient  # noqa: PLC0415
         except ImportError as error:
             raise ConfigurationError(
-                f"LLMLOG_SCHEMA_REGISTRY_URL is set, but the package {error.name} is missing: run "
-                "pip install 'llmlog-pipeline[registry]'"
+                f"LLMLOG_SCHEMA_REGISTRY_URL is set, but the package {error.name} is missing: "
+                "install the wheel with its extra, `[registry]`"
             ) from None
 
         def new_client(current: Settings) -> Any:

@@ -122,4 +122,4 @@ def test_the_command_says_what_to_install(gateway: tuple[Path, Path], tmp_path: 
         assert done.returncode == 2
         assert not done.stdout
         (line,) = done.stderr.splitlines()
-        assert "pip install 'llmlog-pipeline[consumer]'" in line
+        assert "install the wheel with its extra, `[consumer]`" in line

@@ -69,7 +69,7 @@ def console(
         if error.name not in _LIBRARIES:
             raise
         raise ConfigurationError(
-            "the console needs more: pip install 'llmlog-pipeline[console]'"
+            "the console needs more: install the wheel with its extra, `[console]`"
         ) from None
     options = Options(
         host=host,

