@@ -20,6 +20,8 @@ MAX_JOBS: Final = 100
 MAX_WAITING: Final = 10
 FRESH_SECONDS: Final = 20.0
 """Time for which a finished reading is shown again."""
+FAILED_SECONDS: Final = 5.0
+"""The same for one that failed: the page that asks how far it is has to see why."""
 
 
 class StoppedError(PipelineError):
@@ -160,7 +162,7 @@ class Jobs:
         self._threads.shutdown(cancel_futures=True)
 
     def _is_fresh(self, job: Job) -> bool:
-        return not job.error and self._clock() - job.ended < FRESH_SECONDS
+        return self._clock() - job.ended < (FAILED_SECONDS if job.error else FRESH_SECONDS)
 
     def _run(self, job: Job, work: Callable[[Job], Any]) -> None:
         try:

@@ -27,7 +27,7 @@ from llmlog_consumer.console.formats import (
     write_value,
 )
 from llmlog_consumer.console.history import History, Sample, balance, rates, take_sample
-from llmlog_consumer.console.jobs import FRESH_SECONDS, MAX_WAITING, Jobs
+from llmlog_consumer.console.jobs import FAILED_SECONDS, FRESH_SECONDS, MAX_WAITING, Jobs
 from llmlog_consumer.console.options import Options
 from llmlog_consumer.console.vendored import VENDORED
 from llmlog_consumer.console.views import FOLDER
@@ -359,10 +359,13 @@ def test_a_job_that_fails_says_why_and_is_tried_again():
     def fail(_job):
         raise ElasticsearchUnreachable("away")
 
-    jobs = Jobs()
+    now = [100.0]
+    jobs = Jobs(clock=lambda: now[0])
     first = jobs.start("a", "ada", fail)
     wait_until(lambda: first.is_finished)
     assert (first.look().error, first.look().result) == ("away", None)
+    assert jobs.start("a", "ada", fail) is first, "the page that asks how far it is sees why"
+    now[0] += FAILED_SECONDS
     assert jobs.start("a", "ada", fail) is not first
     jobs.close()
 
