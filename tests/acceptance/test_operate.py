@@ -128,7 +128,7 @@ def test_status_says_what_is_wrong_and_work_goes_on_once_it_is_mended(pipeline: 
     process = pipeline.start("consume", "--workers", "1")
     pipeline.run("produce", "-", input=ndjson([payload(seed) for seed in range(20)]))
     wait_until(lambda: pipeline.count() == 20)
-    assert pipeline.ask_page("/readyz") == (200, "ready\n")
+    wait_until(lambda: pipeline.ask_page("/readyz") == (200, "ready\n"))
     (index,) = pipeline.get(f"/{pipeline.index}-*/_settings")
     httpx.post(f"{pipeline.elasticsearch}/{index}/_close").raise_for_status()
     pipeline.run("produce", "-", input=ndjson([payload(seed) for seed in range(20, 60)]))

@@ -106,7 +106,8 @@ def test_each_user_has_the_rights_for_its_commands(
     assert (proof["documents"], proof["dead_letters"]) == (1, 1)
     assert "nothing waits" in run(User.OPERATOR, "status", check=False)
     for user, others in ((User.WORKER, User.GATEWAY), (User.OPERATOR, User.WORKER)):
-        assert rights_in(run(user, "doctor", "--as", user, "--json")) == {"green": ""}
+        # Its exit code is for the whole cluster, in which others have indices too.
+        assert rights_in(run(user, "doctor", "--as", user, "--json", check=False)) == {"green": ""}
         lacking = rights_in(run(others, "doctor", "--as", user, "--json", check=False))
         assert "--add --allow-principal User:" in lacking["red"]
     assert "decode" in run(User.OPERATOR, "dlq", "list")

@@ -112,7 +112,8 @@ def make_refusing_index(pipeline: Pipeline) -> None:
         "dynamic": False,
         "properties": {"model": {"type": "long"}, "@timestamp": {"type": "date"}},
     }
-    httpx.put(refusing_index(pipeline), json={"mappings": mapping}).raise_for_status()
+    url = refusing_index(pipeline)
+    httpx.put(url, json={"mappings": mapping}, timeout=60).raise_for_status()
 
 
 @pytest.fixture(scope="module")
