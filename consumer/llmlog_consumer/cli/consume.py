@@ -73,12 +73,12 @@ def consume(
 
     from llmlog_consumer import log_setup
     from llmlog_consumer.checks.status_reader import read_status
-    from llmlog_consumer.cli.until_end import WaitLines
     from llmlog_consumer.elasticsearch.connection import Elastic
     from llmlog_consumer.kafka.admin import KafkaAdmin
     from llmlog_consumer.kafka.offsets import KafkaOffsets
     from llmlog_consumer.log_stream import LAST_LINES_SECONDS, open_stderr
     from llmlog_consumer.service import preflight
+    from llmlog_consumer.service.until_end import WaitLines
 
     if timeout is not None and not until_end:
         raise typer.BadParameter("--timeout goes with --until-end")

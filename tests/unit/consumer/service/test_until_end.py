@@ -8,7 +8,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from llmlog_common.errors import KafkaUnreachable, PipelineError
-from llmlog_consumer.cli.until_end import Timing, WaitLines
+from llmlog_consumer.service.until_end import Timing, WaitLines
 
 
 class Looks:
