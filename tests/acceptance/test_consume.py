@@ -14,7 +14,7 @@ import pytest
 
 from support.judge import judge
 from support.payloads import encoded, event, ndjson, payload, send
-from support.pipeline import SLOW, Pipeline, wait_until
+from support.pipeline import SLOW, Pipeline, wait_until, workers_of
 
 DEAD_ARE_MISSED_SOON = {"LLMLOG_KAFKA_CONSUMER_SESSION_TIMEOUT_MS": "6000"}
 """The shortest that the broker grants: after a kill -9 the group waits for so long."""
@@ -203,11 +203,7 @@ def test_kill_9_of_a_worker_loses_and_doubles_nothing(pipeline: Pipeline) -> Non
     running = pipeline.start("consume", "--workers", "2", "--until-end")
 
     def a_worker_with_work() -> psutil.Process | None:
-        workers = [
-            child
-            for child in psutil.Process(running.pid).children(recursive=True)
-            if "worker" in " ".join(child.cmdline())
-        ]
+        workers = workers_of(running)
         return workers[0] if len(workers) == 2 and pipeline.count() > 500 else None
 
     wait_until(a_worker_with_work).send_signal(signal.SIGKILL)

@@ -6,12 +6,11 @@ import json
 import os
 import signal
 
-import psutil
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from support.payloads import encoded, send
-from support.pipeline import SLOW, Pipeline, wait_until
+from support.pipeline import SLOW, Pipeline, wait_until, workers_of
 
 
 def bootstrap(pipeline: Pipeline) -> str:
@@ -27,10 +26,9 @@ def status_of(pipeline: Pipeline) -> tuple[int, dict]:
     return done.returncode, json.loads(done.stdout)
 
 
-def worker_of(process) -> psutil.Process:
+def worker_of(process):
     """Return the process of the first worker of `pipeline consume`."""
-    children = psutil.Process(process.pid).children(recursive=True)
-    (worker,) = (c for c in children if "worker" in " ".join(c.cmdline()))
+    (worker,) = workers_of(process)
     return worker
 
 

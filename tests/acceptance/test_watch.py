@@ -6,14 +6,13 @@ import os
 import signal
 from collections.abc import Iterator
 
-import psutil
 import pytest
 
 from llmlog_consumer.outcomes import Outcome
 from llmlog_local.ports import free_ports
 from support.fault_proxy import HOST, FaultProxy
 from support.payloads import encoded, send
-from support.pipeline import SLOW, Pipeline, wait_until
+from support.pipeline import SLOW, Pipeline, wait_until, workers_of
 
 RECORDS = 4000
 
@@ -37,8 +36,7 @@ def write(pipeline: Pipeline, seeds: range) -> None:
 
 def worker_of(process) -> int:
     """Return the process id of a worker of `pipeline consume`."""
-    children = psutil.Process(process.pid).children(recursive=True)
-    return next(c.pid for c in children if "worker" in " ".join(c.cmdline()))
+    return workers_of(process)[0].pid
 
 
 def balance(values: dict[tuple[str, ...], float]) -> tuple[float, float]:

@@ -21,6 +21,7 @@ from llmlog_consumer.dead_letters.letter import DeadLetter
 from llmlog_consumer.dead_letters.stats import Stats
 from llmlog_consumer.kafka.places import Log, Place
 from llmlog_schemas.codec import current_fingerprint, schema_text
+from support.commands import leaves
 
 ROOT = Path(__file__).parents[2]
 CLI = (ROOT / "docs/cli.md").read_text()
@@ -31,16 +32,6 @@ PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 OF_PIPELINE = {"--install-completion", "--show-completion", "--version"}
 KUBERNETES = ("_SERVICE_HOST", "_TCP")
 KAFKA_TABLES = {"kafka", "kafka_producer", "kafka_consumer"}
-
-
-def leaves(command, name):
-    """Yield every command that does something, with its full name."""
-    below = getattr(command, "commands", None)
-    if below is None:
-        yield name, command
-        return
-    for part, inner in below.items():
-        yield from leaves(inner, f"{name} {part}")
 
 
 COMMANDS = dict(leaves(get_command(app), "pipeline"))

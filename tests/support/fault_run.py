@@ -32,7 +32,7 @@ from llmlog_local.testing import RunningServers
 from support.fault_proxy import FaultProxy
 from support.judge import Judgement, judge
 from support.payloads import encoded
-from support.pipeline import SLOW, Pipeline, wait_until
+from support.pipeline import SLOW, Pipeline, wait_until, workers_of
 
 SEED = int(os.environ.get("FAULT_SEED") or random.SystemRandom().randrange(1_000_000))
 _RECORDS = os.environ.get("FAULT_RECORDS")
@@ -287,11 +287,7 @@ class Run:
 
     def worker_processes(self) -> list[psutil.Process]:
         """Return the workers that run now."""
-        try:
-            children = psutil.Process(self.consuming.pid).children(recursive=True)
-        except psutil.NoSuchProcess:
-            return []
-        return [child for child in children if _is_worker(child)]
+        return workers_of(self.consuming)
 
     def family(self) -> list[psutil.Process]:
         """Return every process that the supervisor has started and that runs."""
@@ -499,13 +495,6 @@ def frozen(pid: int) -> Iterator[None]:
         yield
     finally:
         os.kill(pid, signal.SIGCONT)
-
-
-def _is_worker(process: psutil.Process) -> bool:
-    try:
-        return "worker" in " ".join(process.cmdline())
-    except psutil.Error:
-        return False
 
 
 def _last_line(said: str) -> str:

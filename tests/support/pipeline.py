@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
+import psutil
 from prometheus_client.parser import text_string_to_metric_families
 
 from llmlog_local.ports import free_ports
@@ -19,6 +20,22 @@ from llmlog_local.ports import free_ports
 PIPELINE = str(Path(sys.executable).with_name("pipeline"))
 SLOW = 5
 """Factor of every deadline: they are written for a quiet machine, and end a test that hangs."""
+
+
+def workers_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    """Return the workers of a `pipeline consume` that run now: children of its template."""
+    try:
+        family = psutil.Process(process.pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
+    return [child for child in family if _is_worker(child)]
+
+
+def _is_worker(process: psutil.Process) -> bool:
+    try:
+        return "worker" in " ".join(process.cmdline())
+    except psutil.Error:
+        return False
 
 
 def wait_until(condition: Callable[[], object], timeout: float = 60.0, what: str = "") -> object:

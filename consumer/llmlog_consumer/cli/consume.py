@@ -8,6 +8,7 @@ import threading
 import time
 from contextlib import contextmanager, nullcontext
 from enum import StrEnum
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, TextIO, cast
 
 import typer
@@ -123,10 +124,9 @@ def consume(
         until="the end" if until_end else "a signal",
     )
     ends = task.until or {}
-    lines = WaitLines(lambda: read_status(settings, admin, offsets).waits_for(ends))
-    watches = _watch_servers(
-        settings, subject, supervisor, lambda: read_status(settings, admin, offsets)
-    )
+    look = partial(read_status, settings, admin, offsets)
+    lines = WaitLines(lambda: look().waits_for(ends))
+    watches = _watch_servers(settings, subject, supervisor, look)
     try:
         with (
             lines if until_end else nullcontext(),
@@ -174,7 +174,7 @@ def _watch_servers(
         )
 
     def read_ends() -> dict[str, float]:
-        from llmlog_consumer.checks.doctor.facts import read_certificates
+        from llmlog_consumer.checks.doctor.certificates import read_certificates
 
         return read_certificates(settings)
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from llmlog_consumer.console.access.logins import OneTimeLinks
     from llmlog_consumer.console.gate import Gate
     from llmlog_consumer.console.history import History
-    from llmlog_consumer.console.pages.letters import LetterDesk
+    from llmlog_consumer.console.queries.letters import LetterDesk
     from llmlog_consumer.console.servers import Searcher
     from llmlog_consumer.kafka.audit import AuditLog
 

@@ -200,8 +200,12 @@ class BulkClient:
 
 
 def _has_items(number: int, body: Any) -> bool:
-    items = body.get("items") if isinstance(body, dict) else None
+    items = _items(body)
     return isinstance(items, list) and len(items) == number
+
+
+def _items(body: Any) -> Any:
+    return body.get("items") if isinstance(body, dict) else None
 
 
 def _not_sent(response: BulkResponse) -> BulkResponse:
@@ -250,7 +254,7 @@ def _rerouted_to(operation: Operation, result: Mapping[str, Any]) -> str | None:
 
 def _results(body: Any) -> list[tuple[str, dict[str, Any]]] | None:
     """Return action and result of each item of a bulk answer; None where it is no such answer."""
-    items = body.get("items") if isinstance(body, dict) else None
+    items = _items(body)
     if not isinstance(items, list) or not all(isinstance(item, dict) and item for item in items):
         return None
     results = [next(iter(item.items())) for item in items]

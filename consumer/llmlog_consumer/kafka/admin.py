@@ -217,7 +217,9 @@ class KafkaAdmin:
 
     def config(self, name: str) -> dict[str, str]:
         """Return a topic's configuration; empty where this user may not see it."""
-        resource = ConfigResource(ResourceType.TOPIC, name)
+        return self._config_of(ConfigResource(ResourceType.TOPIC, name))
+
+    def _config_of(self, resource: ConfigResource) -> dict[str, str]:
         request = self._client.describe_configs([resource], request_timeout=REQUEST_SECONDS)
         try:
             entries = self.call(request[resource].result)
@@ -241,10 +243,7 @@ class KafkaAdmin:
             include_authorized_operations=True,
             request_timeout=REQUEST_SECONDS,
         )
-        allowed = self.call(request[name].result).authorized_operations
-        if not allowed:  # the cluster does not tell
-            return set()
-        return set(needed) - {operation.name for operation in allowed}
+        return _lacking(needed, self.call(request[name].result).authorized_operations)
 
     def missing_group_rights(self, name: str, *needed: str) -> set[str]:
         """Return which of these operations this user may not do on a group.
@@ -265,12 +264,9 @@ class KafkaAdmin:
             return request[name].result()
 
         try:
-            allowed = self.ask(ask, name).authorized_operations
+            return _lacking(needed, self.ask(ask, name).authorized_operations)
         except KafkaError:  # without DESCRIBE it tells nothing
             return set(needed)
-        if not allowed:
-            return set()
-        return set(needed) - {operation.name for operation in allowed}
 
     def broker_config(self) -> dict[str, str]:
         """Return the configuration of one broker; empty where this user may not see it.
@@ -279,13 +275,7 @@ class KafkaAdmin:
             KafkaUnreachable: no broker answers.
         """
         brokers = self.call(self._list_topics).brokers
-        resource = ConfigResource(ResourceType.BROKER, str(min(brokers)))
-        request = self._client.describe_configs([resource], request_timeout=REQUEST_SECONDS)
-        try:
-            entries = self.call(request[resource].result)
-        except KafkaError:
-            return {}
-        return {key: entry.value or "" for key, entry in entries.items()}
+        return self._config_of(ConfigResource(ResourceType.BROKER, str(min(brokers))))
 
     def newest_timestamp(self, topic: str) -> int | None:
         """Return the greatest timestamp of a topic, in epoch milliseconds; None for no record.
@@ -483,6 +473,11 @@ class KafkaAdmin:
             self._refusal = error.str()
         elif error.code() in CONNECTION:
             self._trouble = error.str()
+
+
+def _lacking(needed: Iterable[str], allowed: Iterable[Any] | None) -> set[str]:
+    """Return the operations that are not allowed; nothing where the cluster does not tell."""
+    return set(needed) - {operation.name for operation in allowed} if allowed else set()
 
 
 def raise_refusal(answers: Iterable[TopicPartition]) -> None:

@@ -345,8 +345,12 @@ _OF_USAGE: Final = _table(TOKENS, _USAGE)
 _OF_FACTS: Final = _table(_FACTS, CALL_FACTS)
 _OF_DETAILS: Final = tuple(
     (place, f"{_USAGE}.{place}", _table(TOKENS, f"{_USAGE}.{place}"))
-    for side in ("input", "prompt", "output", "completion")
-    for place in (f"{side}_tokens_details",)
+    for place in (
+        "input_tokens_details",
+        "prompt_tokens_details",
+        "output_tokens_details",
+        "completion_tokens_details",
+    )
 )
 _OF_GUARDRAIL: Final = tuple(
     (path.removeprefix("guardrail_information[].").rstrip("[]{}"), name)

@@ -7,13 +7,17 @@ import ssl
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from llmlog_consumer.checks.doctor.findings import Check, Seen, green, red, skipped, yellow
+from llmlog_consumer.elasticsearch.addresses import read_addresses
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
+
+    from llmlog_common.settings import Settings
 
 CONNECT_SECONDS: Final = 5.0
 _DAY_SECONDS: Final = 86_400
+_KAFKA_PORT: Final = 9092
 _FEW_DAYS, _SOME_DAYS = 7, 30
 
 
@@ -62,6 +66,49 @@ def look_at(
         except OSError:
             continue  # the check of the connection tells
     return found
+
+
+def read_certificates(settings: Settings) -> dict[str, float]:
+    """Return when the certificates of servers end, in epoch seconds, by `host:port`.
+
+    Those that are not accepted, and of servers that do not answer, are left out.
+    """
+    found = [
+        *(kafka_certificates(settings) or ()),
+        *(elasticsearch_certificates(settings) or ()),
+    ]
+    return {one.where: one.expires_at for one in found if one.expires_at is not None}
+
+
+def kafka_certificates(settings: Settings) -> list[Certificate] | None:
+    """Return what the brokers show; None where the connection has no TLS, or checks none."""
+    properties = settings.admin_properties()
+    if not str(properties.get("security.protocol", "")).lower().endswith("ssl"):
+        return None
+    if str(properties.get("enable.ssl.certificate.verification", "true")).lower() == "false":
+        return None
+    checks_name = str(properties.get("ssl.endpoint.identification.algorithm", "https")) != "none"
+    servers = _split_servers(settings.kafka_bootstrap_servers)
+    return look_at(servers, properties.get("ssl.ca.location"), checks_name=checks_name)
+
+
+def _split_servers(servers: str) -> Iterator[tuple[str, int]]:
+    for server in servers.split(","):
+        address = server.strip().rpartition("://")[2]
+        host, _, port = address.rpartition(":")
+        yield (host, int(port)) if port.isdigit() and host else (address, _KAFKA_PORT)
+
+
+def elasticsearch_certificates(settings: Settings) -> list[Certificate] | None:
+    """Return what the nodes show; None where none is asked by TLS, or a fingerprint decides."""
+    try:
+        urls = read_addresses(settings)
+    except ValueError:
+        return None
+    servers = [(url.host, url.port) for url in urls if url.scheme == "https"]
+    if not servers or settings.elasticsearch_ssl_assert_fingerprint:
+        return None
+    return look_at(servers, settings.elasticsearch_ca_certs)
 
 
 def certificate_check(server: str, setting: str) -> Check:

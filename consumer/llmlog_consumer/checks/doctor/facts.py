@@ -6,21 +6,22 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from llmlog_common.errors import ElasticsearchError, PipelineError
-from llmlog_consumer.checks.doctor.certificates import look_at
+from llmlog_common.errors import ElasticsearchError
+from llmlog_consumer.checks.doctor.certificates import (
+    elasticsearch_certificates,
+    kafka_certificates,
+)
 from llmlog_consumer.checks.doctor.elasticsearch_checks import SetupView
 from llmlog_consumer.checks.status_reader import read_status
-from llmlog_consumer.elasticsearch.addresses import read_addresses
 from llmlog_consumer.elasticsearch.index_names import daily_indices
 from llmlog_consumer.provision.indices import index_steps
 from llmlog_consumer.provision.rights import User, elasticsearch_role, kafka_rights
 from llmlog_schemas.codec import UnknownSchemaError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
 
     from llmlog_common.settings import Settings
-    from llmlog_consumer.checks.doctor.certificates import Certificate
     from llmlog_consumer.elasticsearch.connection import Elastic
     from llmlog_consumer.kafka.admin import KafkaAdmin
     from llmlog_consumer.kafka.offsets import KafkaOffsets
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 _NO_SECURITY: Final = frozenset((400, 404, 405, 410))
 """Answers of clusters without security to a question about rights."""
 _NO_LIFECYCLE: Final = frozenset((400, 404, 405, 410))
-_KAFKA_PORT: Final = 9092
 _FLAT: Final = {"flat_settings": "true", "expand_wildcards": "all"}
 
 
@@ -62,7 +62,7 @@ def questions(
         "missing_group_rights": lambda: _missing_group_rights(settings, user, admin),
         "status": lambda: read_status(settings, admin, offsets),
         "newest_ms": lambda: admin.newest_timestamp(settings.topic),
-        "kafka_certificates": lambda: _kafka_certificates(settings),
+        "kafka_certificates": partial(kafka_certificates, settings),
         "root": lambda: elastic.demand("GET", "/"),
         "notice": lambda: elastic.notice,
         "health": lambda: elastic.demand("GET", "/_cluster/health"),
@@ -80,7 +80,7 @@ def questions(
             "GET", f"/{daily_indices(settings.index)}/_settings", params=_FLAT
         ),
         "pipelines": lambda: elastic.find("/_ingest/pipeline") or {},
-        "elasticsearch_certificates": lambda: _elasticsearch_certificates(settings),
+        "elasticsearch_certificates": partial(elasticsearch_certificates, settings),
         "registry": lambda: _ask_registry(registry),
     }
 
@@ -138,47 +138,6 @@ def _view_setup(settings: Settings, elastic: Elastic) -> SetupView:
     return SetupView(tuple(steps))
 
 
-def read_certificates(settings: Settings) -> dict[str, float]:
-    """Return when the certificates of servers end, in epoch seconds, by `host:port`.
-
-    Those that are not accepted, and of servers that do not answer, are left out.
-    """
-    found = [
-        *(_kafka_certificates(settings) or ()),
-        *(_elasticsearch_certificates(settings) or ()),
-    ]
-    return {one.where: one.expires_at for one in found if one.expires_at is not None}
-
-
-def _kafka_certificates(settings: Settings) -> list[Certificate] | None:
-    properties = settings.admin_properties()
-    if not str(properties.get("security.protocol", "")).lower().endswith("ssl"):
-        return None
-    if str(properties.get("enable.ssl.certificate.verification", "true")).lower() == "false":
-        return None
-    checks_name = str(properties.get("ssl.endpoint.identification.algorithm", "https")) != "none"
-    servers = _split_servers(settings.kafka_bootstrap_servers)
-    return look_at(servers, properties.get("ssl.ca.location"), checks_name=checks_name)
-
-
-def _split_servers(servers: str) -> Iterator[tuple[str, int]]:
-    for server in servers.split(","):
-        address = server.strip().rpartition("://")[2]
-        host, _, port = address.rpartition(":")
-        yield (host, int(port)) if port.isdigit() and host else (address, _KAFKA_PORT)
-
-
-def _elasticsearch_certificates(settings: Settings) -> list[Certificate] | None:
-    try:
-        urls = read_addresses(settings)
-    except ValueError:
-        return None
-    servers = [(url.host, url.port) for url in urls if url.scheme == "https"]
-    if not servers or settings.elasticsearch_ssl_assert_fingerprint:
-        return None
-    return look_at(servers, settings.elasticsearch_ca_certs)
-
-
 def _ask_registry(registry: Registry | None) -> str | None:
     """Return what the registry says; None where none is set.
 
@@ -192,6 +151,4 @@ def _ask_registry(registry: Registry | None) -> str | None:
         registry.schema_text(1)
     except UnknownSchemaError:
         return "it answers, and has no schema 1"
-    except PipelineError:
-        raise
     return "it answers"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from llmlog_consumer.console.access.roles import Role
 from llmlog_consumer.console.charts import draw_bars
-from llmlog_consumer.console.queries.letters import MAX_ROWS, LetterDesk
+from llmlog_consumer.console.queries.letters import MAX_ROWS
 from llmlog_consumer.console.queries.period import SPANS
 from llmlog_consumer.console.views import is_fragment, render
 from llmlog_consumer.dead_letters.filters import Filter
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
     from starlette.responses import Response
-
-__all__ = ["LetterDesk"]
 
 DEFAULT_SPAN: Final = "7d"
 _FINGERPRINT: Final = re.compile(r"[0-9a-f]{12}")

@@ -111,22 +111,14 @@ class LetterDesk:
 
     def dry_run(self, job: Job, wanted: Filter) -> list[dict[str, Any]]:
         """Return what `pipeline dlq replay --dry-run --json` prints."""
-        letters, left_out = self._open(job, wanted.since_ms)
-        if left_out:
-            raise ConfigurationError(
-                f"{left_out} letters are more than the console reads: use `pipeline dlq replay`"
-            )
+        letters = self._open_whole(job, wanted.since_ms)
         policy = ReplayPolicy(self._settings)
         plan = new_dry_run(policy, Elastic(self._settings, timeout=TIMEOUT_SECONDS))
         return plan.report(letters.read_newest(wanted, content=True))
 
     def replay(self, job: Job, wanted: Filter) -> dict[str, int]:
         """Replay the letters into the index, and return them by outcome."""
-        letters, left_out = self._open(job, wanted.since_ms)
-        if left_out:
-            raise ConfigurationError(
-                f"{left_out} letters are more than the console reads: use `pipeline dlq replay`"
-            )
+        letters = self._open_whole(job, wanted.since_ms)
         require_template(Elastic(self._settings, timeout=TIMEOUT_SECONDS), self._settings.index)
         scan = ReplayScan(self._settings, letters, wanted)
         if scan.topic_warning:
@@ -147,6 +139,14 @@ class LetterDesk:
         bounded, left_out = bound_ranges(ranges, self._max_letters)
         report: Callable[[str, int, int], None] = job.report
         return DeadLetters(self._settings, ranges=bounded, progress=report), left_out
+
+    def _open_whole(self, job: Job, since_ms: int | None) -> DeadLetters:
+        letters, left_out = self._open(job, since_ms)
+        if left_out:
+            raise ConfigurationError(
+                f"{left_out} letters are more than the console reads: use `pipeline dlq replay`"
+            )
+        return letters
 
     def _new_lookup(self) -> DocumentLookup:
         elastic = Elastic(self._settings, timeout=TIMEOUT_SECONDS)

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from llmlog_consumer.cli.app import app
 from llmlog_consumer.cli.output import draw_table, write_table
+from support.commands import leaves
 
 EVENT_ID = "AZtXgOIAPqM4wrx7hCk_"
 ROWS = [
@@ -77,15 +78,6 @@ def test_a_column_without_any_number_is_no_column_of_numbers():
 def test_the_width_is_that_of_the_longest_line(shorten):
     table = draw_table(HEADINGS, ROWS, shorten=shorten, columns=170)
     assert table.width == max(len(line.rstrip()) for line in drawn(table, 300))
-
-
-def leaves(command, name):
-    below = getattr(command, "commands", None)
-    if below is None:
-        yield name, command
-        return
-    for part, inner in below.items():
-        yield from leaves(inner, f"{name} {part}")
 
 
 def test_every_command_has_json():

@@ -17,8 +17,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from llmlog_common.settings import load
-from llmlog_consumer.checks.doctor.certificates import certificate_check, look_at
-from llmlog_consumer.checks.doctor.facts import read_certificates
+from llmlog_consumer.checks.doctor.certificates import (
+    certificate_check,
+    look_at,
+    read_certificates,
+)
 
 HOST = "127.0.0.1"
 Serve = Callable[..., tuple[str, int]]
