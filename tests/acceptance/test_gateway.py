@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
 from collections import Counter
@@ -56,7 +58,7 @@ class Scripts:
 
     def ended(self, name: str) -> subprocess.CompletedProcess[str]:
         """Return how a script ended."""
-        return self.running[name].result()
+        return self.running[name].result(60 * SLOW)
 
     def lines(self, name: str) -> list[str]:
         """Return the log lines of ours that a script wrote, other than the one of its start."""
@@ -89,17 +91,37 @@ def scripts(
         },
     }
 
-    def run(name: str, source: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [python_of(version), "-c", source],
-            env=offline(environment | {"LLMLOG_JOURNAL_DIR": str(journals / name)}
-                        | special.get(name, {})),
-            cwd=folder, text=True, capture_output=True, timeout=60 * SLOW, check=False,
-        )  # fmt: skip
+    jobs = {
+        script: {
+            "source": source,
+            "environment": {"LLMLOG_JOURNAL_DIR": str(journals / script)} | special.get(script, {}),
+            "out": str(folder / f"{script}.out"),
+            "err": str(folder / f"{script}.err"),
+        }
+        for script, source in SCRIPTS.items()
+    }
+    (folder / "scripts.json").write_text(json.dumps(jobs))
+    running: dict[str, Future[subprocess.CompletedProcess[str]]] = {one: Future() for one in jobs}
+    process = subprocess.Popen(
+        [python_of(version), ROOT / "tests/acceptance/gateway/fork_scripts.py", "scripts.json"],
+        env=offline(environment), cwd=folder, text=True, stdout=subprocess.PIPE,
+        start_new_session=True,
+    )  # fmt: skip
 
-    with ThreadPoolExecutor(3) as pool:
-        running = {name: pool.submit(run, name, source) for name, source in SCRIPTS.items()}
+    def follow() -> None:
+        for line in process.stdout or ():
+            script, code = json.loads(line)
+            texts = (Path(jobs[script][file]).read_text() for file in ("out", "err"))
+            running[script].set_result(subprocess.CompletedProcess(script, code, *texts))
+        for future in running.values():
+            if not future.done():
+                future.set_exception(RuntimeError("the scripts' process ended before them"))
+
+    with process, ThreadPoolExecutor(1) as pool:
+        pool.submit(follow)
         yield Scripts(pipeline, running, journals)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def send_journal(pipeline: Pipeline, folder: Path) -> int:
@@ -118,7 +140,7 @@ def send_journal(pipeline: Pipeline, folder: Path) -> int:
 @pytest.fixture(scope="module")
 def consumed(scripts: Scripts) -> Scripts:
     """Every script at its end, and its events in Elasticsearch."""
-    wait(scripts.running.values())
+    wait(scripts.running.values(), 120 * SLOW)
     for name in SCRIPTS:
         scripts.left[name] = send_journal(scripts.pipeline, scripts.journals / name)
     scripts.pipeline.run("consume", "--until-end")
