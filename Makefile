@@ -6,7 +6,7 @@ BIN := .venv/bin
 TEST_WORKERS ?= 3
 PIP_INSTALL = -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes
 
-.PHONY: install litellm demo screenshots test coverage mutants faults faults-gateway soak bench lint docs lock clean
+.PHONY: install litellm jars demo screenshots test coverage mutants faults faults-gateway soak bench lint docs lock clean
 .DELETE_ON_ERROR:
 
 install: .venv/.installed
@@ -26,6 +26,10 @@ litellm: $(LITELLM_VERSIONS:%=.venvs/litellm-%/.installed)
 	.venvs/litellm-$*/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	touch $@
 
+# The servers of the tests; the demo and `pipeline local up` fetch what they need by themselves.
+jars: install
+	$(BIN)/python -m llmlog_local.jars fetch
+
 # The whole way on real servers, against the newest LiteLLM; KEEP=1 leaves the servers up.
 demo: install .venvs/litellm-$(lastword $(LITELLM_VERSIONS))/.installed
 	$(BIN)/python deploy/demo/demo.py $(if $(KEEP),--keep)
@@ -37,7 +41,7 @@ screenshots: install
 # Everything but the long faults, in several processes at once; docs/testing.md has the parts.
 # The servers live for minutes: what Java's optimising compiler costs, they never earn.
 test:
-	$(MAKE) --jobs=3 install litellm
+	$(MAKE) --jobs=3 install litellm jars
 	$(MAKE) lint
 	JAVA_TOOL_OPTIONS=-XX:TieredStopAtLevel=1 $(BIN)/python -m pytest -n $(TEST_WORKERS) \
 		-m "not long and not soak and not gateway and not screens"

@@ -13,6 +13,7 @@ import tempfile
 import time
 import tomllib
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from llmlog_local.errors import MISSING_EXTRA, LocalStackError, LocalUsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 LOCKS = Path(__file__).parent / "locks"
 KAFKA_VERSION = "4.1.0"
@@ -137,6 +138,7 @@ def _download(jars: list[Jar], cache: Path, open_repository: Callable[[Path], An
         cache.mkdir(parents=True, exist_ok=True)
         _remove_abandoned(cache)
         with (
+            _machine_trust(),
             tempfile.TemporaryDirectory(prefix=_SCRATCH, dir=cache) as scratch,
             ThreadPoolExecutor(_MAX_DOWNLOADS) as threads,
         ):
@@ -172,13 +174,28 @@ def _download_one(context: Any, jar: Jar, cache: Path) -> None:
 
 def _maven(repository: Path) -> Any:
     try:
-        import truststore  # noqa: PLC0415 - an extra, as is the next, which is slow to import
-        from jgo.maven import MavenContext  # noqa: PLC0415
+        from jgo.maven import MavenContext  # noqa: PLC0415 - an extra, which is slow to import
     except ImportError as error:
         raise LocalUsageError(MISSING_EXTRA) from error
-    # Downloads trust this machine's certificate authorities, a company's own included.
-    truststore.inject_into_ssl()
     return MavenContext(repo_cache=repository, timeout=60)
+
+
+@contextmanager
+def _machine_trust() -> Iterator[None]:
+    """Let downloads trust this machine's certificate authorities, a company's own included.
+
+    Only meanwhile: a TLS context that was made before cannot be used while the module `ssl` has
+    another class.
+    """
+    try:
+        import truststore  # noqa: PLC0415 - an extra
+    except ImportError as error:
+        raise LocalUsageError(MISSING_EXTRA) from error
+    truststore.inject_into_ssl()
+    try:
+        yield
+    finally:
+        truststore.extract_from_ssl()
 
 
 def lock(coordinates: list[str], lock_file: Path) -> None:
@@ -213,6 +230,10 @@ def _lock_all() -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:] != ["lock"]:
-        raise SystemExit("usage: python -m llmlog_local.jars lock")
-    _lock_all()
+    if sys.argv[1:] == ["fetch"]:
+        fetch(KAFKA_LOCK, *map(elasticsearch_lock, ELASTICSEARCH_VERSIONS))
+    elif sys.argv[1:] == ["lock"]:
+        with _machine_trust():
+            _lock_all()
+    else:
+        raise SystemExit("usage: python -m llmlog_local.jars fetch|lock")

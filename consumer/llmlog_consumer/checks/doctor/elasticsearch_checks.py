@@ -256,10 +256,13 @@ def _judge_version(root: Any) -> Seen:
 
 
 def _judge_health(health: Any) -> Seen:
-    state, unassigned = str(health.get("status")), health.get("unassigned_shards")
-    text = f"{state}, {unassigned} shards are not assigned"
+    state = str(health.get("status"))
+    away, starting = health.get("unassigned_shards"), health.get("initializing_shards")
+    text = f"{state}, {away} shards are not assigned, {starting} are starting"
     if state == "red":
         return red(text, "see GET /_cluster/allocation/explain, and start the nodes that are away")
+    if state == "yellow" and not away:
+        return yellow(text, "wait until they are started, and ask again")
     if state == "yellow":
         return yellow(text, "start the nodes that are away, or lower number_of_replicas")
     return green(text)
