@@ -1,7 +1,8 @@
 """Owns the hooks' side of sending: they offer events, wait for them, and close.
 
 A hook appends to the queue and returns; the sending thread does the rest (`sender`). A request
-never notices that Kafka is down, slow or full.
+never notices that Kafka or a disk is down, slow or full: where memory is full too, the hook refuses
+the event and counts it.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from llmlog_common.throttled_log import GatewayLogger, ThrottledLog, error_name
+from llmlog_common.throttled_log import GatewayLogger, ThrottledLog, error_name, flush_lines
+from llmlog_producer.events.build import Written
 from llmlog_producer.journal.journal import Journal, folder_of
 from llmlog_producer.sending.kafka_producer import KafkaProducer
 from llmlog_producer.sending.queue import EventQueue
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 
     from llmlog_common.settings import Settings
     from llmlog_producer.counters import Stats
-    from llmlog_producer.events.build import CapturedPayload, EncodedEvent
+    from llmlog_producer.events.build import CapturedPayload
     from llmlog_producer.sending.timing import Limits, Timing
 
 
@@ -37,7 +39,8 @@ class Publisher:
     thread alone takes `Sender`'s steps. What else passes between hooks and that thread are the
     queue, `Wakeup`, and `Handover`; neither side writes the other's fields.
 
-    `_thread` and `_start_at` are written by the hook that holds `_starting`, and read by all.
+    `_thread` and `_start_at` are written by the hook that holds `_starting`, `_late` by any hook;
+    all read them.
 
     Args:
         settings: as loaded.
@@ -48,6 +51,7 @@ class Publisher:
         limits: of sending.
         queue: of the events that hooks accept.
         new_client: makes the Kafka client.
+        journal: in the place of the one that the settings name; for tests.
 
     Raises:
         ConfigurationError: a librdkafka property is wrong.
@@ -63,17 +67,18 @@ class Publisher:
         limits: Limits = LIMITS,
         queue: EventQueue | None = None,
         new_client: Callable[..., KafkaProducer] = KafkaProducer,
+        journal: Journal | None = None,
     ) -> None:
         self._settings = settings
         self._stats = stats
         self._timing = timing
         self._log = ThrottledLog(GatewayLogger())
         self._queue = EventQueue() if queue is None else queue
-        self._journal = self._open_journal()
+        self._journal = journal or self._new_journal()
         self._wakeup = Wakeup()
         self._handover = Handover(
             self._wakeup,
-            hooks_write=settings.journal == "always" and self._journal is not None,
+            hooks_write=settings.journal == "always",
             is_enough=self._is_nothing_to_wait_for,
             has_thread=lambda: self._thread is not None and not self._closing.is_set(),
             timing=timing,
@@ -90,6 +95,7 @@ class Publisher:
             limits=limits,
             new_client=new_client,
         )
+        self._late: Written | None = None  # what a hook did not wait for any longer
         self._closing = threading.Event()
         self._thread: threading.Thread | None = None
         self._start_at = 0.0 if background else math.inf  # monotonic seconds
@@ -110,8 +116,9 @@ class Publisher:
 
     @property
     def journal(self) -> Journal | None:
-        """The journal; None where it is off, or its folder cannot be written."""
-        return self._journal
+        """The journal; None where it is off, or its folder or a lock was refused."""
+        journal = self._journal
+        return journal if journal is not None and journal.is_usable else None
 
     @property
     def converter_pid(self) -> int | None:
@@ -120,42 +127,34 @@ class Publisher:
 
     # What the hook calls.
 
-    def offer(self, captured: CapturedPayload) -> bool:
-        """Accept one payload; False, counted, where there is no room. Never waits for Kafka."""
-        has_room = self._queue.has_room(captured.size)
-        hook_writes = self._handover.hooks_write or (self._thread is None and self._lacks_thread)
-        if hook_writes or (not has_room and self._journal_has_room(captured.size)):
-            return self._offer_to_journal(captured, has_room=has_room)
-        if not has_room:
-            return self._drop()
-        return self._accept(captured)
-
     @property
-    def _lacks_thread(self) -> bool:
-        """Whether the thread cannot be started: at a SIGTERM nothing would write the journal."""
-        return self._journal is not None and self._start_at < math.inf
+    def is_full(self) -> bool:
+        """Whether memory takes no further event; asked before a payload is copied."""
+        return self._queue.is_full
 
-    def _offer_to_journal(self, captured: CapturedPayload, *, has_room: bool) -> bool:
-        """Write the event to the journal before the hook returns."""
-        event = self._sender.build(captured, accepted=False)
-        if event is None:
-            return False
-        if self._sender.write(event, taken=has_room):
-            if has_room:
-                return self._accept(event)
-            self._stats.add("accepted")
-            return True
-        return self._accept(event) if has_room else self._drop()
+    def offer(self, captured: CapturedPayload) -> bool:
+        """Accept one payload; False, counted, where there is no room.
 
-    def _accept(self, entry: CapturedPayload | EncodedEvent) -> bool:
-        self._stats.add("accepted")
-        if self._queue.put(entry):
-            self._wakeup.wake()
-        if self._thread is None and time.monotonic() >= self._start_at:
-            self._start_thread()
+        It waits for neither Kafka nor a disk, except for 5 ms (`Timing.hook_seconds`) where the
+        hook has to see its event in the journal. A disk that hangs costs one hook that time.
+        """
+        if not self._queue.has_room(captured.size):
+            return self.refuse()
+        if self._handover.hooks_write and self.journal is not None and self._start_at < math.inf:
+            captured.written = Written()
+        self._accept(captured)
+        if captured.written is not None and not self._is_written(captured.written):
+            self._stats.add("not_journaled")
+            self._log(
+                logging.WARNING,
+                "not journaled",
+                "the journal did not have an event when its hook returned: it waits in memory, "
+                "where a kill -9 would cost it",
+            )
         return True
 
-    def _drop(self) -> bool:
+    def refuse(self) -> bool:
+        """Count an event that memory has no room for; return False."""
         self._stats.add("dropped_queue_full")
         why = f"; journal: {self._journal.problem}" if self._journal else ""
         self._log(
@@ -165,15 +164,29 @@ class Publisher:
         )
         return False
 
-    def _journal_has_room(self, size: int) -> bool:
-        return self._journal is not None and self._journal.has_room(size)
+    def _accept(self, captured: CapturedPayload) -> None:
+        self._stats.add("accepted")
+        if self._queue.put(captured):
+            self._wakeup.wake()
+        if self._thread is None and time.monotonic() >= self._start_at:
+            self._start_thread()
+
+    def _is_written(self, written: Written) -> bool:
+        """Wait until an event is in the journal; not while an earlier one is not yet."""
+        self._wakeup.wake()
+        is_stuck = self._thread is None or (self._late is not None and not self._late.is_over)
+        if written.wait(0.0 if is_stuck else self._timing.hook_seconds):
+            return True
+        if not is_stuck:
+            self._late = written
+        return False
 
     # Flush and end.
 
     @property
     def unsafe(self) -> int:
         """Events that only memory holds."""
-        return max(0, self._stats.pending - (self._journal.waiting if self._journal else 0))
+        return self._stats.unsafe
 
     def flush(self, timeout: float) -> int:
         """Wait until every event is settled, for `timeout` seconds at most.
@@ -207,11 +220,11 @@ class Publisher:
             return not self._stats.pending or (self._sender.is_unreachable and not self.unsafe)
 
         self._wait(timeout, is_safe)
-        if self.unsafe and self._journal:
+        if self.unsafe and self.journal:
             self._handover.request()
             self._wait(max(1.0, deadline - time.monotonic()), lambda: not self.unsafe)
-        if self._thread is None and self._journal and not self._stats.pending:
-            self._journal.release()
+        if self._thread is None and not self._stats.pending:
+            self._sender.release(self._timing.release_seconds)
         return self.unsafe
 
     def close(self, timeout: float) -> int:
@@ -231,8 +244,8 @@ class Publisher:
                 f"{unsent} events are not sent yet: they are kept in {self._journal.folder}",
             )
         self.stop(2.0)
-        if self._journal:
-            self._journal.release()
+        self._sender.release(self._timing.release_seconds)
+        flush_lines(self._timing.release_seconds)
         return unsent
 
     def stop(self, timeout: float) -> None:
@@ -256,7 +269,7 @@ class Publisher:
         Returns:
             False if the handler has interrupted the sending thread itself: the SIGTERM comes again.
         """
-        return self._journal is None or self._handover.save(timeout)
+        return self.journal is None or self._handover.save(timeout)
 
     def abandon(self) -> None:
         """Close this process's copies of open files, in a forked child."""
@@ -292,8 +305,8 @@ class Publisher:
         except RuntimeError as error:
             self._thread = None
             if "shutdown" not in str(error):  # since Python 3.12 an ending interpreter starts none
-                kept = "the hook writes the journal" if self._journal else "events stay in memory"
-                self._log(logging.ERROR, "thread", f"no thread can be started, {kept}: {error}")
+                why = f"no thread can be started, events stay in memory: {error}"
+                self._log(logging.ERROR, "thread", why)
         finally:
             self._starting.release()
 
@@ -320,12 +333,12 @@ class Publisher:
             self._log(logging.ERROR, f"thread {type(error)}", f"bug: {error_name(error)}")
             self._closing.wait(self._timing.flush_poll_seconds)
 
-    def _open_journal(self) -> Journal | None:
+    def _new_journal(self) -> Journal | None:
         if self._settings.journal == "off":
             return None
         try:
             return Journal(folder_of(self._settings), self._settings.journal_max_bytes)
-        except (OSError, RuntimeError) as error:
+        except RuntimeError as error:
             self._log(
                 logging.ERROR,
                 "spool",

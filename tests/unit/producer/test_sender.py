@@ -16,7 +16,7 @@ from llmlog_producer.sending.sender import Sender
 from llmlog_producer.sending.shutdown import Handover
 from llmlog_producer.sending.timing import Timing
 from llmlog_schemas.codec import Decoder
-from support.fakes.gateway import FAST, Clock, RecordedWakeup, captured
+from support.fakes.gateway import FAST, Clock, InlineJobs, RecordedWakeup, captured
 from support.pipeline import wait_until
 
 
@@ -170,6 +170,7 @@ class Steps:
             timing=timing,
             new_client=cluster.new_client,
             clock=self.clock,
+            journal_thread=InlineJobs(),
         )
 
     def step(self, *, background=False):
