@@ -23,7 +23,7 @@ from litellm.integrations.custom_logger import CustomLogger
 
 from llmlog_common.errors import ConfigurationError
 from llmlog_common.settings import Settings, load
-from llmlog_common.throttled_log import GatewayLogger, ThrottledLog, error_name
+from llmlog_common.throttled_log import GatewayLogger, ThrottledLog, error_name, flush_lines
 from llmlog_producer.counters import Stats
 from llmlog_producer.events.build import CapturedPayload
 from llmlog_producer.events.snapshot import excluded_keys, snapshot
@@ -225,6 +225,7 @@ class LLMLogHandler(CustomLogger):  # type: ignore[misc]  # litellm ships no typ
         if self._exit_deadline is None:
             self._exit_deadline = time.monotonic() + EXIT_FLUSH_SECONDS
         self.close(max(0.0, self._exit_deadline - time.monotonic()))
+        flush_lines(1.0)
 
 
 def _in_event_loop() -> bool:

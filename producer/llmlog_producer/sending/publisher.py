@@ -172,9 +172,10 @@ class Publisher:
             self._start_thread()
 
     def _is_written(self, written: Written) -> bool:
-        """Wait until an event is in the journal; not while an earlier one is not yet."""
+        """Wait until an event is in the journal; not while that is full, or late with another."""
         self._wakeup.wake()
-        is_stuck = self._thread is None or (self._late is not None and not self._late.is_over)
+        is_late = self._late is not None and not self._late.is_over
+        is_stuck = is_late or self._thread is None or self._sender.is_journal_full
         if written.wait(0.0 if is_stuck else self._timing.hook_seconds):
             return True
         if not is_stuck:

@@ -48,7 +48,8 @@ class Sender:
     """Takes events from the queue and sends them, step by step.
 
     The sending thread calls `step` and `end`, and owns all fields. Threads that wait for their
-    events read `is_unreachable` and `has_adopted`, which tell what was true a moment ago.
+    events read `is_unreachable`, `is_journal_full` and `has_adopted`, which tell what was true a
+    moment ago.
 
     Args:
         settings: as loaded.
@@ -120,6 +121,11 @@ class Sender:
     def has_adopted(self) -> bool:
         """Whether the journals of dead processes were searched for."""
         return self._spill.has_adopted
+
+    @property
+    def is_journal_full(self) -> bool:
+        """Whether the journal has taken no event lately."""
+        return self._spill.is_full
 
     @property
     def is_unreachable(self) -> bool:

@@ -111,6 +111,11 @@ class Spill:
         return self._journal is not None and self._journal.is_usable
 
     @property
+    def is_full(self) -> bool:
+        """Whether the journal has taken no event lately."""
+        return self._full
+
+    @property
     def is_busy(self) -> bool:
         """Whether the journal's thread has something to do."""
         return self._job_runs

@@ -244,14 +244,19 @@ def test_while_the_disk_hangs_and_kafka_is_away_hooks_refuse_what_memory_cannot_
     start, cluster, disk, caplog
 ):
     cluster.has_topic = False
-    gateway = start(disk=disk, queue=EventQueue(max_events=200))
-    gateway.offer(*map(str, range(40)))
-    wait_until(disk.is_reached.is_set, 10)
-    while gateway.publisher.offer(captured("more")):
-        pass
-    assert gateway.publisher.is_full
+    gateway = start(
+        disk=disk, queue=EventQueue(max_events=40), limits=Limits(write_bytes=1, taken_events=1)
+    )
+
+    def is_full():
+        while gateway.publisher.offer(captured("more")):
+            pass
+        return disk.is_reached.wait(0.1) and gateway.publisher.is_full
+
+    wait_until(is_full, 30)
+    before = gateway.counter("dropped_queue_full")
     assert not any(gateway.publisher.offer(unreadable()) for _ in range(1000))
-    assert gateway.counter("dropped_queue_full") == 1001
+    assert gateway.counter("dropped_queue_full") == before + 1000
     assert gateway.counter("dropped_unreadable") == 0, "no payload is converted to be thrown away"
     assert caplog.text.count("EVENTS ARE LOST") == 1
     disk.answers.set()
