@@ -37,7 +37,7 @@ from support.pipeline import SLOW, base_environment, wait_until
 
 NEWEST = VERSIONS[-1]
 
-# Calls until it is killed; says after each call how many events the hook has taken, and the journal.
+# Calls until it is killed; says after each call how many events hook and journal have taken.
 CALLS = """
 import logging
 import os

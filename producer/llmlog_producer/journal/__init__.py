@@ -42,16 +42,15 @@ Life of a segment:
    for some may never have been acknowledged.
 
 Who locks what: a process locks `<owner>.lock` for as long as it lives. The kernel drops the lock of
-a dead process, however it died. To adopt, a process takes the dead owner's lock, renames
-the files, and deletes the lock. A lock is tried once; where the file system refuses it, or grants it
-twice, there is no journal. In memory nothing is locked: one thread makes every call,
-`llmlog-journal` of `sending/spill.py`. Others only read `is_usable`, `problem`, `waiting` and
-`unsent`.
+a dead process, however it died. To adopt, a process takes the dead owner's lock, renames the files,
+and deletes the lock. A lock is tried once; where the file system refuses it, or grants it twice,
+there is no journal. In memory nothing is locked: one thread makes every call, `llmlog-journal` of
+`sending/spill.py`. Others only read `is_usable`, `problem`, `waiting` and `unsent`.
 
 Why not SQLite: it is quick (10 µs an insert), but a forked child that closes an inherited
 connection unlinks its parent's write-ahead log (100 of 200 commits were gone); one flipped byte
-loses what follows it, unseen; any open and close of the file in the process drops the lock; a file never
-shrinks; and one that is in use cannot be shown.
+loses what follows it, unseen; any open and close of the file in the process drops the lock; a file
+never shrinks; and one that is in use cannot be shown.
 
 `journal` owns the folder, `segment` one file, `inspect` reads a folder that other processes use.
 """

@@ -129,7 +129,8 @@ class Spill:
         """Tell whether the journal has what it was given, and these events, if it takes any."""
         if self._job_runs or self._next.kept or self._next.copies:
             return False
-        return self._full or not self.has_journal or all(event.ref is not None for event in in_flight)
+        takes_none = self._full or not self.has_journal
+        return takes_none or all(event.ref is not None for event in in_flight)
 
     def is_due(self, entry: CapturedPayload | EncodedEvent, *, urgent: bool) -> bool:
         """Tell whether an entry that Kafka cannot take now goes to the journal now."""
