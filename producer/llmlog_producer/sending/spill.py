@@ -57,9 +57,9 @@ class Spill:
     """The way of events to the journal and back. Without a journal it takes none.
 
     The sending thread calls all methods; those that begin with `_do` run in the journal's thread.
-    Between the two pass jobs, `_job_runs`, and three fields that the journal's thread writes:
-    `_full`, `_refused` (read between two jobs) and `_ready`. `_lock` guards `ref` and `is_settled`
-    of events, and is held for no longer than it takes to look at them.
+    Between the two pass jobs, `is_busy`, and what the journal's thread writes: `is_full`, `_ready`,
+    and `_refused`, which is read between two jobs. `_lock` guards `ref` and `is_settled` of events,
+    and is held for no longer than it takes to look at them.
 
     Args:
         journal: None where there is none.
@@ -73,6 +73,8 @@ class Spill:
 
     Attributes:
         has_adopted: the journals of dead processes were searched for.
+        is_busy: the journal's thread has a job.
+        is_full: the journal has taken no event lately.
     """
 
     def __init__(
@@ -100,7 +102,7 @@ class Spill:
         self._is_paused = False  # the journal was full, and it is too early to try again
         self._overdue_run = False  # the last event that was asked about was overdue
         self._next_adoption = 0.0
-        self._job_runs = self._full = self._adopting = self.has_adopted = False
+        self.is_busy = self.is_full = self._adopting = self.has_adopted = False
         self._refused: list[EncodedEvent] = []
         self._ready: deque[EncodedEvent] = deque()  # to be sent; the journal has them too
         self._lock = threading.Lock()
@@ -111,32 +113,22 @@ class Spill:
         return self._journal is not None and self._journal.is_usable
 
     @property
-    def is_full(self) -> bool:
-        """Whether the journal has taken no event lately."""
-        return self._full
-
-    @property
-    def is_busy(self) -> bool:
-        """Whether the journal's thread has something to do."""
-        return self._job_runs
-
-    @property
     def has_backlog(self) -> bool:
         """Whether the journal holds events that are not on their way to Kafka."""
         return bool(self._ready) or (self._journal is not None and self._journal.unsent > 0)
 
     def has_all(self, in_flight: Iterable[EncodedEvent]) -> bool:
         """Tell whether the journal has what it was given, and these events, if it takes any."""
-        if self._job_runs or self._next.kept or self._next.copies:
+        if self.is_busy or self._next.kept or self._next.copies:
             return False
-        takes_none = self._full or not self.has_journal
+        takes_none = self.is_full or not self.has_journal
         return takes_none or all(event.ref is not None for event in in_flight)
 
     def is_due(self, entry: CapturedPayload | EncodedEvent, *, urgent: bool) -> bool:
         """Tell whether an entry that Kafka cannot take now goes to the journal now."""
         if isinstance(entry, EncodedEvent):
             return entry.ref is not None or self._takes_more
-        if urgent or not self._takes_more:
+        if urgent or entry.written is not None or not self._takes_more:
             return self._takes_more
         age = time.monotonic() - entry.since
         bound = self._timing.overdue_seconds / (2 if self._overdue_run else 1)
@@ -148,7 +140,7 @@ class Spill:
         """Whether an event may be added to the next job; to a full journal one, now and then."""
         if not self.has_journal or self._is_paused:
             return False
-        return self._next.size < (1 if self._full else self._limits.write_bytes)
+        return self._next.size < (1 if self.is_full else self._limits.write_bytes)
 
     def keep(self, event: EncodedEvent) -> bool:
         """Leave an event to the journal, to be sent later; False if the journal takes none."""
@@ -238,15 +230,15 @@ class Spill:
             self._refused += self._next.kept
             self._do_finish(self._next)
             self._next = _Job()
-        elif not self._job_runs:
+        elif not self.is_busy:
             job = self._next
             job.adopts = (job.adopts or self._adopting) and not urgent
             if job.size or job.settled or job.adopts or job.reads:
-                self._next, self._job_runs = _Job(), True
+                self._next, self.is_busy = _Job(), True
                 self._thread.submit(lambda: self._do(job))
-        if self._job_runs:
+        if self.is_busy:
             return []
-        self._is_paused |= self._full
+        self._is_paused |= self.is_full
         refused, self._refused = self._refused, []
         return refused
 
@@ -267,18 +259,18 @@ class Spill:
         try:
             self._do_job(job, self._journal)  # type: ignore[arg-type]  # `exchange` has asked
         except Exception as error:  # noqa: BLE001 - no error may end the thread
-            self._full = True
+            self.is_full = True
             why = str(error) if isinstance(error, OSError) else f"bug: {error_name(error)}"
             why = f"no journal, events are kept in memory alone: {why} (LLMLOG_JOURNAL_DIR)"
             self._log(logging.ERROR, "spool", why)
         finally:
             self._do_finish(job)
             self._refused += [e for e in job.kept if e.ref is None and not e.is_settled]
-            self._job_runs = False
+            self.is_busy = False
             if (
                 self._adopting
                 or (job.reads and self._ready)
-                or (self._is_awaited and not self._full)
+                or (self._is_awaited and not self.is_full)
             ):
                 self._wake()
 
@@ -313,8 +305,8 @@ class Spill:
             self._stats.add("in_journal", len(refs) - len(settled))
             for ref in settled:
                 journal.settle(ref)
-            self._full = len(refs) < len(batch)
-            if self._full:
+            self.is_full = len(refs) < len(batch)
+            if self.is_full:
                 why = f"the journal takes no events: {journal.problem}"
                 self._log(logging.ERROR, "journal", why)
                 return

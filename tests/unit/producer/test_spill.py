@@ -92,6 +92,12 @@ def test_every_payload_is_due_when_it_is_urgent_or_the_queue_is_nearly_full(make
     assert not make().is_due(aged(0.1), urgent=False)
 
 
+def test_a_payload_is_due_at_once_when_a_hook_waits_for_it(make):
+    one = aged(0.1)
+    one.written = Written()
+    assert make().is_due(one, urgent=False)
+
+
 def test_an_event_that_is_built_already_is_due(make):
     assert make().is_due(EncodedEvent(b"x"), urgent=False)
 
