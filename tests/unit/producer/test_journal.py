@@ -523,7 +523,7 @@ def test_no_payload_is_taken_for_a_frame(journal, tmp_path):
     append(journal, b"{" + forged + b"}", taken=False)
     append(journal, b"next", taken=False)
     journal.release()
-    damage(tmp_path, 22)
+    damage(tmp_path, Segment.size_of(b""))  # the brace before it
     following = journal_in(tmp_path)
     assert adopt(following) == (1, 0, 1)
     assert bodies(drained(following)) == [b"next"]

@@ -306,12 +306,12 @@ def test_a_disk_that_is_full_costs_no_event_while_kafka_answers(start, cluster, 
 
 
 def test_a_log_that_stalls_stops_neither_hooks_nor_delivery(start, cluster, caplog):
-    stalled, goes_on = threading.Event(), threading.Event()
+    stalled, goes_on, in_vain = threading.Event(), threading.Event(), []
 
     class Stalled(logging.Handler):
         def emit(self, record):
             stalled.set()
-            goes_on.wait(30)
+            in_vain.append(not goes_on.wait(10))
 
     logger, handler = logging.getLogger("llmlog_producer"), Stalled()
     logger.addHandler(handler)
@@ -325,7 +325,9 @@ def test_a_log_that_stalls_stops_neither_hooks_nor_delivery(start, cluster, capl
         assert other.publisher.flush(10) == 0
     finally:
         goes_on.set()
+        assert caplog.records
         logger.removeHandler(handler)
+    assert not any(in_vain), "the log went on only after all else was done"
 
 
 def test_a_folder_that_cannot_be_written_is_one_error_and_events_stay_in_memory(
