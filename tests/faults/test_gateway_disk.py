@@ -27,7 +27,6 @@ MAX_HOOK_SECONDS = 0.05
 GATEWAY = """
 import asyncio, gc, json, os, sys, time
 import litellm
-from llmlog_producer.callback import handler
 
 fault, seconds, size = sys.argv[1], float(sys.argv[2]), int(sys.argv[3])
 path = os.path.join(os.environ["FAULTS"], fault)
@@ -49,6 +48,9 @@ async def call(seconds):
 
 
 async def main():
+    global handler
+    from llmlog_producer.callback import handler  # in the event loop, as a proxy does: it connects
+
     await call(2)
     open(path, "w").close()
     await call(seconds)
