@@ -106,7 +106,9 @@ def _check_journal(settings: Settings) -> Finding:
         )
     try:
         folder = folder_of(settings)
-        Journal(folder, settings.journal_max_bytes).release()
+        journal = Journal(folder, settings.journal_max_bytes)
+        journal.open()
+        journal.release()
         events = sum(owner.events for owner in inspect(folder))
     except (OSError, RuntimeError) as error:
         return _wrong("journal", f"{error}: set LLMLOG_JOURNAL_DIR to a folder that can be written")
