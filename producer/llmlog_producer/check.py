@@ -11,7 +11,6 @@ from confluent_kafka.admin import AclOperation, AdminClient  # type: ignore[attr
 
 from llmlog_common.errors import ConfigurationError, KafkaError, Unreachable
 from llmlog_common.kafka_clients import LIBRDKAFKA_LOGGER, Reasons, admin_config, new_client
-from llmlog_producer.converter.client import START_SECONDS, ConversionProcess, is_wanted
 from llmlog_producer.events.redact import Redactor
 from llmlog_producer.journal.inspect import inspect
 from llmlog_producer.journal.journal import Journal, folder_of
@@ -61,7 +60,6 @@ def check_gateway(settings: Settings, litellm_config: Path | None) -> Iterator[F
     """Yield the findings about this machine; Kafka is not asked."""
     yield Finding("settings", f"topic {settings.topic} at {settings.kafka_bootstrap_servers}")
     yield _check_redaction(settings)
-    yield _check_conversion(settings)
     yield _check_journal(settings)
     yield _check_handler()
     if litellm_config is not None:
@@ -77,26 +75,6 @@ def _check_redaction(settings: Settings) -> Finding:
         return Finding("redaction", Redactor(settings).summary)
     except ConfigurationError as error:
         return _wrong("redaction", str(error))
-
-
-def _check_conversion(settings: Settings) -> Finding:
-    if not is_wanted(settings):
-        return Finding("conversion", "in a thread of the gateway")
-    try:
-        process = ConversionProcess()
-        try:
-            process.start(settings)
-            if not process.poll_ready(START_SECONDS):
-                raise TimeoutError
-        finally:
-            process.end()
-    except Exception as error:  # noqa: BLE001 - the machine may refuse in any way
-        return _wrong(
-            "conversion",
-            f"no process can be started beside the gateway ({type(error).__name__}): "
-            "allow it, or set LLMLOG_GATEWAY_CONVERTER=thread",
-        )
-    return Finding("conversion", "a process beside the gateway answers")
 
 
 def _check_journal(settings: Settings) -> Finding:

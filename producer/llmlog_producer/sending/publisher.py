@@ -125,11 +125,6 @@ class Publisher:
         journal = self._journal
         return journal if journal is not None and journal.is_usable else None
 
-    @property
-    def converter_pid(self) -> int | None:
-        """The process that converts; None while a thread does."""
-        return self._sender.converter_pid
-
     # What the hook calls.
 
     @property
@@ -271,7 +266,6 @@ class Publisher:
 
     def abandon(self) -> None:
         """Close this process's copies of open files, in a forked child."""
-        self._sender.abandon()
         if self._journal:
             self._journal.abandon()
 

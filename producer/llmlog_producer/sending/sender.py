@@ -20,7 +20,6 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from llmlog_common.throttled_log import error_name
-from llmlog_producer.converter.client import Converter
 from llmlog_producer.events.build import CapturedPayload, EncodedEvent, EventBuilder
 from llmlog_producer.sending.deliveries import Deliveries
 from llmlog_producer.sending.kafka_producer import KafkaProducer
@@ -94,7 +93,6 @@ class Sender:
         self._limits = limits
         self._clock = clock
         self._builder = EventBuilder(settings, stats)
-        self._converter = Converter(settings, stats, log, lambda: handover.is_requested)
         self._spill = Spill(
             journal, stats, log, queue,
             wake=wakeup.wake, thread=journal_thread, timing=timing, limits=limits,
@@ -135,31 +133,30 @@ class Sender:
         """Why Kafka takes no events; empty while it does."""
         return self._deliveries.trouble
 
-    @property
-    def converter_pid(self) -> int | None:
-        """The process that converts; None while the sending thread converts."""
-        return self._converter.pid
-
     # What the sending thread calls.
 
     def _build(self, captured: CapturedPayload) -> EncodedEvent | None:
         """Return the event of a payload; None, counted, if it cannot be read."""
         try:
-            return self._builder.build(captured)
+            event = self._builder.build(captured)
         except Exception as error:  # noqa: BLE001 - a payload must never end the thread
             self._stats.settle("dropped_unreadable")
             self._log(
                 logging.ERROR, f"unreadable {type(error)}", f"payload dropped: {error_name(error)}"
             )
+            if captured.written is not None:
+                captured.written.finish(is_written=True)  # there is nothing to be written
             return None
+        event.written = captured.written
+        return event
 
     def step(self, seconds_left: float, *, background: bool) -> None:
         """Do all that can be done now, then wait until there may be more to do.
 
         Args:
             seconds_left: it returns after about so many seconds at most.
-            background: the publisher's own thread calls. It may wait long, and may start helpers: a
-                process that converts, a thread that looks up the topic.
+            background: the publisher's own thread calls. It may wait long, and may start a thread
+                that looks up the topic.
         """
         self._deliveries.poll(0)
         if self._clock() >= self._next_housekeeping:
@@ -175,7 +172,7 @@ class Sender:
         has_to_wait = out_of_time = False
         while not (has_to_wait or out_of_time) and (entry := self._next_entry()) is not None:
             is_open = is_open and self._deliveries.in_flight.room > 0
-            has_to_wait = not self._hand_on(entry, is_open=is_open, background=background)
+            has_to_wait = not self._hand_on(entry, is_open=is_open)
             out_of_time = self._clock() - began > self._timing.max_busy_seconds
         refused = self._spill.exchange(is_awaited=has_to_wait or urgent, urgent=urgent)
         self._deliveries.again.extend(refused)
@@ -204,18 +201,13 @@ class Sender:
                 self._wakeup.idle_wait(seconds)
 
     def end(self) -> None:
-        """End the helpers, and leave the events in flight to the journal; steps may follow."""
-        self._converter.close()
+        """End the journal's thread, and leave it the events in flight; steps may follow."""
         self._spill.end(self._timing.release_seconds)
         self._deliveries.end()
 
     def release(self, seconds: float) -> None:
         """End the journal: what is not settled stays in it; wait for so many seconds at most."""
         self._spill.release(seconds)
-
-    def abandon(self) -> None:
-        """Close this process's copies of open files, in a forked child."""
-        self._converter.abandon()
 
     def _idle_seconds(self, *, is_open: bool, background: bool) -> float:
         """Return the seconds after which there may be something to do."""
@@ -234,19 +226,13 @@ class Sender:
             self._taken.extend(self._queue.take(self._limits.taken_events))
         return self._taken.popleft() if self._taken else None
 
-    def _hand_on(
-        self, entry: CapturedPayload | EncodedEvent, *, is_open: bool, background: bool
-    ) -> bool:
+    def _hand_on(self, entry: CapturedPayload | EncodedEvent, *, is_open: bool) -> bool:
         """Hand an entry to Kafka or to the journal; False if it has to wait."""
         urgent = self._handover.is_requested
         if not is_open and not self._spill.is_due(entry, urgent=urgent):
             self._taken.appendleft(entry)
             return False
-        event = (
-            entry
-            if isinstance(entry, EncodedEvent)
-            else self._convert(entry, background=background)
-        )
+        event = entry if isinstance(entry, EncodedEvent) else self._build(entry)
         if event is None:
             return True
         if is_open and self._deliveries.produce(event):
@@ -258,24 +244,6 @@ class Sender:
             return True
         self._taken.appendleft(event)
         return False
-
-    def _convert(self, captured: CapturedPayload, *, background: bool) -> EncodedEvent | None:
-        """Return a payload's event; the next payloads may be converted together with it."""
-        following = self._taken
-        events = (
-            self._converter.convert(captured, following, self._builder.limit)
-            if background and captured.written is None  # a hook waits: the way there is too long
-            else []
-        )
-        for place, event in enumerate(events[1:]):
-            if event is not None:
-                following[place] = event
-        event = (events[0] if events else None) or self._build(captured)
-        if event is not None:
-            event.written = captured.written
-        elif captured.written is not None:
-            captured.written.finish(is_written=True)  # there is nothing to be written
-        return event
 
     def _send_backlog(self) -> None:
         """Send the journal's oldest events, a few at a time: new events do not wait for them."""
