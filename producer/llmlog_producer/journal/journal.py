@@ -176,6 +176,8 @@ class Journal:
 
     def settle(self, segment: Segment) -> None:
         """Forget one event of a segment: it is acknowledged. A segment without any other goes."""
+        if segment not in self._segments:  # let go of: another process sends what is in it
+            return
         segment.waiting -= 1
         self.waiting -= 1
         if segment.waiting:

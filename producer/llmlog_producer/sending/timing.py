@@ -61,7 +61,6 @@ class Limits:
         taken_events: events that the sending thread takes from the queue at once.
         backlog_events: events in flight up to which the journal's old events are sent: new events
             do not wait for them.
-        backlog_bytes: bytes that are read from the journal at once.
         write_events: events that one call writes to the journal.
         write_bytes: bytes after which the journal's thread is given no further event at once.
     """
@@ -69,7 +68,6 @@ class Limits:
     in_flight_events: int = 10_000
     taken_events: int = 32
     backlog_events: int = 500
-    backlog_bytes: int = 4 * 1024 * 1024
     write_events: int = 32
     write_bytes: int = 1024 * 1024
 

@@ -138,6 +138,14 @@ def test_what_the_end_leaves_is_taken_over(journal, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_what_is_acknowledged_after_the_end_disturbs_nothing(journal, tmp_path):
+    ref = append(journal, b"one", taken=True)
+    journal.release()
+    journal.settle(ref)
+    assert (journal.waiting, journal.unsent) == (0, 0)
+    assert adopt(journal_in(tmp_path)) == (1, 0, 0), "its file is the next process's"
+
+
 def test_a_living_process_keeps_its_own(journal, tmp_path):
     append(journal, b"a", taken=False)
     other = journal_in(tmp_path)
