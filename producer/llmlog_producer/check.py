@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 from importlib import metadata
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -98,6 +99,8 @@ def _check_handler() -> Finding:
         version = metadata.version("litellm")
     except metadata.PackageNotFoundError:
         return _wrong("handler", "LiteLLM is not installed here: run this with LiteLLM's Python")
+    # LiteLLM's own price list will do: the check asks no server on the internet.
+    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
     try:
         module = importlib.import_module("llmlog_producer.callback")
     except Exception as error:  # noqa: BLE001 - LiteLLM's import may raise anything
