@@ -191,6 +191,9 @@ class LLMLogHandler(CustomLogger):  # type: ignore[misc]  # litellm ships no typ
             if publisher is None:
                 self._stats.add("dropped_disabled")
                 return
+            if publisher.is_full:  # before the payload is copied
+                publisher.refuse()
+                return
             call_id = kwargs.get("litellm_call_id")
             payload = add_call_facts(self._batch_costs.count_once(payload), kwargs)
             call_id = call_id if isinstance(call_id, str) else ""

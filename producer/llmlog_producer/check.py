@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 from importlib import metadata
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -11,7 +12,6 @@ from confluent_kafka.admin import AclOperation, AdminClient  # type: ignore[attr
 
 from llmlog_common.errors import ConfigurationError, KafkaError, Unreachable
 from llmlog_common.kafka_clients import LIBRDKAFKA_LOGGER, Reasons, admin_config, new_client
-from llmlog_producer.converter.client import START_SECONDS, ConversionProcess, is_wanted
 from llmlog_producer.events.redact import Redactor
 from llmlog_producer.journal.inspect import inspect
 from llmlog_producer.journal.journal import Journal, folder_of
@@ -61,7 +61,6 @@ def check_gateway(settings: Settings, litellm_config: Path | None) -> Iterator[F
     """Yield the findings about this machine; Kafka is not asked."""
     yield Finding("settings", f"topic {settings.topic} at {settings.kafka_bootstrap_servers}")
     yield _check_redaction(settings)
-    yield _check_conversion(settings)
     yield _check_journal(settings)
     yield _check_handler()
     if litellm_config is not None:
@@ -79,26 +78,6 @@ def _check_redaction(settings: Settings) -> Finding:
         return _wrong("redaction", str(error))
 
 
-def _check_conversion(settings: Settings) -> Finding:
-    if not is_wanted(settings):
-        return Finding("conversion", "in a thread of the gateway")
-    try:
-        process = ConversionProcess()
-        try:
-            process.start(settings)
-            if not process.poll_ready(START_SECONDS):
-                raise TimeoutError
-        finally:
-            process.end()
-    except Exception as error:  # noqa: BLE001 - the machine may refuse in any way
-        return _wrong(
-            "conversion",
-            f"no process can be started beside the gateway ({type(error).__name__}): "
-            "allow it, or set LLMLOG_GATEWAY_CONVERTER=thread",
-        )
-    return Finding("conversion", "a process beside the gateway answers")
-
-
 def _check_journal(settings: Settings) -> Finding:
     if settings.journal == "off":
         return Finding(
@@ -106,7 +85,9 @@ def _check_journal(settings: Settings) -> Finding:
         )
     try:
         folder = folder_of(settings)
-        Journal(folder, settings.journal_max_bytes).release()
+        journal = Journal(folder, settings.journal_max_bytes)
+        journal.open()
+        journal.release()
         events = sum(owner.events for owner in inspect(folder))
     except (OSError, RuntimeError) as error:
         return _wrong("journal", f"{error}: set LLMLOG_JOURNAL_DIR to a folder that can be written")
@@ -118,6 +99,8 @@ def _check_handler() -> Finding:
         version = metadata.version("litellm")
     except metadata.PackageNotFoundError:
         return _wrong("handler", "LiteLLM is not installed here: run this with LiteLLM's Python")
+    # LiteLLM's own price list will do: the check asks no server on the internet.
+    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
     try:
         module = importlib.import_module("llmlog_producer.callback")
     except Exception as error:  # noqa: BLE001 - LiteLLM's import may raise anything

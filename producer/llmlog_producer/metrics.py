@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from llmlog_producer.counters import COUNTERS
+from llmlog_producer.counters import COUNTERS, GAUGES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -39,10 +39,9 @@ class _Collector:
         self._core = core
 
     def collect(self) -> Iterator[Any]:
-        """Yield one metric for each counter, and the number of pending events."""
+        """Yield one metric for each counter and gauge."""
         values = self._stats()
         for name, text in COUNTERS.items():
             yield self._core.CounterMetricFamily(f"{PREFIX}{name}", text, value=values[name])
-        yield self._core.GaugeMetricFamily(
-            f"{PREFIX}pending", "Events that are not settled yet.", value=values["pending"]
-        )
+        for name, text in GAUGES.items():
+            yield self._core.GaugeMetricFamily(f"{PREFIX}{name}", text, value=values[name])

@@ -141,8 +141,6 @@ class Settings(BaseSettings):
     max_event_bytes: Bytes = 8 * 1024 * 1024
     """The largest event; the topic's `max.message.bytes` bounds it too."""
 
-    gateway_converter: Literal["process", "thread"] = "process"
-    """Where payloads become events: in a process beside the gateway, or in a thread of it."""
     gateway_metrics: bool = True
     """Add our counters to the gateway's Prometheus registry, where it has one."""
 

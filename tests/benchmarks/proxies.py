@@ -20,8 +20,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
-
 from acceptance.gateway.proxy import VERSIONS, Proxy
 from benchmarks.arena import moved, on_core
 from benchmarks.figures import Figures, rounds
@@ -62,11 +60,8 @@ def measure(
         everyone = [proxy for pair in pairs.values() for proxy in pair]
         for proxy in everyone:  # what is compiled at first use, or started, and on no core yet
             capable = _load(proxy, CLIENTS_APART, WARM_UP_S).per_s
-            assert _beside(proxy), "no process converts"
         for _ in rounds():
             for name, pair in pairs.items():
-                if not all(map(_beside, pair)):
-                    print(f"    with{name}: no process converts: the machine is too busy for it")
                 compared = _together(pair, kafka)
                 print(f"    at the limit, with{name}: {compared}", flush=True)
                 figures.add(
@@ -95,8 +90,6 @@ def _together(pair: list[Proxy], kafka: int) -> Compared:
     with ExitStack() as stack:
         for proxy in pair:
             stack.enter_context(moved(proxy.process.pid, 0))
-            for process in _beside(proxy):
-                stack.enter_context(moved(process.pid, 1))
         stack.enter_context(moved(kafka, 1))
         stack.enter_context(on_core(1))
         return Compared([_turn(pair, n, CLIENTS_TOGETHER, TOGETHER_S) for n in range(TURNS)])
@@ -109,8 +102,6 @@ def _apart(pair: list[Proxy], pace: float) -> Compared:
         with ExitStack() as stack:
             for proxy, core in zip(pair, (n // 2 % 2, 1 - n // 2 % 2), strict=True):
                 stack.enter_context(moved(proxy.process.pid, core))
-                for process in _beside(proxy):
-                    stack.enter_context(moved(process.pid, 0, 1))
             turns.append(_turn(pair, n, CLIENTS_APART, APART_S, pace))
     return Compared(turns)
 
@@ -138,11 +129,6 @@ def _proxy(folder: Path, settings: dict[str, str]) -> Iterator[Proxy]:
         proxy.clean_up()
 
 
-def _beside(proxy: Proxy) -> list[psutil.Process]:
-    """Return the process beside a proxy, where there is one."""
-    return psutil.Process(proxy.process.pid).children()
-
-
 @dataclass
 class Load:
     """What a proxy did under load.
@@ -150,7 +136,7 @@ class Load:
     Attributes:
         taken: seconds of each request, from the fastest to the slowest.
         seconds: how long that took.
-        cpu_s: seconds of CPU of the proxy's process and of the one beside it.
+        cpu_s: seconds of CPU of the proxy's process.
     """
 
     taken: list[float]
@@ -266,9 +252,9 @@ def _load(
     with ThreadPoolExecutor(clients) as pool:
         asking = [pool.submit(client, number) for number in range(clients)]
         _until(start)
-        start, before = time.perf_counter(), _cpu_of(proxy)
+        start, before = time.perf_counter(), cpu_of(proxy.process.pid)
         _until(over)
-        end, after = time.perf_counter(), _cpu_of(proxy)
+        end, after = time.perf_counter(), cpu_of(proxy.process.pid)
         requests = [request for one in asking for request in one.result()]
     timed = ((began if pace else done, done - began) for began, done in requests)
     taken = sorted(seconds for at, seconds in timed if start <= at < end)
@@ -285,11 +271,6 @@ def _switched(proxy: Proxy, *, called: bool) -> int:
     proxy.process.send_signal(signal.SIGUSR1 if called else signal.SIGUSR2)
     wait_until(answer.exists, 30, "the proxy is told whether it calls the handler")
     return int(json.loads(answer.read_text()))
-
-
-def _cpu_of(proxy: Proxy) -> float:
-    """Return seconds of CPU of a proxy and of the process beside it."""
-    return cpu_of(proxy.process.pid) + sum(cpu_of(process.pid) for process in _beside(proxy))
 
 
 def _until(then: float) -> None:

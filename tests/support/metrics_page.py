@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from llmlog_consumer.metric_list import METRICS
-from llmlog_producer.counters import COUNTERS
+from llmlog_producer.counters import COUNTERS, GAUGES
 from llmlog_producer.metrics import PREFIX as GATEWAY_PREFIX
 
 PAGE = Path(__file__).parents[2] / "docs/metrics.md"
@@ -26,7 +26,10 @@ def gateway_rows() -> list[tuple[str, str, str]]:
     counters = [
         (f"{GATEWAY_PREFIX}{name}_total", "counter", text) for name, text in COUNTERS.items()
     ]
-    return [*counters, (f"{GATEWAY_PREFIX}pending", "gauge", "Events that are not settled yet.")]
+    return [
+        *counters,
+        *((f"{GATEWAY_PREFIX}{name}", "gauge", text) for name, text in GAUGES.items()),
+    ]
 
 
 ROWS = {"consumer": consumer_rows, "gateway": gateway_rows}

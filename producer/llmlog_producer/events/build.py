@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
@@ -20,7 +22,7 @@ from llmlog_schemas.truncate import truncate_event
 if TYPE_CHECKING:
     from llmlog_common.settings import Settings
     from llmlog_producer.counters import Stats
-    from llmlog_producer.journal.journal import Ref
+    from llmlog_producer.journal.segment import Segment
     from llmlog_schemas.event import LLMEvent
 
 
@@ -34,6 +36,31 @@ _BATCH_OVERHEAD_BYTES: Final = 512
 """What a record batch adds to the value of one event."""
 
 
+class Written:
+    """What a hook waits for: its event is in the journal, or will not be.
+
+    Attributes:
+        is_over: the journal has it, or has refused it.
+        is_written: the journal has it.
+    """
+
+    def __init__(self) -> None:
+        self.is_over = self.is_written = False
+        self._lock = threading.Lock()
+        self._lock.acquire()
+
+    def finish(self, *, is_written: bool) -> None:
+        """End the wait; only the first call counts."""
+        if not self.is_over:
+            self.is_over, self.is_written = True, is_written
+            self._lock.release()
+
+    def wait(self, seconds: float) -> bool:
+        """Wait for so many seconds at most; tell whether the journal has the event."""
+        self._lock.acquire(timeout=seconds)
+        return self.is_written
+
+
 class CapturedPayload:
     """The copy of one payload that a hook has made.
 
@@ -41,13 +68,15 @@ class CapturedPayload:
         payload: its JSON, or a dict where JSON would change it.
         call_id: LiteLLM's id of the call; may be empty.
         at: when the hook was called, in epoch seconds.
+        since: the same in monotonic seconds: its age does not depend on the clock of the machine.
         size: bytes of memory that it holds.
+        written: a hook waits for it; None where none does.
 
     Args:
         payload_bytes: bytes of memory that the payload holds; by default they are looked up.
     """
 
-    __slots__ = ("at", "call_id", "payload", "size")
+    __slots__ = ("at", "call_id", "payload", "since", "size", "written")
 
     def __init__(
         self,
@@ -59,29 +88,36 @@ class CapturedPayload:
         self.payload = payload
         self.call_id = call_id
         self.at = at
+        self.since = time.monotonic()
         held = size_of(payload) if payload_bytes is None else payload_bytes
         self.size = held + len(call_id) + _CAPTURED_BYTES
+        self.written: Written | None = None
 
 
 class EncodedEvent:
     """One event on its way to Kafka.
 
-    After the hook has handed it over, the sending thread alone reads and writes it.
+    The sending thread owns it; `Spill` says what the journal's thread reads and writes.
 
     Attributes:
-        body: event id and value in single-object encoding; empty where only the journal has it.
-        ref: its place in the journal; None while it has none.
+        body: event id and value in single-object encoding.
+        ref: the segment of the journal that has it; None while none has.
         sent: when it was handed to the Kafka client, in monotonic seconds.
         size: bytes of the body as it was built.
+        is_given: the journal's thread is about to write it.
+        is_settled: Kafka has it, or it was given up.
+        written: a hook waits for it; None where none does.
     """
 
-    __slots__ = ("body", "ref", "sent", "size")
+    __slots__ = ("body", "is_given", "is_settled", "ref", "sent", "size", "written")
 
-    def __init__(self, body: bytes, ref: Ref | None = None) -> None:
+    def __init__(self, body: bytes, ref: Segment | None = None) -> None:
         self.body = body
         self.ref = ref
         self.sent = 0.0
         self.size = len(body)
+        self.is_given = self.is_settled = False
+        self.written: Written | None = None
 
     @property
     def key(self) -> bytes:
@@ -97,7 +133,7 @@ class EncodedEvent:
 class EventBuilder:
     """Builds events from payloads: truncated, redacted, encoded.
 
-    Hooks and the sending thread call `build`, at the same time too.
+    The sending thread calls it.
 
     Attributes:
         limit: bytes of the largest value. The thread of the topic's lookup lowers it once, all

@@ -226,17 +226,15 @@ class Deliveries:
     def _on_refusal(
         self, event: EncodedEvent, error: KafkaError, partition: int | None, *, alone: bool
     ) -> None:
-        remedy = remedy_for(error.code(), has_body=bool(event.body), alone=alone)
+        remedy = remedy_for(error.code(), alone=alone)
         now = self._clock()
         window = self.in_flight.window
         if remedy is Remedy.SHRINK and (smaller := self._builder.shrink(event)) is not None:
-            self._spill.replace(event, smaller)
-            self.again.append(smaller)
+            # The larger copy in the journal, if there is one, stays: it would be truncated again.
+            event.body, event.size = smaller.body, smaller.size
+            self.again.append(event)
         elif remedy in {Remedy.SHRINK, Remedy.GIVE_UP}:
             self._give_up(event, error.str())
-        elif remedy is Remedy.READ_AGAIN:
-            window.send_alone(now)
-            self._spill.keep(event)
         elif remedy is Remedy.SEND_ALONE:
             window.send_alone(now)
             self.again.append(event)

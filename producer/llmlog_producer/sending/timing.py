@@ -27,6 +27,9 @@ class Timing:
             of `topic.metadata.refresh.interval.ms`.
         thread_retry_seconds: pause after the system has refused to start the sending thread.
         signal_poll_seconds: interval at which a signal handler looks whether all is saved.
+        hook_seconds: the longest wait of a hook for its event to be in the journal; then the event
+            stays in memory. Only with `LLMLOG_JOURNAL=always`, and after a SIGTERM.
+        release_seconds: the longest wait at the end for the journal's thread, and for log lines.
         flush_poll_seconds: interval at which `flush` looks whether all is settled. It is bounded
             because a signal handler may wait for the thread that notifies.
     """
@@ -44,6 +47,8 @@ class Timing:
     topic_refresh_seconds: float = 300.0
     thread_retry_seconds: float = 1.0
     signal_poll_seconds: float = 0.005
+    hook_seconds: float = 0.005
+    release_seconds: float = 1.0
     flush_poll_seconds: float = 0.05
 
 
@@ -56,17 +61,15 @@ class Limits:
         taken_events: events that the sending thread takes from the queue at once.
         backlog_events: events in flight up to which the journal's old events are sent: new events
             do not wait for them.
-        backlog_bytes: bytes that are read from the journal at once.
         write_events: events that one call writes to the journal.
-        write_bytes: bytes after which such a call takes no further event.
+        write_bytes: bytes after which the journal's thread is given no further event at once.
     """
 
     in_flight_events: int = 10_000
     taken_events: int = 32
     backlog_events: int = 500
-    backlog_bytes: int = 4 * 1024 * 1024
     write_events: int = 32
-    write_bytes: int = 256 * 1024
+    write_bytes: int = 1024 * 1024
 
 
 TIMING: Final = Timing()

@@ -15,8 +15,6 @@ import json
 import random
 import sys
 import time
-from contextlib import suppress
-from pathlib import Path
 
 TEXT = "the quick brown fox jumps over a lazy dog while seven wizards wait"
 WORDS = TEXT.split()
@@ -96,37 +94,12 @@ def copy_us(given):
     return min(found)
 
 
-def beside_s():
-    """Return seconds of CPU of the process beside this one, which has one thread."""
-    found = 0
-    for task in Path("/proc/self/task").iterdir():
-        with suppress(FileNotFoundError):  # a thread that has ended
-            for child in (task / "children").read_text().split():
-                found += int(Path(f"/proc/{child}/schedstat").read_text().split()[0])
-    return found / 1e9
-
-
-def cpu_s():
-    """Return seconds of CPU of this process and of the one beside it."""
-    return time.process_time() + beside_s()
-
-
-async def warmed_up(feed, converting):
-    """Feed until what is compiled at first use is, and the process beside this one converts."""
-    deadline = time.monotonic() + 60
-    fed = 0
-    while fed < 2 or not converting():
-        assert time.monotonic() < deadline, "no process converts"
-        await feed()
-        fed += 1
-
-
-async def cpu(handler, flush, number, converting):
+async def cpu(handler, flush, number):
     """Return microseconds of CPU an event, that of the loop around it taken off."""
     given = [payload(number, 4000) for number in range(500)]
 
     async def feed(count, call):
-        began = cpu_s()
+        began = time.process_time()
         for at in range(count):
             await call({"standard_logging_object": given[at % 500]})
             if at % 50 == 49:
@@ -143,12 +116,13 @@ async def cpu(handler, flush, number, converting):
         await feed(1000, one)
         await flush()
 
-    await warmed_up(some, converting)
+    await some()  # what is compiled at first use is
+    await some()
     began = await feed(number, nothing)
-    idle = cpu_s() - began
+    idle = time.process_time() - began
     began = await feed(number, one)
     await flush()
-    return {"us": (cpu_s() - began - idle) / number * 1e6}
+    return {"us": (time.process_time() - began - idle) / number * 1e6}
 
 
 async def main(what, log_format=None):
@@ -161,16 +135,13 @@ async def main(what, log_format=None):
         async def flush():
             await handler.async_send_batch()
 
-        return await cpu(handler, flush, 5_000, lambda: True)
+        return await cpu(handler, flush, 5_000)
     from llmlog_producer.callback import handler
 
     async def flush():
         assert await asyncio.to_thread(handler.flush, 60) == 0
 
-    def converting():
-        return handler._publisher.converter_pid
-
-    found = await (hook(handler) if what == "hook" else cpu(handler, flush, 20_000, converting))
+    found = await (hook(handler) if what == "hook" else cpu(handler, flush, 20_000))
     await flush()
     stats = handler.stats()
     assert stats["delivered"] == stats["accepted"], stats

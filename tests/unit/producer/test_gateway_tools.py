@@ -14,7 +14,7 @@ from llmlog_local.ports import free_ports
 from llmlog_producer import metrics
 from llmlog_producer.__main__ import main
 from llmlog_producer.check import check, check_gateway
-from llmlog_producer.counters import COUNTERS, Stats
+from llmlog_producer.counters import COUNTERS, GAUGES, Stats
 from llmlog_producer.testing import document_of, recorder
 from support.payloads import payload
 
@@ -143,7 +143,7 @@ def test_without_prometheus_client_there_are_no_metrics(monkeypatch):
 
 def test_every_counter_is_documented():
     documented = set(re.findall(r"(?m)^\| `(\w+)` \|", DOCS.read_text().split("## Counters")[1]))
-    assert documented == {*COUNTERS, "pending"}
+    assert documented == {*COUNTERS, *GAUGES}
 
 
 def test_a_document_is_what_would_be_indexed():
