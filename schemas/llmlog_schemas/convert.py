@@ -59,6 +59,7 @@ def to_event(
     model_map_information: bool = False,
     is_large: bool = False,
     hidden: frozenset[str] = frozenset(),
+    place: str = "",
 ) -> LLMEvent:
     """Convert one payload.
 
@@ -72,6 +73,7 @@ def to_event(
         model_map_information: keep LiteLLM's price table entry.
         is_large: there may be long texts in it: they are written part by part.
         hidden: names of derived fields that the user redacts.
+        place: period and group of the document's index.
 
     Raises:
         PayloadError: the payload is None or no dict.
@@ -117,6 +119,7 @@ def to_event(
     known = document.get
     return {
         "event_id": event_id,
+        "index_place": place,
         "litellm_call_id": known("litellm_call_id", ""),
         "trace_id": known("trace_id", ""),
         "call_type": known("call_type", ""),

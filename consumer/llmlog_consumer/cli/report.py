@@ -58,7 +58,13 @@ def report(
     settings = load_settings(config)
     since_ms = None if since is None else parse_when(since)
     elastic = PatientElastic(settings, timeout=_TIMEOUT_SECONDS, announce=complain)
-    reporter = Reporter(elastic, settings.index, complain)
+    reporter = Reporter(
+        elastic,
+        settings.index,
+        complain,
+        groups=settings.groups,
+        period=settings.index_period,
+    )
     if by is None:
         result = reporter.report(since_ms)
     else:

@@ -73,6 +73,33 @@ def test_days_are_utc_days(time_ms, day):
     assert f"{datetime.fromtimestamp(time_ms / 1000, UTC):%Y.%m.%d}" == day
 
 
+def test_an_event_of_a_group_goes_to_the_index_of_its_group():
+    for place, index in (
+        ("-pay", "2026.01.01-pay"),
+        ("month-pay", "2026.01-pay"),
+        ("week", "2026.w01"),
+    ):
+        assert DOCUMENTS.make(event_of(index_place=place), START_MS)[0] == f"litellm-logs-{index}"
+
+
+@pytest.mark.parametrize("place", ["-Pay", "pay", "year", "-a/b", "-" + "x" * 40, "-*"])
+def test_a_place_that_no_gateway_writes_makes_no_index(place):
+    for late in (0, 2 * DAY_MS):
+        with pytest.raises(TransformError, match="is not a period and a group"):
+            DOCUMENTS.make(event_of(index_place=place), START_MS + late)
+
+
+def test_a_group_may_have_a_greatest_age_of_its_own():
+    documents = Documents("a", timedelta(days=5), {"pay": timedelta(days=2)})
+    now = START_MS + 3 * DAY_MS
+    assert documents.make(event_of(), now)[0] == "a-2026.01.01"
+    assert documents.make(event_of(index_place="-legal"), now)[0] == "a-2026.01.01-legal"
+    with pytest.raises(ExpiredError, match=r"LLMLOG_GROUP_MAX_EVENT_AGE of pay allows \(2 days\)"):
+        documents.make(event_of(index_place="-pay"), now)
+    with pytest.raises(ExpiredError, match=r"LLMLOG_MAX_EVENT_AGE allows \(5 days\)"):
+        documents.make(event_of(index_place="-legal"), now + 3 * DAY_MS)
+
+
 @given(
     anchor=st.integers(-2, 4).map(lambda days: START_MS - 500 + days * DAY_MS),
     offset=st.integers(-400_000, 400_000),
