@@ -73,31 +73,43 @@ def test_days_are_utc_days(time_ms, day):
     assert f"{datetime.fromtimestamp(time_ms / 1000, UTC):%Y.%m.%d}" == day
 
 
-def test_an_event_of_a_group_goes_to_the_index_of_its_group():
-    for place, index in (
-        ("-pay", "2026.01.01-pay"),
-        ("month-pay", "2026.01-pay"),
-        ("week", "2026.w01"),
-    ):
-        assert DOCUMENTS.make(event_of(index_place=place), START_MS)[0] == f"litellm-logs-{index}"
+NOON_MS = START_MS + DAY_MS // 2
+"""Ids of midnight share no prefix with others of their day alone."""
 
 
+def placed(time_ms, place):
+    return {**at(time_ms), "index_place": place}
+
+
+@pytest.mark.parametrize("time_ms", [START_MS, NOON_MS])
+@pytest.mark.parametrize(
+    ("place", "index"),
+    [("-pay", "2026.01.01-pay"), ("month-pay", "2026.01-pay"), ("week", "2026.w01")],
+)
+def test_an_event_of_a_group_goes_to_the_index_of_its_group(time_ms, place, index):
+    assert DOCUMENTS.make(placed(time_ms, place), time_ms)[0] == f"litellm-logs-{index}"
+
+
+@pytest.mark.parametrize("time_ms", [START_MS, NOON_MS])
 @pytest.mark.parametrize("place", ["-Pay", "pay", "year", "-a/b", "-" + "x" * 40, "-*"])
-def test_a_place_that_no_gateway_writes_makes_no_index(place):
+def test_a_place_that_no_gateway_writes_makes_no_index(time_ms, place):
     for late in (0, 2 * DAY_MS):
         with pytest.raises(TransformError, match="is not a period and a group"):
-            DOCUMENTS.make(event_of(index_place=place), START_MS + late)
+            DOCUMENTS.make(placed(time_ms, place), time_ms + late)
 
 
-def test_a_group_may_have_a_greatest_age_of_its_own():
-    documents = Documents("a", timedelta(days=5), {"pay": timedelta(days=2)})
-    now = START_MS + 3 * DAY_MS
-    assert documents.make(event_of(), now)[0] == "a-2026.01.01"
-    assert documents.make(event_of(index_place="-legal"), now)[0] == "a-2026.01.01-legal"
+@pytest.mark.parametrize("time_ms", [START_MS, NOON_MS])
+def test_a_group_may_have_a_greatest_age_of_its_own(time_ms):
+    ages = {"pay": timedelta(days=2), "law": timedelta(days=9)}
+    documents = Documents("a", timedelta(days=5), ages)
+    now = time_ms + 3 * DAY_MS
+    assert documents.make(placed(time_ms, ""), now)[0] == "a-2026.01.01"
+    assert documents.make(placed(time_ms, "-other"), now)[0] == "a-2026.01.01-other"
     with pytest.raises(ExpiredError, match=r"LLMLOG_GROUP_MAX_EVENT_AGE of pay allows \(2 days\)"):
-        documents.make(event_of(index_place="-pay"), now)
+        documents.make(placed(time_ms, "-pay"), now)
     with pytest.raises(ExpiredError, match=r"LLMLOG_MAX_EVENT_AGE allows \(5 days\)"):
-        documents.make(event_of(index_place="-legal"), now + 3 * DAY_MS)
+        documents.make(placed(time_ms, "-other"), now + 3 * DAY_MS)
+    assert documents.make(placed(time_ms, "-law"), now + 3 * DAY_MS)[0] == "a-2026.01.01-law"
 
 
 @given(

@@ -74,6 +74,11 @@ def test_a_document_that_is_found_is_not_unknown_because_of_another_group():
     elastic.closed = {f"{TODAY}-a", f"{TODAY}-pay"}
     found = lookup(elastic).find(IDS[:1])
     assert (found.indices, found.unknown) == ({IDS[0]: [TODAY]}, {})
+    elastic = FakeElastic()
+    elastic.index(f"{TODAY}-pay", IDS[0])
+    elastic.closed = {TODAY}  # it is asked first
+    found = lookup(elastic).find(IDS[:1])
+    assert (found.indices, found.unknown) == ({IDS[0]: [f"{TODAY}-pay"]}, {})
 
 
 def test_any_number_of_events_is_looked_up_in_requests_of_a_bounded_size():
