@@ -27,6 +27,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from llmlog_common.credentials import basic, remember, why_unsendable
 from llmlog_common.errors import ConfigurationError
+from llmlog_common.groups import Period, parse_ages, parse_groups
 from llmlog_common.setting_sources import Entry, read_sources, read_value
 from llmlog_common.units import parse_bytes, parse_duration, parse_names
 from llmlog_common.urls import credentials_in
@@ -63,6 +64,8 @@ AliasName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,20
 KafkaProperties = dict[str, str]
 RedactMode = Literal["keep", "mask", "drop"]
 Names = Annotated[tuple[str, ...], BeforeValidator(parse_names)]
+Groups = Annotated[dict[str, str], BeforeValidator(parse_groups)]
+GroupAges = Annotated[dict[str, timedelta], BeforeValidator(parse_ages)]
 
 
 class Settings(BaseSettings):
@@ -93,7 +96,13 @@ class Settings(BaseSettings):
     elasticsearch_ca_certs: Path | None = None
     elasticsearch_ssl_assert_fingerprint: str | None = None
     index: AliasName = "litellm-logs"
+    index_period: Period = "day"
+    """Time that one index holds. The gateway says it of each event."""
+    index_groups: Groups = Field(default_factory=dict)
+    """Group by team id: the events of a group have indices of their own. The gateway says it."""
     max_event_age: Duration = timedelta(days=400)
+    group_max_event_age: GroupAges = Field(default_factory=dict)
+    """The same for groups whose events are kept for another time."""
     index_wait: Duration = timedelta(minutes=5)
     """Time for which events wait for an index that takes none and is not the newest."""
     command_patience: Duration = timedelta(seconds=30)
@@ -214,6 +223,15 @@ class Settings(BaseSettings):
         """Use only the values that `load` passes: it remembers the place of each."""
         del settings_cls, env_settings, dotenv_settings, file_secret_settings
         return (init_settings,)
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """The groups that a setting names, sorted; there may be events of others."""
+        return tuple(sorted({*self.index_groups.values(), *self.group_max_event_age}))
+
+    def max_age_of(self, group: str) -> timedelta:
+        """Return the age above which an event of this group is expired."""
+        return self.group_max_event_age.get(group, self.max_event_age)
 
     @property
     def values(self) -> Mapping[str, object]:

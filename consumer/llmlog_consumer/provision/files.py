@@ -10,11 +10,13 @@ from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from llmlog_common.errors import ConfigurationError
+from llmlog_consumer.elasticsearch.index_names import PERIOD_DAYS
 from llmlog_consumer.provision import templates
 from llmlog_consumer.provision.rights import (
     User,
     elasticsearch_role,
     elasticsearch_users,
+    group_reader_role,
     kafka_rights,
 )
 from llmlog_consumer.provision.topics import MAX_REPLICAS, plan_topics
@@ -88,14 +90,25 @@ def write_files(
 
 def elasticsearch_objects(settings: Settings) -> dict[str, Any]:
     """Return what is put into Elasticsearch, by the path of the request; in their order. Pure."""
-    alias = settings.index
+    alias, days = settings.index, PERIOD_DAYS[settings.index_period]
     objects: dict[str, Any] = {
-        f"_ilm/policy/{alias}": {"policy": templates.lifecycle_policy(settings.max_event_age)},
+        f"_ilm/policy/{alias}": {
+            "policy": templates.lifecycle_policy(settings.max_event_age, days)
+        },
         f"_component_template/{templates.settings_name(alias)}": templates.default_settings(
             alias, lifecycle=True
         ),
         f"_index_template/{alias}": templates.index_template(alias),
     }
+    for group in settings.groups:
+        name = templates.group_name(alias, group)
+        objects[f"_ilm/policy/{name}"] = {
+            "policy": templates.lifecycle_policy(settings.max_age_of(group), days)
+        }
+        objects[f"_index_template/{name}"] = templates.group_template(
+            templates.index_template(alias), alias, group, lifecycle=True
+        )
+        objects[f"_security/role/{name}-reader"] = group_reader_role(group, settings)
     for user in elasticsearch_users():
         objects[f"_security/role/{alias}-{user}"] = elasticsearch_role(user, settings)
     return objects

@@ -100,6 +100,16 @@ def elasticsearch_role(user: User, settings: Settings) -> dict[str, Any]:
     }
 
 
+def group_reader_role(group: str, settings: Settings) -> dict[str, Any]:
+    """Return the role of a person who may read one group's documents, and no others.
+
+    It names indices: a right on the alias would be a right on all of them.
+    """
+    names = [daily_indices(settings.index, group)]
+    privileges = ["read", "view_index_metadata"]
+    return {"cluster": [], "indices": [{"names": names, "privileges": privileges}]}
+
+
 def elasticsearch_users() -> tuple[User, ...]:
     """Return those who use Elasticsearch."""
     return tuple(_INDEX)

@@ -5,6 +5,8 @@ The layers of a daily index, each over the one before:
     ALIAS@settings    our defaults (shards, replicas, refresh, lifecycle); setup fills gaps alone
     ALIAS@custom      the user's own; setup never writes it
     ALIAS             the index template: mapping and alias, and whatever the user adds to it
+    ALIAS@GROUP       the same for the indices of one group, with a lifecycle policy of its own
+    ALIAS@GROUP@custom    the user's own layer for one group
 """
 
 from __future__ import annotations
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 OURS: Final = {"managed_by": "llmlog-pipeline"}
 _DAY: Final = timedelta(days=1)
 _REPLICAS: Final = "auto_expand_replicas"
+_ABOVE_SHARED: Final = 100
+"""Elasticsearch refuses two templates of one priority for one index; a user may raise the other."""
 _DELETE_AGE: Final = ("phases", "delete", "min_age")
 
 
@@ -37,6 +41,11 @@ def settings_name(alias: str) -> str:
 def custom_name(alias: str) -> str:
     """Return the name of the component template that is the user's."""
     return f"{alias}@custom"
+
+
+def group_name(alias: str, group: str) -> str:
+    """Return the name of a group's index template and lifecycle policy."""
+    return f"{alias}@{group}"
 
 
 def default_settings(alias: str, *, lifecycle: bool) -> dict[str, Any]:
@@ -62,10 +71,51 @@ def index_template(alias: str) -> dict[str, Any]:
     return template
 
 
-def lifecycle_policy(max_event_age: timedelta) -> dict[str, Any]:
-    """Return the shipped lifecycle policy: it deletes an index when its last event has expired."""
+def group_template(
+    shared: dict[str, Any], alias: str, group: str, *, lifecycle: bool
+) -> dict[str, Any]:
+    """Return the index template of one group.
+
+    Args:
+        shared: the one of the default group, with all that its user has added.
+        alias: whose daily indices they are for.
+        group: its name.
+        lifecycle: the cluster manages lifecycles.
+    """
+    template = copy.deepcopy(shared)
+    layer = custom_name(group_name(alias, group))
+    template["index_patterns"] = [daily_indices(alias, group)]
+    template["priority"] = int(shared.get("priority") or 0) + _ABOVE_SHARED
+    template["composed_of"] = [*shared["composed_of"], layer]
+    template["ignore_missing_component_templates"] = join(
+        shared["ignore_missing_component_templates"], [layer]
+    )
+    if lifecycle:
+        own = {"settings": {"index": {"lifecycle": {"name": group_name(alias, group)}}}}
+        template["template"] = overlay(template["template"], own)
+    return template
+
+
+def merge_group_template(existing: Any, ours: dict[str, Any]) -> dict[str, Any]:
+    """Return a group's index template with all that a user has added to the existing one."""
+    if existing is None:
+        return ours
+    merged: dict[str, Any] = overlay(existing, ours)
+    merged["priority"] = max(int(existing.get("priority") or 0), ours["priority"])
+    for key in ("index_patterns", "composed_of", "ignore_missing_component_templates"):
+        merged[key] = join(existing.get(key) or [], ours[key])
+    return merged
+
+
+def lifecycle_policy(max_event_age: timedelta, period_days: int = 1) -> dict[str, Any]:
+    """Return the shipped lifecycle policy: it deletes an index when its last event has expired.
+
+    Args:
+        max_event_age: age above which an event is expired.
+        period_days: of the indices.
+    """
     policy: dict[str, Any] = copy.deepcopy(_load("lifecycle_policy.json"))
-    delete_age = f"{math.ceil(max_event_age / _DAY) + 1}d"
+    delete_age = f"{math.ceil(max_event_age / _DAY) + period_days}d"
     policy["phases"]["delete"]["min_age"] = delete_age
     policy["_meta"]["delete_age"] = delete_age
     return policy

@@ -95,7 +95,9 @@ class DryRun:
         self._lookup = lookup
         settings = policy.settings
         self._decoder = Decoder(registry)
-        self._documents = Documents(settings.index, settings.max_event_age)
+        self._documents = Documents(
+            settings.index, settings.max_event_age, settings.group_max_event_age
+        )
 
     def report(self, letters: Iterable[DeadLetter]) -> list[dict[str, Any]]:
         """Return a row for each fingerprint: its letters by outcome; the largest first."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
+from llmlog_common.groups import make_place
 from llmlog_common.kafka_clients import MAX_RECORD_BYTES
 from llmlog_producer.events.completion import complete, follow
 from llmlog_producer.events.memory import size_of
@@ -187,6 +188,7 @@ class EventBuilder:
         json = given if isinstance(given, bytes) else None
         payload = given if isinstance(given, dict) else orjson.loads(given)
         call = (payload.get("litellm_call_id"), captured.call_id)
+        place = self._place_of(payload)
         user = complete(payload, self._redactor.clean_text)
         truncated_places = self._truncator.truncate(payload)
         redacted = self._redactor.redact(payload)
@@ -195,14 +197,29 @@ class EventBuilder:
             # The payload's own JSON holds everything that the event will: search that.
             if self._redactor.may_hold_secret(json):
                 redacted = self._redactor.scrub(redacted)
-            return self._convert(captured, redacted, call), 0
-        event = self._convert(captured, redacted, call)
+            return self._convert(captured, redacted, call, place), 0
+        event = self._convert(captured, redacted, call, place)
         if self._redactor.may_hold_secret(event["document"]):
-            event = self._convert(captured, self._redactor.scrub(redacted), call)
+            event = self._convert(captured, self._redactor.scrub(redacted), call, place)
         return event, truncated_places
 
+    def _place_of(self, payload: dict[Any, Any]) -> str:
+        """Return the place of the event's document, by the team that the proxy names.
+
+        A name that redaction takes out of the document still decides who may read it.
+        """
+        settings = self._settings
+        metadata = payload.get("metadata") if settings.index_groups else None
+        team = metadata.get("user_api_key_team_id") if isinstance(metadata, dict) else None
+        group = settings.index_groups.get(team, "") if isinstance(team, str) else ""
+        return make_place(settings.index_period, group)
+
     def _convert(
-        self, captured: CapturedPayload, redacted: dict[Any, Any], call: tuple[Any, ...]
+        self,
+        captured: CapturedPayload,
+        redacted: dict[Any, Any],
+        call: tuple[Any, ...],
+        place: str,
     ) -> LLMEvent:
         def convert(payload: Any) -> LLMEvent:
             return to_event(
@@ -214,6 +231,7 @@ class EventBuilder:
                 model_map_information=self._settings.model_map_information,
                 is_large=captured.size > _LARGE_BYTES,
                 hidden=self._redactor.hidden,
+                place=place,
             )
 
         try:

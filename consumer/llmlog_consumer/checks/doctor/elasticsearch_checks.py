@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from llmlog_common.kafka_clients import MAX_RECORD_BYTES
 from llmlog_consumer.checks.doctor.findings import Check, Seen, green, red, skipped, yellow
-from llmlog_consumer.elasticsearch.index_names import daily_index
+from llmlog_consumer.elasticsearch.index_names import daily_index, read_name
 from llmlog_consumer.provision.merge import get
 from llmlog_consumer.provision.rights import elasticsearch_role
 from llmlog_consumer.provision.steps import CREATED, DIFFERS, UNCHANGED
@@ -169,7 +169,6 @@ class ElasticsearchChecks:
         return green("running")
 
     def _judge_blocks(self, indices: Mapping[str, Any], now_ms: int) -> Seen:
-        today = daily_index(self._alias, now_ms)
         blocked = {}
         for name, one in sorted(indices.items(), reverse=True):
             found = one.get("settings") or {}
@@ -181,11 +180,17 @@ class ElasticsearchChecks:
                 blocked[name] = ", ".join(blocks), self._curl("PUT", f"{name}/_settings", nothing)
         if not blocked:
             return green(f"{len(indices)} daily indices")
-        name = today if today in blocked else next(iter(blocked))
+        current = [name for name in blocked if self._is_current(name, now_ms)]
+        name = current[0] if current else next(iter(blocked))
         why, mend = blocked[name]
         more = f" (and {len(blocked) - 1} more)" if len(blocked) > 1 else ""
         text = f"{name} takes no document: {why}{more}"
-        return red(text, mend) if today in blocked else yellow(text, mend)
+        return red(text, mend) if current else yellow(text, mend)
+
+    def _is_current(self, index: str, now_ms: int) -> bool:
+        """Tell whether events of now belong into this index, if they are of its group."""
+        name = read_name(self._alias, index)
+        return name is not None and daily_index(self._alias, now_ms, name.place) == index
 
     def _judge_pipelines(self, indices: Mapping[str, Any], pipelines: Any) -> Seen:
         if not indices:
@@ -216,15 +221,16 @@ class ElasticsearchChecks:
         shards = int(newest.get("index.number_of_shards", 1))
         each = shards * (1 + int(newest.get("index.number_of_replicas", 1)))
         left = (limit - used) // each
+        groups = max(1, _count_newest(self._alias, indices))
         text = f"{used} of {limit} shards are used: room for {max(0, left)} daily indices"
         mend = self._curl(
             "PUT",
             "_cluster/settings",
             {"persistent": {"cluster.max_shards_per_node": int(per_node or 1000) * 2}},
         )
-        if left < 1:
+        if left < groups:
             return red(f"{text}: tomorrow's cannot be created", mend)
-        if left < _FEW_INDICES:
+        if left < _FEW_INDICES * groups:
             return yellow(text, mend)
         return green(text)
 
@@ -241,6 +247,12 @@ class ElasticsearchChecks:
             f"{newest} has no replica: a lost node loses its documents until they are read again",
             self._curl("PUT", f"{newest}/_settings", {"index.number_of_replicas": 1}),
         )
+
+
+def _count_newest(alias: str, indices: Mapping[str, Any]) -> int:
+    """Return how many indices, one of each group, the newest day has."""
+    days = [name.last_day for name in (read_name(alias, index) for index in indices) if name]
+    return days.count(max(days)) if days else 0
 
 
 def _judge_version(root: Any) -> Seen:

@@ -73,6 +73,45 @@ def test_days_are_utc_days(time_ms, day):
     assert f"{datetime.fromtimestamp(time_ms / 1000, UTC):%Y.%m.%d}" == day
 
 
+NOON_MS = START_MS + DAY_MS // 2
+"""Ids of midnight share no prefix with others of their day alone."""
+
+
+def placed(time_ms, place):
+    return {**at(time_ms), "index_place": place}
+
+
+@pytest.mark.parametrize("time_ms", [START_MS, NOON_MS])
+@pytest.mark.parametrize(
+    ("place", "index"),
+    [("-pay", "2026.01.01-pay"), ("month-pay", "2026.01-pay"), ("week", "2026.w01")],
+)
+def test_an_event_of_a_group_goes_to_the_index_of_its_group(time_ms, place, index):
+    assert DOCUMENTS.make(placed(time_ms, place), time_ms)[0] == f"litellm-logs-{index}"
+
+
+@pytest.mark.parametrize("time_ms", [START_MS, NOON_MS])
+@pytest.mark.parametrize("place", ["-Pay", "pay", "year", "-a/b", "-" + "x" * 40, "-*"])
+def test_a_place_that_no_gateway_writes_makes_no_index(time_ms, place):
+    for late in (0, 2 * DAY_MS):
+        with pytest.raises(TransformError, match="is not a period and a group"):
+            DOCUMENTS.make(placed(time_ms, place), time_ms + late)
+
+
+@pytest.mark.parametrize("time_ms", [START_MS, NOON_MS])
+def test_a_group_may_have_a_greatest_age_of_its_own(time_ms):
+    ages = {"pay": timedelta(days=2), "law": timedelta(days=9)}
+    documents = Documents("a", timedelta(days=5), ages)
+    now = time_ms + 3 * DAY_MS
+    assert documents.make(placed(time_ms, ""), now)[0] == "a-2026.01.01"
+    assert documents.make(placed(time_ms, "-other"), now)[0] == "a-2026.01.01-other"
+    with pytest.raises(ExpiredError, match=r"LLMLOG_GROUP_MAX_EVENT_AGE of pay allows \(2 days\)"):
+        documents.make(placed(time_ms, "-pay"), now)
+    with pytest.raises(ExpiredError, match=r"LLMLOG_MAX_EVENT_AGE allows \(5 days\)"):
+        documents.make(placed(time_ms, "-other"), now + 3 * DAY_MS)
+    assert documents.make(placed(time_ms, "-law"), now + 3 * DAY_MS)[0] == "a-2026.01.01-law"
+
+
 @given(
     anchor=st.integers(-2, 4).map(lambda days: START_MS - 500 + days * DAY_MS),
     offset=st.integers(-400_000, 400_000),

@@ -16,13 +16,24 @@ HOSTILE = "a b$(touch hacked)'\""
 """A group may have any name."""
 
 
-def test_the_files_are_what_setup_stores(tmp_path):
-    settings, cluster = load(environ={"LLMLOG_INDEX": "logs"}), FakeElasticsearch()
+GROUPS = {"LLMLOG_INDEX_GROUPS": "t-1=pay,t-2=legal", "LLMLOG_GROUP_MAX_EVENT_AGE": "pay=9d"}
+
+
+@pytest.mark.parametrize("more", [{}, GROUPS, {**GROUPS, "LLMLOG_INDEX_PERIOD": "month"}])
+def test_the_files_are_what_setup_stores(tmp_path, more):
+    settings, cluster = load(environ={"LLMLOG_INDEX": "logs", **more}), FakeElasticsearch()
     for step in index_steps(settings, cluster):
         step.carry_out()
     write_files(settings, tmp_path)
     for path, body in cluster.stored.items():
         assert json.loads((tmp_path / "elasticsearch" / f"{path}.json").read_text()) == body
+
+
+def test_a_reader_of_one_group_has_a_right_on_its_indices_alone(tmp_path):
+    write_files(load(environ={"LLMLOG_INDEX": "logs", **GROUPS}), tmp_path, kafka=False)
+    path = tmp_path / "elasticsearch/_security/role/logs@pay-reader.json"
+    (right,) = json.loads(path.read_text())["indices"]
+    assert right == {"names": ["logs-2*-pay"], "privileges": ["read", "view_index_metadata"]}
 
 
 @pytest.mark.parametrize("only", ["kafka", "elasticsearch"])

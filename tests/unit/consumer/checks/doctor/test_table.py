@@ -71,6 +71,9 @@ def indices(**settings):
     return {TODAY: {"settings": one}, "litellm-logs-2026.11.29": {"settings": {}}}
 
 
+BLOCKED = {"settings": {"index.blocks.write": "true", "index.number_of_replicas": "1"}}
+
+
 def setup(*changed, problem=""):
     whats = (
         "lifecycle policy litellm-logs",
@@ -234,6 +237,15 @@ FAULTS = [
      {"indices": indices() | {"litellm-logs-2026.11.01": {"settings":
                                                           {"index.blocks.write": "true"}}}},
      "litellm-logs-2026.11.01/_settings"),
+    *(("index.blocks", "red", {"indices": indices() | {name: BLOCKED}}, f"{name}/_settings")
+      for name in (f"{TODAY}-pay", "litellm-logs-2026.11", "litellm-logs-2026.w49-pay")),
+    ("index.blocks", "yellow",
+     {"indices": indices() | {"litellm-logs-2026.10-pay": {"settings":
+                                                           {"index.blocks.write": "true"}}}},
+     "litellm-logs-2026.10-pay/_settings"),
+    ("index.shards", "red",  # room for one index more, and tomorrow needs two
+     {"health": health(active=2998), "indices": indices() | {f"{TODAY}-pay": {"settings":
+      {"index.number_of_shards": "1", "index.number_of_replicas": "1"}}}}, "max_shards_per_node"),
     ("index.pipelines", "red", {"indices": indices(default_pipeline="gone")}, "default_pipeline"),
     ("index.shards", "red", {"health": health(active=2999)}, "max_shards_per_node"),
     ("index.shards", "yellow", {"health": health(active=2970)}, "max_shards_per_node"),
