@@ -18,7 +18,7 @@ from llmlog_common.errors import PipelineError, Unreachable
 from llmlog_consumer.console.access.roles import Role
 from llmlog_consumer.console.gate import GateMiddleware
 from llmlog_consumer.console.jobs import Jobs
-from llmlog_consumer.console.pages import calls, flow, letters, login, usage
+from llmlog_consumer.console.pages import calls, flow, letters, login, replays, usage
 from llmlog_consumer.console.servers import NoIndexError
 from llmlog_consumer.console.views import FOLDER, is_fragment, render
 
@@ -113,10 +113,10 @@ PAGES: Final = (
     Page("/letters/list", letters.show_list, Role.NUMBERS),
     Page("/letters/one/{topic}/{partition}/{offset}", letters.show_letter, Role.NUMBERS),
     Page("/letters/one/{topic}/{partition}/{offset}/contents", letters.show_value, Role.CONTENTS),
-    Page("/letters/dry-run", letters.dry_run, Role.REPLAY, "POST"),
-    Page("/letters/replay", letters.replay, Role.REPLAY, "POST", needs_replay=True),
-    Page("/letters/jobs/{number}", letters.show_job, Role.REPLAY),
-    Page("/letters/jobs/{number}/stop", letters.stop_job, Role.REPLAY, "POST"),
+    Page("/letters/dry-run", replays.dry_run, Role.REPLAY, "POST"),
+    Page("/letters/replay", replays.replay, Role.REPLAY, "POST", needs_replay=True),
+    Page("/letters/jobs/{number}", replays.show_job, Role.REPLAY),
+    Page("/letters/jobs/{number}/stop", replays.stop_job, Role.REPLAY, "POST"),
 )
 """Every address but those of our own files. The role is checked at every request."""
 

@@ -112,12 +112,14 @@ class FakeAudit:
 
     def __init__(self) -> None:
         self.written: list[tuple[str, str, str]] = []
+        self.details: list[dict[str, Any]] = []
         self.is_down = False
 
-    def write(self, who: str, action: str, what: str, **_: Any) -> None:
+    def write(self, who: str, action: str, what: str, **details: Any) -> None:
         if self.is_down:
             raise KafkaError("the audit topic cannot be written")
         self.written.append((who, action, what))
+        self.details.append(details)
 
 
 LETTER: dict[str, Any] = {
@@ -139,6 +141,7 @@ LETTER: dict[str, Any] = {
     "first_failed_at": "2026-09-21T00:00:00+00:00",
     "last_failed_at": "2026-09-21T00:00:00+00:00",
     "replay_count": 0,
+    "mended": [],
     "recovered": False,
     "field": "model",
     "field_value": None,
@@ -159,6 +162,7 @@ class FakeDesk:
 
     def __init__(self) -> None:
         self.replayed: list[Any] = []
+        self.mended: list[tuple[str, str]] = []
 
     def count_causes(self, _job: Any, _since_ms: int) -> dict[str, Any]:
         return STATS
@@ -169,13 +173,33 @@ class FakeDesk:
     def read(self, _coordinates: str, *, show_content: bool) -> dict[str, Any]:
         return {**LETTER, "field_value": "the-value" if show_content else None}
 
-    def dry_run(self, _job: Any, wanted: Any) -> list[dict[str, Any]]:
-        names = ("already_indexed", "would_fail", "expired", "too_many_replays", "original_missing")
+    def dry_run(self, _job: Any, wanted: Any, changes: Any = ()) -> dict[str, Any]:
+        names = (
+            "already_indexed",
+            "would_fail",
+            "expired",
+            "too_many_replays",
+            "original_missing",
+            "cannot_mend",
+        )
         row = {"fingerprint": wanted.fingerprint, "letters": 1, "replay": 1}
-        return [row | dict.fromkeys(names, 0)]
+        changed = [
+            {
+                "change": one.kind,
+                "field": one.field,
+                "letters": 1,
+                "absent": 0,
+                "before": "the-value",
+                "after": "another",
+            }
+            for one in changes
+        ]
+        mending = {"changes": changed, "problems": []} if changes else None
+        return {"fingerprints": [row | dict.fromkeys(names, 0)], "mending": mending}
 
-    def replay(self, _job: Any, wanted: Any) -> dict[str, int]:
+    def replay(self, _job: Any, wanted: Any, changes: Any = (), *, by: str = "") -> dict[str, int]:
         self.replayed.append(wanted)
+        self.mended += [(by, change.describe()) for change in changes]
         return {"indexed": 1}
 
 
