@@ -35,11 +35,12 @@ def enter(request: Request) -> Response:
     console = request.app.state.console
     if console.gate.tokens is None:
         return _show(request, 403, "There are no tokens here.")
-    if console.failures.is_reached():
+    source = console.gate.name_source(request.scope)
+    if console.failures.is_reached(source):
         return _show(request, 429, "Too many wrong tokens: wait a minute.")
     found = console.gate.tokens.check(read_form(request).get("token", [""])[0].strip())
     if found is None:
-        console.failures.count()
+        console.failures.count(source)
         return _show(request, 403, "This token is not known.")
     name, proof = found
     return _begin(request, name, "token", proof)

@@ -10,7 +10,12 @@ import pytest
 
 from llmlog_common.errors import ElasticsearchUnreachable
 from llmlog_consumer.console.access.headers import SECURITY_HEADERS
-from llmlog_consumer.console.access.logins import MAX_FAILURES, TokenFile
+from llmlog_consumer.console.access.logins import (
+    MAX_FAILURES,
+    FailureBound,
+    TokenFile,
+    name_source,
+)
 from llmlog_consumer.console.access.proxy import ProxyLogin, parse_networks
 from llmlog_consumer.console.access.roles import Role, parse_grants
 from llmlog_consumer.console.app import PAGES
@@ -206,6 +211,60 @@ def test_wrong_tokens_are_looked_at_ten_times_a_minute(tmp_path) -> None:
     statuses = [log_in(client, f"wrong-{n}").status_code for n in range(MAX_FAILURES + 1)]
     assert statuses == [403] * MAX_FAILURES + [429]
     assert log_in(client).status_code == 429
+
+
+def test_a_stranger_keeps_no_other_person_out_and_ends_no_session(tmp_path) -> None:
+    console, known = logged_in(tmp_path, "numbers")
+    stranger = browser(console, peer="203.0.113.9")
+    for number in range(3 * MAX_FAILURES):
+        log_in(stranger, f"wrong-{number}")
+    assert log_in(stranger).status_code == 429
+    assert known.get("/calls").status_code == 200
+    assert log_in(browser(console, peer="203.0.113.10")).status_code == 303
+
+
+def test_behind_a_proxy_that_is_believed_people_are_told_apart_by_its_word_alone(tmp_path) -> None:
+    networks = parse_networks(["10.0.0.1"])
+    proxy = ProxyLogin(parse_grants(["g=numbers"]), networks, SECRET)
+    console = new_console(tokens=token_file(tmp_path, "numbers"), proxy=proxy)
+    believed = {"x-llmlog-proxy-secret": SECRET}
+    for peer, headers in (("10.0.0.1", believed), ("192.0.2.7", {})):
+        client = browser(console, peer=peer)
+        for number in range(MAX_FAILURES):
+            made_up = {**headers, "x-forwarded-for": f"10.9.9.{number}, 203.0.113.9"}
+            client.post("/login", data={"token": "x"}, headers=FROM_HERE | made_up)
+        other = FROM_HERE | headers | {"x-forwarded-for": "203.0.113.10"}
+        answer = client.post("/login", data={"token": TOKEN}, headers=other)
+        assert answer.status_code == (303 if headers else 429)
+
+
+@pytest.mark.parametrize(
+    ("address", "source"),
+    [
+        ("203.0.113.9", "203.0.113.9"),
+        ("2001:db8:1:2:3::4", "2001:db8:1:2::/64"),
+        ("2001:db8:1:2:ffff::1", "2001:db8:1:2::/64"),
+        ("::ffff:203.0.113.9", "203.0.113.9"),
+        ("", "socket"),
+        ("x" * 9999, "socket"),
+    ],
+)
+def test_a_source_is_an_address_or_a_network_of_one_household(address, source) -> None:
+    assert name_source(address) == source
+
+
+def test_the_bound_remembers_so_many_sources_and_forgets_after_a_minute() -> None:
+    now = [0.0]
+    bound = FailureBound(lambda: now[0], max_sources=2)
+    for _ in range(MAX_FAILURES):
+        bound.count("a")
+    bound.count("b")
+    assert bound.is_reached("a")
+    now[0] = 60.0
+    assert not bound.is_reached("a")
+    now[0] = 59.0
+    bound.count("c")
+    assert not bound.is_reached("a"), "the oldest of three is forgotten"
 
 
 def test_a_session_ends_when_the_person_logs_out(tmp_path) -> None:
