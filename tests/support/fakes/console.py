@@ -10,6 +10,7 @@ from starlette.testclient import TestClient
 
 from llmlog_common.errors import KafkaError
 from llmlog_common.settings import load
+from llmlog_consumer.checks.doctor.findings import Check, examine, red
 from llmlog_consumer.console.access.logins import OneTimeLinks, TokenFile
 from llmlog_consumer.console.access.origins import parse_urls
 from llmlog_consumer.console.access.proxy import ProxyLogin
@@ -235,6 +236,9 @@ def new_console(
         lambda event_id, _report: {"verdict": f"DEAD: the-reason {event_id}", "documents": [],
                                    "records": [], "dead_letters": [{"cause": "the-reason"}],
                                    "notes": []},
+        lambda user: examine(
+            [Check("topic.leaders", f"{user}?", (), lambda: red(HOSTILE, "mend it"))], {}
+        ),
         None if show is None else OneTimeLinks(show),
         allow_replay=allow_replay,
         clock=lambda: NOW,

@@ -10,6 +10,7 @@ from llmlog_consumer.console.charts import draw_bars
 from llmlog_consumer.console.queries.letters import MAX_ROWS
 from llmlog_consumer.console.queries.orders import read_filter, read_since_ms, read_span, span_of
 from llmlog_consumer.console.queries.period import SPANS
+from llmlog_consumer.console.runbook import STAGES
 from llmlog_consumer.console.views import is_fragment, render
 from llmlog_consumer.dead_letters.mending.changes import TYPES
 
@@ -113,6 +114,7 @@ def show_letter(request: Request) -> Response:
         row=row,
         coordinates=coordinates,
         advice=ADVICE.get(row["stage"] or "", ""),
+        part=STAGES.get(row["stage"] or "", ""),
         may_see=person.may(Role.CONTENTS),
         may_replay=person.may(Role.REPLAY),
         span=span_of(row["last_failed_at"], request.app.state.console.clock()),

@@ -529,3 +529,44 @@ def test_halves_of_characters_are_shown_as_well(tmp_path) -> None:
     console, client = logged_in(tmp_path, "numbers,contents")
     console.searcher.found = answer({**SOURCE, "messages": "a\ud800b"})
     assert "a?b" in client.get(f"/calls/{EVENT_ID}/contents").text
+
+
+# Health
+
+
+def test_the_findings_of_doctor_are_shown_as_text_with_what_mends_them(tmp_path) -> None:
+    console, client = logged_in(tmp_path, "numbers")
+    assert 'hx-get="/health/findings?as=worker"' in client.get("/health?as=worker").text
+    client.get("/health/findings?as=worker")
+    console.jobs.close()
+    text = client.get("/health/findings?as=worker").text
+    assert "1 red" in text
+    assert "mend it" in text
+    assert "&lt;script&gt;" in text
+    assert "<script>" not in text
+    assert "see docs/configuration.md#kafka" in text
+    console.runbook = "https://docs.example.org/"
+    shown = client.get("/health/findings?as=worker").text
+    assert 'href="https://docs.example.org/configuration.md#kafka"' in shown
+
+
+def test_a_program_gets_the_findings_as_doctor_prints_them(tmp_path) -> None:
+    _, client = logged_in(tmp_path, "numbers")
+    answer = client.get("/health/json?as=nobody-we-know")
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.json()["ok"] is False
+    (check,) = answer.json()["checks"]
+    assert (check["check"], check["asks"]) == ("topic.leaders", "operator?")
+
+
+def test_checks_that_fail_as_a_whole_say_why_and_have_no_json(tmp_path) -> None:
+    console, client = logged_in(tmp_path, "numbers")
+
+    def fail(_user):
+        raise ElasticsearchUnreachable("Elasticsearch at nowhere: refused")
+
+    console.examine = fail
+    answer = client.get("/health/json")
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+    assert answer.json() == {"error": "Elasticsearch at nowhere: refused"}
+    assert "Elasticsearch at nowhere: refused" in client.get("/health/findings").text
