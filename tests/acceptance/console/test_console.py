@@ -172,14 +172,19 @@ def test_a_dead_letter_is_shown_with_its_reason_and_replayed_once_its_cause_is_m
     page.get_by_role("button", name="Open its values and its record").click()
     expect(page.locator("#value")).to_contain_text("failed to parse field [model]")
     expect(page.locator("#value dl")).to_contain_text("gpt-")
+    mend_the_letter(page)
     httpx.delete(refusing_index(site)).raise_for_status()
     page.get_by_role("button", name="What would a replay do?").click()
     expect(page.locator("#replay")).to_contain_text("sent to Elasticsearch again")
     page.get_by_role("button", name="Replay them").click()
     expect(page.locator("#replay dl")).to_contain_text("indexed")
     assert site.pipeline.count() == CALLS + 5
-    replays = [one for one in audit_of(site) if one["action"] == "replay"]
-    assert [one["who"] for one in replays] == ["operator"]
+    acted = [one for one in audit_of(site) if one["action"] in {"replay", "mend"}]
+    assert [(one["who"], one["action"]) for one in acted] == [
+        ("operator", "mend"),
+        ("operator", "replay"),
+    ]
+    assert acted[0]["changes"] == ["drop model"]
     pipeline = site.pipeline
     elsewhere = {**pipeline.environment, "LLMLOG_AUDIT_TOPIC": "not-there"}
     for command in (("replay", "--yes"), ("list", "--show-content")):
@@ -196,6 +201,32 @@ def test_a_dead_letter_is_shown_with_its_reason_and_replayed_once_its_cause_is_m
     ]
 
 
+def mend_the_letter(page: Page) -> None:
+    """Take the field away that its index refuses: the letter has a document, of that index."""
+    form = page.locator(".mend")
+    expect(form.get_by_label("Field 1")).to_have_value("model")
+    form.get_by_label("Change 1").select_option("drop")
+    form.get_by_role("button", name="What would it do?").click()
+    expect(form.locator("table").last).to_contain_text("gpt-")
+    form.get_by_role("button", name="Mend and replay").click()
+    expect(form.locator("dl")).to_contain_text("indexed")
+
+
+def test_health_says_what_doctor_finds(site: Site) -> None:
+    page = site.open("/health?as=worker", who="finance")
+    findings = page.locator("#findings")
+    expect(findings).to_contain_text("dead_letters.replication")
+    expect(findings.locator("tbody tr").first.locator(".badge")).to_have_text(
+        re.compile("red|yellow")
+    )
+    expect(findings).to_contain_text("run three brokers")
+    with api(site, "finance") as client:
+        said = client.get("/health/json?as=worker").json()
+    assert {"kafka.connection", "elasticsearch.connection"} <= {
+        row["check"] for row in said["checks"] if row["verdict"] == "green"
+    }
+
+
 @pytest.mark.parametrize(
     ("path", "scheme", "width"),
     [
@@ -203,6 +234,7 @@ def test_a_dead_letter_is_shown_with_its_reason_and_replayed_once_its_cause_is_m
         ("/usage", "dark", 390),
         ("/calls", "dark", 1440),
         ("/letters", "light", 390),
+        ("/health", "dark", 390),
     ],
 )
 def test_axe_finds_no_serious_fault(site: Site, path: str, scheme: str, width: int) -> None:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from support.shared_servers import Addresses
 
 pytestmark = pytest.mark.screens
+PAGES = {"/usage?by=team": "usage", "/calls": "calls", "/letters": "letters", "/health": "health"}
 IMAGES = Path(__file__).parents[3] / "docs/images/console"
 CALLS = 2000
 MODELS = (
@@ -129,7 +130,7 @@ def test_every_page_in_every_width_and_colour(sample: Site, width: int, scheme: 
     expect(page.locator(".verdict")).to_contain_text("CURRENT")
     check_page(page, "/flow")
     take(page, f"flow-{width}-{scheme}")
-    for path, name in (("/usage?by=team", "usage"), ("/calls", "calls"), ("/letters", "letters")):
+    for path, name in PAGES.items():
         page.goto(path)
         if name == "letters":
             page.locator("#causes tbody a").first.click()
@@ -139,6 +140,7 @@ def test_every_page_in_every_width_and_colour(sample: Site, width: int, scheme: 
             page.get_by_role("button", name="Open its values and its record").click()
             expect(page.locator("#value pre")).to_be_visible()
         check_page(page, path)
+        page.evaluate("window.scrollTo(0, 0)")
         take(page, f"{name}-{width}-{scheme}")
     assert [fault for watch in sample.watches for fault in watch.faults] == []
 
