@@ -1,7 +1,7 @@
 """Measures the console: how fast pages are with many documents, and what ten people cost.
 
 `make bench ONLY=console`; CONSOLE_RECORDS=1000000 is the number of documents at the end,
-CONSOLE_SLICES=3 how often the pipeline runs alone and beside ten people.
+CONSOLE_SLICES=3 (or 0) how often the pipeline runs alone and beside ten people.
 """
 
 from __future__ import annotations
@@ -64,7 +64,8 @@ def measure(figures: Figures) -> None:
                         say(f"{there:,} documents", name, times)
                     else:
                         say(f"{there:,} documents", f"{name}, all of it", times)
-            measure_people(figures, base, index)
+            if SLICES:
+                measure_people(figures, base, index)
 
 
 def measure_people(figures: Figures, base: str, index: Callable[[int], float]) -> None:
