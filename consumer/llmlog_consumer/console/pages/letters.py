@@ -10,7 +10,7 @@ from llmlog_consumer.console.charts import draw_bars
 from llmlog_consumer.console.queries.letters import MAX_ROWS
 from llmlog_consumer.console.queries.orders import read_filter, read_since_ms, read_span, span_of
 from llmlog_consumer.console.queries.period import SPANS
-from llmlog_consumer.console.runbook import STAGES
+from llmlog_consumer.console.runbook import STAGES, advise
 from llmlog_consumer.console.views import is_fragment, render
 from llmlog_consumer.dead_letters.mending.changes import TYPES
 
@@ -23,20 +23,6 @@ if TYPE_CHECKING:
     from llmlog_consumer.dead_letters.filters import Filter
 
 CHANGES: Final = ("set", "drop", "coerce")
-ADVICE: Final[dict[str, str]] = {
-    "decode": "The bytes are not an event: find the writer by key and headers, and take away its "
-    "right to write to the topic. If the gateway is newer than the consumer, upgrade the "
-    "consumer, then replay.",
-    "transform": "The event decodes, but no document can be made of it: another program wrote it, "
-    "or a clock is wrong. Mend that, then replay.",
-    "expired": "The event is older than LLMLOG_MAX_EVENT_AGE: nothing to do; or raise the setting, "
-    "run pipeline setup, and replay. If events of today expire, a clock is wrong.",
-    "oversize": "One document is larger than Elasticsearch or a proxy takes: raise the limit, then "
-    "replay.",
-    "index": "Elasticsearch refused the document, mostly because the index of its day has another "
-    "mapping: run pipeline setup, reindex or delete that day's index, then replay.",
-}
-"""The runbook's advice by stage, in short; docs/dead-letters.md has it cause by cause."""
 
 
 def show(request: Request) -> Response:
@@ -100,6 +86,8 @@ def show_letter(request: Request) -> Response:
     coordinates = _coordinates(request)
     row = request.app.state.console.desk.read(coordinates, show_content=False)
     person = request.state.person
+    es = row.get("es") or {}
+    advice = advise(row["stage"] or "", es.get("type"), es.get("reason"), row["exception"])
     if not person.may(Role.CONTENTS):
         # A reason quotes the document; what is left of it after redaction may still name people.
         row = {**row, "exception": None, "key": None}
@@ -113,7 +101,7 @@ def show_letter(request: Request) -> Response:
         template,
         row=row,
         coordinates=coordinates,
-        advice=ADVICE.get(row["stage"] or "", ""),
+        advice=advice,
         part=STAGES.get(row["stage"] or "", ""),
         may_see=person.may(Role.CONTENTS),
         may_replay=person.may(Role.REPLAY),

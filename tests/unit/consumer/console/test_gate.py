@@ -363,6 +363,8 @@ def test_without_the_right_to_contents_no_page_shows_any(tmp_path) -> None:
     assert client.get("/usage/cost?by=user").status_code == 403
     assert client.get("/usage/cost?user=ada").status_code == 403
     assert client.get("/usage/cost/csv?by=user").status_code == 403
+    for path in ("/calls/rows", "/usage/cost", "/usage/cost/csv"):
+        assert client.get(f"{path}?key=ada%40*").status_code == 403, "an address may not be guessed"
 
 
 def test_contents_are_shown_as_text_and_it_is_written_down_before(tmp_path) -> None:

@@ -35,3 +35,14 @@ def test_each_check_verdict_and_stage_has_its_part() -> None:
     assert parts["index.blocks"] == "operations.md#llmlogpausedscope"
     assert set(runbook.VERDICTS) == {one.word.lower() for one in Health} - {"current"}
     assert set(runbook.STAGES) == set(Stage)
+
+
+def test_each_cause_of_the_documentation_has_its_advice_and_each_stage_one_for_all_others() -> None:
+    page = (Path(__file__).parents[4] / "docs/dead-letters.md").read_text()
+    for row in runbook.ADVICE:
+        assert not row.says or row.says in page, row
+    for stage in Stage:
+        assert runbook.advise(stage, "never seen before")
+    assert runbook.advise("index", "document_parsing_exception", None).startswith("The index of")
+    assert "firewall" in runbook.advise("index", None, "403: the answer is not Elasticsearch's own")
+    assert runbook.advise("elsewhere", "x") == ""
