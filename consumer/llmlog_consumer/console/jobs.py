@@ -145,7 +145,7 @@ class Jobs:
             PipelineError: too many jobs wait.
         """
         with self._lock:
-            for job in self._jobs.values():
+            for job in reversed(self._jobs.values()):  # the newest of a key counts
                 if job.key == key and (not job.is_finished or (not again and self._is_fresh(job))):
                     return job
             if sum(not job.is_finished for job in self._jobs.values()) >= MAX_WAITING:

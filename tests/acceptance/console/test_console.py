@@ -75,6 +75,19 @@ def test_the_link_that_is_printed_opens_the_flow_once(site: Site) -> None:
     expect(page.get_by_role("alert")).to_contain_text("used already")
 
 
+def test_a_token_of_the_file_opens_what_its_roles_allow(site: Site) -> None:
+    page = site.new_page()
+    page.goto("/calls")
+    page.wait_for_url("**/login")
+    page.get_by_label("Token").fill("wrong")
+    page.get_by_role("button", name="Log in").click()
+    expect(page.get_by_role("alert")).to_contain_text("not known")
+    page.get_by_label("Token").fill(site.tokens["finance"])
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/flow")
+    expect(page.locator(".who")).to_contain_text("finance")
+
+
 def test_usage_adds_up_and_its_link_and_csv_say_the_same(site: Site) -> None:
     page = site.open("/usage?by=team&period=24h", who="finance")
     panel = page.locator("#panel-calls")
@@ -187,12 +200,16 @@ def test_a_dead_letter_is_shown_with_its_reason_and_replayed_once_its_cause_is_m
     assert acted[0]["changes"] == ["drop model"]
     pipeline = site.pipeline
     elsewhere = {**pipeline.environment, "LLMLOG_AUDIT_TOPIC": "not-there"}
-    for command in (("replay", "--yes"), ("list", "--show-content")):
-        refused = replace(pipeline, environment=elsewhere).run("dlq", *command, check=False)
-        assert refused.returncode == 3
-        assert "topic not-there does not exist" in refused.stderr
-        assert refused.stdout == ""
+    refusing = replace(pipeline, environment=elsewhere)
+    mend = ("replay", "--yes", "--set", "model=x")
+    # Three that cannot be written down, and one that can: all at once.
+    commands = (("replay", "--yes"), mend, ("list", "--show-content"))
+    refused = [refusing.start("dlq", *command) for command in commands]
     pipeline.run("dlq", "list", "--show-content")
+    for process in refused:
+        assert process.wait(60 * SLOW) == 3
+        assert process.stdout.read() == ""
+        assert "topic not-there does not exist" in refusing.stderr_of(process)
     assert audit_of(site)[-1]["program"] == "dlq list"
     pipeline.run("dlq", "replay", "--yes")
     assert [one["program"] for one in audit_of(site) if one["action"] == "replay"] == [

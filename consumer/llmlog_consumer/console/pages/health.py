@@ -65,7 +65,10 @@ def _start(request: Request) -> Job:
             job.report(f"looked at {finding.check.name}", len(findings), 0)
         return as_json(findings)
 
-    job: Job = console.jobs.start(f"health {user}", request.state.person.name, work)
+    # Who has mended something looks again; the page that waits for that does not begin anew.
+    is_new = "again" in request.query_params
+    who = request.state.person.name
+    job: Job = console.jobs.start(f"health {user}", who, work, again=is_new)
     return job
 
 

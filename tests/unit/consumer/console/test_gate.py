@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from llmlog_common.errors import ElasticsearchUnreachable
+from llmlog_consumer.checks.doctor.findings import Check, examine, green
 from llmlog_consumer.console.access.headers import SECURITY_HEADERS
 from llmlog_consumer.console.access.logins import (
     MAX_FAILURES,
@@ -550,6 +551,20 @@ def test_the_findings_of_doctor_are_shown_as_text_with_what_mends_them(tmp_path)
     console.runbook = "https://docs.example.org/"
     shown = client.get("/health/findings?as=worker").text
     assert 'href="https://docs.example.org/configuration.md#kafka"' in shown
+
+
+def test_who_looks_again_sees_what_is_found_then(tmp_path) -> None:
+    console, client = logged_in(tmp_path, "numbers")
+    found = [green("before"), green("after")]
+
+    def examine_next(_user):
+        yield from examine([Check("a", "?", (), lambda: found.pop(0))], {})
+
+    console.examine = examine_next
+    assert client.get("/health/json").json()["checks"][0]["seen"] == "before"
+    assert client.get("/health/json").json()["checks"][0]["seen"] == "before"
+    client.get("/health/findings?again=1")
+    assert client.get("/health/json").json()["checks"][0]["seen"] == "after"
 
 
 def test_a_program_gets_the_findings_as_doctor_prints_them(tmp_path) -> None:
