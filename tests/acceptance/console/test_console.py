@@ -86,6 +86,8 @@ def test_a_token_of_the_file_opens_what_its_roles_allow(site: Site) -> None:
     page.keyboard.press("Enter")
     page.wait_for_url("**/flow")
     expect(page.locator(".who")).to_contain_text("finance")
+    zone = page.evaluate("Intl.DateTimeFormat().resolvedOptions().timeZone")
+    expect(page.locator("footer")).to_have_text(f"Times are those of your zone: {zone}.")
 
 
 def test_usage_adds_up_and_its_link_and_csv_say_the_same(site: Site) -> None:
