@@ -209,6 +209,20 @@ class Decoder:
         head: EventHead = _read(body, version.head, version.head_reader)
         return head
 
+    def new_encoder(self, value: bytes) -> Encoder:
+        """Return an encoder that frames as a value is framed, where the current version wrote it.
+
+        Raises:
+            DecodeError: these bytes are no event.
+            Unreachable: the registry that knows the schema does not answer.
+        """
+        _, version = self._open(value)
+        schema, _ = wire.read_header(value)
+        is_current = version is _published_versions()[current_fingerprint()]
+        if isinstance(schema, wire.RegistryId) and is_current:
+            return Encoder(schema.value)
+        return Encoder()
+
     def _open(self, value: bytes | None) -> tuple[BytesIO, _Version]:
         """Return a stream at the value's Avro body, and the version that wrote it."""
         if value is None:

@@ -18,8 +18,8 @@ from confluent_kafka.admin import (
 )
 
 from llmlog_common.settings import load
+from llmlog_consumer.checks.doctor.examination import examine_deployment
 from llmlog_consumer.checks.doctor.findings import Verdict
-from llmlog_consumer.cli.doctor import examine_deployment
 from llmlog_consumer.provision.rights import User
 from llmlog_local.ports import free_ports
 from support.payloads import ndjson, payload

@@ -69,6 +69,8 @@ GOALS: dict[str, tuple[str, float] | None] = {
     "dlq_stats_rss_mb": (AT_MOST, 100),
     "dlq_replay_vs_consume": (AT_LEAST, 0.9),
     "dlq_replay_vs_consume_pinned": (AT_LEAST, 0.9),
+    "console_throughput_ratio": (AT_LEAST, 0.95),
+    "console_slowest_page_s": (AT_MOST, 3.0),
 }
 MEANING = {
     "cpu_us_per_doc_2kb": "CPU of a worker for a document, 2,000 bytes each",
@@ -102,6 +104,8 @@ MEANING = {
     "dlq_replay_vs_consume": "throughput of a replay over a consumer's, on the same cores",
     "dlq_replay_vs_consume_pinned": "the same, Elasticsearch on one core, all else on another",
     "times_forty_lines": "throughput over forty lines of Python, same topic and Elasticsearch",
+    "console_throughput_ratio": "documents a second beside ten people in the console, over alone",
+    "console_slowest_page_s": "the slowest page of those ten, until its last part is there",
 }
 _HOLDS = {AT_MOST: operator.le, AT_LEAST: operator.ge}
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import uvicorn
 
 from llmlog_common.errors import ConfigurationError
+from llmlog_consumer.checks.doctor.examination import examine_deployment
 from llmlog_consumer.checks.sources import Sources
 from llmlog_consumer.checks.status_reader import read_status
 from llmlog_consumer.checks.trace import Tracer
@@ -127,8 +128,10 @@ def connect(settings: Settings, options: Options, say: Callable[[str], None]) ->
         LetterDesk(settings),
         AuditLog(settings, "console"),
         trace,
+        lambda user: examine_deployment(settings, user),
         links,
         allow_replay=options.allow_replay,
+        runbook=options.runbook,
     )
 
 

@@ -9,8 +9,14 @@ from pathlib import Path
 import pytest
 
 from llmlog_common.errors import ElasticsearchUnreachable
+from llmlog_consumer.checks.doctor.findings import Check, examine, green
 from llmlog_consumer.console.access.headers import SECURITY_HEADERS
-from llmlog_consumer.console.access.logins import MAX_FAILURES, TokenFile
+from llmlog_consumer.console.access.logins import (
+    MAX_FAILURES,
+    FailureBound,
+    TokenFile,
+    name_source,
+)
 from llmlog_consumer.console.access.proxy import ProxyLogin, parse_networks
 from llmlog_consumer.console.access.roles import Role, parse_grants
 from llmlog_consumer.console.app import PAGES
@@ -208,6 +214,60 @@ def test_wrong_tokens_are_looked_at_ten_times_a_minute(tmp_path) -> None:
     assert log_in(client).status_code == 429
 
 
+def test_a_stranger_keeps_no_other_person_out_and_ends_no_session(tmp_path) -> None:
+    console, known = logged_in(tmp_path, "numbers")
+    stranger = browser(console, peer="203.0.113.9")
+    for number in range(3 * MAX_FAILURES):
+        log_in(stranger, f"wrong-{number}")
+    assert log_in(stranger).status_code == 429
+    assert known.get("/calls").status_code == 200
+    assert log_in(browser(console, peer="203.0.113.10")).status_code == 303
+
+
+def test_behind_a_proxy_that_is_believed_people_are_told_apart_by_its_word_alone(tmp_path) -> None:
+    networks = parse_networks(["10.0.0.1"])
+    proxy = ProxyLogin(parse_grants(["g=numbers"]), networks, SECRET)
+    console = new_console(tokens=token_file(tmp_path, "numbers"), proxy=proxy)
+    believed = {"x-llmlog-proxy-secret": SECRET}
+    for peer, headers in (("10.0.0.1", believed), ("192.0.2.7", {})):
+        client = browser(console, peer=peer)
+        for number in range(MAX_FAILURES):
+            made_up = {**headers, "x-forwarded-for": f"10.9.9.{number}, 203.0.113.9"}
+            client.post("/login", data={"token": "x"}, headers=FROM_HERE | made_up)
+        other = FROM_HERE | headers | {"x-forwarded-for": "203.0.113.10"}
+        answer = client.post("/login", data={"token": TOKEN}, headers=other)
+        assert answer.status_code == (303 if headers else 429)
+
+
+@pytest.mark.parametrize(
+    ("address", "source"),
+    [
+        ("203.0.113.9", "203.0.113.9"),
+        ("2001:db8:1:2:3::4", "2001:db8:1:2::/64"),
+        ("2001:db8:1:2:ffff::1", "2001:db8:1:2::/64"),
+        ("::ffff:203.0.113.9", "203.0.113.9"),
+        ("", "socket"),
+        ("x" * 9999, "socket"),
+    ],
+)
+def test_a_source_is_an_address_or_a_network_of_one_household(address, source) -> None:
+    assert name_source(address) == source
+
+
+def test_the_bound_remembers_so_many_sources_and_forgets_after_a_minute() -> None:
+    now = [0.0]
+    bound = FailureBound(lambda: now[0], max_sources=2)
+    for _ in range(MAX_FAILURES):
+        bound.count("a")
+    bound.count("b")
+    assert bound.is_reached("a")
+    now[0] = 60.0
+    assert not bound.is_reached("a")
+    now[0] = 59.0
+    bound.count("c")
+    assert not bound.is_reached("a"), "the oldest of three is forgotten"
+
+
 def test_a_session_ends_when_the_person_logs_out(tmp_path) -> None:
     _, client = logged_in(tmp_path, "numbers")
     cookie = client.cookies[COOKIE]
@@ -304,6 +364,8 @@ def test_without_the_right_to_contents_no_page_shows_any(tmp_path) -> None:
     assert client.get("/usage/cost?by=user").status_code == 403
     assert client.get("/usage/cost?user=ada").status_code == 403
     assert client.get("/usage/cost/csv?by=user").status_code == 403
+    for path in ("/calls/rows", "/usage/cost", "/usage/cost/csv"):
+        assert client.get(f"{path}?key=ada%40*").status_code == 403, "an address may not be guessed"
 
 
 def test_contents_are_shown_as_text_and_it_is_written_down_before(tmp_path) -> None:
@@ -365,6 +427,87 @@ def test_a_replay_is_written_down_with_its_person_and_cause(tmp_path) -> None:
     assert [wanted.fingerprint for wanted in console.desk.replayed] == ["cd6f6273e49e"]
 
 
+ROWS = (
+    "change=coerce&field=model&value=long&change=set&field=a.b&value=%3Cb%3E"
+    "&change=set&field=&value="
+)
+MENDED = [("ada", "coerce model=long"), ("ada", 'set a.b="<b>"')]
+
+
+def post(client, path, body):
+    headers = FROM_HERE | {
+        "x-csrf-token": csrf_of(client),
+        "content-type": "application/x-www-form-urlencoded",
+    }
+    return client.post(f"{path}?fingerprint=cd6f6273e49e", content=body, headers=headers)
+
+
+def test_a_letter_is_mended_and_it_is_written_down_with_its_changes(tmp_path) -> None:
+    console, client = logged_in(tmp_path, "numbers,replay", allow_replay=True)
+    answer = post(client, "/letters/replay", f"event_id={EVENT_ID}&scope=one&{ROWS}")
+    assert answer.is_success
+    console.jobs.close()
+    assert console.audit.written[0][:2] == ("ada", "mend")
+    assert console.audit.details == [{"changes": [words for _, words in MENDED]}]
+    assert console.desk.mended == MENDED
+    assert [wanted.event_id for wanted in console.desk.replayed] == [EVENT_ID]
+
+
+def test_a_dry_run_carries_its_changes_to_the_replay_as_text(tmp_path) -> None:
+    console, client = logged_in(tmp_path, "numbers,replay,contents", allow_replay=True)
+    post(client, "/letters/dry-run", f"event_id={EVENT_ID}&scope=cause&{ROWS}")
+    console.jobs.close()
+    (job,) = console.jobs.list()
+    text = client.get(f"/letters/jobs/{job.number}").text
+    assert "Mend and replay" in text
+    assert 'name="value" value="&lt;b&gt;"' in text
+    assert "the-value" in text
+    assert "event_id" not in text, "all letters of the cause were chosen"
+    assert [action for _, action, _ in console.audit.written] == ["contents"]
+
+
+@pytest.mark.parametrize(
+    ("roles", "who"), [("numbers,replay", "ada"), ("numbers,replay,contents", "bob")]
+)
+def test_values_before_and_after_are_shown_to_the_one_who_has_opened_them(
+    tmp_path, roles, who
+) -> None:
+    console, client = logged_in(tmp_path, roles, allow_replay=True)
+    post(client, "/letters/dry-run", ROWS)
+    console.jobs.close()
+    (job,) = console.jobs.list()
+    job.who = who
+    text = client.get(f"/letters/jobs/{job.number}").text
+    assert "coerce <code>model</code>" in text
+    assert "the-value" not in text
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        "change=set&field=event_id&value=x",
+        "change=drop&field=%40timestamp&value=",
+        "change=coerce&field=startTime.x&value=long",
+        "change=coerce&field=model&value=date",
+        "change=eval&field=model&value=1",
+        "event_id=../../x&change=set&field=model&value=1",
+    ],
+)
+def test_a_change_that_cannot_be_is_refused_before_it_is_written_down(tmp_path, rows) -> None:
+    console, client = logged_in(tmp_path, "numbers,replay", allow_replay=True)
+    for path in ("/letters/dry-run", "/letters/replay"):
+        answer = post(client, path, rows)
+        assert (answer.status_code, 'role="alert"' in answer.text) == (400, True)
+    assert (console.audit.written, console.desk.replayed) == ([], [])
+
+
+def test_no_letter_is_mended_where_that_cannot_be_written_down(tmp_path) -> None:
+    console, client = logged_in(tmp_path, "numbers,replay", allow_replay=True)
+    console.audit.is_down = True
+    assert post(client, "/letters/replay", ROWS).status_code == 503
+    assert console.desk.replayed == []
+
+
 def test_a_server_that_is_away_is_said_and_asked_for_again(tmp_path) -> None:
     console, client = logged_in(tmp_path, "numbers")
     console.searcher.found = ElasticsearchUnreachable("Elasticsearch at nowhere: refused")
@@ -389,3 +532,58 @@ def test_halves_of_characters_are_shown_as_well(tmp_path) -> None:
     console, client = logged_in(tmp_path, "numbers,contents")
     console.searcher.found = answer({**SOURCE, "messages": "a\ud800b"})
     assert "a?b" in client.get(f"/calls/{EVENT_ID}/contents").text
+
+
+# Health
+
+
+def test_the_findings_of_doctor_are_shown_as_text_with_what_mends_them(tmp_path) -> None:
+    console, client = logged_in(tmp_path, "numbers")
+    assert 'hx-get="/health/findings?as=worker"' in client.get("/health?as=worker").text
+    client.get("/health/findings?as=worker")
+    console.jobs.close()
+    text = client.get("/health/findings?as=worker").text
+    assert "1 red" in text
+    assert "mend it" in text
+    assert "&lt;script&gt;" in text
+    assert "<script>" not in text
+    assert "see docs/configuration.md#kafka" in text
+    console.runbook = "https://docs.example.org/"
+    shown = client.get("/health/findings?as=worker").text
+    assert 'href="https://docs.example.org/configuration.md#kafka"' in shown
+
+
+def test_who_looks_again_sees_what_is_found_then(tmp_path) -> None:
+    console, client = logged_in(tmp_path, "numbers")
+    found = [green("before"), green("after")]
+
+    def examine_next(_user):
+        yield from examine([Check("a", "?", (), lambda: found.pop(0))], {})
+
+    console.examine = examine_next
+    assert client.get("/health/json").json()["checks"][0]["seen"] == "before"
+    assert client.get("/health/json").json()["checks"][0]["seen"] == "before"
+    client.get("/health/findings?again=1")
+    assert client.get("/health/json").json()["checks"][0]["seen"] == "after"
+
+
+def test_a_program_gets_the_findings_as_doctor_prints_them(tmp_path) -> None:
+    _, client = logged_in(tmp_path, "numbers")
+    answer = client.get("/health/json?as=nobody-we-know")
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.json()["ok"] is False
+    (check,) = answer.json()["checks"]
+    assert (check["check"], check["asks"]) == ("topic.leaders", "operator?")
+
+
+def test_checks_that_fail_as_a_whole_say_why_and_have_no_json(tmp_path) -> None:
+    console, client = logged_in(tmp_path, "numbers")
+
+    def fail(_user):
+        raise ElasticsearchUnreachable("Elasticsearch at nowhere: refused")
+
+    console.examine = fail
+    answer = client.get("/health/json")
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+    assert answer.json() == {"error": "Elasticsearch at nowhere: refused"}
+    assert "Elasticsearch at nowhere: refused" in client.get("/health/findings").text
