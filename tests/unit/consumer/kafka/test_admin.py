@@ -70,7 +70,7 @@ def test_a_compacted_topic_is_refused_for_it_deletes_events(admin, monkeypatch):
 
 def test_brokers_that_do_not_answer_are_unreachable(admin, client):
     client.refusal = KafkaError(KafkaError._TRANSPORT)
-    with pytest.raises(KafkaUnreachable, match="127.0.0.1:1 does not answer"):
+    with pytest.raises(KafkaUnreachable, match=r"127\.0\.0\.1:1 does not answer"):
         admin.topics()
 
 
