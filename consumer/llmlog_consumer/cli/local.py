@@ -99,7 +99,7 @@ def env(
     folder: Folder = DEFAULT_FOLDER,
     user: Annotated[
         str,
-        typer.Option("--as", help="Of a secure stack: gateway, worker, operator, setup, admin."),
+        typer.Option("--as", help="Of a secure stack: a user of docs/permissions.md, or admin."),
     ] = "admin",
     as_json: JsonOption = False,
 ) -> None:
