@@ -1,12 +1,14 @@
-"""Owns the reading of secrets again, when a server refuses those that were read at the start.
+"""Owns the reading of secrets and certificates again, while those of the start are in use.
 
 A secret is rotated in two places, its file and its server, in any order. So the files are read
 again after a refusal, at most once in `INTERVAL_SECONDS`. A file that cannot be used at that moment
-is named; the values read before stay.
+is named; the values read before stay. A certificate is refused by no status: its file is looked at
+from time to time, and read again once it has changed.
 """
 
 from __future__ import annotations
 
+import hashlib
 import threading
 import time
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -15,7 +17,8 @@ from llmlog_common.errors import ConfigurationError
 from llmlog_common.settings import read_again
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
+    from pathlib import Path
 
     from llmlog_common.settings import Settings
 
@@ -35,7 +38,7 @@ class Renewed(NamedTuple):
 
 
 class Renewal:
-    """The secrets of one server that come from files. Any thread may call it.
+    """The secrets and certificates of one server that come from files. Any thread may call it.
 
     Args:
         settings: as loaded.
@@ -55,12 +58,15 @@ class Renewal:
         self._prefix = prefix
         self._interval_seconds = interval_seconds
         self._clock = clock
-        self._files = ", ".join(settings.files_of(prefix))
+        self._certificates = settings.certificate_files(prefix)
+        names = (*settings.files_of(prefix), *map(str, self._certificates))
+        self._files = ", ".join(dict.fromkeys(names))
         self._lock = threading.Lock()
         self._next = 0.0
+        self._digest = _digest_of(self._certificates)  # under `_lock`
 
     def renew(self) -> Renewed:
-        """Read the files again, unless they were read a moment ago."""
+        """Read the files again, unless they were read a moment ago; None where all is as it was."""
         if not self._files:
             return Renewed(None)
         with self._lock:
@@ -72,7 +78,25 @@ class Renewal:
                 new = read_again(self._settings, self._prefix)
             except ConfigurationError as error:
                 return Renewed(None, f"the values read before are kept: {error}")
-            if new.values == self._settings.values:
+            digest = _digest_of(self._certificates)
+            if new.values == self._settings.values and digest == self._digest:
                 return Renewed(None)
-            self._settings = new
+            self._settings, self._digest = new, digest
             return Renewed(new, f"credentials read again from {self._files}")
+
+    @property
+    def are_certificates_new(self) -> bool:
+        """Tell whether a file of a certificate or a key has another content than was read."""
+        return bool(self._certificates) and _digest_of(self._certificates) != self._digest
+
+
+def _digest_of(files: Iterable[Path]) -> str:
+    """Return a digest of the contents of some files; one that cannot be read counts as empty."""
+    digest = hashlib.sha256()
+    for path in files:
+        try:
+            content = path.read_bytes() if path.is_file() else b""
+        except OSError:
+            content = b""
+        digest.update(hashlib.sha256(content).digest())
+    return digest.hexdigest()

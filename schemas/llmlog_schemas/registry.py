@@ -66,7 +66,9 @@ class Registry:
         try:
             return cls(RenewingClient(settings, new_client), settings.schema_registry_url)
         except OSError as error:
-            raise ConfigurationError(f"schema_registry_ca_certs: {error}") from None
+            raise ConfigurationError(
+                f"schema_registry_ca_certs or schema_registry_client_cert: {error}"
+            ) from None
         except ValueError:  # its text holds the URL, and the URL may hold a password
             raise ConfigurationError(
                 "schema_registry_url: it is no http(s) URL, or it holds credentials and "
@@ -138,6 +140,10 @@ def _conf(settings: Settings, answer_seconds: float) -> dict[str, Any]:
         conf["basic.auth.user.info"] = f"{settings.schema_registry_username}:{secret}"
     if settings.schema_registry_ca_certs:
         conf["ssl.ca.location"] = str(settings.schema_registry_ca_certs)
+    if settings.schema_registry_client_cert:
+        cert = settings.schema_registry_client_cert
+        conf["ssl.certificate.location"] = str(cert)
+        conf["ssl.key.location"] = str(settings.schema_registry_client_key or cert)
     return conf
 
 

@@ -9,8 +9,9 @@ import pytest
 from typer.main import get_command
 
 from llmlog_common import errors, kafka_clients
+from llmlog_common.kafka_properties import REFUSED
 from llmlog_common.setting_sources import PREFIX
-from llmlog_common.settings import REFUSED, describe, load
+from llmlog_common.settings import describe, load
 from llmlog_common.units import parse_bytes
 from llmlog_consumer.checks.doctor.findings import Check, as_json, examine, red
 from llmlog_consumer.checks.proof import Proof

@@ -24,7 +24,7 @@ from llmlog_common.errors import (
 from llmlog_common.renewal import Renewal
 from llmlog_common.texts import cut
 from llmlog_common.throttled_log import ThrottledLog
-from llmlog_consumer.elasticsearch.addresses import authorization, read_addresses
+from llmlog_consumer.elasticsearch.addresses import authorization, read_addresses, read_transfer
 from llmlog_consumer.elasticsearch.foreign_answers import describe_other_server
 from llmlog_consumer.elasticsearch.http import HttpNode, retry_after, target_of
 from llmlog_consumer.elasticsearch.nodes import Nodes
@@ -208,14 +208,10 @@ class ElasticClient:
 
     def _connect(self, settings: Settings) -> list[_Peer]:
         try:
+            transfer = read_transfer(settings)
             return [
                 _Peer(
-                    HttpNode(
-                        url,
-                        self._timeout,
-                        ca_certs=settings.elasticsearch_ca_certs,
-                        fingerprint=settings.elasticsearch_ssl_assert_fingerprint,
-                    ),
+                    HttpNode(url, self._timeout, transfer),
                     _own_headers(authorization(settings, url)),
                 )
                 for url in read_addresses(settings)
@@ -289,7 +285,12 @@ class ElasticClient:
                     self._watcher.start()
 
     def _watch_nodes(self) -> None:
+        next_look = time.monotonic() + self._timing.certificate_seconds
         while not self._closed.wait(self._timing.tick_seconds):
+            if time.monotonic() >= next_look:
+                next_look = time.monotonic() + self._timing.certificate_seconds
+                if self._renewal.are_certificates_new:
+                    self._renew()
             for number in self._nodes.take_suspects():
                 if not self._closed.is_set():
                     self._check(number)

@@ -15,10 +15,11 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 from urllib.parse import quote
 
+import urllib3
 from elastic_transport import ConnectionTimeout, TlsError, TransportError
 from elasticsearch import Elasticsearch
 
-from llmlog_common.credentials import hide
+from llmlog_common.credentials import basic, hide
 from llmlog_common.errors import (
     ElasticsearchCutOff,
     ElasticsearchError,
@@ -26,6 +27,7 @@ from llmlog_common.errors import (
     ElasticsearchUnreachable,
 )
 from llmlog_common.texts import cut
+from llmlog_consumer.elasticsearch.addresses import Transfer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -40,6 +42,10 @@ _MAX_RETRY_AFTER_SECONDS: Final = 300.0
 _MAX_ERROR_CHARACTERS: Final = 300
 _FINGERPRINT_DIGITS: Final = (32, 40, 64)
 """Of MD5, SHA-1 and SHA-256."""
+_OF_TLS: Final = (
+    "cert_reqs", "ca_certs", "cert_file", "key_file", "assert_hostname", "assert_fingerprint",
+)  # fmt: skip
+"""What a pool of connections knows of TLS, beside its context."""
 
 
 class RawAnswer(NamedTuple):
@@ -74,27 +80,50 @@ class _Connections:
             return list(self._all)
 
 
+class _WayThroughProxy:
+    """Stands in the place of a pool of connections to a node; it leads through a proxy.
+
+    An http server is named to the proxy by its whole address; to an https one, it is a tunnel.
+    """
+
+    def __init__(self, proxy: ServerUrl, url: ServerUrl, direct: Any) -> None:
+        login = basic(*proxy.credentials) if proxy.credentials else None
+        of_tls = {name: getattr(direct, name, None) for name in _OF_TLS}
+        of_tls["ssl_context"] = direct.conn_kw.get("ssl_context")
+        self._manager = urllib3.ProxyManager(
+            str(proxy),
+            proxy_headers={"proxy-authorization": login} if login else None,
+            maxsize=_CONNECTIONS,
+            block=True,
+            timeout=direct.timeout,
+            **{name: value for name, value in of_tls.items() if value is not None},
+        )
+        self._server = str(url).removesuffix(url.path)
+        self.pool = self._manager.connection_from_host(url.host, url.port, url.scheme)
+
+    def urlopen(self, method: str, target: str, **options: Any) -> Any:
+        """Send a request; as that of a pool."""
+        return self._manager.urlopen(method, self._server + target, redirect=False, **options)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._manager.clear()
+
+
 class HttpNode:
     """The connections to one node. Any thread may use it.
 
     Args:
         url: of the node.
         timeout: seconds for an answer.
-        ca_certs: a file or a folder of certificates to trust; by default those of certifi.
-        fingerprint: of the one certificate to trust, as hexadecimal digits.
+        transfer: TLS, proxy and compression; by default none.
 
     Raises:
         ValueError: the certificates cannot be read, or the fingerprint is none.
     """
 
-    def __init__(
-        self,
-        url: ServerUrl,
-        timeout: float,
-        *,
-        ca_certs: Path | None = None,
-        fingerprint: str | None = None,
-    ) -> None:
+    def __init__(self, url: ServerUrl, timeout: float, transfer: Transfer | None = None) -> None:
+        transfer = transfer or Transfer()
         self.url = url
         self._timeout = timeout
         self._open = _Connections()
@@ -103,10 +132,14 @@ class HttpNode:
             max_retries=0,
             retry_on_timeout=False,
             connections_per_node=_CONNECTIONS,
-            **_tls_options(url, ca_certs, fingerprint),
+            http_compress=transfer.compress,
+            **_tls_options(url, transfer),
         )
         self._node = cast("Urllib3HttpNode", self._client.transport.node_pool.get())
         pool: Any = self._node.pool
+        if transfer.proxy is not None:
+            way = _WayThroughProxy(transfer.proxy, url, pool)
+            self._node.pool, pool = cast("Any", way), way.pool
         pool.ConnectionCls = _kept_in(self._open, pool.ConnectionCls)
 
     def request(
@@ -179,10 +212,35 @@ def retry_after(headers: Mapping[str, str]) -> float:
         return 0.0
 
 
-def _tls_options(url: ServerUrl, ca_certs: Path | None, fingerprint: str | None) -> dict[str, Any]:
+def _tls_options(url: ServerUrl, transfer: Transfer) -> dict[str, Any]:
     """Return the options for TLS, checked: the client says "unreachable", and only later."""
     if url.scheme != "https":
         return {}
+    return _own_certificate(transfer) | _trust(transfer.ca_certs, transfer.fingerprint)
+
+
+def _own_certificate(transfer: Transfer) -> dict[str, Any]:
+    cert, key = transfer.client_cert, transfer.client_key
+    if cert is None:
+        return {}
+    try:
+        ssl.create_default_context().load_cert_chain(cert, key, password=_refuse_password)
+    except (OSError, ValueError) as error:  # that of `ssl` is an OSError
+        raise ValueError(f"CLIENT_CERT {cert}: {_ssl_reason(error)}") from None
+    return {"client_cert": str(cert), **({"client_key": str(key)} if key else {})}
+
+
+def _refuse_password() -> str:
+    raise ValueError("its key needs a password: give a key without one")
+
+
+def _ssl_reason(error: Exception) -> str:
+    if isinstance(error, ssl.SSLError):
+        return f"certificate and key cannot be used ({error.reason or error})"
+    return str(getattr(error, "strerror", "") or error)
+
+
+def _trust(ca_certs: Path | None, fingerprint: str | None) -> dict[str, Any]:
     if fingerprint is not None:
         digits = fingerprint.replace(":", "").lower()
         if len(digits) not in _FINGERPRINT_DIGITS or set(digits) - set("0123456789abcdef"):
@@ -194,7 +252,7 @@ def _tls_options(url: ServerUrl, ca_certs: Path | None, fingerprint: str | None)
         if not ca_certs.is_dir():
             ssl.create_default_context(cafile=str(ca_certs))
     except OSError as error:
-        raise ValueError(f"CA_CERTS {ca_certs}: {error.strerror or error}") from None
+        raise ValueError(f"CA_CERTS {ca_certs}: {_ssl_reason(error)}") from None
     return {"ca_certs": str(ca_certs)}
 
 

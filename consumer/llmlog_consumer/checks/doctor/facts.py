@@ -15,7 +15,11 @@ from llmlog_consumer.checks.doctor.elasticsearch_checks import SetupView
 from llmlog_consumer.checks.status_reader import read_status
 from llmlog_consumer.elasticsearch.index_names import daily_indices
 from llmlog_consumer.provision.indices import index_steps
-from llmlog_consumer.provision.rights import User, elasticsearch_role, kafka_rights
+from llmlog_consumer.provision.rights import (
+    elasticsearch_role,
+    elasticsearch_users,
+    kafka_rights,
+)
 from llmlog_schemas.codec import UnknownSchemaError
 
 if TYPE_CHECKING:
@@ -25,6 +29,7 @@ if TYPE_CHECKING:
     from llmlog_consumer.elasticsearch.connection import Elastic
     from llmlog_consumer.kafka.admin import KafkaAdmin
     from llmlog_consumer.kafka.offsets import KafkaOffsets
+    from llmlog_consumer.provision.rights import User
     from llmlog_schemas.registry import Registry
 
 _NO_SECURITY: Final = frozenset((400, 404, 405, 410))
@@ -118,7 +123,7 @@ def _of_kafka(names: set[str]) -> set[str]:
 
 def _privileges(settings: Settings, user: User, elastic: Elastic) -> Any:
     """Return the answer to the question for rights; None where the cluster has none, or no user."""
-    if user is User.GATEWAY:
+    if user not in elasticsearch_users():
         return None
     role = elasticsearch_role(user, settings)
     body = {"cluster": role["cluster"], "index": role["indices"]}

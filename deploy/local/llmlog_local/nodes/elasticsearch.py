@@ -1,6 +1,7 @@
 """Owns the process that is an Elasticsearch node: the JVM runs inside it.
 
-Run as `python -m llmlog_local.es_node` in a home that `llmlog_local.elasticsearch` has laid out.
+Run as `python -m llmlog_local.nodes.elasticsearch` in a home that `llmlog_local.elasticsearch` has
+laid out.
 """
 
 from __future__ import annotations
@@ -12,10 +13,15 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llmlog_local.guard import guard, wait_for_signal
+from llmlog_local.nodes.guard import guard, wait_for_signal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+
+_WITHOUT_SAML = ("-XX:+UnlockDiagnosticVMOptions", "-XX:-BytecodeVerificationRemote")
+"""The security module names classes of a library for SAML that no public repository has: it loads
+without them where they are not looked for before they are used."""
 
 
 def main() -> None:
@@ -23,25 +29,26 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--heap", required=True)
     parser.add_argument("--setting", action="append", default=[])
+    parser.add_argument("--secure", action="store_true")
     parser.add_argument("--state-file", type=Path)
     arguments = parser.parse_args()
     guard(arguments.state_file)
 
     settings = dict(setting.split("=", 1) for setting in arguments.setting)
-    node = _start(arguments.heap, settings)
+    node = _start(arguments.heap, settings, secure=arguments.secure)
     wait_for_signal()
     node.close()
     sys.stdout.flush()
     os._exit(0)
 
 
-def _start(heap: str, settings: Mapping[str, str]) -> Any:
-    from llmlog_local.jvm import start_jvm  # noqa: PLC0415 - the guard stands before anything slow
+def _start(heap: str, settings: Mapping[str, str], *, secure: bool) -> Any:
+    from llmlog_local.nodes.jvm import start_jvm  # noqa: PLC0415 - the guard stands before anything slow
 
     home = settings["path.home"]
     # Elasticsearch's own choice of collector: its circuit breakers measure how full the heap is,
     # and G1 keeps garbage out of that. Both compilers: bulk is slower without the optimising one.
-    options = ("-XX:+UseG1GC", f"-Des.path.home={home}")
+    options = ("-XX:+UseG1GC", f"-Des.path.home={home}", *(_WITHOUT_SAML if secure else ()))
     logging = f"-Dlog4j2.configurationFile={Path(home, 'config', 'log4j2.properties').as_uri()}"
     start_jvm(sorted(Path(home, "lib").iterdir()), heap, logging, *options)
     node = _build_node(settings)

@@ -1,21 +1,23 @@
 """Owns the process that is a Kafka server: the JVM runs inside it.
 
-Run as `python -m llmlog_local.kafka_node` in a folder that `llmlog_local.kafka` has laid out.
+Run as `python -m llmlog_local.nodes.kafka` in a folder that `llmlog_local.kafka` has laid out.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shutil
 import sys
 from pathlib import Path
 from typing import Any
 
-from llmlog_local.guard import guard, wait_for_signal
+from llmlog_local.nodes.guard import guard, wait_for_signal
 
 _FORMATTED = Path("formatted")
 _PROPERTIES = "server.properties"
+_USERS = Path("users.json")
 
 
 def main() -> None:
@@ -39,7 +41,7 @@ def main() -> None:
 def _start(heap: str, cluster_id: str) -> Any:
     import jpype  # noqa: PLC0415 - the guard stands before anything slow
 
-    from llmlog_local.jvm import start_jvm  # noqa: PLC0415
+    from llmlog_local.nodes.jvm import start_jvm  # noqa: PLC0415
 
     jars = [Path(line) for line in Path("classpath").read_text(encoding="utf-8").splitlines()]
     # A broker moves bytes: the optimising compiler costs start-up time and CPU, and its throughput
@@ -50,7 +52,7 @@ def _start(heap: str, cluster_id: str) -> Any:
         # A format that was killed left files that were never used.
         shutil.rmtree("data", ignore_errors=True)
         tool = jpype.JClass("kafka.tools.StorageTool")
-        words = ["format", "--cluster-id", cluster_id, "--config", _PROPERTIES]
+        words = ["format", "--cluster-id", cluster_id, "--config", _PROPERTIES, *_add_users()]
         code = tool.execute(jpype.JArray(jpype.JString)(words), jpype.java.lang.System.out)
         if int(code) != 0:
             raise SystemExit(f"formatting the storage failed with code {code}")
@@ -61,6 +63,18 @@ def _start(heap: str, cluster_id: str) -> Any:
     server = jpype.JClass("kafka.server.KafkaRaftServer")(config, time)
     server.startup()
     return server
+
+
+def _add_users() -> list[str]:
+    """Return the words that give users their passwords; none where the stack asks for none."""
+    if not _USERS.exists():
+        return []
+    users = json.loads(_USERS.read_text(encoding="utf-8"))
+    return [
+        word
+        for name, password in users.items()
+        for word in ("--add-scram", f"SCRAM-SHA-512=[name={name},password={password}]")
+    ]
 
 
 if __name__ == "__main__":
