@@ -6,7 +6,7 @@ BIN := .venv/bin
 TEST_WORKERS ?= 3
 PIP_INSTALL = -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes
 
-.PHONY: install litellm demo screenshots test coverage mutants faults faults-gateway soak bench lint docs site lock clean
+.PHONY: install litellm demo screenshots test coverage mutants faults faults-gateway soak bench lint docs site release lock clean
 .DELETE_ON_ERROR:
 
 install: .venv/.installed
@@ -88,6 +88,7 @@ docs: install
 	PYTHONPATH=tests $(BIN)/python -m support.screens
 	PYTHONPATH=tests $(BIN)/python -m support.metrics_page
 	$(BIN)/python deploy/grafana/build.py
+	$(BIN)/python tests/support/licences_page.py
 
 # The documentation as a site, in build/site; SITE_REPOSITORY=https://…/blob/main/ leads its links to the code.
 site: .venvs/site/.installed
@@ -97,6 +98,22 @@ site: .venvs/site/.installed
 .venvs/site/.installed: requirements/site.txt
 	$(PYTHON) -m venv .venvs/site
 	.venvs/site/bin/python $(PIP_INSTALL) -r requirements/site.txt
+	touch $@
+
+# What a release consists of, in dist: wheel and sdist, built twice and compared; checksums; bills of
+# material; the dependencies held against known vulnerabilities. The tag's workflow runs it.
+release: install .venvs/release/.installed
+	sh deploy/release/build.sh
+	for set in consumer console image-gateway; do \
+		.venvs/release/bin/cyclonedx-py requirements --output-reproducible --pyproject pyproject.toml \
+			--output-file dist/sbom-$$set.json requirements/$$set.txt || exit 1; \
+		.venvs/release/bin/pip-audit --strict --disable-pip --no-deps --require-hashes \
+			--requirement requirements/$$set.txt || exit 1; \
+	done
+
+.venvs/release/.installed: requirements/release.txt
+	$(PYTHON) -m venv .venvs/release
+	.venvs/release/bin/python $(PIP_INSTALL) -r requirements/release.txt
 	touch $@
 
 # A maintainer's command: resolves every pinned file anew (needs uv).
@@ -113,6 +130,8 @@ lock:
 		--no-annotate - --constraint requirements/dev.txt --output-file requirements/mutants.txt
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 		requirements/site.in --output-file requirements/site.txt
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+		requirements/release.in --output-file requirements/release.txt
 	echo hatchling | uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
 		--no-annotate - --constraint requirements/dev.txt --output-file requirements/build.txt
 	for version in $(LITELLM_VERSIONS); do \

@@ -28,6 +28,7 @@ RUN_BY = {
     r"export LLMLOG_|LLMLOG_\w+=|export LITELLM_MASTER_KEY": "tests/contract/test_docs.py",
     r"curl .*(_search|/readyz|_component_template)": "tests/acceptance/test_consume.py",
     r"printf 'ada ": "tests/acceptance/console/test_console.py",
+    r"sh deploy/release/": "tests/packaging/test_release.py",
     r"promtool test rules": "tests/contract/test_alerts.py",
     r"cat > payloads\.ndjson": "tests/acceptance/test_start_page.py",
 }
@@ -35,7 +36,7 @@ RUN_BY = {
 FIRST_WORDS = (
     "make", "pip", "pipeline", "python", "docker", "helm", "kubectl", "curl", "export", "eval",
     "printf", "systemctl", "install", "useradd", "promtool", "cat", "git", "PYTHONPATH=", "LLMLOG_",
-    ".venv/bin/",
+    ".venv/bin/", "sh ",
 )  # fmt: skip
 
 
