@@ -30,7 +30,7 @@ RUN_BY = {
     r"printf 'ada ": "tests/acceptance/console/test_console.py",
     r"sh deploy/release/": "tests/packaging/test_release.py",
     r"promtool test rules": "tests/contract/test_alerts.py",
-    r"cat > payloads\.ndjson": "tests/acceptance/test_start_page.py",
+    r"cat > payloads\.ndjson": "tests/acceptance/test_consume.py",
 }
 """Other commands, as patterns, and the file that runs them or is their recipe."""
 FIRST_WORDS = (
