@@ -87,6 +87,7 @@ lint: install
 docs: install
 	PYTHONPATH=tests $(BIN)/python -m support.screens
 	PYTHONPATH=tests $(BIN)/python -m support.metrics_page
+	PYTHONPATH=tests $(BIN)/python -m support.wire_page
 	$(BIN)/python deploy/grafana/build.py
 	$(BIN)/python tests/support/licences_page.py
 
