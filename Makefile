@@ -93,7 +93,7 @@ docs: install
 
 # The documentation as a site, in build/site; SITE_REPOSITORY=https://…/blob/main/ leads its links to the code.
 site: .venvs/site/.installed
-	NO_MKDOCS_2_WARNING=1 .venvs/site/bin/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 .venvs/site/bin/mkdocs build --strict
 	.venvs/site/bin/lychee --offline --no-progress --include-fragments --root-dir $(CURDIR)/build/site build/site
 
 .venvs/site/.installed: requirements/site.txt

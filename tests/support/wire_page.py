@@ -14,11 +14,12 @@ PAGE = Path(__file__).parents[2] / "docs/wire-format.md"
 def event_section() -> str:
     """Return what stands between the marks: file, fingerprint and fields of the present schema."""
     name = f"llm_event.v{CURRENT_VERSION}.avsc"
+    link = f"[{name}](../schemas/llmlog_schemas/avro/{name})"
     fields = json.loads(schema_text())["fields"]
     rows = [f"| `{one['name']}` | {one['type']} | {one['doc']} |" for one in fields]
     return "\n".join(
         [
-            f"[{name}](../schemas/llmlog_schemas/avro/{name}), fingerprint `{current_fingerprint()}`.",
+            f"{link}, fingerprint `{current_fingerprint()}`.",
             "",
             "| field | type | content |",
             "|---|---|---|",
