@@ -77,7 +77,8 @@ soak: install
 	$(BIN)/python -m pytest tests/faults -m soak -s
 
 # Figures and goals, measured here, written to bench.json:
-# make bench ONLY=consumer|isolation|memory|producer|dlq|index, BENCH_ROUNDS=1, BENCH_MEMORY_RECORDS=10000000
+# make bench ONLY=consumer|isolation|memory|producer|dlq|index, BENCH_ROUNDS=1, BENCH_MEMORY_RECORDS=10000000,
+# BENCH_SECONDS=5 (of each load on a proxy)
 bench: install .venvs/litellm-$(lastword $(LITELLM_VERSIONS))/.installed
 	$(BIN)/python tests/benchmarks/run.py $(ONLY)
 
@@ -91,12 +92,13 @@ lint: install
 docs: install
 	PYTHONPATH=tests $(BIN)/python -m support.screens
 	PYTHONPATH=tests $(BIN)/python -m support.metrics_page
+	PYTHONPATH=tests $(BIN)/python -m support.wire_page
 	$(BIN)/python deploy/grafana/build.py
 	$(BIN)/python tests/support/licences_page.py
 
 # The documentation as a site, in build/site; SITE_REPOSITORY=https://…/blob/main/ leads its links to the code.
 site: .venvs/site/.installed
-	NO_MKDOCS_2_WARNING=1 .venvs/site/bin/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 .venvs/site/bin/mkdocs build --strict
 	.venvs/site/bin/lychee --offline --no-progress --include-fragments --root-dir $(CURDIR)/build/site build/site
 
 .venvs/site/.installed: requirements/site.txt

@@ -23,7 +23,7 @@ from litellm.integrations.custom_logger import CustomLogger
 
 from llmlog_common.errors import ConfigurationError
 from llmlog_common.settings import Settings, load
-from llmlog_common.throttled_log import GatewayLogger, ThrottledLog, error_name
+from llmlog_common.throttled_log import GatewayLogger, ThrottledLog, error_name, flush_lines
 from llmlog_producer.counters import Stats
 from llmlog_producer.events.build import CapturedPayload
 from llmlog_producer.events.call_facts import add_call_facts
@@ -37,6 +37,9 @@ from llmlog_producer.sending.shutdown import Hold, run_before_sigterm
 
 EXIT_FLUSH_SECONDS: Final = 10.0
 """The longest wait of an interpreter that ends, for its events to be sent."""
+
+LINES_SECONDS: Final = 1.0
+"""The longest wait of an interpreter that ends, for its last log lines to be written."""
 
 SIGTERM_SECONDS: Final = 2.0
 """The longest wait of a process that a SIGTERM ends at once, for its journal to be written."""
@@ -203,6 +206,7 @@ class LLMLogHandler(CustomLogger):  # type: ignore[misc]  # litellm ships no typ
                 left = max(0.0, self._exit_deadline - time.monotonic())
                 if lost := publisher.leave(left):
                     self._log(logging.ERROR, "unsent", f"ended with {lost} events unsent")
+                flush_lines(LINES_SECONDS)  # no thread writes them once the interpreter has ended
         except Exception as error:  # noqa: BLE001 - no error may reach the gateway
             self._count_unreadable(error)
 

@@ -11,6 +11,8 @@ from __future__ import annotations
 import http.client
 import itertools
 import json
+import math
+import os
 import signal
 import statistics
 import time
@@ -26,11 +28,15 @@ from benchmarks.figures import Figures, rounds
 from benchmarks.watch import cpu_of
 from support.pipeline import base_environment, wait_until
 
-WARM_UP_S = 15.0
-TURNS = 4
+SECONDS = float(os.environ.get("BENCH_SECONDS") or 0)
+"""Of each load, for a shorter run; 0: as below."""
+WARM_UP_S = SECONDS or 15.0
+TURNS = 6
 """Of each measurement in a round: each of a pair has the callback as often as the other."""
-CLIENTS_TOGETHER, TOGETHER_S = 4, 45.0
-CLIENTS_APART, APART_S = 8, 15.0
+STUDENT_T = 2.571
+"""Of five degrees of freedom, two-sided 95%: half the width of a mean's interval of six turns."""
+CLIENTS_TOGETHER, TOGETHER_S = 4, SECONDS or 45.0
+CLIENTS_APART, APART_S = 8, SECONDS or 15.0
 LEAD_S = 2.5
 """For longer than an event waits before it is journaled: what is timed is a steady state."""
 PACE = 0.5
@@ -183,6 +189,13 @@ class Compared:
         """Return with over without: of the turns, in which they change places, the mean."""
         return statistics.geometric_mean(self._ratios(what))
 
+    def interval(self, what: str) -> str:
+        """Return that mean with its 95% interval."""
+        logs = [math.log(ratio) for ratio in self._ratios(what)]
+        mean, half = statistics.mean(logs), STUDENT_T * statistics.stdev(logs) / TURNS**0.5
+        least, most = math.exp(mean - half), math.exp(mean + half)
+        return f"{math.exp(mean):.3f} ({least:.3f} to {most:.3f})"
+
     def pooled_ratio(self, what: str) -> float:
         """Return with over without: of all the requests, for what few requests say nothing of."""
         return self._pooled(self._with, what) / self._pooled(self._without, what)
@@ -192,12 +205,14 @@ class Compared:
         return self._pooled(self._with, what) - self._pooled(self._without, what)
 
     def __str__(self) -> str:
-        rates = " ".join(f"{ratio:.3f}" for ratio in self._ratios("per_s"))
         took = [
             f"{self._pooled(loads, 'p50_s') * 1e3:.1f} and {self._pooled(loads, 'p99_s') * 1e3:.1f}"
             for loads in (self._with, self._without)
         ]
-        return f"throughput in turn {rates}; ms at the median and at p99 {' over '.join(took)}"
+        return (
+            f"throughput {self.interval('per_s')}, p99 {self.interval('p99_s')}, "
+            f"CPU {self.interval('cpu_us')}; ms at the median and at p99 {' over '.join(took)}"
+        )
 
     def _ratios(self, what: str) -> list[float]:
         both = zip(self._with, self._without, strict=True)

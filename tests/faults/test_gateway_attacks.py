@@ -62,7 +62,9 @@ async def attack(handler, payload):
     late.clear()
     await report(handler, payload)
     del payload
-    await asyncio.to_thread(handler.flush, 30)
+    accepted = handler.stats()["accepted"]
+    while handler.stats()["delivered"] < accepted:  # others are reported meanwhile
+        await asyncio.to_thread(handler.flush, 0.05)
     await asyncio.sleep(0.02)
     return max(late)
 

@@ -1,20 +1,24 @@
 """What a gateway pays, measured inside one: run by an interpreter that has LiteLLM.
 
-    gateway_side.py hook | cpu | generic single | generic json_array
+    gateway_side.py hook | cpu | memory | generic single | generic json_array
 
 Reads `LLMLOG_…`; prints JSON. `hook`: microseconds that the request path is kept, 4 KB payloads
-with one of a megabyte among a hundred. `cpu`: all CPU for each event with our handler. `generic`:
-the same with LiteLLM's own `generic_api` logger, posting to `GENERIC_LOGGER_ENDPOINT`: `single`,
+with one of a megabyte among a hundred. `cpu`: all CPU for each event with our handler.
+`generic`: the same with LiteLLM's own `generic_api` logger, posting to `GENERIC_LOGGER_ENDPOINT`,
+`single`:
 one document a request, is the one form of it that Elasticsearch takes; `json_array`, its default,
-is a batch in one request, which Elasticsearch refuses.
+is a batch in one request, which Elasticsearch refuses. `memory`: megabytes that our handler adds to
+a process that has LiteLLM loaded, at its most and in the end.
 """
 
 import asyncio
 import copy
+import gc
 import json
 import random
 import sys
 import time
+from pathlib import Path
 
 TEXT = "the quick brown fox jumps over a lazy dog while seven wizards wait"
 WORDS = TEXT.split()
@@ -125,8 +129,36 @@ async def cpu(handler, flush, number):
     return {"us": (time.process_time() - began - idle) / number * 1e6}
 
 
+def rss_mb():
+    """Return megabytes of this process: now, and at its most so far."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    found = dict(line.split(":", 1) for line in lines)
+    return [int(found[name].split()[0]) / 1024 for name in ("VmRSS", "VmHWM")]
+
+
+async def memory():
+    """Return megabytes of memory that our handler adds, over 20,000 events."""
+    import litellm  # noqa: F401 - a proxy has loaded it
+
+    given = [payload(number, 4000) for number in range(500)]
+    gc.collect()
+    before, _ = rss_mb()
+    from llmlog_producer.callback import handler
+
+    for number in range(20_000):
+        kwargs = {"standard_logging_object": given[number % 500]}
+        await handler.async_log_success_event(kwargs, None, None, None)
+        if number % 5 == 4:
+            await asyncio.sleep(0.01)
+    assert await asyncio.to_thread(handler.flush, 60) == 0
+    now, most = rss_mb()
+    return {"end": now - before, "most": most - before}
+
+
 async def main(what, log_format=None):
     """Measure one thing."""
+    if what == "memory":
+        return await memory()
     if what == "generic":
         from litellm.integrations.generic_api.generic_api_callback import GenericAPILogger
 
