@@ -21,7 +21,7 @@ from llmlog_consumer.console.access.sessions import Sessions
 from llmlog_consumer.console.app import Console, build_app
 from llmlog_consumer.console.gate import Gate
 from llmlog_consumer.console.history import History, take_sample
-from llmlog_consumer.console.queries.letters import LetterDesk
+from llmlog_consumer.console.queries.letters import KAFKA_SECONDS, LetterDesk
 from llmlog_consumer.console.servers import TIMEOUT_SECONDS, Searcher
 from llmlog_consumer.kafka.admin import KafkaAdmin
 from llmlog_consumer.kafka.audit import AuditLog
@@ -101,7 +101,7 @@ def connect(settings: Settings, options: Options, say: Callable[[str], None]) ->
         options.proxy(),
     )
     searcher = Searcher(settings)
-    admin = KafkaAdmin(settings)
+    admin = KafkaAdmin(settings, patience_seconds=KAFKA_SECONDS)
     offsets = KafkaOffsets(admin)
     history = History(
         lambda: take_sample(lambda: read_status(settings, admin, offsets), searcher.count)
