@@ -144,16 +144,19 @@ def listen(options: Options) -> socket.socket:
     if options.socket is not None:
         return _listen_on_path(options.socket)
     try:
-        return socket.create_server(
+        listener = socket.create_server(
             (options.host, options.port),
             family=socket.AF_INET6 if ":" in options.host else socket.AF_INET,
             backlog=_BACKLOG,
         )
+        # Connections inherit it. Without it each answer's body waits 40 ms for the other side.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     except OSError as error:
         raise ConfigurationError(
             f"--host {options.host} --port {options.port}: {error.strerror or error}: "
             "give another --port"
         ) from None
+    return listener
 
 
 def _listen_on_path(path: Path) -> socket.socket:
