@@ -84,6 +84,8 @@ class Person:
 
 def browse(base: str, token: str, seconds: float) -> dict[str, list[float]]:
     """Click in a real Chromium; return the seconds of each page until nothing is looked for."""
+    from playwright.sync_api import expect
+
     from support.browser import chromium
 
     times: dict[str, list[float]] = defaultdict(list)
@@ -105,7 +107,7 @@ def browse(base: str, token: str, seconds: float) -> dict[str, list[float]]:
                 ".getEntriesByName('first-contentful-paint'); entry ? done(entry.startTime)"
                 " : setTimeout(look, 10); }; look(); })"
             )
-            page.wait_for_function("!document.body.innerText.includes('Looking …')")
+            expect(page.get_by_text("Looking …")).to_have_count(0, timeout=60_000)
             name = path.split("?")[0].strip("/")
             times[name].append(time.monotonic() - began)
             times[f"{name}, first paint"].append(painted / 1000)

@@ -29,6 +29,7 @@ SLICES = int(os.environ.get("CONSOLE_SLICES", "3"))
 SLICE_RECORDS = int(os.environ.get("CONSOLE_SLICE_RECORDS", "100000"))
 PEOPLE = 10
 REAL_BROWSERS = 2
+BROWSE_SECONDS = float(os.environ.get("CONSOLE_BROWSE_SECONDS", "20"))
 SIZE = 1000
 TOKEN = "a-token-of-thirty-two-characters-"
 CLICKS = Path(__file__).with_name("clicks.py")
@@ -58,7 +59,7 @@ def measure(figures: Figures) -> None:
             for wanted in (RECORDS // 10, RECORDS):
                 index(wanted - there)
                 there = wanted
-                seen = browse(base, 20)
+                seen = browse(base, BROWSE_SECONDS)
                 for name, times in seen.items():
                     if name.endswith("first paint"):
                         say(f"{there:,} documents", name, times)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import structlog
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
@@ -135,7 +136,9 @@ def build_app(console: Console) -> Starlette:
     routes: list[Route | Mount] = [
         Route(page.path, _guard(page), methods=[page.method]) for page in PAGES
     ]
-    routes.append(Mount("/static", StaticFiles(directory=FOLDER / "static")))
+    # Our own files alone: with what is secret in a page, its compressed length would tell of it.
+    files = GZipMiddleware(StaticFiles(directory=FOLDER / "static"), minimum_size=1000)
+    routes.append(Mount("/static", files))
     app = Starlette(
         routes=routes,
         middleware=[Middleware(GateMiddleware, gate=console.gate)],

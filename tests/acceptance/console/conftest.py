@@ -156,17 +156,15 @@ def site(
         }
     )
     pipeline = Pipeline(environment, folder, servers.elasticsearch_url, name, name, name)
-
-    def fill() -> None:
-        pipeline.run("setup")
-        make_refusing_index(pipeline)
-        refused = [payload(seed, startTime=REFUSED + seed / 1000) for seed in range(5)]
-        values = [Encoder().encode(to_event(one)) for one in [*calls(), *refused]]
-        send(servers.bootstrap_servers, name, values)
-        pipeline.run("consume", "--workers", "1", "--until-end")
-        pipeline.refresh()
-
-    yield from start(pipeline, browser, folder, "--allow-replay", meanwhile=fill)
+    pipeline.run("setup")
+    make_refusing_index(pipeline)
+    refused = [payload(seed, startTime=REFUSED + seed / 1000) for seed in range(5)]
+    values = [Encoder().encode(to_event(one)) for one in [*calls(), *refused]]
+    send(servers.bootstrap_servers, name, values)
+    pipeline.run("consume", "--workers", "1", "--until-end")
+    pipeline.refresh()
+    # Now, and not before: the page Flow looks once at the start, and then every ten seconds.
+    yield from start(pipeline, browser, folder, "--allow-replay")
 
 
 @pytest.fixture(scope="module")
@@ -187,20 +185,13 @@ def away(site: Site, browser: Browser, tmp_path_factory: pytest.TempPathFactory)
     proxy.close()
 
 
-def start(
-    pipeline: Pipeline,
-    browser: Browser,
-    folder: Path,
-    *options: str,
-    meanwhile: Callable[[], None] = lambda: None,
-) -> Iterator[Site]:
-    """Start a console, do something while it begins, and end it after the block."""
+def start(pipeline: Pipeline, browser: Browser, folder: Path, *options: str) -> Iterator[Site]:
+    """Start a console, and end it after the block."""
     tokens = {who: f"{who}-{'x' * 32}" for who in ROLES}
     file = folder / "tokens"
     file.write_text("".join(f"{who} {ROLES[who]} {tokens[who]}\n" for who in ROLES))
     port = str(ports.free_ports(1)[0])
     process = pipeline.start("console", "--port", port, "--token-file", str(file), *options)
-    meanwhile()
     wait_until(lambda: "Open the console" in pipeline.stderr_of(process))
     log = lambda: pipeline.stderr_of(process)  # noqa: E731
     yield Site(pipeline, f"http://127.0.0.1:{port}", log, tokens, browser)

@@ -126,7 +126,8 @@ def sample(
     refused = [payload(seed, startTime=HOUR - 2 * 86_400 + seed / 1000) for seed in range(12)]
     made = [*sample_calls(), long_conversation(), *refused, large_letter()]
     values = [Encoder().encode(to_event(one)) for one in made]
-    send(servers.bootstrap_servers, "litellm-logs", values)
+    large = {"message.max.bytes": 8_000_000}
+    send(servers.bootstrap_servers, "litellm-logs", values, **large)
     consumer = pipeline.start("consume", "--workers", "1")
     yield from start(pipeline, browser, pipeline.folder, "--allow-replay")
     consumer.terminate()

@@ -32,6 +32,8 @@ MAX_LETTERS: Final = 200_000
 """Letters that one reading goes through, the newest of each partition; the page says so."""
 MAX_ROWS: Final = 200
 TIMEOUT_SECONDS: Final = 8.0
+KAFKA_SECONDS: Final = 4.0
+"""Time for a first answer of any broker: a person waits for it."""
 Ranges = dict[int, tuple[int, int]]
 
 
@@ -145,7 +147,7 @@ class LetterDesk:
         return counts if finished else {**counts, "stopped": 1}
 
     def _open(self, job: Job, since_ms: int | None) -> tuple[DeadLetters, int]:
-        offsets = KafkaOffsets(KafkaAdmin(self._settings))
+        offsets = KafkaOffsets(KafkaAdmin(self._settings, patience_seconds=KAFKA_SECONDS))
         ranges = offsets.ranges_since(self._settings.dlq_topic, since_ms)
         bounded, left_out = bound_ranges(ranges, self._max_letters)
         report: Callable[[str, int, int], None] = job.report

@@ -108,6 +108,14 @@ def test_every_answer_has_the_security_headers(path) -> None:
     assert answer.headers["cache-control"] == ("public, max-age=86400" if cached else "no-store")
 
 
+def test_our_own_files_are_sent_compressed_and_no_page_is(tmp_path) -> None:
+    _, client = logged_in(tmp_path, "numbers")
+    sent = client.get("/static/vendor/echarts.common.min.js")
+    assert sent.headers["content-encoding"] == "gzip"
+    assert len(sent.text) > 700_000
+    assert "content-encoding" not in client.get("/calls").headers
+
+
 @pytest.mark.parametrize("host", ["evil.example", "127.0.0.1", "127.0.0.1:1", "127.0.0.1:8765.x"])
 def test_a_host_that_is_not_listed_is_refused(host) -> None:
     assert browser(new_console()).get("/login", headers={"host": host}).status_code == 421
