@@ -302,6 +302,21 @@ class InlineJobs(JobThread):
         job()
 
 
+class LateJobs(JobThread):
+    """A thread of jobs that does none before it is told to.
+
+    Attributes:
+        jobs: what is to be done.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("late")
+        self.jobs: list[Callable[[], None]] = []
+
+    def submit(self, job: Callable[[], None]) -> None:
+        self.jobs.append(job)
+
+
 class Clock:
     """Monotonic seconds that a test moves on."""
 
@@ -327,6 +342,7 @@ class Steps:
         timing: Timing = FAST,
         max_bytes: int = 1 << 20,
         queue: EventQueue | None = None,
+        jobs: JobThread | None = None,
     ) -> None:
         self.clock, self.wakeup, self.stats = Clock(), RecordedWakeup(), Stats()
         self.queue = queue or EventQueue()
@@ -349,7 +365,7 @@ class Steps:
             timing=timing,
             new_client=cluster.new_client,
             clock=self.clock,
-            journal_thread=InlineJobs(),
+            journal_thread=jobs or InlineJobs(),
         )
         self.client = cluster.clients[-1]
 

@@ -423,6 +423,13 @@ def test_a_publisher_that_is_halted_goes_on_with_the_next_event(start, cluster):
     assert [t.name for t in threading.enumerate()].count("llmlog-publisher") == 0
 
 
+def test_one_that_is_halted_with_everything_sent_leaves_no_file(start, cluster, tmp_path):
+    gateway = start("always")
+    gateway.offer("a")
+    assert gateway.publisher.halt(30) == 0
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
 def test_what_a_halted_publisher_left_to_the_journal_is_counted_once_and_sent(start, cluster):
     cluster.has_topic = False
     gateway = start()

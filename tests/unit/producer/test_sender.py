@@ -15,7 +15,7 @@ from llmlog_producer.sending.sender import Sender
 from llmlog_producer.sending.shutdown import Handover
 from llmlog_producer.sending.timing import Timing
 from llmlog_schemas.codec import Decoder
-from support.fakes.gateway import FAST, Clock, RecordedWakeup, Steps, captured
+from support.fakes.gateway import FAST, Clock, LateJobs, RecordedWakeup, Steps, captured
 from support.pipeline import wait_until
 
 
@@ -188,6 +188,24 @@ def test_a_request_is_confirmed_only_after_memory_alone_holds_no_event(steps, cl
     steps.step()
     assert steps.handover.is_confirmed
     assert steps.journal.waiting == 2
+
+
+def test_a_request_is_not_confirmed_while_the_disk_has_not_answered(cluster, tmp_path):
+    jobs = LateJobs()
+    one = Steps(cluster, tmp_path, jobs=jobs)
+    one.step()
+    jobs.jobs.pop()()  # the search for files of dead processes
+    cluster.up = False
+    one.offer("a")
+    one.handover.request()
+    one.step()
+    (write,) = jobs.jobs
+    one.step()
+    assert not one.handover.is_confirmed
+    write()
+    one.step()
+    assert one.handover.is_confirmed
+    assert one.journal.waiting == 1
 
 
 def test_a_request_in_the_middle_of_a_step_is_confirmed_by_the_next_step(cluster, tmp_path):

@@ -11,7 +11,7 @@ from llmlog_producer.journal.journal import Journal
 from llmlog_producer.sending.queue import EventQueue
 from llmlog_producer.sending.spill import Spill
 from llmlog_producer.sending.timing import Limits, Timing
-from support.fakes.gateway import InlineJobs, captured
+from support.fakes.gateway import InlineJobs, LateJobs, captured
 
 
 @pytest.fixture
@@ -31,14 +31,14 @@ def make(journal, stats):
     ours = journal
 
     def make_one(*, overdue_seconds=1000.0, adopt_seconds=30.0, queue=None, has_journal=True,
-                 journal=ours, **limits):  # fmt: skip
+                 journal=ours, jobs=None, **limits):  # fmt: skip
         return Spill(
             journal if has_journal else None,
             stats,
             ThrottledLog(GatewayLogger()),
             queue or EventQueue(),
             wake=lambda: None,
-            thread=InlineJobs(),
+            thread=jobs or InlineJobs(),
             timing=Timing(overdue_seconds=overdue_seconds, adopt_seconds=adopt_seconds),
             limits=Limits(**limits),
         )
@@ -70,6 +70,20 @@ def test_a_clock_that_is_set_makes_no_event_older_or_younger(make, stepped):
         one = aged(share)
         one.at += stepped
         assert due(one, urgent=False) == expected
+
+
+def test_it_has_all_only_once_what_has_gathered_is_written_too(make):
+    jobs = LateJobs()
+    spill = make(jobs=jobs)
+    for event in events(2):
+        assert spill.keep(event)
+        assert not spill.exchange()
+    jobs.jobs.pop()()
+    assert not spill.has_all([]), "the second has gathered while the first was written"
+    assert not spill.exchange()
+    assert not spill.has_all([])
+    jobs.jobs.pop()()
+    assert spill.has_all([])
 
 
 def test_an_overdue_event_in_flight_takes_along_those_that_soon_will_be(make):
