@@ -24,11 +24,12 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exports 
     ResourceType,
 )
 
-from llmlog_common.errors import KafkaError, KafkaUnreachable
+from llmlog_common.errors import ConfigurationError, KafkaError, KafkaUnreachable
 from llmlog_common.kafka_clients import admin_config, consumer_config, new_client, producer_config
+from llmlog_common.listener_probe import describe_alert, describe_mismatch
+from llmlog_common.renewal import Renewal
 from llmlog_consumer.kafka.errors import CONNECTION, CREDENTIALS, MOVING, NO_ANSWER
 from llmlog_consumer.kafka.places import Log
-from llmlog_consumer.kafka.watch.listener_probe import describe_mismatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -130,7 +131,25 @@ class KafkaAdmin:
         self._trouble = ""
         self._is_probed = False
         self.on_trouble: Callable[[str], object] = str
-        self._client = new_client(client, admin_config(settings) | {"error_cb": self._on_error})
+        self._renewal = Renewal(settings, "kafka_")
+        self._new_client = client
+        self._client = self._connect()
+
+    def _connect(self) -> Any:
+        config = admin_config(self.settings) | {"error_cb": self._on_error}
+        return new_client(self._new_client, config)
+
+    def _renew(self) -> None:
+        """Replace the client where a certificate that it has read has changed."""
+        if not self._renewal.are_certificates_new:
+            return
+        self.settings = self._renewal.renew().settings or self.settings
+        try:
+            self._client = self._connect()
+        except ConfigurationError:  # a file that is half written; the next call tries again
+            self._renewal = Renewal(self.settings, "kafka_")
+            return
+        self._refusal, self._is_probed = "", False
 
     @property
     def where(self) -> str:
@@ -169,6 +188,7 @@ class KafkaAdmin:
 
     def _list_topics(self) -> Any:
         """Return the metadata; say why there is none before the time is over."""
+        self._renew()
         deadline = time.monotonic() + self._patience
         seconds = LOOK_SECONDS
         while True:
@@ -471,6 +491,8 @@ class KafkaAdmin:
     def _on_error(self, error: ClientError) -> None:
         if error.code() in CREDENTIALS:
             self._refusal = error.str()
+        elif advice := describe_alert(error.str()):
+            self._refusal = f"{error.str()} ({advice})"
         elif error.code() in CONNECTION:
             self._trouble = error.str()
 

@@ -101,6 +101,7 @@ def test_check_without_kafka_names_it_and_prints_no_secret(monkeypatch, capsys, 
 
 def test_check_names_a_wrong_kafka_property(monkeypatch, capsys, tmp_path):
     monkeypatch.setenv("LLMLOG_JOURNAL_DIR", str(tmp_path))
+    monkeypatch.setenv("LLMLOG_KAFKA_BOOTSTRAP_SERVERS", "localhost:9092")
     monkeypatch.setenv("LLMLOG_KAFKA_PRODUCER_NO_SUCH", "1")
     assert main(["check"]) == 2
     assert re.search(r"(?m)^WRONG  kafka: .*no\.such", capsys.readouterr().out)
