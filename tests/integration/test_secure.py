@@ -22,6 +22,8 @@ from support.payloads import payload
 from support.pipeline import SLOW, Pipeline, base_environment, wait_until
 from support.secure import NAMES, SecureServers, secure_servers
 
+pytestmark = pytest.mark.long
+
 KNOWN_SECONDS = 2.0
 """Within which a mistake is named: the client knows of it after less than a second."""
 K, E = "LLMLOG_KAFKA_", "LLMLOG_ELASTICSEARCH_"

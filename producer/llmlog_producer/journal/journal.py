@@ -15,6 +15,7 @@ import os
 import secrets
 import tempfile
 import threading
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -346,6 +347,19 @@ class Journal:
                 if path.name.startswith(owner) and path.suffix in {".journal", ".lock"}
             ]
         return []
+
+    def state_of_folder(self) -> tuple[int, float]:
+        """Return the bytes in the folder, and seconds since the oldest file was written to.
+
+        Of all processes that share it; 0 where nothing waits.
+        """
+        total, oldest = 0, time.time()
+        with suppress(OSError):
+            for path in self.folder.iterdir():
+                with suppress(OSError):
+                    if path.suffix == ".journal" and (found := path.stat()).st_size:
+                        total, oldest = total + found.st_size, min(oldest, found.st_mtime)
+        return total, max(0.0, time.time() - oldest) if total else 0.0
 
     def _bytes_of(self, owner: str, suffix: str) -> int:
         total = 0
