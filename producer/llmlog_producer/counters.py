@@ -1,8 +1,10 @@
-"""Owns the counters of one handler: accepted events, and their outcomes."""
+"""Owns the numbers of one handler: accepted events, their outcomes, and how long hooks take."""
 
 from __future__ import annotations
 
 import threading
+from bisect import bisect_left
+from collections import deque
 from typing import Final
 
 COUNTERS: Final = {
@@ -27,7 +29,12 @@ GAUGES: Final = {
     "pending": "Events that are not settled yet.",
     "in_journal": "Events among them that the journal holds.",
 }
-"""Every number that goes up and down, and what it says."""
+"""Every number of events that goes up and down, and what it says."""
+
+HOOK_BOUNDS_SECONDS: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.1, 1.0)
+"""Upper bounds of the buckets for the time that a hook takes from its request."""
+_MAX_RECENT: Final = 100_000
+"""Of a second: more than a gateway answers."""
 
 _ENTERED: Final = ("accepted", "recovered")
 _SETTLED: Final = ("delivered", "failed", "dropped_unreadable")
@@ -84,3 +91,41 @@ class Stats:
 
 def _pending(values: dict[str, int]) -> int:
     return sum(values[name] for name in _ENTERED) - sum(values[name] for name in _SETTLED)
+
+
+class HookTimes:
+    """How long the hooks took; all methods may be called from any thread.
+
+    Attributes:
+        recent: seconds of the hooks since they were last taken from it; None where not wanted.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._counts = [0] * (len(HOOK_BOUNDS_SECONDS) + 1)  # under `_lock`, as the next
+        self._seconds = 0.0
+        self.recent: deque[float] | None = None
+
+    def keep_recent(self) -> deque[float]:
+        """Keep each time until it is taken, from now on; return where."""
+        self.recent = recent = deque[float](maxlen=_MAX_RECENT)
+        return recent
+
+    def observe(self, seconds: float) -> None:
+        """Count one hook."""
+        number, recent = bisect_left(HOOK_BOUNDS_SECONDS, seconds), self.recent
+        with self._lock:  # no call is made within: see `Stats.add`
+            self._counts[number] += 1
+            self._seconds += seconds
+        if recent is not None:
+            recent.append(seconds)
+
+    def read(self) -> tuple[list[tuple[str, float]], float]:
+        """Return the buckets as Prometheus has them, each with those below it, and the sum."""
+        with self._lock:
+            counts, seconds = self._counts.copy(), self._seconds
+        names, total, buckets = [*map(str, HOOK_BOUNDS_SECONDS), "+Inf"], 0, []
+        for name, count in zip(names, counts, strict=True):
+            total += count
+            buckets.append((name, float(total)))
+        return buckets, seconds

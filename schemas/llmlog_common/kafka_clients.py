@@ -95,6 +95,10 @@ class Reasons:
         if error.code() != KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001 - a public name of theirs
             self._texts[_without_times(error.str())] = None
 
+    def __bool__(self) -> bool:
+        """Tell whether the client has given a reason."""
+        return bool(self._texts)
+
     def text(self, error: KafkaError | None = None) -> str:
         """Return the reasons, or what the call itself says where there are none."""
         texts = list(self._texts)[:_MAX_REASONS]

@@ -58,7 +58,7 @@ class Renewal:
         self._prefix = prefix
         self._interval_seconds = interval_seconds
         self._clock = clock
-        self._certificates = settings.certificate_files(prefix)
+        self._certificates = settings.files_read_once(prefix)
         names = (*settings.files_of(prefix), *map(str, self._certificates))
         self._files = ", ".join(dict.fromkeys(names))
         self._lock = threading.Lock()

@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 
     from pydantic.fields import FieldInfo
 
+_GIVEN_LATER = ("sasl_username", "sasl_password")
+"""Of Kafka's secrets, those that a running client takes."""
+
 Duration = Annotated[timedelta, BeforeValidator(parse_duration), Field(gt=timedelta(0))]
 Bytes = Annotated[int, BeforeValidator(parse_bytes), Field(gt=0)]
 TopicName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
@@ -250,8 +253,11 @@ class Settings(BaseSettings):
         """Return the paths of the files that settings with this prefix were read from."""
         return tuple(str(self._entries[name][0].value) for name in self.names_in_files(prefix))
 
-    def certificate_files(self, prefix: str) -> tuple[Path, ...]:
-        """Return the files that settings with this prefix name, whose content clients read."""
+    def files_read_once(self, prefix: str) -> tuple[Path, ...]:
+        """Return the files with this prefix that a client reads once, when it is made.
+
+        Of certificates and keys; of Kafka's secrets those that a client cannot be given later.
+        """
         fields = (
             getattr(self, name) for name in type(self).model_fields if name.startswith(prefix)
         )
@@ -261,7 +267,12 @@ class Settings(BaseSettings):
         of_kafka = (
             Path(path) for one in properties for name, path in one.items() if name in NAMES_A_FILE
         )
-        return (*(value for value in fields if isinstance(value, Path)), *of_kafka)
+        secrets = (
+            Path(str(self._entries[name][0].value))
+            for name in self.names_in_files("kafka_")
+            if prefix == "kafka_" and not name.endswith(_GIVEN_LATER)
+        )
+        return (*(value for value in fields if isinstance(value, Path)), *of_kafka, *secrets)
 
     def require_address(self, name: str) -> None:
         """Check that a container's settings name a server: there, `localhost` is no machine.

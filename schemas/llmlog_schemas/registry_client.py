@@ -1,4 +1,7 @@
-"""Owns the registry client's credentials: they are read again from their files when refused."""
+"""Owns the registry client's credentials: they are read again from their files when refused.
+
+So are certificates, where a request fails and their files have changed.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +49,8 @@ class RenewingClient:
         try:
             return request()
         except Exception as error:
-            if getattr(error, "http_status_code", None) not in _HTTP_REFUSED or not self._renew():
+            is_refused = getattr(error, "http_status_code", None) in _HTTP_REFUSED
+            if not (is_refused or self._renewal.are_certificates_new) or not self._renew():
                 raise
             return request()
 

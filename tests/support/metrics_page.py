@@ -6,7 +6,8 @@ import re
 from pathlib import Path
 
 from llmlog_consumer.metric_list import METRICS
-from llmlog_producer.counters import COUNTERS, GAUGES
+from llmlog_producer.counters import COUNTERS
+from llmlog_producer.metrics import GAUGES, HOOK_SECONDS, HOOK_TEXT
 from llmlog_producer.metrics import PREFIX as GATEWAY_PREFIX
 
 PAGE = Path(__file__).parents[2] / "docs/metrics.md"
@@ -26,10 +27,8 @@ def gateway_rows() -> list[tuple[str, str, str]]:
     counters = [
         (f"{GATEWAY_PREFIX}{name}_total", "counter", text) for name, text in COUNTERS.items()
     ]
-    return [
-        *counters,
-        *((f"{GATEWAY_PREFIX}{name}", "gauge", text) for name, text in GAUGES.items()),
-    ]
+    gauges = [(f"{GATEWAY_PREFIX}{name}", "gauge", text) for name, text in GAUGES.items()]
+    return [*counters, *gauges, (f"{GATEWAY_PREFIX}{HOOK_SECONDS}", "histogram", HOOK_TEXT)]
 
 
 ROWS = {"consumer": consumer_rows, "gateway": gateway_rows}

@@ -26,6 +26,7 @@ from llmlog_common.errors import (
     ElasticsearchTimedOut,
     ElasticsearchUnreachable,
 )
+from llmlog_common.listener_probe import answers_tls
 from llmlog_common.texts import cut
 from llmlog_consumer.elasticsearch.addresses import Transfer
 
@@ -127,6 +128,7 @@ class HttpNode:
         self.url = url
         self._timeout = timeout
         self._open = _Connections()
+        self._has_answered = False  # any thread sets it, none takes it back
         self._client = Elasticsearch(
             str(url),
             max_retries=0,
@@ -172,14 +174,23 @@ class HttpNode:
                 headers=cast("Any", headers),
                 request_timeout=timeout or self._timeout,
             )
+            self._has_answered = True
             return RawAnswer(meta.status, meta.headers, content)
         except TlsError as error:
             _release(error)
-            raise ElasticsearchError(f"{self.url}: TLS: {_describe(error)}") from None
+            raise ElasticsearchError(f"{self.url}: TLS: {_describe_tls(error)}") from None
         except (TransportError, OSError, ValueError) as error:
             kind = _kind_of(error)
+            is_cut_off = _is_cut_off(error)
             _release(error)
+            if is_cut_off and not self._has_answered and self._uses_other_scheme():
+                raise ElasticsearchError(
+                    f"{self.url}: this port uses TLS: begin the URL with https://"
+                ) from None
             raise kind(f"Elasticsearch at {self.url}: {_describe(error)}") from None
+
+    def _uses_other_scheme(self) -> bool:
+        return self.url.scheme == "http" and answers_tls(self.url.host, self.url.port)
 
     def abort(self) -> None:
         """End the requests that wait for an answer, in whichever thread; each fails there."""
@@ -288,6 +299,24 @@ def _describe(error: BaseException) -> str:
     text = " ".join(cut(hide(str(message))).split())
     _, found, rest = text.partition("): ")  # behind the connection's type and address
     return cut(rest if found and "Connection(" in text else text, _MAX_ERROR_CHARACTERS)
+
+
+_TLS_ADVICE: Final = {
+    "certificate required": "the server asks for a certificate: set elasticsearch.client_cert",
+    "WRONG_VERSION_NUMBER": "this port uses no TLS: begin the URL with http://",
+    "certificate has expired": "the server's certificate has expired: renew it",
+    "CERTIFICATE_VERIFY_FAILED": "set elasticsearch.ca_certs to the authority that has signed it",
+    "Fingerprints did not match": "set elasticsearch.ssl_assert_fingerprint to the one it shows, "
+    "if that is the server's",
+    "alert": "the server does not accept our certificate: renew that of elasticsearch.client_cert",
+}
+"""What to do about an error of TLS, by its words; the first that is found."""
+
+
+def _describe_tls(error: BaseException) -> str:
+    text = _describe(error)
+    advice = next((advice for words, advice in _TLS_ADVICE.items() if words in text), "")
+    return f"{text} ({advice})" if advice else text
 
 
 def _release(error: BaseException | None) -> None:

@@ -9,10 +9,11 @@ from confluent_kafka import KafkaError as ClientError
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
-from llmlog_common.errors import KafkaError, KafkaUnreachable
+from llmlog_common.errors import ConfigurationError, KafkaError, KafkaUnreachable
 from llmlog_common.kafka_clients import admin_config, new_client
+from llmlog_common.listener_probe import describe_alert, describe_mismatch
+from llmlog_common.renewal import Renewal
 from llmlog_consumer.kafka.errors import CONNECTION, CREDENTIALS, MOVING, NO_ANSWER
-from llmlog_consumer.kafka.watch.listener_probe import describe_mismatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,7 +63,25 @@ class KafkaConnection:
         self._trouble = ""
         self._is_probed = False
         self.on_trouble: Callable[[str], object] = str
-        self.client = new_client(client, admin_config(settings) | {"error_cb": self.on_error})
+        self._renewal = Renewal(settings, "kafka_")
+        self._new_client = client
+        self.client = self._connect()
+
+    def _connect(self) -> Any:
+        config = admin_config(self.settings) | {"error_cb": self.on_error}
+        return new_client(self._new_client, config)
+
+    def _renew(self) -> None:
+        """Replace the client where a certificate that it has read has changed."""
+        if not self._renewal.are_certificates_new:
+            return
+        self.settings = self._renewal.renew().settings or self.settings
+        try:
+            self.client = self._connect()
+        except ConfigurationError:  # a file that is half written; the next call tries again
+            self._renewal = Renewal(self.settings, "kafka_")
+            return
+        self._refusal, self._is_probed = "", False
 
     @property
     def where(self) -> str:
@@ -71,6 +90,7 @@ class KafkaConnection:
 
     def list_topics(self) -> Any:
         """Return the metadata; say why there is none before the time is over."""
+        self._renew()
         deadline = time.monotonic() + self._patience
         seconds = LOOK_SECONDS
         while True:
@@ -150,5 +170,7 @@ class KafkaConnection:
         """Keep a client's reason: of this connection's, or of another client of the cluster."""
         if error.code() in CREDENTIALS:
             self._refusal = error.str()
+        elif advice := describe_alert(error.str()):
+            self._refusal = f"{error.str()} ({advice})"
         elif error.code() in CONNECTION:
             self._trouble = error.str()

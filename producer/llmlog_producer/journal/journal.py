@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import logging
+import math
 import os
 import secrets
 import time
@@ -64,6 +65,13 @@ def is_locked(path: Path) -> bool:
     return False
 
 
+def _began(path: Path) -> float:
+    """Return when a segment was created, in epoch seconds; infinite for a foreign name."""
+    with suppress(ValueError, IndexError):
+        return int(path.name.split(".")[1][:12], 16) / 1000
+    return math.inf
+
+
 def _new_lock(path: Path) -> int:
     """Make a file and lock it, until the number that is returned is closed; OSError if refused."""
     lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -109,6 +117,7 @@ class Journal:
         self._open: dict[bool, Segment] = {}  # by whether the events are sent by the caller
         self._adopted: list[Path] = []  # not read yet
         self._held = self._elsewhere = 0  # bytes of the segments, and of all other files
+        self._oldest_elsewhere = math.inf  # epoch seconds at which the oldest of these began
 
     @property
     def is_open(self) -> bool:
@@ -240,6 +249,16 @@ class Journal:
         self._adopted.clear()
         self.waiting = self.unsent = self._held = 0
 
+    def measure(self) -> tuple[int, float]:
+        """Return the bytes in the folder, and the age in seconds of its oldest file with events.
+
+        As far as it is known: no disk is asked, which may hang, so that any thread may call this.
+        """
+        own = (_began(one.path) for one in tuple(self._segments) if one.waiting)
+        oldest = min(own, default=math.inf)
+        oldest = min(oldest, self._oldest_elsewhere)
+        return self._held + self._elsewhere, max(0.0, time.time() - oldest)
+
     def _close(self) -> None:
         for segment in self._open.values():
             segment.seal()
@@ -314,6 +333,7 @@ class Journal:
     def _count_elsewhere(self) -> None:
         """Count what is not in our segments; damaged files beyond a quarter of the bound go."""
         total = damaged = 0
+        oldest = math.inf
         for path in reversed(self._paths()):  # the newest first
             with suppress(OSError):
                 size = path.stat().st_size
@@ -323,7 +343,9 @@ class Journal:
                         path.unlink()
                         continue
                 total += size
-        self._elsewhere = total - self._held
+                if size and path.suffix == ".journal" and not path.name.startswith(self._name):
+                    oldest = _began(path)
+        self._elsewhere, self._oldest_elsewhere = total - self._held, oldest
 
     def _paths(self) -> list[Path]:
         """Return our kinds of files, by their ids: the oldest first."""

@@ -7,6 +7,8 @@ from typing import Final
 
 from confluent_kafka import KafkaError
 
+from llmlog_common.listener_probe import describe_alert
+
 
 class Remedy(Enum):
     """What is done about a refused event.
@@ -61,6 +63,8 @@ def is_fatal(error: KafkaError) -> bool:
 
 def reason_of(error: KafkaError, topic: str) -> str:
     """Return the client's own reason, with what an operator has to do about it."""
+    if advice := describe_alert(error.str()):
+        return f"{error.str()}: {advice}"
     if error.code() in _NO_RIGHT:
         return f"{error.str()}: grant WRITE on topic {topic} to the gateway's user"
     if error.code() in NO_TOPIC:

@@ -18,6 +18,7 @@ class Timing:
         housekeeping_seconds: interval of what is done once in a while; the shortest idle wait.
         refusal_pause_seconds: pause after Kafka has refused an event for the cluster's reasons.
         rebuild_seconds: shortest time between two replacements of the Kafka client.
+        certificate_seconds: between two looks at the files of certificates.
         move_seconds: age at which events of a partition that does not answer are sent to others.
         overdue_seconds: age at which an event goes to the journal: it is there before memory alone
             has held it for 2 seconds. Events half as old go with it.
@@ -40,6 +41,7 @@ class Timing:
     housekeeping_seconds: float = 0.25
     refusal_pause_seconds: float = 2.0
     rebuild_seconds: float = 5.0
+    certificate_seconds: float = 5.0
     move_seconds: float = 30.0
     overdue_seconds: float = 0.8
     adopt_seconds: float = 30.0

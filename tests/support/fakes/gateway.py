@@ -118,7 +118,7 @@ class FakeKafkaProducer:
         self.on_error = on_error
         self.waiting: list[tuple[EncodedEvent, bytes, int]] = []
         self.partitions = BurstPartitioner(is_by_key=cluster.is_by_key)
-        self.broken = self.down = False
+        self.broken = self.down = self.is_outdated = False
         self.before_poll: Any = None
 
     def topic_exists(self, timeout: float, *, known: bool) -> bool:

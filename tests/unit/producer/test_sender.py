@@ -144,6 +144,23 @@ def test_after_a_fatal_error_a_new_client_sends_again(start, cluster, journal):
     assert gateway.counter("producer_rebuilt") == 1
 
 
+@pytest.mark.parametrize("journal", ["spill", "off"])
+def test_a_client_whose_certificate_has_changed_is_replaced_and_nothing_is_lost(
+    start, cluster, journal
+):
+    gateway = start(journal, timing=replace(FAST, certificate_seconds=0.02, move_seconds=0.2))
+    cluster.up = False
+    gateway.offer("a", "b")
+    wait_until(lambda: cluster.produced == 2, 5)
+    gateway.client.is_outdated = True
+    wait_until(lambda: cluster.rebuilds, 5)
+    gateway.client.is_outdated = False
+    cluster.up = True
+    assert gateway.publisher.flush(5) == 0
+    assert sorted(set(cluster.call_ids())) == ["a", "b"]
+    assert gateway.counter("producer_rebuilt") == 0
+
+
 @pytest.fixture
 def steps(cluster, tmp_path):
     """A sender with nothing to do; its topic is found."""

@@ -195,6 +195,8 @@ class ElasticsearchChecks:
     def _judge_pipelines(self, indices: Mapping[str, Any], pipelines: Any) -> Seen:
         if not indices:
             return skipped("there is no daily index")
+        if pipelines is None:
+            return skipped("this user may not see pipelines: it has no privilege read_pipeline")
         newest = max(indices)
         found = indices[newest].get("settings") or {}
         used = {

@@ -13,6 +13,7 @@ from llmlog_consumer.checks.doctor.certificates import (
 )
 from llmlog_consumer.checks.doctor.elasticsearch_checks import SetupView
 from llmlog_consumer.checks.status_reader import read_status
+from llmlog_consumer.elasticsearch.connection import NOT_FOUND
 from llmlog_consumer.elasticsearch.index_names import daily_indices
 from llmlog_consumer.provision.indices import index_steps
 from llmlog_consumer.provision.rights import (
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 _NO_SECURITY: Final = frozenset((400, 404, 405, 410))
 """Answers of clusters without security to a question about rights."""
+_FORBIDDEN: Final = 403
 _NO_LIFECYCLE: Final = frozenset((400, 404, 405, 410))
 _FLAT: Final = {"flat_settings": "true", "expand_wildcards": "all"}
 
@@ -84,7 +86,7 @@ def questions(
         "indices": lambda: elastic.demand(
             "GET", f"/{daily_indices(settings.index)}/_settings", params=_FLAT
         ),
-        "pipelines": lambda: elastic.find("/_ingest/pipeline") or {},
+        "pipelines": lambda: _read_pipelines(elastic),
         "elasticsearch_certificates": partial(elasticsearch_certificates, settings),
         "registry": lambda: _ask_registry(registry),
     }
@@ -131,6 +133,16 @@ def _privileges(settings: Settings, user: User, elastic: Elastic) -> Any:
     if answer.status in _NO_SECURITY:
         return None
     return elastic.body_of(answer, "POST", "/_security/user/_has_privileges")
+
+
+def _read_pipelines(elastic: Elastic) -> Any:
+    """Return the ingest pipelines by name; None where this user may not see them."""
+    answer = elastic.request("GET", "/_ingest/pipeline")
+    if answer.status == _FORBIDDEN:
+        return None
+    if answer.status == NOT_FOUND and isinstance(answer.body, dict):
+        return {}
+    return elastic.body_of(answer, "GET", "/_ingest/pipeline")
 
 
 def _view_setup(settings: Settings, elastic: Elastic) -> SetupView:

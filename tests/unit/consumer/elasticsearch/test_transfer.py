@@ -77,6 +77,19 @@ def test_without_a_certificate_such_a_server_refuses(
         ask(connected)
 
 
+def test_http_at_a_port_with_tls_and_the_other_way_round_are_named(authority: Authority) -> None:
+    secure, plain = serve(authority, authority.get("server")), HttpNodeStub()
+    wrong = {
+        secure.url.replace("https", "http"): "begin the URL with https://",
+        plain.url.replace("http", "https"): "begin the URL with http://",
+    }
+    for url, words in wrong.items():
+        with closing(client(url)) as connected, pytest.raises(ElasticsearchError, match=words):
+            ask(connected)
+    for stub in (secure, plain):
+        stub.close()
+
+
 @pytest.mark.parametrize(
     ("content", "said"), [(None, "No such file"), ("no PEM", "cannot be used"), ("", "cannot be")]
 )

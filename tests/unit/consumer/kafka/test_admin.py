@@ -81,6 +81,16 @@ def test_refused_credentials_are_told_in_place_of_the_time_out_that_they_cause(a
         admin.topics()
 
 
+def test_a_refused_certificate_is_a_refusal_although_its_code_is_that_of_a_lost_connection(
+    admin, client
+):
+    alert = "Receive failed: tlsv13 alert certificate required: SSL alert number 116"
+    client.config["error_cb"](KafkaError(KafkaError._TRANSPORT, alert))
+    client.refusal = KafkaError(KafkaError._TRANSPORT)
+    with pytest.raises(KafkaRefusal, match=r"alert certificate required.*ssl_certificate_location"):
+        admin.topics()
+
+
 def test_the_clients_own_reason_is_told_while_no_broker_answers(client):
     admin, told = (
         KafkaAdmin(

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from llmlog_consumer.kafka.watch.listener_probe import describe_mismatch
+from llmlog_common.listener_probe import describe_alert, describe_mismatch
 
 
 @pytest.fixture
@@ -98,3 +98,50 @@ def test_a_proxy_whose_broker_is_away_is_not_taken_for_either(listen, protocol):
 @pytest.mark.parametrize("protocol", ["ssl", "plaintext"])
 def test_addresses_that_cannot_be_reached_are_not_judged(addresses, protocol):
     assert describe_mismatch(addresses, protocol) == ""
+
+
+def sasl_listener(code):
+    """A listener that answers a handshake of SASL with this code, and everything else as Kafka."""
+
+    def serve(connection):
+        request = connection.recv(100)
+        key, _, correlation = struct.unpack_from(">hhi", request, 4)
+        body = struct.pack(">h", code if key == 17 else 0)
+        connection.sendall(struct.pack(">ii", 4 + len(body), correlation) + body)
+
+    return serve
+
+
+@pytest.mark.parametrize(
+    ("code", "protocol", "said"),
+    [
+        (33, "plaintext", "asks for SASL: set security.protocol to SASL_PLAINTEXT"),
+        (34, "sasl_plaintext", "takes no SASL: set security.protocol to PLAINTEXT"),
+        (33, "sasl_plaintext", ""),
+        (34, "plaintext", ""),
+        (35, "plaintext", ""),
+    ],
+)
+def test_a_listener_that_asks_for_sasl_and_one_that_does_not_are_told_apart(
+    listen, code, protocol, said
+):
+    text = describe_mismatch(listen(sasl_listener(code)), protocol)
+    assert said in text
+    assert bool(text) == bool(said)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("Receive failed: SSL routines::tlsv13 alert certificate required: 116", "asks for a cert"),
+        ("SSL routines::ssl/tls alert certificate unknown: SSL alert number 46", "does not accept"),
+        ("SSL routines::tlsv1 alert unknown ca: SSL alert number 48", "does not accept"),
+        ("sslv3 alert bad certificate", "does not accept"),
+        ("sslv3 alert certificate expired", "has expired"),
+        ("Connect to ipv4#127.0.0.1:9092 failed: Connection refused", ""),
+        ("SSL handshake failed: certificate verify failed", ""),
+    ],
+)
+def test_a_refused_certificate_of_ours_is_told_by_the_words_of_tls(text, said):
+    assert said in describe_alert(text)
+    assert bool(describe_alert(text)) == bool(said)
