@@ -6,7 +6,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from benchmarks import consumer, dlq, index_settings, isolation, memory, producer
+from benchmarks import consumer, dlq, index_settings, isolation, memory, producer, sizing
 from benchmarks.figures import Figures
 
 PARTS = {
@@ -16,6 +16,7 @@ PARTS = {
     "producer": producer.measure,
     "dlq": dlq.measure,
     "index": index_settings.measure,
+    "sizing": sizing.measure_all,
 }
 
 
