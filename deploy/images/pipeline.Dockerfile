@@ -6,11 +6,13 @@
 ARG BASE=python:3.13.9-slim-bookworm
 
 # pip stays in a folder of the build; what runs has none.
-FROM ${BASE} AS build
+FROM ${BASE} AS tools
 WORKDIR /src
 COPY requirements/build.txt requirements/
 RUN python3 -m venv /opt/build \
     && /opt/build/bin/pip install --no-cache-dir --no-deps --require-hashes --requirement requirements/build.txt
+
+FROM tools AS wheel
 COPY pyproject.toml README.md LICENSE ./
 COPY schemas schemas
 COPY producer producer
@@ -19,19 +21,21 @@ COPY deploy/local deploy/local
 RUN /opt/build/bin/pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir /wheels .
 
 # What the locks name and nothing else; before our own code, so that a change of that leaves it alone.
-FROM build AS consumer-files
+FROM tools AS consumer-files
 COPY requirements/consumer.txt requirements/
 RUN python3 -m venv --without-pip /opt/pipeline \
     && /opt/build/bin/pip --python /opt/pipeline/bin/python install --no-cache-dir --no-deps --require-hashes \
-        --requirement requirements/consumer.txt \
-    && /opt/build/bin/pip --python /opt/pipeline/bin/python install --no-cache-dir --no-deps --no-index /wheels/*.whl
+        --requirement requirements/consumer.txt
+COPY --from=wheel /wheels /wheels
+RUN /opt/build/bin/pip --python /opt/pipeline/bin/python install --no-cache-dir --no-deps --no-index /wheels/*.whl
 
-FROM build AS console-files
+FROM tools AS console-files
 COPY requirements/console.txt requirements/
 RUN python3 -m venv --without-pip /opt/pipeline \
     && /opt/build/bin/pip --python /opt/pipeline/bin/python install --no-cache-dir --no-deps --require-hashes \
-        --requirement requirements/console.txt \
-    && /opt/build/bin/pip --python /opt/pipeline/bin/python install --no-cache-dir --no-deps --no-index /wheels/*.whl
+        --requirement requirements/console.txt
+COPY --from=wheel /wheels /wheels
+RUN /opt/build/bin/pip --python /opt/pipeline/bin/python install --no-cache-dir --no-deps --no-index /wheels/*.whl
 
 # No pip of the base's, and a place for certificates of a company's own: see docs/images.md.
 FROM ${BASE} AS runtime

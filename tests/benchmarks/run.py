@@ -6,7 +6,16 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from benchmarks import console, consumer, dlq, index_settings, isolation, memory, producer
+from benchmarks import (
+    console,
+    consumer,
+    dlq,
+    index_settings,
+    isolation,
+    memory,
+    producer,
+    sizing,
+)
 from benchmarks.figures import Figures
 
 PARTS = {
@@ -17,6 +26,7 @@ PARTS = {
     "dlq": dlq.measure,
     "index": index_settings.measure,
     "console": console.measure,
+    "sizing": sizing.measure_all,
 }
 ALONE = {"console"}
 """Parts that run where they are named, and not within the whole."""
