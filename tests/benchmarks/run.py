@@ -6,7 +6,17 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from benchmarks import consumer, dlq, index_settings, isolation, memory, producer
+from benchmarks import (
+    consumer,
+    derived,
+    dlq,
+    freshness,
+    index_settings,
+    isolation,
+    memory,
+    producer,
+    profiles,
+)
 from benchmarks.figures import Figures
 
 PARTS = {
@@ -16,6 +26,9 @@ PARTS = {
     "producer": producer.measure,
     "dlq": dlq.measure,
     "index": index_settings.measure,
+    "profiles": profiles.measure,
+    "freshness": freshness.measure,
+    "derived": derived.measure,
 }
 
 
