@@ -89,6 +89,10 @@ class Settings(BaseSettings):
     index: AliasName = "litellm-logs"
     index_period: Period = "day"
     """Time that one index holds. The gateway says it of each event."""
+    index_profile: Literal["balanced", "search", "storage"] = "balanced"
+    """What indices are made for: `pipeline setup` writes their settings and mapping by it."""
+    index_shards: PositiveInt = 1
+    """Primary shards of an index."""
     index_groups: Groups = Field(default_factory=dict)
     """Group by team id: the events of a group have indices of their own. The gateway says it."""
     max_event_age: Duration = timedelta(days=400)

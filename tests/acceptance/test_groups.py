@@ -6,7 +6,7 @@ import json
 
 import httpx
 
-from llmlog_consumer.elasticsearch.index_names import daily_index
+from llmlog_consumer.elasticsearch.index_names import DAY_MS, daily_index
 from support.payloads import ndjson, payload
 from support.pipeline import Pipeline
 
@@ -14,8 +14,12 @@ TEAMS = ("t-1", "t-2", "t-3")
 
 
 def produce(pipeline: Pipeline, seeds: range) -> None:
-    """Make events of the three teams in turn."""
-    payloads = [payload(seed, metadata={"user_api_key_team_id": TEAMS[seed % 3]}) for seed in seeds]
+    """Make events of the three teams in turn, of three days ago."""
+    payloads = []
+    for seed in seeds:
+        began = payload(seed)["startTime"] - 3 * DAY_MS / 1000
+        team = {"user_api_key_team_id": TEAMS[seed % 3]}
+        payloads.append(payload(seed, startTime=began, endTime=began + 0.5, metadata=team))
     pipeline.run("produce", "-", input=ndjson(payloads))
 
 
@@ -42,14 +46,14 @@ def put(pipeline: Pipeline, path: str, body: object = None) -> None:
 
 def test_a_changed_map_doubles_nothing_on_redelivery_or_replay(pipeline: Pipeline) -> None:
     environment = pipeline.environment
-    today = daily_index(pipeline.index, int(payload(0)["startTime"] * 1000), "-pay")
+    began_ms = int(payload(0)["startTime"] * 1000) - 3 * DAY_MS
+    pay = daily_index(pipeline.index, began_ms, "-pay")
+    environment["LLMLOG_INDEX_WAIT"] = "2 seconds"
     environment["LLMLOG_INDEX_GROUPS"] = "t-1=pay,t-2=legal"
     environment["LLMLOG_GROUP_MAX_EVENT_AGE"] = "legal=3650 days"
     pipeline.run("setup")
-    put(pipeline, f"/{today}")
-    drop = {"processors": [{"drop": {}}]}
-    put(pipeline, f"/_ingest/pipeline/{pipeline.index}-drop", drop)
-    put(pipeline, f"/{today}/_settings", {"index.default_pipeline": f"{pipeline.index}-drop"})
+    put(pipeline, f"/{pay}")
+    put(pipeline, f"/{pay}/_settings", {"index.blocks.write": True})
     produce(pipeline, range(30))
     pipeline.run("consume", "--until-end")
     counts = by_group(pipeline)
@@ -61,7 +65,7 @@ def test_a_changed_map_doubles_nothing_on_redelivery_or_replay(pipeline: Pipelin
     pipeline.run("offsets", "reset", "--to", "earliest", "--yes")
     pipeline.run("consume", "--until-end")
     assert by_group(pipeline) == counts
-    put(pipeline, f"/{today}/_settings", {"index.default_pipeline": None})
+    put(pipeline, f"/{pay}/_settings", {"index.blocks.write": None})
     pipeline.run("dlq", "replay", "--yes")
     assert by_group(pipeline) == {"": 10, "pay": 10, "legal": 10}
     assert verify(pipeline) == {"documents": 30, "doubled_count": 0, "lost_count": 0}

@@ -9,11 +9,14 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks import (
     console,
     consumer,
+    derived,
     dlq,
+    freshness,
     index_settings,
     isolation,
     memory,
     producer,
+    profiles,
     sizing,
 )
 from benchmarks.figures import Figures
@@ -27,6 +30,9 @@ PARTS = {
     "index": index_settings.measure,
     "console": console.measure,
     "sizing": sizing.measure_all,
+    "profiles": profiles.measure,
+    "freshness": freshness.measure,
+    "derived": derived.measure,
 }
 ALONE = {"console"}
 """Parts that run where they are named, and not within the whole."""

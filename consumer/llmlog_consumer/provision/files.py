@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from llmlog_common.errors import ConfigurationError
 from llmlog_consumer.elasticsearch.index_names import PERIOD_DAYS
 from llmlog_consumer.provision import templates
+from llmlog_consumer.provision.profiles import PROFILES
 from llmlog_consumer.provision.rights import (
     User,
     elasticsearch_role,
@@ -151,14 +152,16 @@ def _plans(settings: Settings) -> Iterable[TopicPlan]:
 def elasticsearch_objects(settings: Settings) -> dict[str, Any]:
     """Return what is put into Elasticsearch, by the path of the request; in their order. Pure."""
     alias, days = settings.index, PERIOD_DAYS[settings.index_period]
+    profile = PROFILES[settings.index_profile]
+    shared = templates.index_template(alias, profile)
     objects: dict[str, Any] = {
         f"_ilm/policy/{alias}": {
             "policy": templates.lifecycle_policy(settings.max_event_age, days)
         },
         f"_component_template/{templates.settings_name(alias)}": templates.default_settings(
-            alias, lifecycle=True
+            alias, lifecycle=True, profile=profile, shards=settings.index_shards
         ),
-        f"_index_template/{alias}": templates.index_template(alias),
+        f"_index_template/{alias}": shared,
     }
     for group in settings.groups:
         name = templates.group_name(alias, group)
@@ -166,7 +169,7 @@ def elasticsearch_objects(settings: Settings) -> dict[str, Any]:
             "policy": templates.lifecycle_policy(settings.max_age_of(group), days)
         }
         objects[f"_index_template/{name}"] = templates.group_template(
-            templates.index_template(alias), alias, group, lifecycle=True
+            shared, alias, group, lifecycle=True
         )
         objects[f"_security/role/{name}-reader"] = group_reader_role(group, settings)
     for user in elasticsearch_users():

@@ -18,6 +18,7 @@ from llmlog_consumer.elasticsearch.index_names import (
 )
 from llmlog_consumer.provision import templates
 from llmlog_consumer.provision.merge import differences, get, join, missing_fields
+from llmlog_consumer.provision.profiles import PROFILES
 from llmlog_consumer.provision.requirements import require_alias
 from llmlog_consumer.provision.steps import CREATED, DIFFERS, UNCHANGED, UPDATED, Step
 
@@ -77,9 +78,10 @@ def index_steps(
     else:
         yield Step(f"lifecycle policy {alias}", UNCHANGED, "this cluster has no ILM: left out")
     template = _find_template(elastic, alias)
-    shared = _merged_settings(elastic, alias, template, lifecycle=lifecycle)
+    shared = _merged_settings(settings, elastic, template, lifecycle=lifecycle)
     yield _component_step(elastic, templates.settings_name(alias), shared)
-    wanted = templates.merge_template(template, templates.index_template(alias))
+    profile = PROFILES[settings.index_profile]
+    wanted = templates.merge_template(template, templates.index_template(alias, profile))
     yield _write_step(
         elastic, f"index template {alias}", f"/_index_template/{alias}", template, wanted
     )
@@ -150,15 +152,18 @@ def _policy_step(elastic: Elastic, name: str, max_event_age: timedelta, days: in
 
 
 def _merged_settings(
-    elastic: Elastic, alias: str, template: Any, *, lifecycle: bool
+    settings: Settings, elastic: Elastic, template: Any, *, lifecycle: bool
 ) -> dict[str, Any]:
     """Return our default settings, beside all layers of the user's that there are."""
+    alias, profile = settings.index, PROFILES[settings.index_profile]
     ours = templates.settings_name(alias)
     names = join(get(template, "composed_of") or [], [templates.custom_name(alias)])
     others = [_find_component(elastic, name) for name in names if name != ours]
     return templates.merge_settings(
         _find_component(elastic, ours),
-        templates.default_settings(alias, lifecycle=lifecycle),
+        templates.default_settings(
+            alias, lifecycle=lifecycle, profile=profile, shards=settings.index_shards
+        ),
         [*others, template],
     )
 

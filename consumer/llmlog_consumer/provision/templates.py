@@ -21,12 +21,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 from llmlog_consumer.elasticsearch.index_names import daily_indices
 from llmlog_consumer.provision.merge import get, join, overlay
+from llmlog_consumer.provision.profiles import PROFILES, Profile
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 OURS: Final = {"managed_by": "llmlog-pipeline"}
 _DAY: Final = timedelta(days=1)
+_BALANCED: Final = PROFILES["balanced"]
+_WRITTEN: Final = "written"
 _REPLICAS: Final = "auto_expand_replicas"
 _ABOVE_SHARED: Final = 100
 """Elasticsearch refuses two templates of one priority for one index; a user may raise the other."""
@@ -48,22 +51,35 @@ def group_name(alias: str, group: str) -> str:
     return f"{alias}@{group}"
 
 
-def default_settings(alias: str, *, lifecycle: bool) -> dict[str, Any]:
+def default_settings(
+    alias: str, *, lifecycle: bool, profile: Profile = _BALANCED, shards: int = 1
+) -> dict[str, Any]:
     """Return the component template with our default settings.
 
     Args:
         alias: whose daily indices they are for; also the lifecycle policy's name.
         lifecycle: the cluster manages lifecycles.
+        profile: of the indices.
+        shards: of an index.
     """
     index: dict[str, Any] = copy.deepcopy(_load("index_settings.json"))
+    chosen = {
+        "number_of_shards": shards,
+        "refresh_interval": profile.refresh_interval,
+        "codec": profile.codec,
+    }
+    index |= chosen
     if lifecycle:
         index["lifecycle"] = {"name": alias}
-    return {"template": {"settings": {"index": index}}, "_meta": dict(OURS)}
+    return {"template": {"settings": {"index": index}}, "_meta": {**OURS, _WRITTEN: chosen}}
 
 
-def index_template(alias: str) -> dict[str, Any]:
-    """Return the shipped index template for this alias."""
+def index_template(alias: str, profile: Profile = _BALANCED) -> dict[str, Any]:
+    """Return the shipped index template for this alias and profile."""
     template: dict[str, Any] = copy.deepcopy(_load("index_template.json"))
+    for field in template["template"]["mappings"]["properties"].values():
+        if field.get("type") == "text":
+            field.update(profile.text)
     template["index_patterns"] = [daily_indices(alias)]
     template["composed_of"] = [settings_name(alias), custom_name(alias)]
     template["ignore_missing_component_templates"] = [custom_name(alias)]
@@ -162,6 +178,9 @@ def merge_settings(
 ) -> dict[str, Any]:
     """Return our default settings with all that a user has set: a default fills a gap alone.
 
+    A setting that still has the value that setup wrote last (`_meta`) is not the user's: it
+    follows the profile.
+
     Args:
         existing: component template as the cluster has it; None where there is none.
         ours: `default_settings`.
@@ -169,6 +188,11 @@ def merge_settings(
             replicas in one of them would mean nothing beside our range of them, which is left out.
     """
     merged: dict[str, Any] = overlay(ours, existing or {})
+    there = get(existing, "template", "settings", "index") or {}
+    for name, value in (get(existing, "_meta", _WRITTEN) or {}).items():
+        own = get(ours, "template", "settings", "index", name)
+        if own is not None and str(there.get(name)) == str(value):
+            merged["template"]["settings"]["index"][name] = own
     merged["_meta"] = overlay(get(existing, "_meta") or {}, ours["_meta"])
     layers = [existing, *others]
     has_number = any(

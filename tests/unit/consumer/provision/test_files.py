@@ -19,7 +19,15 @@ HOSTILE = "a b$(touch hacked)'\""
 GROUPS = {"LLMLOG_INDEX_GROUPS": "t-1=pay,t-2=legal", "LLMLOG_GROUP_MAX_EVENT_AGE": "pay=9d"}
 
 
-@pytest.mark.parametrize("more", [{}, GROUPS, {**GROUPS, "LLMLOG_INDEX_PERIOD": "month"}])
+@pytest.mark.parametrize(
+    "more",
+    [
+        {},
+        GROUPS,
+        {**GROUPS, "LLMLOG_INDEX_PERIOD": "month"},
+        {"LLMLOG_INDEX_PROFILE": "storage", "LLMLOG_INDEX_SHARDS": "4"},
+    ],
+)
 def test_the_files_are_what_setup_stores(tmp_path, more):
     settings, cluster = load(environ={"LLMLOG_INDEX": "logs", **more}), FakeElasticsearch()
     for step in index_steps(settings, cluster):
