@@ -125,10 +125,11 @@ class Figures:
         self._why: dict[str, str] = {}
 
     def add(self, **measured: float) -> None:
-        """Take one round's figures."""
+        """Take one round's figures, and print them: a run may be stopped."""
         for name, value in measured.items():
             assert name in GOALS, name
             self._seen[name].append(value)
+            print(f"    {name}: {value:.3f}", flush=True)
 
     def medians(self) -> dict[str, float]:
         """Return one number for each figure."""

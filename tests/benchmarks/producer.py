@@ -33,9 +33,9 @@ def measure(figures: Figures) -> None:
         url = stack.enter_context(arena.stub()).url
         print("in the gateway's process", flush=True)
         _stages(settings)
-        _attacks(figures, settings)
         for _ in rounds():
             _inside(figures, settings, url)
+        _attacks(figures, settings)
         (closed,) = free_ports(1)
         away = settings | {
             "LLMLOG_KAFKA_BOOTSTRAP_SERVERS": f"127.0.0.1:{closed}",
