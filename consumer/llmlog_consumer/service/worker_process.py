@@ -1,4 +1,4 @@
-"""Owns the work of one spawned worker process: creates the worker, reports its counts, exits."""
+"""Owns the work of one worker process: creates the worker, reports its counts, exits."""
 
 from __future__ import annotations
 
