@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import httpx
 
@@ -15,12 +16,13 @@ TEAMS = ("t-1", "t-2", "t-3")
 
 def produce(pipeline: Pipeline, seeds: range) -> None:
     """Make events of the three teams in turn, of three days ago."""
-    payloads = []
-    for seed in seeds:
-        began = payload(seed)["startTime"] - 3 * DAY_MS / 1000
-        team = {"user_api_key_team_id": TEAMS[seed % 3]}
-        payloads.append(payload(seed, startTime=began, endTime=began + 0.5, metadata=team))
-    pipeline.run("produce", "-", input=ndjson(payloads))
+    pipeline.run("produce", "-", input=ndjson(list(map(call, seeds))))
+
+
+def call(seed: int) -> dict[str, Any]:
+    began = payload(seed)["startTime"] - 3 * DAY_MS / 1000
+    team = {"user_api_key_team_id": TEAMS[seed % 3]}
+    return payload(seed, startTime=began, endTime=began + 0.5, metadata=team)
 
 
 def by_group(pipeline: Pipeline) -> dict[str, int]:
@@ -75,7 +77,7 @@ def test_a_changed_map_doubles_nothing_on_redelivery_or_replay(pipeline: Pipelin
     assert by_group(pipeline) == {"": 20, "pay": 10, "legal": 20, "other": 10}
     assert verify(pipeline) == {"documents": 60, "doubled_count": 0, "lost_count": 0}
     assert json.loads(pipeline.run("report", "--json").stdout)["events"] == 60
-    found = json.loads(pipeline.run("trace", payload(2)["litellm_call_id"], "--json").stdout)
+    found = json.loads(pipeline.run("trace", call(1)["litellm_call_id"], "--json").stdout)
     assert "legal" in json.dumps(found)
     template = pipeline.get(f"/_index_template/{pipeline.index}@other")["index_templates"][0]
     assert template["index_template"]["index_patterns"] == [f"{pipeline.index}-2*-other"]
