@@ -297,7 +297,7 @@ class Journal:
             if segment is not None:
                 segment.seal()
             self._count_elsewhere()
-            identity = f"{time.time_ns() // 1_000_000:012x}{secrets.token_hex(6)}"
+            identity = f"{time.time_ns() // 1_000:014x}{secrets.token_hex(5)}"
             path = self.folder / f"{self._name}.{identity}.journal"
             segment = Segment(path, is_unsent=not taken)
             segment.create()
