@@ -156,3 +156,22 @@ def test_an_authority_that_replaces_another_is_trusted_without_a_restart(tmp_pat
 
         wait_until(is_let_in, 5, "the new authority is trusted")
     stub.close()
+
+
+def test_an_authority_that_was_taken_out_is_not_trusted_any_more(tmp_path: Path) -> None:
+    old, new = Authority(tmp_path / "old"), Authority(tmp_path / "new")
+    file = tmp_path / "ca.pem"
+    file.write_bytes(old.ca_file.read_bytes())
+    stub = serve(old, old.get("server"))
+    with closing(client(stub.url, ca_certs=file)) as connected:
+        assert ask(connected) == 200
+        file.write_bytes(new.ca_file.read_bytes())
+
+        def is_refused() -> bool:
+            try:
+                return ask(connected) != 200
+            except ElasticsearchError:
+                return True
+
+        wait_until(is_refused, 3, "the old authority is not trusted")
+    stub.close()
