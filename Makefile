@@ -6,7 +6,7 @@ BIN := .venv/bin
 TEST_WORKERS ?= 3
 PIP_INSTALL = -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes
 
-.PHONY: install litellm jars demo screenshots test coverage mutants faults faults-gateway soak bench lint docs site release lock clean
+.PHONY: install litellm jars demo screenshots test coverage mutants faults faults-gateway soak bench lint docs site images release lock clean
 .DELETE_ON_ERROR:
 
 install: .venv/.installed
@@ -95,6 +95,11 @@ docs: install
 	PYTHONPATH=tests $(BIN)/python -m support.wire_page
 	$(BIN)/python deploy/grafana/build.py
 	$(BIN)/python tests/support/licences_page.py
+
+# Builds the images with buildah, and runs them without a container engine; as root, with IMAGE_BASE=NAME
+# of a base that buildah has (STORAGE_ROOT, STORAGE_RUN: its storage; IMAGES_BUILT=1: take what is built).
+images: install
+	$(BIN)/python -m pytest tests/packaging/test_images_run.py -m long -s
 
 # The documentation as a site, in build/site; SITE_REPOSITORY=https://…/blob/main/ leads its links to the code.
 site: .venvs/site/.installed

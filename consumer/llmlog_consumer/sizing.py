@@ -43,17 +43,22 @@ class Figures:
 
 FIGURES: Final[dict[str, Figures]] = {
     "prompts": Figures(
-        topic_bytes=Line(8.5, 0.20925, 2_000),
-        index_bytes=Line(-532.2, 0.75191, 2_000),
-        elasticsearch_us=Line(106.9, 0.06045, 2_000),
+        topic_bytes=Line(37.1, 0.170069, 2_002),
+        index_bytes=Line(-548.8, 0.755887, 2_002),
+        elasticsearch_us=Line(149.8, 0.079506, 2_002),
     ),
     "sessions": Figures(
-        topic_bytes=Line(-175.6, 0.0765, 8_000),
-        index_bytes=Line(-2426.2, 0.70869, 8_000),
-        elasticsearch_us=Line(3.3, 0.05978, 8_000),
+        topic_bytes=Line(8.7, 0.039731, 7_971),
+        index_bytes=Line(-2390.7, 0.710988, 7_971),
+        elasticsearch_us=Line(111.7, 0.05122, 7_971),
+    ),
+    "agents": Figures(
+        topic_bytes=Line(-264.3, 0.147824, 8_007),
+        index_bytes=Line(-1614.7, 0.635361, 8_007),
+        elasticsearch_us=Line(145.2, 0.055802, 8_007),
     ),
 }
-"""Through two loads each: 2 and 20 KB, 8 and 60 KB."""
+"""Through two loads each: 2 and 20 KB of prompts, 8 and 60 KB of the others."""
 WORKER_US: Final = Line(3.57, 0.00167, 500)
 """CPU of a worker for a call: 4.4 µs at 500 bytes, 6.9 at 2,000 (docs/performance.md)."""
 GATEWAY_US: Final = Line(0.0, 0.03, 4_000)

@@ -22,6 +22,7 @@ class Profile(StrEnum):
 
     PROMPTS = "prompts"
     SESSIONS = "sessions"
+    AGENTS = "agents"
 
 
 def _parse_size(text: str) -> int:
