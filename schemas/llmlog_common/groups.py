@@ -16,6 +16,8 @@ Period = Literal["day", "week", "month"]
 PERIODS: Final[tuple[Period, ...]] = get_args(Period)
 
 MAX_GROUPS: Final = 32
+MAX_PLACE_CHARACTERS: Final = 38
+"""Of `month-` and a group."""
 GROUP: Final = re.compile(r"[a-z0-9_]{1,32}")
 PLACE: Final = re.compile(r"(week|month)?(?:-([a-z0-9_]{1,32}))?")
 """The place of a document, see `make_place`."""

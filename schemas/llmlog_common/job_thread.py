@@ -69,9 +69,14 @@ class JobThread:
             self._starting.release()
 
     def _run(self) -> None:
-        while (job := self._jobs.get()) is not None:
-            self._do(job)
-        self._thread = None
+        while True:
+            if (job := self._jobs.get()) is not None:
+                self._do(job)
+                continue
+            with self._starting:  # until who has started this thread has noted it
+                if self._jobs.empty():  # else the end of an earlier thread, or more jobs
+                    self._thread = None
+                    break
         if not self._jobs.empty():  # one has come while this thread was at its end
             self._start(blocking=True)
 

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
+from llmlog_common.groups import MAX_PLACE_CHARACTERS
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -104,6 +106,7 @@ class EventFiles:
             place: of the event.
         """
         kind = _RECORD_WITH_LETTER if has_letter else _RECORD
+        place = place[: MAX_PLACE_CHARACTERS + 1]  # one that is longer is none, and stays none
         number = self._places.setdefault(place, len(self._places))
         self._write(event_id, kind, partition, offset, hash(document), number)
 

@@ -14,6 +14,7 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
+from llmlog_common.groups import MAX_GROUPS, MAX_PLACE_CHARACTERS
 from llmlog_common.units import format_duration
 from llmlog_consumer.elasticsearch.index_names import DAY_MS, daily_index, group_of
 from llmlog_schemas.event import EARLIEST_MS, EVENT_ID, LATEST_MS, event_time_ms
@@ -30,6 +31,8 @@ _RETURN: Final = ord("\r")
 
 _is_event_id: Final = EVENT_ID.fullmatch
 _QUOTE: Final = ord('"')
+MAX_UNKNOWN_GROUPS: Final = 2 * MAX_GROUPS
+"""Groups that a worker takes beside those of its settings: gateways may change theirs."""
 _NO_AGES: Final[Mapping[str, timedelta]] = MappingProxyType({})
 _MILLISECOND: Final = timedelta(milliseconds=1)
 _STAMP_KEY: Final = f'"{INDEXED_AT}"'.encode()
@@ -70,6 +73,7 @@ class Documents:
         self._alias = alias
         self._max_age = max_event_age
         self._group_ages = group_ages
+        self._groups: set[str] = set()  # that were met, and that no setting names
         self._minutes = lru_cache(maxsize=4000)(self._read_minutes)
 
     def make(self, event: EventHead, now_ms: float) -> tuple[str, str, bytes]:
@@ -90,6 +94,8 @@ class Documents:
             raise TransformError(f"event_id {event_id[:64]!r} is not 20 of A-Z a-z 0-9 - _")
         # Five characters are the upper 30 bits of the time: four minutes, nearly always in one day.
         place = event["index_place"]
+        if len(place) > MAX_PLACE_CHARACTERS:
+            raise TransformError(f"index_place {place[:64]!r} is not a period and a group")
         first, last, max_age_ms, index = self._minutes(event_id[:5], place)
         if index is None or now_ms - first > max_age_ms or last > now_ms + DAY_MS:
             index = self._index(event_time_ms(event_id), place, now_ms)
@@ -106,6 +112,11 @@ class Documents:
                 f"start time {time_ms} ms is to come: more than a day after this host's clock"
             )
         group = group_of(place)
+        if not self._is_welcome(group):
+            raise TransformError(
+                f"group {group!r}: this worker has met {MAX_UNKNOWN_GROUPS} others that "
+                "LLMLOG_GROUP_MAX_EVENT_AGE does not name, and each has indices of its own"
+            )
         max_age = self._group_ages.get(group, self._max_age)
         if now_ms - time_ms > max_age / _MILLISECOND:
             own = group if group in self._group_ages else ""
@@ -114,6 +125,15 @@ class Documents:
             return daily_index(self._alias, time_ms, place)
         except ValueError as error:
             raise TransformError(str(error)) from None
+
+    def _is_welcome(self, group: str) -> bool:
+        """Tell whether a group may have indices: whoever may write to the topic can name any."""
+        if not group or group in self._group_ages or group in self._groups:
+            return True
+        if len(self._groups) >= MAX_UNKNOWN_GROUPS:
+            return False
+        self._groups.add(group)
+        return True
 
     def _read_minutes(self, prefix: str, place: str) -> tuple[int, int, float, str | None]:
         """Return what ids with this prefix have in common.
@@ -124,7 +144,7 @@ class Documents:
         first, last = event_time_ms(f"{prefix}AAA"), event_time_ms(f"{prefix}___")
         good = first >= EARLIEST_MS and last < LATEST_MS and first // DAY_MS == last // DAY_MS
         index = None
-        if good:
+        if good and self._is_welcome(group_of(place)):
             with suppress(ValueError):
                 index = daily_index(self._alias, first, place)
         max_age = self._group_ages.get(group_of(place), self._max_age)

@@ -151,8 +151,11 @@ class Publisher:
             self._stats.add("not_journaled")
             why = "the journal did not have an event when its hook returned: it waits in memory, "
             self._log(logging.WARNING, "not journaled", why + "where a kill -9 would cost it")
-        return True
-
+        if (seconds := self._sender.stuck_seconds) > self._timing.stuck_seconds:
+            why = (
+                f"a payload has been converted for {seconds:.0f} s, by an object in it or a redact "
+            )
+            self._log(logging.ERROR, "stuck", why + "function that does not return: events wait")
         return True
 
     def refuse(self) -> bool:
@@ -341,7 +344,9 @@ class Publisher:
             ):
                 try:
                     self._sender.step(left, background=background)
-                except Exception as error:  # noqa: BLE001 - no error may end the thread
+                except BaseException as error:  # no error may end the thread
+                    if not background and not isinstance(error, Exception):
+                        raise  # a user's Ctrl-C
                     self._log(logging.ERROR, f"thread {type(error)}", f"bug: {error_name(error)}")
                     self._closing.wait(self._timing.flush_poll_seconds)
                 if background and self._handover.is_requested:

@@ -15,6 +15,7 @@ ones do. So events are sent in bursts, and go to the journal in bursts too (`spi
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections import deque
 from typing import TYPE_CHECKING
@@ -39,13 +40,15 @@ if TYPE_CHECKING:
     from llmlog_producer.sending.timing import Limits, Timing
     from llmlog_producer.sending.wakeup import Wakeup
 
+_MAIN_THREAD = threading.main_thread()
+
 
 class Sender:
     """Takes events from the queue and sends them, step by step.
 
     The sending thread calls `step` and `end`, and owns all fields. Threads that wait for their
-    events read `is_unreachable`, `is_journal_full`, `waits`, `trouble` and `has_adopted`, which
-    tell what was true a moment ago.
+    events read `is_unreachable`, `is_journal_full`, `waits`, `trouble`, `has_adopted` and
+    `stuck_seconds`, which tell what was true a moment ago.
 
     Args:
         settings: as loaded.
@@ -105,6 +108,7 @@ class Sender:
         # Out of the queue and not handed on; `Deliveries.again` comes first.
         self._taken: deque[CapturedPayload | EncodedEvent] = deque()
         self._next_housekeeping = 0.0
+        self._building_since = 0.0  # by the clock; 0 between two payloads
 
     # What other threads call.
 
@@ -133,13 +137,23 @@ class Sender:
         """Why Kafka takes no events; empty while it does."""
         return self._deliveries.trouble
 
+    @property
+    def stuck_seconds(self) -> float:
+        """How long the payload at hand has been converted; 0 where none is."""
+        since = self._building_since
+        return self._clock() - since if since else 0.0
+
     # What the sending thread calls.
 
     def _build(self, captured: CapturedPayload) -> EncodedEvent | None:
         """Return the event of a payload; None, counted, if it cannot be read."""
+        self._building_since = self._clock()
         try:
             event = self._builder.build(captured)
-        except Exception as error:  # noqa: BLE001 - a payload must never end the thread
+        except BaseException as error:  # objects in it may raise any: it must never end the thread
+            if not isinstance(error, Exception) and threading.current_thread() is _MAIN_THREAD:
+                self._taken.appendleft(captured)
+                raise  # a user's Ctrl-C, or the end that a signal handler asks for
             self._stats.settle("dropped_unreadable")
             self._log(
                 logging.ERROR, f"unreadable {type(error)}", f"payload dropped: {error_name(error)}"
@@ -147,6 +161,8 @@ class Sender:
             if captured.written is not None:
                 captured.written.finish(is_written=True)  # there is nothing to be written
             return None
+        finally:
+            self._building_since = 0.0
         event.written = captured.written
         return event
 

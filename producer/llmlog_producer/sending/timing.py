@@ -19,6 +19,7 @@ class Timing:
         refusal_pause_seconds: pause after Kafka has refused an event for the cluster's reasons.
         rebuild_seconds: shortest time between two replacements of the Kafka client.
         certificate_seconds: between two looks at the files of certificates.
+        stuck_seconds: time for one payload's conversion, after which hooks say that it hangs.
         move_seconds: age at which events of a partition that does not answer are sent to others.
         overdue_seconds: age at which an event goes to the journal: it is there before memory alone
             has held it for 2 seconds. Events half as old go with it.
@@ -43,6 +44,7 @@ class Timing:
     rebuild_seconds: float = 5.0
     certificate_seconds: float = 5.0
     move_seconds: float = 30.0
+    stuck_seconds: float = 5.0
     overdue_seconds: float = 0.8
     adopt_seconds: float = 30.0
     topic_retry_seconds: float = 2.0

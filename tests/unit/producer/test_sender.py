@@ -1,14 +1,16 @@
 """Events that Kafka refuses, and batches; with a Kafka client that answers as told."""
 
 import json
+import threading
 import time
+from asyncio import CancelledError
 from dataclasses import replace
 
 import pytest
 from confluent_kafka import KafkaError
 
 from llmlog_common.settings import load
-from llmlog_common.throttled_log import GatewayLogger, ThrottledLog
+from llmlog_common.throttled_log import GatewayLogger, ThrottledLog, flush_lines
 from llmlog_producer.counters import Stats
 from llmlog_producer.sending.queue import EventQueue
 from llmlog_producer.sending.sender import Sender
@@ -294,3 +296,49 @@ def test_after_a_refusal_one_event_is_tried_and_then_a_pause_is_made(cluster, tm
     assert steps(20) == 0, "no event is sent during the pause"
     clock.now += 2.1
     assert steps(20) == 1, "then one event is tried, and the next pause begins"
+
+
+class Rude:
+    """An object of a payload whose own code raises, or does not return."""
+
+    def __init__(self, act):
+        self._act = act
+
+    def __repr__(self):
+        return self._act()
+
+
+def refuse_with(error):
+    def act():
+        raise error
+
+    return act
+
+
+@pytest.mark.parametrize(
+    "error", [CancelledError("x"), SystemExit(1), KeyboardInterrupt(), MemoryError()], ids=repr
+)
+def test_an_object_that_raises_any_error_costs_at_most_its_own_payload(start, cluster, error):
+    gateway = start("spill")
+    gateway.offer("before")
+    gateway.offer("rude", metadata={"object": Rude(refuse_with(error))})
+    gateway.offer("after", "later")
+    assert gateway.publisher.flush(10) == 0
+    assert {"before", "after", "later"} <= set(cluster.call_ids())
+    lost = gateway.counter("dropped_unreadable")
+    assert lost + len(cluster.call_ids()) == 4
+
+
+def test_a_conversion_that_does_not_return_is_said(start, cluster, caplog):
+    go_on = threading.Event()
+    gateway = start("spill", timing=replace(FAST, stuck_seconds=0.01))
+    gateway.offer("rude", metadata={"object": Rude(lambda: str(go_on.wait(30)))})
+
+    def is_said():
+        gateway.offer("more")
+        flush_lines(5)
+        return "a payload has been converted for" in caplog.text
+
+    wait_until(is_said, 10)
+    go_on.set()
+    assert gateway.publisher.flush(10) == 0

@@ -48,3 +48,18 @@ def test_a_forked_child_has_a_thread_of_its_own(jobs):
     thread.submit(lambda: done.append(1))
     assert thread.wait(30)
     assert done[-1] == 1
+
+
+@pytest.mark.parametrize("ends", [1, 2, 3])
+def test_a_thread_that_was_ended_while_a_job_hangs_does_later_jobs(ends):
+    thread, go_on, done = JobThread("jobs"), threading.Event(), []
+    thread.submit(go_on.wait)
+    for _ in range(ends):
+        assert not thread.end(0.01)
+    go_on.set()
+    wait_until(lambda: thread.end(0.01), 10)
+    for number in range(3):
+        thread.submit(lambda number=number: done.append(number))
+        assert thread.wait(10)
+        assert thread.end(10)
+    assert done == [0, 1, 2]

@@ -1,6 +1,7 @@
 """Documents: the index of the day, time bounds, and JSON that is not trusted."""
 
 import json
+import tracemalloc
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from llmlog_consumer.dead_letters.cause import Cause, Ending, Stage
 from llmlog_consumer.delivery.transform import describe
 from llmlog_consumer.elasticsearch.document import (
+    MAX_UNKNOWN_GROUPS,
     Documents,
     ExpiredError,
     TransformError,
@@ -314,3 +316,30 @@ def test_the_text_of_an_expired_event_has_its_age_and_the_limit():
 def test_an_old_event_with_a_broken_document_is_expired():
     with pytest.raises(ExpiredError):
         DOCUMENTS.make({**at(START_MS), "document": b"broken"}, START_MS + 500 * DAY_MS)
+
+
+def test_a_producer_that_names_ever_new_groups_makes_no_ever_new_indices():
+    documents = Documents("logs", timedelta(days=400), {"named": timedelta(days=400)})
+
+    def index_of(group):
+        return documents.make(placed(NOON_MS, f"-{group}"), NOON_MS)[0]
+
+    met = {index_of(f"g{number}") for number in range(MAX_UNKNOWN_GROUPS)}
+    assert len(met) == MAX_UNKNOWN_GROUPS
+    for number in range(500):
+        with pytest.raises(TransformError, match="others that LLMLOG_GROUP_MAX_EVENT_AGE"):
+            index_of(f"more{number}")
+    assert index_of("named").endswith("-named")
+    assert index_of("g3") in met
+    assert documents.make(placed(NOON_MS, ""), NOON_MS)[0] not in met
+
+
+def test_a_place_without_end_is_refused_and_not_kept():
+    documents = Documents("logs", timedelta(days=400))
+    tracemalloc.start()
+    for number in range(200):
+        with pytest.raises(TransformError, match="is not a period and a group"):
+            documents.make(placed(NOON_MS, f"-{number}{'x' * 100_000}"), NOON_MS)
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert held < 1_000_000
