@@ -78,15 +78,16 @@ class PasswordFile:
     def _wait(self) -> None:
         pause, said = threading.Event(), ""
         for _ in range(self._turns):
-            new, what = self._renewal.renew()
-            if what and what != said:
-                LOGGER.warning("%s", what)
-                said = what
-            if new is not None and self._client is not None:
-                properties = self._properties(new)
+            renewed = self._renewal.renew()
+            if renewed.what and renewed.what != said:
+                LOGGER.warning("%s", renewed.what)
+                said = renewed.what
+            if renewed.settings is not None and self._client is not None:
+                properties = self._properties(renewed.settings)
                 self._client.set_sasl_credentials(
                     properties.get("sasl.username", ""), properties.get("sasl.password", "")
                 )
+                self._renewal.accept(renewed)
                 break
             pause.wait(self._interval_seconds)
         with self._lock:

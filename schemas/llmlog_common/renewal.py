@@ -2,8 +2,9 @@
 
 A secret is rotated in two places, its file and its server, in any order. So the files are read
 again after a refusal, at most once in `INTERVAL_SECONDS`. A file that cannot be used at that moment
-is named; the values read before stay. A certificate is refused by no status: its file is looked at
-from time to time, and read again once it has changed.
+is named; the values read before stay. What was read counts as taken once a client uses it: where
+none can be made of it for a moment, the next refusal reads it again. A certificate is refused by no
+status: its file is looked at from time to time, and read again once it has changed.
 """
 
 from __future__ import annotations
@@ -30,11 +31,14 @@ class Renewed(NamedTuple):
 
     Attributes:
         settings: with the new values; None where nothing new was read.
-        what: one line for the log; empty where there is nothing to say.
+        what: one line for the log, of new settings once they are used; empty where there is nothing
+            to say.
+        digest: of the certificates as they were then.
     """
 
     settings: Settings | None
     what: str = ""
+    digest: str = ""
 
 
 class Renewal:
@@ -66,7 +70,10 @@ class Renewal:
         self._digest = _digest_of(self._certificates)  # under `_lock`
 
     def renew(self) -> Renewed:
-        """Read the files again, unless they were read a moment ago; None where all is as it was."""
+        """Read the files again, unless they were read a moment ago; None where all is as it was.
+
+        What is new stays new until it is accepted.
+        """
         if not self._files:
             return Renewed(None)
         with self._lock:
@@ -81,12 +88,17 @@ class Renewal:
             digest = _digest_of(self._certificates)
             if new.values == self._settings.values and digest == self._digest:
                 return Renewed(None)
-            self._settings, self._digest = new, digest
-            return Renewed(new, f"credentials read again from {self._files}")
+            return Renewed(new, f"credentials read again from {self._files}", digest)
+
+    def accept(self, renewed: Renewed) -> None:
+        """Take note that a client uses what was read; nothing where nothing new was."""
+        if renewed.settings is not None:
+            with self._lock:
+                self._settings, self._digest = renewed.settings, renewed.digest
 
     @property
     def are_certificates_new(self) -> bool:
-        """Tell whether a file of a certificate or a key has another content than was read."""
+        """Tell whether a file of a certificate or a key has another content than is used."""
         return bool(self._certificates) and _digest_of(self._certificates) != self._digest
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from llmlog_common.kafka_password import LOGGER
-from llmlog_common.renewal import Renewal
+from llmlog_common.renewal import INTERVAL_SECONDS, Renewal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,11 +26,17 @@ class RenewingClient:
     Args:
         settings: as loaded.
         new_client: makes a client of Confluent's, from settings.
+        interval_seconds: the files are read once in so long.
     """
 
-    def __init__(self, settings: Settings, new_client: Callable[[Settings], Any]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        new_client: Callable[[Settings], Any],
+        interval_seconds: float = INTERVAL_SECONDS,
+    ) -> None:
         self._new_client = new_client
-        self._renewal = Renewal(settings, "schema_registry_")
+        self._renewal = Renewal(settings, "schema_registry_", interval_seconds)
         self._client = new_client(settings)
 
     def register_schema(self, *arguments: Any) -> Any:
@@ -55,9 +61,10 @@ class RenewingClient:
             return request()
 
     def _renew(self) -> bool:
-        new, what = self._renewal.renew()
-        if what:
-            LOGGER.warning("Schema Registry: %s", what)
-        if new is not None:
-            self._client = self._new_client(new)
-        return new is not None
+        renewed = self._renewal.renew()
+        if renewed.settings is not None:
+            self._client = self._new_client(renewed.settings)
+            self._renewal.accept(renewed)
+        if renewed.what:
+            LOGGER.warning("Schema Registry: %s", renewed.what)
+        return renewed.settings is not None

@@ -249,14 +249,14 @@ class ElasticClient:
 
     def _renew(self) -> bool:
         """Read the credentials again; True where they are new: the request may be sent again."""
-        new, what = self._renewal.renew()
-        if what:
-            self._throttled(logging.WARNING, what, what)
-        if new is None:
+        renewed = self._renewal.renew()
+        if renewed.settings is None:
+            if renewed.what:
+                self._throttled(logging.WARNING, renewed.what, renewed.what)
             return False
         try:
-            peers = self._connect(new)
-        except ConfigurationError as error:
+            peers = self._connect(renewed.settings)
+        except (ConfigurationError, OSError) as error:
             self._throttled(logging.WARNING, "renewal", str(error))
             return False
         if len(peers) != len(self._peers):
@@ -264,6 +264,8 @@ class ElasticClient:
             self._throttled(logging.WARNING, "renewal", what)
             return False
         self._peers = peers
+        self._renewal.accept(renewed)
+        self._throttled(logging.WARNING, renewed.what, renewed.what)
         return True
 
     def _checked(self, number: int, reply: _Reply) -> tuple[int, Any, float, str]:

@@ -63,7 +63,7 @@ class KafkaConnection:
         self._trouble = ""
         self._is_probed = False
         self.on_trouble: Callable[[str], object] = str
-        self._renewal = Renewal(settings, "kafka_")
+        self._renewal = Renewal(settings, "kafka_", 0.0)
         self._new_client = client
         self.client = self._connect()
 
@@ -75,12 +75,13 @@ class KafkaConnection:
         """Replace the client where a certificate that it has read has changed."""
         if not self._renewal.are_certificates_new:
             return
-        self.settings = self._renewal.renew().settings or self.settings
+        renewed = self._renewal.renew()
+        self.settings = renewed.settings or self.settings
         try:
             self.client = self._connect()
         except ConfigurationError:  # a file that is half written; the next call tries again
-            self._renewal = Renewal(self.settings, "kafka_")
             return
+        self._renewal.accept(renewed)
         self._refusal, self._is_probed = "", False
 
     @property

@@ -102,9 +102,10 @@ class ClientRenewal:
 
     def begin(self) -> None:
         """Take the new settings: the old clients are closed, and new ones are made."""
-        new, what = self._renewal.renew()
-        self.settings, self.is_ready = new or self.settings, False
-        log.info("the new certificate is used: Kafka's clients are replaced", why=what)
+        renewed = self._renewal.renew()
+        self._renewal.accept(renewed)
+        self.settings, self.is_ready = renewed.settings or self.settings, False
+        log.info("the new certificate is used: Kafka's clients are replaced", why=renewed.what)
 
     def end(self) -> None:
         """Let the next worker have its turn: the new client has joined the group."""

@@ -68,7 +68,7 @@ class KafkaProducer:
         self.down = False
         self._generation = 0  # reports of an earlier one are ignored
         self.partitions = BurstPartitioner(is_by_key="partitioner" in self._config)
-        self._renewal = Renewal(settings, "kafka_")
+        self._renewal = Renewal(settings, "kafka_", 0.0)
         self._producer = self._new_producer()
 
     @property
@@ -171,13 +171,15 @@ class KafkaProducer:
         Raises:
             ConfigurationError: a file that it needs cannot be used now.
         """
-        if new_settings := self._renewal.renew().settings:
+        renewed = self._renewal.renew()
+        if new_settings := renewed.settings:
             bound = self._config.get("batch.size")
             self._settings = new_settings
             self._config = {**producer_config(new_settings), "error_cb": self._on_client_error}
             if bound is not None:
                 self._config["batch.size"] = bound
         new = self._new_producer()
+        self._renewal.accept(renewed)
         self.purge()
         self._producer = new
         self.broken = False

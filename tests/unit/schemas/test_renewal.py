@@ -21,10 +21,27 @@ def test_a_certificate_is_read_again_when_its_file_has_changed(tmp_path, prefix)
     assert renewal.renew().settings is None
     file.write_text("second")
     assert renewal.are_certificates_new
-    new, what = renewal.renew()
-    assert new is not None
-    assert str(file) in what
+    renewed = renewal.renew()
+    assert renewed.settings is not None
+    assert str(file) in renewed.what
+    assert renewal.are_certificates_new
+    renewal.accept(renewed)
     assert not renewal.are_certificates_new
+    assert renewal.renew().settings is None
+
+
+def test_a_secret_that_no_client_uses_yet_is_new_again(tmp_path):
+    file = tmp_path / "key"
+    file.write_text("one")
+    settings = load(environ={"LLMLOG_ELASTICSEARCH_API_KEY_FILE": str(file)})
+    renewal = Renewal(settings, "elasticsearch_", 0.0)
+    file.write_text("two")
+    for _ in range(2):
+        renewed = renewal.renew()
+        assert renewed.settings is not None
+    renewal.accept(renewed)
+    renewal.accept(renewal.renew())  # nothing new: nothing to accept
+    assert renewal.renew().settings is None
 
 
 def test_the_file_of_another_server_is_none_of_it(tmp_path):
