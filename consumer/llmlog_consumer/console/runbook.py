@@ -7,9 +7,9 @@ from typing import Final, NamedTuple
 CHECKS: Final[dict[str, str]] = {
     "kafka.certificate": "operations.md#llmlogcertificateends",
     "elasticsearch.certificate": "operations.md#llmlogcertificateends",
-    "topic.rights": "configuration.md#rights",
-    "group.rights": "configuration.md#rights",
-    "elasticsearch.rights": "configuration.md#rights",
+    "topic.rights": "permissions.md#kafka",
+    "group.rights": "permissions.md#kafka",
+    "elasticsearch.rights": "permissions.md#elasticsearch",
     "elasticsearch.nodes": "configuration.md#several-nodes",
     "group.": "operations.md#llmloglagging",
     "dead_letters.": "dead-letters.md#replaying",

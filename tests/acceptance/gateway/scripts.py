@@ -152,7 +152,7 @@ fields = [
 ]
 now = time.time()
 # A payload without a usable time has its hook's, in ms: all four hooks are told at one moment.
-callback.time = types.SimpleNamespace(time=lambda: now, monotonic=time.monotonic)
+callback.time = types.SimpleNamespace(**vars(time) | {"time": lambda: now})
 payloads = [
     {"litellm_call_id": f"h{number}", "startTime": now, "model_group": "hostile", **payload}
     for number, payload in enumerate(fields)

@@ -31,7 +31,7 @@ def test_each_check_verdict_and_stage_has_its_part() -> None:
     checks = new_table(load(environ={}), "http://es", User.WORKER)
     parts = {check.name: runbook.of_check(check.name) for check in checks}
     assert parts["kafka.connection"] == "configuration.md#kafka"
-    assert parts["elasticsearch.rights"] == "configuration.md#rights"
+    assert parts["elasticsearch.rights"] == "permissions.md#elasticsearch"
     assert parts["index.blocks"] == "operations.md#llmlogpausedscope"
     assert set(runbook.VERDICTS) == {one.word.lower() for one in Health} - {"current"}
     assert set(runbook.STAGES) == set(Stage)
