@@ -65,10 +65,14 @@ def is_locked(path: Path) -> bool:
     return False
 
 
+_TIME_DIGITS: Final = 14
+"""Hexadecimal digits of a segment's name that are the microseconds at which it was created."""
+
+
 def _began(path: Path) -> float:
     """Return when a segment was created, in epoch seconds; infinite for a foreign name."""
     with suppress(ValueError, IndexError):
-        return int(path.name.split(".")[1][:12], 16) / 1000
+        return int(path.name.split(".")[1][:_TIME_DIGITS], 16) / 1_000_000
     return math.inf
 
 
@@ -297,7 +301,7 @@ class Journal:
             if segment is not None:
                 segment.seal()
             self._count_elsewhere()
-            identity = f"{time.time_ns() // 1_000:014x}{secrets.token_hex(5)}"
+            identity = f"{time.time_ns() // 1_000:0{_TIME_DIGITS}x}{secrets.token_hex(5)}"
             path = self.folder / f"{self._name}.{identity}.journal"
             segment = Segment(path, is_unsent=not taken)
             segment.create()

@@ -199,8 +199,8 @@ def test_the_age_of_a_journal_is_that_of_its_oldest_file(tmp_path):
     other.append([b"x" * 100], taken=True)
     (file,) = (path for path in tmp_path.glob("*.journal") if path.stat().st_size)
     owner, identity, kind = file.name.split(".")
-    earlier = int(identity[:12], 16) - 60_000
-    file.rename(tmp_path / f"{owner}.{earlier:012x}{identity[12:]}.{kind}")
+    earlier = int(identity[:14], 16) - 60_000_000
+    file.rename(tmp_path / f"{owner}.{earlier:014x}{identity[14:]}.{kind}")
     journal.adopt()
     size, age = journal.measure()
     assert size >= 100
