@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
-import math
 import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from llmlog_consumer.dead_letters.mending.changes import CannotChangeError, read_first
+from llmlog_consumer.dead_letters.mending.changes import (
+    CannotChangeError,
+    find_unkept,
+    read_first,
+    read_json,
+)
 from llmlog_consumer.dead_letters.mending.history import write_history
 from llmlog_consumer.times import iso
 from llmlog_schemas.codec import DecodeError, UnknownSchemaError
@@ -28,7 +32,6 @@ _TYPED: Final[dict[str, tuple[type | tuple[type, ...], Any]]] = {
     **dict.fromkeys(("prompt_tokens", "completion_tokens", "total_tokens"), (int, ABSENT_COUNT)),
 }
 """Fields that stand beside the document too: their type there, and what means absent."""
-_MAX_DIGITS: Final = 4000
 _MAX_PROBLEMS: Final = 20
 _SHOWN_CHARACTERS: Final = 200
 _MAX_LONG: Final = 2**63
@@ -125,6 +128,8 @@ class Mending:
             document = _read(event["document"])
         except (DecodeError, UnknownSchemaError):
             raise CannotMendError("the record holds no event that can be read") from None
+        except CannotChangeError as error:
+            raise CannotMendError(str(error)) from None
         except (ValueError, RecursionError):
             raise CannotMendError("its document is no JSON object") from None
         try:
@@ -135,7 +140,9 @@ class Mending:
         except CannotChangeError as error:
             raise CannotMendError(str(error)) from None
         except (ValueError, RecursionError):
-            raise CannotMendError("its document has a number that cannot be kept") from None
+            if not (name := find_unkept(document)[:_SHOWN_CHARACTERS]):
+                raise CannotMendError("its document cannot be written") from None
+            raise CannotMendError(f"{name!r} has a number that cannot be kept") from None
         event = _with_typed_fields(event, document, made)
         event["document"] = written
         header = write_history(
@@ -174,26 +181,21 @@ def _show(document: dict[str, Any], field: str) -> str:
     value = read_first(document, field)
     if value is None:
         return ""
-    text = json.dumps(value)
+    try:
+        text = json.dumps(value, allow_nan=False)
+    except ValueError:  # a number that cannot be kept
+        return "…"
     return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}…"
 
 
 def _read(document: bytes) -> dict[str, Any]:
-    """Return a document whose numbers are kept as they are.
+    """Return a document whose values are kept as they are.
 
     Raises:
+        CannotChangeError: a key stands twice in it.
         ValueError: it is no JSON object.
     """
-
-    def refuse(constant: str) -> None:
-        raise ValueError(constant)
-
-    found = json.loads(
-        document.decode(),
-        parse_constant=refuse,
-        # What Python does not read is refused when it is written, if it is still there then.
-        parse_int=lambda digits: int(digits) if len(digits) < _MAX_DIGITS else math.inf,
-    )
+    found = read_json(document.decode())
     if not isinstance(found, dict):
         raise ValueError("no object")  # noqa: TRY004 - the caller knows one kind of error
     return found

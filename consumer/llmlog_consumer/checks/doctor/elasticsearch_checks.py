@@ -14,7 +14,7 @@ from llmlog_consumer.provision.rights import elasticsearch_role
 from llmlog_consumer.provision.steps import CREATED, DIFFERS, UNCHANGED
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
     from llmlog_common.settings import Settings
     from llmlog_consumer.provision.rights import User
@@ -107,17 +107,16 @@ class ElasticsearchChecks:
         )
         yield Check("index.blocks", "daily indices take documents", ("indices", "now_ms"),
                     self._judge_blocks)  # fmt: skip
-        yield Check("index.pipelines", "ingest pipelines of the newest index exist",
-                    ("indices", "pipelines"), self._judge_pipelines)  # fmt: skip
+        yield Check("index.pipelines", "ingest pipelines of current indices exist",
+                    ("indices", "pipelines", "now_ms"), self._judge_pipelines)  # fmt: skip
         yield Check(
             "index.shards",
             "further daily indices fit the cluster's limit of shards",
-            ("health", "cluster_settings", "indices"),
+            ("health", "cluster_settings", "indices", "now_ms"),
             self._judge_shards,
         )
-        yield Check(
-            "index.replicas", "a node may be lost", ("health", "indices"), self._judge_replicas
-        )
+        yield Check("index.replicas", "a node may be lost", ("health", "indices", "now_ms"),
+                    self._judge_replicas)  # fmt: skip
 
     def _curl(self, method: str, path: str, body: Any = None) -> str:
         command = f"curl -X {method} {self._where}/{path}"
@@ -192,69 +191,78 @@ class ElasticsearchChecks:
         name = read_name(self._alias, index)
         return name is not None and daily_index(self._alias, now_ms, name.place) == index
 
-    def _judge_pipelines(self, indices: Mapping[str, Any], pipelines: Any) -> Seen:
-        if not indices:
+    def _find_current(self, indices: Mapping[str, Any], now_ms: int) -> dict[str, dict[str, Any]]:
+        """Return the settings of the indices of now, or else of those whose period ended last."""
+        days = {i: name.last_day for i in sorted(indices) if (name := read_name(self._alias, i))}
+        last = max(days.values(), default=None)
+        current = [index for index in days if self._is_current(index, now_ms)]
+        found = current or [index for index in days if days[index] == last]
+        return {index: indices[index].get("settings") or {} for index in found}
+
+    def _judge_pipelines(self, indices: Mapping[str, Any], pipelines: Any, now_ms: int) -> Seen:
+        if not (current := self._find_current(indices, now_ms)):
             return skipped("there is no daily index")
         if pipelines is None:
             return skipped("this user may not see pipelines: it has no privilege read_pipeline")
-        newest = max(indices)
-        found = indices[newest].get("settings") or {}
-        used = {
-            key: found[key]
-            for key in ("index.default_pipeline", "index.final_pipeline")
-            if found.get(key) not in (None, "_none")
-        }
-        for key, name in used.items():
-            if name not in pipelines:
+        used: set[str] = set()
+        for key in ("index.default_pipeline", "index.final_pipeline"):
+            of = {i: one[key] for i, one in current.items() if one.get(key, "_none") != "_none"}
+            if gone := [index for index, name in of.items() if name not in pipelines]:
                 return red(
-                    f"{newest}: {key} is {name}, which does not exist: each document is refused",
-                    self._curl("PUT", f"{newest}/_settings", {key: None}),
+                    f"{_count(gone)}: {key} is {of[gone[0]]}, which does not exist: each document "
+                    "is refused",
+                    self._curl("PUT", f"{','.join(gone)}/_settings", {key: None}),
                 )
-        return green(f"{newest}: {', '.join(used.values()) or 'none'}")
+            used.update(of.values())
+        return green(f"{_count(current)}: {', '.join(sorted(used)) or 'none'}")
 
-    def _judge_shards(self, health: Any, cluster: Any, indices: Mapping[str, Any]) -> Seen:
+    def _judge_shards(
+        self, health: Any, cluster: Any, indices: Mapping[str, Any], now_ms: int
+    ) -> Seen:
         per_node = _setting(cluster, "cluster.max_shards_per_node")
         limit = int(per_node or _DEFAULT_SHARDS_PER_NODE) * int(health["number_of_data_nodes"])
         used = sum(
             int(health[key])
             for key in ("active_shards", "initializing_shards", "unassigned_shards")
         )
-        newest = (indices[max(indices)].get("settings") or {}) if indices else {}
-        shards = int(newest.get("index.number_of_shards", 1))
-        each = shards * (1 + int(newest.get("index.number_of_replicas", 1)))
-        left = (limit - used) // each
-        groups = max(1, _count_newest(self._alias, indices))
-        text = f"{used} of {limit} shards are used: room for {max(0, left)} daily indices"
+        current = self._find_current(indices, now_ms) or {daily_index(self._alias, now_ms): {}}
+        copies = {
+            index: int(found.get("index.number_of_shards", 1))
+            * (1 + int(found.get("index.number_of_replicas", 1)))
+            for index, found in current.items()
+        }
+        largest = max(copies, key=lambda index: copies[index])
+        left = (limit - used) // copies[largest]
+        text = f"{used} of {limit} shards are used: room for {max(0, left)} indices like {largest}"
         mend = self._curl(
             "PUT",
             "_cluster/settings",
             {"persistent": {"cluster.max_shards_per_node": int(per_node or 1000) * 2}},
         )
-        if left < groups:
+        if left < len(copies):
             return red(f"{text}: tomorrow's cannot be created", mend)
-        if left < _FEW_INDICES * groups:
+        if left < _FEW_INDICES * len(copies):
             return yellow(text, mend)
         return green(text)
 
-    def _judge_replicas(self, health: Any, indices: Mapping[str, Any]) -> Seen:
-        if not indices:
+    def _judge_replicas(self, health: Any, indices: Mapping[str, Any], now_ms: int) -> Seen:
+        if not (current := self._find_current(indices, now_ms)):
             return skipped("there is no daily index")
         if int(health["number_of_data_nodes"]) < 2:  # noqa: PLR2004 - one node holds no replica
             return skipped("there is one data node")
-        newest = max(indices)
-        number = int((indices[newest].get("settings") or {}).get("index.number_of_replicas", 0))
-        if number:
-            return green(f"{newest} has {number}")
+        numbers = {i: int(found.get("index.number_of_replicas", 0)) for i, found in current.items()}
+        if not (bare := [index for index, number in numbers.items() if not number]):
+            return green(f"{_count(current)}: {min(numbers.values())}")
         return yellow(
-            f"{newest} has no replica: a lost node loses its documents until they are read again",
-            self._curl("PUT", f"{newest}/_settings", {"index.number_of_replicas": 1}),
+            f"{_count(bare)}: no replica, a lost node loses documents until they are read again",
+            self._curl("PUT", f"{','.join(bare)}/_settings", {"index.number_of_replicas": 1}),
         )
 
 
-def _count_newest(alias: str, indices: Mapping[str, Any]) -> int:
-    """Return how many indices, one of each group, the newest day has."""
-    days = [name.last_day for name in (read_name(alias, index) for index in indices) if name]
-    return days.count(max(days)) if days else 0
+def _count(indices: Collection[str]) -> str:
+    """Return the first index by its name, and how many more there are."""
+    more = f" (and {len(indices) - 1} more)" if len(indices) > 1 else ""
+    return f"{next(iter(indices))}{more}"
 
 
 def _judge_version(root: Any) -> Seen:

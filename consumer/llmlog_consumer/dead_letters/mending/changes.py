@@ -11,6 +11,7 @@ import json
 import math
 import re
 from dataclasses import dataclass
+from decimal import Decimal
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
@@ -32,6 +33,8 @@ PROTECTED: Final = frozenset(
 _INTEGER: Final = re.compile(r"[+-]?[0-9]{1,19}")
 _NUMBER: Final = re.compile(r"[+-]?[0-9]{1,300}(?:\.[0-9]{1,300})?(?:[eE][+-]?[0-9]{1,4})?")
 _LONGEST: Final = 2**63
+_MAX_DIGITS: Final = 4000
+_SHOWN_CHARACTERS: Final = 100
 
 
 class CannotChangeError(ValueError):
@@ -92,6 +95,61 @@ class Change:
         return 1
 
 
+def read_json(text: str) -> Any:
+    """Return what a JSON text holds, with nothing lost.
+
+    A number that Python would keep less exactly becomes an infinite one, of which no JSON is
+    written: it is refused then, if it is still there.
+
+    Raises:
+        CannotChangeError: a key stands twice in an object, of which Python would keep one.
+        ValueError: it is no JSON.
+    """
+
+    def refuse(constant: str) -> None:
+        raise ValueError(constant)
+
+    return json.loads(
+        text,
+        parse_constant=refuse,
+        parse_int=lambda digits: int(digits) if len(digits) < _MAX_DIGITS else math.inf,
+        parse_float=_read_float,
+        object_pairs_hook=_read_object,
+    )
+
+
+def _read_float(text: str) -> float:
+    number = float(text)
+    try:
+        return number if Decimal(repr(number)) == Decimal(text) else math.inf
+    except ArithmeticError:  # an exponent of twenty digits
+        return math.inf
+
+
+def _read_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            name = repr(key[:_SHOWN_CHARACTERS])
+            raise CannotChangeError(f"cannot be mended: the key {name} stands twice")
+        found[key] = value
+    return found
+
+
+def find_unkept(document: Mapping[str, Any]) -> str:
+    """Return the name of a field with a number that cannot be kept; empty where there is none."""
+    left: list[tuple[str, Any]] = [("", document)]
+    while left:
+        name, value = left.pop()
+        if isinstance(value, float) and not math.isfinite(value):
+            return name
+        if isinstance(value, dict):
+            left += [(f"{name}.{key}" if name else key, inner) for key, inner in value.items()]
+        elif isinstance(value, list):
+            left += [(name, inner) for inner in value]
+    return ""
+
+
 def read_first(document: Mapping[str, Any], field: str) -> Any:
     """Return the first value of a field; None where it has none."""
     return next((holder[key] for holder, key in _find(document, field.split("."))), None)
@@ -150,11 +208,8 @@ def _check(field: str, where: str) -> str:
 
 
 def _read_value(text: str) -> Any:
-    def refuse(_constant: str) -> None:
-        raise ValueError
-
     try:
-        value = json.loads(text, parse_constant=refuse)
+        value = read_json(text)
         json.dumps(value, allow_nan=False)
     except (ValueError, RecursionError):
         return text
@@ -235,7 +290,9 @@ def _to_boolean(value: Any) -> bool:
 
 
 def _to_text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    if isinstance(value, str):
+        return value
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)
 
 
 def _to_object(value: Any) -> Any:

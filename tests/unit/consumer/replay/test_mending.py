@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from decimal import Decimal
 from hashlib import sha256
 
 import pytest
@@ -100,11 +101,20 @@ def test_a_record_without_the_field_goes_as_it_is():
         (encoded(1, document=b'{"a":NaN}'), "no JSON object"),
         (encoded(1, document=b"\xff"), "no JSON object"),
         (encoded(1, document=b'{"a":' + b"[" * 100_000), "no JSON object"),
-        (encoded(1, document=b'{"a":1e999,"model":"x"}'), "a number that cannot be kept"),
-        (encoded(1, document=b'{"a":%s,"model":"x"}' % (b"9" * 5000)), "cannot be kept"),
+        (encoded(1, document=b'{"a":1e999,"model":"x"}'), "^'a' has a number that cannot be kept$"),
+        (encoded(1, document=b'{"a":%s,"model":"x"}' % (b"9" * 5000)), "'a' .* cannot be kept"),
+        (encoded(1, document=b'{"a":[{"b":-1e999}],"model":"x"}'), "'a.b' .* cannot be kept"),
+        (encoded(1, document=b'{"a":0.12345678901234567890123,"model":"x"}'), "'a' .* be kept"),
+        (encoded(1, document=b'{"a":123456789012345678901.25,"model":"x"}'), "'a' .* be kept"),
+        (encoded(1, document=b'{"a":1e-999,"model":"x"}'), "'a' .* cannot be kept"),
+        (encoded(1, document=b'{"a":1e-%s,"model":"x"}' % (b"9" * 30)), "'a' .* cannot be kept"),
+        (encoded(1, document=b'{"b":1,"b":2,"model":"x"}'),
+         "^cannot be mended: the key 'b' stands twice$"),
+        (encoded(1, document=b'{"a":[{"b":1,"\\u0062":1}],"model":"x"}'), "key 'b' stands twice"),
+        (encoded(1, document=b'{"model":"x","model":"x"}'), "the key 'model' stands twice"),
         (encoded(1, document=b'{"model":{}}'), r"^model has an object that cannot be of type long"),
     ],
-)
+)  # fmt: skip
 def test_what_cannot_be_mended_is_left_alone_and_says_why(value, why):
     mend = mending(coerce=["model=long"] if b"{}" in (value or b"") else (), to_set=["model=1"])
     with pytest.raises(CannotMendError, match=why):
@@ -112,10 +122,39 @@ def test_what_cannot_be_mended_is_left_alone_and_says_why(value, why):
     assert list(mend.problems.values()) == [1]
 
 
-@pytest.mark.parametrize("number", [b"1e999", b"9" * 5000])
+@pytest.mark.parametrize("number", [b"1e999", b"9" * 5000, b"0.12345678901234567890123"])
 def test_a_number_that_cannot_be_kept_can_be_dropped(number):
     value = encoded(1, document=b'{"a":%s,"model":"x"}' % number)
-    assert document_of(mending(drop=["a"]).mend(record_of(value))) == {"model": "x"}
+    mend = mending(drop=["a"])
+    assert document_of(mend.mend(record_of(value))) == {"model": "x"}
+    assert mend.counts[0].before == "…", "no other number is shown for it"
+
+
+@pytest.mark.parametrize(
+    "number",
+    ["0", "-0.0", "1.10", "0.1", "0.30000000000000004", "1e-7", "1E400", "5e-324", "1e22",
+     "9" * 3999, "-123456789012345678901234567890", "9007199254740993", "0.000000123", "1e5"],
+)  # fmt: skip
+def test_a_number_that_no_change_touches_keeps_its_value_or_the_letter_is_left_alone(number):
+    record = record_of(encoded(1, document=b'{"a":%s,"b":1}' % number.encode()))
+    try:
+        value = Decoder().decode(mending(drop=["b"]).mend(record).value())["document"]
+    except CannotMendError:
+        assert number == "1E400"
+        return
+    (kept,) = json.loads(value, parse_int=Decimal, parse_float=Decimal).values()
+    assert kept == Decimal(number)
+
+
+@given(st.decimals(allow_nan=False, allow_infinity=False))
+def test_no_decimal_is_changed_in_silence(number):
+    record = record_of(encoded(1, document=b'{"a":%s,"b":1}' % f"{number:e}".encode()))
+    try:
+        value = Decoder().decode(mending(drop=["b"]).mend(record).value())["document"]
+    except CannotMendError:
+        return
+    (kept,) = json.loads(value, parse_int=Decimal, parse_float=Decimal).values()
+    assert kept == number
 
 
 def test_halves_of_characters_are_kept():

@@ -266,6 +266,66 @@ def test_one_fault_is_one_line_with_what_mends_it(name, verdict, facts, mend):
     assert wrong[name].text
 
 
+WEEK = "litellm-logs-2026.w48"
+"""A week that is over; as a text its name is above that of each day."""
+GOOD = {"settings": {"index.number_of_shards": "1", "index.number_of_replicas": "1"}}
+
+
+def bad(**settings):
+    return {"settings": GOOD["settings"] | {f"index.{n}": value for n, value in settings.items()}}
+
+
+@pytest.mark.parametrize(
+    ("check", "verdict", "wrong"),
+    [
+        ("index.pipelines", "red", bad(default_pipeline="gone")),
+        ("index.pipelines", "red", bad(final_pipeline="gone")),
+        ("index.replicas", "yellow", bad(number_of_replicas="0")),
+        ("index.shards", "red", bad(number_of_shards="2000")),
+    ],
+)
+@pytest.mark.parametrize(
+    ("index", "others"),
+    [
+        (TODAY, [WEEK]),
+        (TODAY, [f"{TODAY}-pay"]),
+        (f"{TODAY}-pay", [TODAY, f"{TODAY}-search"]),
+        (TODAY, ["litellm-logs-2026.12.01"]),  # of a clock that is ahead
+        (TODAY, ["litellm-logs-2026.11.30.copy"]),
+        ("litellm-logs-2026.11", [TODAY]),
+        ("litellm-logs-2026.11.29", ["litellm-logs-2026.11.29-pay", "litellm-logs-2026.w47"]),
+    ],
+)
+def test_each_current_index_is_judged_and_named(check, verdict, wrong, index, others):
+    """Whatever the order of their names; without one of now, those of the last day count."""
+    seen = run({"indices": {index: wrong} | dict.fromkeys(others, GOOD)})[check]
+    assert seen.verdict == verdict
+    assert index in seen.text
+    assert "max_shards" in seen.mend or f"/{index}/_settings" in seen.mend
+    assert run({"indices": {index: GOOD}})[check].verdict is Verdict.GREEN
+
+
+@pytest.mark.parametrize("past", [WEEK, "litellm-logs-2026.11.29-pay", "litellm-logs-2026.w48-x"])
+def test_an_index_that_is_no_longer_current_is_not_judged(past):
+    wrong = bad(final_pipeline="gone", number_of_replicas="0", number_of_shards="2000")
+    found = run({"indices": {TODAY: GOOD, past: wrong}})
+    names = ("index.pipelines", "index.replicas", "index.shards")
+    assert {found[name].verdict for name in names} == {Verdict.GREEN}
+
+
+@pytest.mark.parametrize(
+    ("check", "wrong"),
+    [
+        ("index.pipelines", bad(final_pipeline="gone")),
+        ("index.replicas", bad(number_of_replicas="0")),
+    ],
+)
+def test_one_command_mends_all_current_indices(check, wrong):
+    seen = run({"indices": {TODAY: wrong, f"{TODAY}-a": GOOD, f"{TODAY}-pay": wrong}})[check]
+    assert f"{TODAY} (and 1 more)" in seen.text
+    assert f"{CURL}{TODAY},{TODAY}-pay/_settings" in seen.mend
+
+
 def test_there_is_a_fault_for_each_check():
     of_settings = {"kafka.secrecy", "elasticsearch.secrecy"}
     same_for_letters = {f"dead_letters.{n}" for n in

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from math import inf
 
 import pytest
 from hypothesis import given
@@ -55,6 +56,8 @@ def changed(document=DOCUMENT, **options):
         ({"to_set": ['model="5"']}, {"model": "5"}),
         ({"to_set": ["model=null"]}, {"model": None}),
         ({"to_set": ["model=NaN"]}, {"model": "NaN"}),
+        ({"to_set": ["model=0.12345678901234567890123"]}, {"model": "0.12345678901234567890123"}),
+        ({"to_set": ['model={"a":1,"a":2}']}, {"model": '{"a":1,"a":2}'}),
         ({"to_set": ["model=a=b"]}, {"model": "a=b"}),
         ({"to_set": ["new.inner=[1]"]}, {"new": {"inner": [1]}}),
         ({"drop": ["model"], "to_set": ["model.name=x"]}, {"model": {"name": "x"}}),
@@ -91,8 +94,11 @@ def test_a_field_that_is_absent_is_neither_dropped_nor_coerced():
         ([1], "object", {"value": [1]}),
         ([1, "2"], "long", [1, 2]),
         (None, "long", None),
+        ('{"a": 1, "a": 2}', "object", {"value": '{"a": 1, "a": 2}'}),
+        ('{"a": 0.12345678901234567890123}', "object",
+         {"value": '{"a": 0.12345678901234567890123}'}),
     ],
-)
+)  # fmt: skip
 def test_a_value_becomes_one_of_its_type(value, kind, result):
     mended, _ = changed({"field": value}, coerce=[f"field={kind}"])
     assert mended == {"field": result}
@@ -106,6 +112,7 @@ def test_a_value_becomes_one_of_its_type(value, kind, result):
         ("9223372036854775808", "long"), (2**63, "long"), ("١", "long"), ("", "long"),  # noqa: RUF001
         ("nan", "double"), ("Infinity", "double"), ("1e999", "double"), (10**400, "double"),
         (True, "double"), ("9" * 400, "double"),
+        (inf, "keyword"), (inf, "text"), ({"a": [inf]}, "keyword"), ([1, -inf], "text"),
         ("yes", "boolean"), (1, "boolean"), ([True, "no"], "boolean"),
     ],
 )  # fmt: skip
