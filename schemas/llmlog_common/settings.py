@@ -25,12 +25,11 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from llmlog_common.container import is_in_container
 from llmlog_common.credentials import basic, remember, why_unsendable
 from llmlog_common.errors import ConfigurationError
 from llmlog_common.groups import Period, parse_ages, parse_groups
 from llmlog_common.kafka_properties import NAMES_A_FILE, REFUSED, is_secret
-from llmlog_common.setting_sources import Entry, read_sources, read_value
+from llmlog_common.setting_sources import Entry, is_in_container, read_sources, read_value
 from llmlog_common.units import parse_bytes, parse_duration, parse_names
 from llmlog_common.urls import credentials_in, parse_urls
 
