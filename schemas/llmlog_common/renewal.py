@@ -10,6 +10,7 @@ status: its file is looked at from time to time, and read again once it has chan
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
 import time
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -102,13 +103,27 @@ class Renewal:
         return bool(self._certificates) and _digest_of(self._certificates) != self._digest
 
 
-def _digest_of(files: Iterable[Path]) -> str:
-    """Return a digest of the contents of some files; one that cannot be read counts as empty."""
+def files_in(path: Path) -> list[Path]:
+    """Return the files of a folder, sorted, without those of its folders; otherwise the path."""
+    try:
+        if path.is_dir():
+            return sorted(file for file in path.iterdir() if file.is_file())
+    except OSError:
+        pass
+    return [path]
+
+
+def _digest_of(paths: Iterable[Path]) -> str:
+    """Return a digest of names and contents of files, and of those in folders.
+
+    A file that cannot be read counts as empty.
+    """
     digest = hashlib.sha256()
-    for path in files:
+    for file in (file for path in paths for file in files_in(path)):
         try:
-            content = path.read_bytes() if path.is_file() else b""
+            content = file.read_bytes() if file.is_file() else b""
         except OSError:
             content = b""
-        digest.update(hashlib.sha256(content).digest())
+        for part in (os.fsencode(file), content):
+            digest.update(hashlib.sha256(part).digest())
     return digest.hexdigest()

@@ -19,7 +19,7 @@ from confluent_kafka.admin import AdminClient
 
 from llmlog_common.errors import ConfigurationError
 from llmlog_common.kafka_clients import Reasons, admin_config, new_client
-from llmlog_common.renewal import Renewal
+from llmlog_common.renewal import Renewal, files_in
 from llmlog_common.settings import read_again
 from llmlog_common.throttled_log import ThrottledLog
 
@@ -140,7 +140,7 @@ def _take_turn(files: tuple[Path, ...]) -> TextIO | None:
     Raises:
         BlockingIOError: another process has it.
     """
-    for path in files:
+    for path in (file for one in files for file in files_in(one)):
         try:
             file = path.open()
         except OSError:

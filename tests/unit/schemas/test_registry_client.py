@@ -57,3 +57,28 @@ def test_a_client_that_cannot_be_made_for_a_moment_is_made_at_the_next_refusal(
         assert "read again" not in caplog.text
         assert client.get_schema(1) == 1
     assert caplog.text.count(f"credentials read again from {file}") == 1
+
+
+@pytest.mark.parametrize("name", ["", "ca.pem"], ids=["folder", "file"])
+def test_a_new_authority_is_read_again_when_tls_fails(tmp_path, name):
+    authority = tmp_path / "authorities" / "ca.pem"
+    authority.parent.mkdir()
+    authority.write_text("old")
+
+    class TlsClient:
+        def __init__(self, _settings):
+            self._trusted = authority.read_text()
+
+        def get_schema(self, schema_id):
+            if self._trusted != "new":
+                raise ConnectionError("CERTIFICATE_VERIFY_FAILED")
+            return schema_id
+
+    ca_certs = str(authority.parent / name)
+    environ = {"URL": "https://x:1", "CA_CERTS": ca_certs}
+    settings = load(environ={f"LLMLOG_SCHEMA_REGISTRY_{key}": v for key, v in environ.items()})
+    client = RenewingClient(settings, TlsClient)
+    with pytest.raises(ConnectionError):
+        client.get_schema(1)
+    authority.write_text("new")
+    assert client.get_schema(1) == 1

@@ -88,3 +88,19 @@ def test_one_worker_at_a_time_replaces_its_clients(new, file):
     first.end()
     wait_until(second.look, 5, "the second has its turn")
     second.end()
+
+
+def test_one_worker_at_a_time_does_so_for_a_folder_of_authorities_too(tmp_path):
+    folder = tmp_path / "authorities"
+    folder.mkdir()
+    (folder / "one.pem").write_text("old")
+    settings = load(environ={"LLMLOG_KAFKA_SSL_CA_LOCATION": str(folder)})
+    first, second = (
+        ClientRenewal(settings, refusal=lambda _: "", look_seconds=0.0) for _ in range(2)
+    )
+    (folder / "one.pem").write_text("new")
+    wait_until(first.look, 5)
+    assert not any(second.look() for _ in range(50)), "the first has not joined yet"
+    first.end()
+    wait_until(second.look, 5, "the second has its turn")
+    second.end()
