@@ -6,7 +6,7 @@ BIN := .venv/bin
 TEST_WORKERS ?= 3
 PIP_INSTALL = -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes
 
-.PHONY: install litellm demo screenshots test coverage mutants faults faults-gateway soak bench lint docs lock clean
+.PHONY: install litellm jars demo screenshots test coverage mutants faults faults-gateway soak bench lint docs site images release lock clean
 .DELETE_ON_ERROR:
 
 install: .venv/.installed
@@ -26,6 +26,10 @@ litellm: $(LITELLM_VERSIONS:%=.venvs/litellm-%/.installed)
 	.venvs/litellm-$*/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	touch $@
 
+# The servers of the tests; the demo and `pipeline local up` fetch what they need by themselves.
+jars: install
+	$(BIN)/python -m llmlog_local.jars fetch
+
 # The whole way on real servers, against the newest LiteLLM; KEEP=1 leaves the servers up.
 demo: install .venvs/litellm-$(lastword $(LITELLM_VERSIONS))/.installed
 	$(BIN)/python deploy/demo/demo.py $(if $(KEEP),--keep)
@@ -37,7 +41,7 @@ screenshots: install
 # Everything but the long faults, in several processes at once; docs/testing.md has the parts.
 # The servers live for minutes: what Java's optimising compiler costs, they never earn.
 test:
-	$(MAKE) --jobs=3 install litellm
+	$(MAKE) --jobs=3 install litellm jars .venvs/site/.installed
 	$(MAKE) lint
 	JAVA_TOOL_OPTIONS=-XX:TieredStopAtLevel=1 $(BIN)/python -m pytest -n $(TEST_WORKERS) \
 		-m "not long and not soak and not gateway and not screens"
@@ -73,7 +77,8 @@ soak: install
 	$(BIN)/python -m pytest tests/faults -m soak -s
 
 # Figures and goals, measured here, written to bench.json:
-# make bench ONLY=consumer|isolation|memory|producer|dlq|index, BENCH_ROUNDS=1, BENCH_MEMORY_RECORDS=10000000
+# make bench ONLY=consumer|isolation|memory|producer|dlq|index|profiles|freshness|derived|sizing|console,
+# BENCH_ROUNDS=1, BENCH_MEMORY_RECORDS=10000000, BENCH_SECONDS=5 (of each load on a proxy)
 bench: install .venvs/litellm-$(lastword $(LITELLM_VERSIONS))/.installed
 	$(BIN)/python tests/benchmarks/run.py $(ONLY)
 
@@ -87,18 +92,57 @@ lint: install
 docs: install
 	PYTHONPATH=tests $(BIN)/python -m support.screens
 	PYTHONPATH=tests $(BIN)/python -m support.metrics_page
+	PYTHONPATH=tests $(BIN)/python -m support.wire_page
 	$(BIN)/python deploy/grafana/build.py
+	$(BIN)/python tests/support/licences_page.py
+
+# Builds the images with buildah, and runs them without a container engine; as root, with IMAGE_BASE=NAME
+# of a base that buildah has (STORAGE_ROOT, STORAGE_RUN: its storage; IMAGES_BUILT=1: take what is built).
+images: install
+	$(BIN)/python -m pytest tests/packaging/test_images_run.py -m long -s
+
+# The documentation as a site, in build/site; SITE_REPOSITORY=https://…/blob/main/ leads its links to the code.
+site: .venvs/site/.installed
+	NO_MKDOCS_2_WARNING=1 .venvs/site/bin/mkdocs build --strict
+	.venvs/site/bin/lychee --offline --no-progress --include-fragments --root-dir $(CURDIR)/build/site build/site
+
+.venvs/site/.installed: requirements/site.txt
+	$(PYTHON) -m venv .venvs/site
+	.venvs/site/bin/python $(PIP_INSTALL) -r requirements/site.txt
+	touch $@
+
+# What a release consists of, in dist: wheel and sdist, built twice and compared; checksums; bills of
+# material; the dependencies held against known vulnerabilities. The tag's workflow runs it.
+release: install .venvs/release/.installed
+	sh deploy/release/build.sh
+	for set in consumer console image-gateway; do \
+		.venvs/release/bin/cyclonedx-py requirements --output-reproducible --pyproject pyproject.toml \
+			--output-file dist/sbom-$$set.json requirements/$$set.txt || exit 1; \
+		.venvs/release/bin/pip-audit --strict --disable-pip --no-deps --require-hashes \
+			--requirement requirements/$$set.txt || exit 1; \
+	done
+
+.venvs/release/.installed: requirements/release.txt
+	$(PYTHON) -m venv .venvs/release
+	.venvs/release/bin/python $(PIP_INSTALL) -r requirements/release.txt
+	touch $@
 
 # A maintainer's command: resolves every pinned file anew (needs uv).
 lock:
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 		pyproject.toml --extra dev --output-file requirements/dev.txt
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
-		pyproject.toml --extra consumer --constraint requirements/dev.txt --output-file requirements/consumer.txt
+		pyproject.toml --extra consumer --extra registry --constraint requirements/dev.txt \
+		--output-file requirements/consumer.txt
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
-		pyproject.toml --extra console --constraint requirements/dev.txt --output-file requirements/console.txt
+		pyproject.toml --extra console --extra registry --constraint requirements/dev.txt \
+		--output-file requirements/console.txt
 	echo 'mutmut>=3.8' | uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
 		--no-annotate - --constraint requirements/dev.txt --output-file requirements/mutants.txt
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+		requirements/site.in --output-file requirements/site.txt
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+		requirements/release.in --output-file requirements/release.txt
 	echo hatchling | uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
 		--no-annotate - --constraint requirements/dev.txt --output-file requirements/build.txt
 	for version in $(LITELLM_VERSIONS); do \
@@ -106,6 +150,15 @@ lock:
 			--override requirements/overrides-$$version.txt \
 			requirements/litellm-$$version.in --output-file requirements/litellm-$$version.txt || exit 1; \
 	done
+	# The gateway's image: LiteLLM in one layer, what our callback needs beside it in another.
+	newest=$(lastword $(LITELLM_VERSIONS)) && \
+	sed 's/^-r gateway.in/prometheus-client/' requirements/litellm-$$newest.in | uv pip compile --quiet --universal \
+		--python-version 3.11 --generate-hashes --no-header --no-annotate - \
+		--override requirements/overrides-$$newest.txt --constraint requirements/litellm-$$newest.txt \
+		--output-file requirements/image-litellm.txt && \
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-deps \
+		requirements/image-gateway.in --constraint requirements/litellm-$$newest.txt \
+		--output-file requirements/image-gateway.txt
 
 clean:
 	rm -rf .venv .venvs .mutants .llmlog-local .llmlog-demo dist build

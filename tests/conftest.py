@@ -57,6 +57,15 @@ def _state_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def _addresses() -> Iterator[None]:
+    """The tests may run in a container, where addresses have no default."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LLMLOG_KAFKA_BOOTSTRAP_SERVERS", "localhost:9092")
+        patch.setenv("LLMLOG_ELASTICSEARCH_URL", "http://localhost:9200")
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def _ports_of_this_worker() -> Iterator[None]:
     """Two workers never find the same port free before either listens on it."""
     number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))

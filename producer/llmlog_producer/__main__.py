@@ -109,7 +109,9 @@ def _show_journal(given: argparse.Namespace, settings: Settings) -> None:
 
 
 def _send_journal(given: argparse.Namespace, settings: Settings) -> None:
-    Journal(_folder(settings), settings.journal_max_bytes).release()  # an error says why it cannot
+    journal = Journal(_folder(settings), settings.journal_max_bytes)
+    journal.open()  # an error says why it cannot
+    journal.release()
     stats = Stats()
     publisher = Publisher(settings.model_copy(update={"journal": "spill"}), stats)
     left = publisher.flush(given.timeout, adopted=True)

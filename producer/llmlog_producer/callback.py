@@ -23,13 +23,13 @@ from litellm.integrations.custom_logger import CustomLogger
 
 from llmlog_common.errors import ConfigurationError
 from llmlog_common.settings import Settings, load
-from llmlog_common.throttled_log import GatewayLogger, ThrottledLog, error_name
-from llmlog_producer.counters import Stats
+from llmlog_common.throttled_log import GatewayLogger, ThrottledLog, error_name, flush_lines
+from llmlog_producer.counters import HookTimes, Stats
 from llmlog_producer.events.build import CapturedPayload
 from llmlog_producer.events.call_facts import add_call_facts
 from llmlog_producer.events.completion import BatchCosts
 from llmlog_producer.events.snapshot import excluded_keys, snapshot
-from llmlog_producer.metrics import expose
+from llmlog_producer.metrics import MULTIPROC_VARIABLE, Source, expose
 from llmlog_producer.pass_through import PassThroughFailures
 from llmlog_producer.patched_threads import describe_patched_threads
 from llmlog_producer.sending.publisher import Publisher
@@ -37,6 +37,9 @@ from llmlog_producer.sending.shutdown import Hold, run_before_sigterm
 
 EXIT_FLUSH_SECONDS: Final = 10.0
 """The longest wait of an interpreter that ends, for its events to be sent."""
+
+LINES_SECONDS: Final = 1.0
+"""The longest wait of an interpreter that ends, for its last log lines to be written."""
 
 SIGTERM_SECONDS: Final = 2.0
 """The longest wait of a process that a SIGTERM ends at once, for its journal to be written."""
@@ -77,6 +80,8 @@ class LLMLogHandler(CustomLogger):  # type: ignore[misc]  # litellm ships no typ
     def _begin_process(self) -> None:
         """Set up the fields that belong to one process; runs again in a forked child."""
         self._stats = Stats()
+        self._hook_times = HookTimes()
+        self._has_metrics = self._has_metrics and MULTIPROC_VARIABLE not in os.environ
         self._log = ThrottledLog(GatewayLogger())
         self._lock = threading.Lock()
         self._exit_deadline: float | None = None  # monotonic seconds
@@ -175,6 +180,11 @@ class LLMLogHandler(CustomLogger):  # type: ignore[misc]  # litellm ships no typ
             )
 
     def _capture(self, kwargs: Any) -> None:
+        began = time.perf_counter()
+        self._take(kwargs)
+        self._hook_times.observe(time.perf_counter() - began)
+
+    def _take(self, kwargs: Any) -> None:
         try:
             if kwargs and self._pass_through.is_second(kwargs):
                 return
@@ -191,6 +201,9 @@ class LLMLogHandler(CustomLogger):  # type: ignore[misc]  # litellm ships no typ
             if publisher is None:
                 self._stats.add("dropped_disabled")
                 return
+            if publisher.is_full:  # before the payload is copied
+                publisher.refuse()
+                return
             call_id = kwargs.get("litellm_call_id")
             payload = add_call_facts(self._batch_costs.count_once(payload), kwargs)
             call_id = call_id if isinstance(call_id, str) else ""
@@ -200,6 +213,7 @@ class LLMLogHandler(CustomLogger):  # type: ignore[misc]  # litellm ships no typ
                 left = max(0.0, self._exit_deadline - time.monotonic())
                 if lost := publisher.leave(left):
                     self._log(logging.ERROR, "unsent", f"ended with {lost} events unsent")
+                flush_lines(LINES_SECONDS)  # no thread writes them once the interpreter has ended
         except Exception as error:  # noqa: BLE001 - no error may reach the gateway
             self._count_unreadable(error)
 
@@ -230,11 +244,18 @@ class LLMLogHandler(CustomLogger):  # type: ignore[misc]  # litellm ships no typ
                     run_before_sigterm(self._on_sigterm, self._hold)
                 if self._settings.gateway_metrics and not self._has_metrics:
                     self._has_metrics = True
-                    expose(self.stats)
+                    expose(Source(self.stats, self._journal_state, lambda: self._hook_times))
                 if background and multiprocessing.parent_process() is not None:
                     # Children of multiprocessing end without atexit before Python 3.13.
                     multiprocessing.util.Finalize(None, self._at_exit, exitpriority=0)
             return self._publisher
+
+    def _journal_state(self) -> dict[str, float]:
+        journal = self._publisher.journal if self._publisher is not None else None
+        size, age = journal.measure() if journal is not None else (0, 0.0)
+        limit = self._settings.journal_max_bytes if journal and self._settings else 0
+        names = ("journal_bytes", "journal_limit_bytes", "journal_age_seconds")
+        return dict(zip(names, (size, limit, age), strict=True))
 
     def _log_start(self, summary: str) -> None:
         """Show that events are taken, also in a proxy, where no INFO line of others is shown."""

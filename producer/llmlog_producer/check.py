@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import importlib
+import os
+import time
 from importlib import metadata
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from confluent_kafka import KafkaError as ClientError
 from confluent_kafka import KafkaException, Producer, TopicCollection
 from confluent_kafka.admin import AclOperation, AdminClient  # type: ignore[attr-defined]
 
 from llmlog_common.errors import ConfigurationError, KafkaError, Unreachable
 from llmlog_common.kafka_clients import LIBRDKAFKA_LOGGER, Reasons, admin_config, new_client
-from llmlog_producer.converter.client import START_SECONDS, ConversionProcess, is_wanted
+from llmlog_common.listener_probe import describe_alert, describe_mismatch
 from llmlog_producer.events.redact import Redactor
 from llmlog_producer.journal.inspect import inspect
 from llmlog_producer.journal.journal import Journal, folder_of
@@ -27,6 +30,11 @@ if TYPE_CHECKING:
 
 REGISTERED_AS: Final = "llmlog_producer.callback.handler"
 KAFKA_SECONDS: Final = 5.0
+LOOK_SECONDS: Final = 1.0
+"""After which the client's own reason is looked at, while no broker answers."""
+_NO_ANSWER: Final = frozenset(
+    {ClientError._TRANSPORT, ClientError._TIMED_OUT, ClientError._ALL_BROKERS_DOWN}  # noqa: SLF001
+)
 
 
 class Finding(NamedTuple):
@@ -61,7 +69,6 @@ def check_gateway(settings: Settings, litellm_config: Path | None) -> Iterator[F
     """Yield the findings about this machine; Kafka is not asked."""
     yield Finding("settings", f"topic {settings.topic} at {settings.kafka_bootstrap_servers}")
     yield _check_redaction(settings)
-    yield _check_conversion(settings)
     yield _check_journal(settings)
     yield _check_handler()
     if litellm_config is not None:
@@ -79,26 +86,6 @@ def _check_redaction(settings: Settings) -> Finding:
         return _wrong("redaction", str(error))
 
 
-def _check_conversion(settings: Settings) -> Finding:
-    if not is_wanted(settings):
-        return Finding("conversion", "in a thread of the gateway")
-    try:
-        process = ConversionProcess()
-        try:
-            process.start(settings)
-            if not process.poll_ready(START_SECONDS):
-                raise TimeoutError
-        finally:
-            process.end()
-    except Exception as error:  # noqa: BLE001 - the machine may refuse in any way
-        return _wrong(
-            "conversion",
-            f"no process can be started beside the gateway ({type(error).__name__}): "
-            "allow it, or set LLMLOG_GATEWAY_CONVERTER=thread",
-        )
-    return Finding("conversion", "a process beside the gateway answers")
-
-
 def _check_journal(settings: Settings) -> Finding:
     if settings.journal == "off":
         return Finding(
@@ -106,7 +93,9 @@ def _check_journal(settings: Settings) -> Finding:
         )
     try:
         folder = folder_of(settings)
-        Journal(folder, settings.journal_max_bytes).release()
+        journal = Journal(folder, settings.journal_max_bytes)
+        journal.open()
+        journal.release()
         events = sum(owner.events for owner in inspect(folder))
     except (OSError, RuntimeError) as error:
         return _wrong("journal", f"{error}: set LLMLOG_JOURNAL_DIR to a folder that can be written")
@@ -118,6 +107,8 @@ def _check_handler() -> Finding:
         version = metadata.version("litellm")
     except metadata.PackageNotFoundError:
         return _wrong("handler", "LiteLLM is not installed here: run this with LiteLLM's Python")
+    # LiteLLM's own price list will do: the check asks no server on the internet.
+    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
     try:
         module = importlib.import_module("llmlog_producer.callback")
     except Exception as error:  # noqa: BLE001 - LiteLLM's import may raise anything
@@ -147,7 +138,6 @@ def _check_registration(config: Path) -> Iterator[Finding]:
 
 def _check_kafka(settings: Settings, seconds: float) -> Iterator[Finding]:
     reasons = Reasons()
-    config = {**admin_config(settings), "error_cb": reasons}
     exit_code = KafkaError.exit_code
     try:
         client = KafkaProducer(settings, _ignore, _ignore)
@@ -155,19 +145,15 @@ def _check_kafka(settings: Settings, seconds: float) -> Iterator[Finding]:
         yield _wrong("kafka", str(error))
         return
     try:
-        asking = new_client(Producer, config)
+        asking = new_client(Producer, {**admin_config(settings), "error_cb": reasons})
     except ConfigurationError as error:
         yield _wrong("kafka", str(error))
         return
     try:
-        topics = asking.list_topics(timeout=seconds).topics
+        topics = _list_topics(asking, reasons, seconds)
     except KafkaException as error:
-        asking.poll(
-            0
-        )  # calls back with the cause; the exception says only that there was no answer
-        why = reasons.text(error.args[0])
-        advice = "is it running, and are LLMLOG_KAFKA_… right?"
-        yield Finding("kafka", f"{settings.kafka_bootstrap_servers}: {why}: {advice}", exit_code)
+        why = _why_silent(settings, reasons.text(error.args[0]))
+        yield Finding("kafka", f"{settings.kafka_bootstrap_servers}: {why}", exit_code)
         return
     yield Finding("kafka", f"{settings.kafka_bootstrap_servers} answers")
     if settings.topic not in topics:
@@ -180,6 +166,33 @@ def _check_kafka(settings: Settings, seconds: float) -> Iterator[Finding]:
     yield Finding("topic", f"{settings.topic}: {number} partitions, {limit}")
     if settings.schema_registry_url:
         yield _check_registry(settings)
+
+
+def _list_topics(client: Any, reasons: Reasons, seconds: float) -> Any:
+    """Return the topics; give up before the time is over once the client has said why not.
+
+    Raises:
+        KafkaException: no broker answers.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        left = deadline - time.monotonic()
+        try:
+            return client.list_topics(timeout=max(0.1, min(left, LOOK_SECONDS))).topics
+        except KafkaException as error:
+            # Calls back with the cause; the exception says only that there was no answer.
+            client.poll(0)
+            if left <= LOOK_SECONDS or reasons or error.args[0].code() not in _NO_ANSWER:
+                raise
+
+
+def _why_silent(settings: Settings, why: str) -> str:
+    """Return the reason for no answer, with what to do about it."""
+    protocol = str(settings.admin_properties().get("security.protocol", "plaintext"))
+    if mismatch := describe_mismatch(settings.kafka_bootstrap_servers, protocol):
+        return mismatch
+    advice = describe_alert(why) or "is it running, and are LLMLOG_KAFKA_… right?"
+    return f"{why}: {advice}"
 
 
 def _check_permission(settings: Settings, seconds: float) -> Finding:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from confluent_kafka import KafkaError, KafkaException
@@ -68,7 +69,8 @@ def new_client(kind: Callable[..., T], config: Mapping[str, Any]) -> T:
     try:
         client = kind(properties, logger=LIBRDKAFKA_LOGGER)
     except KafkaException as error:
-        raise ConfigurationError(f"Kafka settings: {_describe(error.args[0].str())}") from None
+        why = _unreadable_file(properties) or _describe(error.args[0].str())
+        raise ConfigurationError(f"Kafka settings: {why}") from None
     except (
         TypeError,
         ValueError,
@@ -92,6 +94,10 @@ class Reasons:
         """Take an error of the client; that all brokers are down says nothing more."""
         if error.code() != KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001 - a public name of theirs
             self._texts[_without_times(error.str())] = None
+
+    def __bool__(self) -> bool:
+        """Tell whether the client has given a reason."""
+        return bool(self._texts)
 
     def text(self, error: KafkaError | None = None) -> str:
         """Return the reasons, or what the call itself says where there are none."""
@@ -174,6 +180,21 @@ def consumer_config(settings: Settings) -> dict[str, Any]:
         # rebalance, and no member ever owns these partitions again.
         config[_STRATEGY] = "range"
     return config
+
+
+def _unreadable_file(properties: Mapping[str, Any]) -> str:
+    """Return which property names a file that cannot be read, and why; empty where none does.
+
+    librdkafka says no more than what its TLS library calls it. The value is not shown: it may be
+    the key itself.
+    """
+    for name, path in properties.items():
+        if name.endswith(".location"):
+            try:
+                Path(str(path)).stat()
+            except OSError as error:
+                return f"{name}, LLMLOG_KAFKA_{name.replace('.', '_').upper()}: {error.strerror}"
+    return ""
 
 
 def _at_least(minimum: int, wanted: Any) -> Any:

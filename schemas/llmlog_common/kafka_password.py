@@ -1,8 +1,8 @@
 """Owns the SASL password of one Kafka client that comes from a file, and is changed there.
 
 librdkafka reports refused credentials once, and then connects again by itself, in silence for up to
-half a minute. So after such a report a thread reads the file until it has changed, or for
-`WAIT_SECONDS`; the next report begins again.
+half a minute. So after such a report a thread reads the file until the user name or the password
+has changed, or for `WAIT_SECONDS`; the next report begins again.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from confluent_kafka import KafkaError
 from llmlog_common.renewal import INTERVAL_SECONDS, Renewal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from llmlog_common.settings import Settings
 
@@ -54,6 +54,7 @@ class PasswordFile:
         self._interval_seconds = interval_seconds
         self._turns = max(1, int(wait_seconds / interval_seconds))
         self._renewal = Renewal(settings, "kafka_", interval_seconds)
+        self._given = _credentials(properties(settings))  # what the client has
         self._client: Any = None
         self._report: Callable[[KafkaError], None] | None = None
         self._lock = threading.Lock()
@@ -78,19 +79,26 @@ class PasswordFile:
     def _wait(self) -> None:
         pause, said = threading.Event(), ""
         for _ in range(self._turns):
-            new, what = self._renewal.renew()
-            if what and what != said:
-                LOGGER.warning("%s", what)
-                said = what
-            if new is not None and self._client is not None:
-                properties = self._properties(new)
-                self._client.set_sasl_credentials(
-                    properties.get("sasl.username", ""), properties.get("sasl.password", "")
-                )
-                break
+            renewed = self._renewal.renew()
+            if renewed.settings is None:
+                if renewed.what and renewed.what != said:
+                    LOGGER.warning("%s", renewed.what)
+                    said = renewed.what
+            elif self._client is not None:
+                new = _credentials(self._properties(renewed.settings))
+                if new != self._given:  # and not a certificate alone
+                    self._client.set_sasl_credentials(*new)
+                    self._given = new
+                    self._renewal.accept(renewed)
+                    LOGGER.warning("%s", renewed.what)
+                    break
             pause.wait(self._interval_seconds)
         with self._lock:
             self._is_waiting = False
+
+
+def _credentials(properties: Mapping[str, str]) -> tuple[str, str]:
+    return properties.get("sasl.username", ""), properties.get("sasl.password", "")
 
 
 def is_in_file(settings: Settings) -> bool:

@@ -6,6 +6,7 @@ from the file that it names; one source may give a setting in one of the two for
 
 from __future__ import annotations
 
+import os
 import re
 import tomllib
 from pathlib import Path
@@ -22,6 +23,10 @@ CONFIG_FILE: Final = "pipeline.toml"
 _FILE_SUFFIX: Final = "_file"
 _MAX_FILE_BYTES: Final = 1 << 20
 
+_CONTAINER_MARKS: Final = (Path("/.dockerenv"), Path("/run/.containerenv"))
+"""Files that Docker and Podman put into each container."""
+_POD_VARIABLE: Final = "KUBERNETES_SERVICE_HOST"
+
 # Variables that Kubernetes sets in every pod for a service whose name begins with `llmlog`.
 _SERVICE_LINK: Final = re.compile(
     r"_SERVICE_HOST$|_SERVICE_PORT(_[A-Z0-9_]{1,99})?$"
@@ -33,6 +38,17 @@ _SERVICE_URL: Final = re.compile(r"(tcp|udp|sctp)://")
 _NAMES_A_FILE: Final = re.compile(
     r"kafka_(producer_|consumer_)?sasl_oauthbearer_assertion_((private_key|jwt_template)_)?file"
 )
+
+
+def is_in_container(environ: Mapping[str, str] | None = None) -> bool:
+    """Tell whether this is a container.
+
+    Args:
+        environ: whose variables alone are looked at; by default this process's, and its files.
+    """
+    if environ is not None:
+        return _POD_VARIABLE in environ
+    return _POD_VARIABLE in os.environ or any(mark.exists() for mark in _CONTAINER_MARKS)
 
 
 class Entry(NamedTuple):

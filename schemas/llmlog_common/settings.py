@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import os
 from datetime import timedelta
-from pathlib import Path  # noqa: TC003 - pydantic reads annotations
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import (
     BeforeValidator,
@@ -27,33 +27,19 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from llmlog_common.credentials import basic, remember, why_unsendable
 from llmlog_common.errors import ConfigurationError
-from llmlog_common.setting_sources import Entry, read_sources, read_value
+from llmlog_common.groups import Period, parse_ages, parse_groups
+from llmlog_common.kafka_properties import NAMES_A_FILE, REFUSED, is_secret
+from llmlog_common.setting_sources import Entry, is_in_container, read_sources, read_value
 from llmlog_common.units import parse_bytes, parse_duration, parse_names
-from llmlog_common.urls import credentials_in
+from llmlog_common.urls import credentials_in, parse_urls
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from pydantic.fields import FieldInfo
 
-# librdkafka properties that would void the delivery contract, or that have a setting of their own.
-REFUSED: Final = {
-    "enable.auto.commit": "offsets are committed when their records are settled, not by a timer",
-    "enable.auto.offset.store": "offsets are committed when their records are settled",
-    "auto.offset.reset": "use `pipeline consume --from earliest|latest`",
-    "check.crcs": "the pipeline checks every batch, so that a damaged one is not read as records",
-    "acks": "an event counts as sent when every in-sync replica has it",
-    "request.required.acks": "an event counts as sent when every in-sync replica has it",
-    "enable.idempotence": "without it a retry doubles events on the topic",
-    "delivery.report.only.error": "the producer would wait without end for events not reported",
-    "transactional.id": "events are sent without transactions",
-    "group.id": "use LLMLOG_GROUP",
-    "bootstrap.servers": "use LLMLOG_KAFKA_BOOTSTRAP_SERVERS",
-    "metadata.broker.list": "use LLMLOG_KAFKA_BOOTSTRAP_SERVERS",
-}
-
-# Parts of the names of librdkafka's properties whose values are secret.
-_SECRET_PROPERTIES: Final = ("password", "secret", "token", "jaas", "key.pem", "oauthbearer.config")
+_GIVEN_LATER = ("sasl_username", "sasl_password")
+"""Of Kafka's secrets, those that a running client takes."""
 
 Duration = Annotated[timedelta, BeforeValidator(parse_duration), Field(gt=timedelta(0))]
 Bytes = Annotated[int, BeforeValidator(parse_bytes), Field(gt=0)]
@@ -63,6 +49,8 @@ AliasName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,20
 KafkaProperties = dict[str, str]
 RedactMode = Literal["keep", "mask", "drop"]
 Names = Annotated[tuple[str, ...], BeforeValidator(parse_names)]
+Groups = Annotated[dict[str, str], BeforeValidator(parse_groups)]
+GroupAges = Annotated[dict[str, timedelta], BeforeValidator(parse_ages)]
 
 
 class Settings(BaseSettings):
@@ -92,8 +80,23 @@ class Settings(BaseSettings):
     elasticsearch_cloud_id: str | None = None
     elasticsearch_ca_certs: Path | None = None
     elasticsearch_ssl_assert_fingerprint: str | None = None
+    elasticsearch_client_cert: Path | None = None
+    elasticsearch_client_key: Path | None = None
+    elasticsearch_http_proxy: str | None = Field(default=None, repr=False)
+    elasticsearch_compress: bool = False
+    """Send request bodies as gzip."""
     index: AliasName = "litellm-logs"
+    index_period: Period = "day"
+    """Time that one index holds. The gateway says it of each event."""
+    index_profile: Literal["balanced", "search", "storage"] = "balanced"
+    """What indices are made for: `pipeline setup` writes their settings and mapping by it."""
+    index_shards: PositiveInt = 1
+    """Primary shards of an index."""
+    index_groups: Groups = Field(default_factory=dict)
+    """Group by team id: the events of a group have indices of their own. The gateway says it."""
     max_event_age: Duration = timedelta(days=400)
+    group_max_event_age: GroupAges = Field(default_factory=dict)
+    """The same for groups whose events are kept for another time."""
     index_wait: Duration = timedelta(minutes=5)
     """Time for which events wait for an index that takes none and is not the newest."""
     command_patience: Duration = timedelta(seconds=30)
@@ -111,6 +114,8 @@ class Settings(BaseSettings):
     schema_registry_username: str | None = None
     schema_registry_password: SecretStr | None = None
     schema_registry_ca_certs: Path | None = None
+    schema_registry_client_cert: Path | None = None
+    schema_registry_client_key: Path | None = None
 
     journal: Literal["spill", "always", "off"] = "spill"
     """Events that the gateway writes to disk: those Kafka cannot take at once, all, or none."""
@@ -141,8 +146,6 @@ class Settings(BaseSettings):
     max_event_bytes: Bytes = 8 * 1024 * 1024
     """The largest event; the topic's `max.message.bytes` bounds it too."""
 
-    gateway_converter: Literal["process", "thread"] = "process"
-    """Where payloads become events: in a process beside the gateway, or in a thread of it."""
     gateway_metrics: bool = True
     """Add our counters to the gateway's Prometheus registry, where it has one."""
 
@@ -152,6 +155,7 @@ class Settings(BaseSettings):
     """Keep LiteLLM's price table entry of the model (8.6 KB an event)."""
 
     _entries: dict[str, tuple[Entry, object]] = PrivateAttr(default_factory=dict)
+    _is_in_container: bool = PrivateAttr(default=False)
 
     @field_validator("elasticsearch_api_key", "elasticsearch_bearer_auth")
     @classmethod
@@ -169,6 +173,13 @@ class Settings(BaseSettings):
                 "kafka.sasl_password"
             )
         return brokers
+
+    @field_validator("elasticsearch_http_proxy")
+    @classmethod
+    def _check_proxy(cls, url: str | None) -> str | None:
+        if url is not None and len(parse_urls(url)) != 1:
+            raise ValueError("it is one URL: http://proxy:3128")
+        return url
 
     @field_validator("elasticsearch_username", "schema_registry_username")
     @classmethod
@@ -195,6 +206,8 @@ class Settings(BaseSettings):
             pair = [f"{server}_username", f"{server}_password"]
             if len({getattr(self, name) is None for name in pair}) > 1:
                 raise ValueError(f"set both {' and '.join(pair)}, or neither")
+            if getattr(self, f"{server}_client_key") and not getattr(self, f"{server}_client_cert"):
+                raise ValueError(f"{server}_client_key needs {server}_client_cert")
         ways = [
             name
             for name in ("api_key", "username", "bearer_auth")
@@ -218,6 +231,15 @@ class Settings(BaseSettings):
         return (init_settings,)
 
     @property
+    def groups(self) -> tuple[str, ...]:
+        """The groups that a setting names, sorted; there may be events of others."""
+        return tuple(sorted({*self.index_groups.values(), *self.group_max_event_age}))
+
+    def max_age_of(self, group: str) -> timedelta:
+        """Return the age above which an event of this group is expired."""
+        return self.group_max_event_age.get(group, self.max_event_age)
+
+    @property
     def values(self) -> Mapping[str, object]:
         """What was set, by name, as it was read."""
         return {name: value for name, (_, value) in self._entries.items()}
@@ -234,6 +256,39 @@ class Settings(BaseSettings):
         """Return the paths of the files that settings with this prefix were read from."""
         return tuple(str(self._entries[name][0].value) for name in self.names_in_files(prefix))
 
+    def files_read_once(self, prefix: str) -> tuple[Path, ...]:
+        """Return the files with this prefix that a client reads once, when it is made.
+
+        Of certificates and keys; of Kafka's secrets those that a client cannot be given later.
+        """
+        fields = (
+            getattr(self, name) for name in type(self).model_fields if name.startswith(prefix)
+        )
+        properties = (
+            (self.kafka, self.kafka_producer, self.kafka_consumer) if prefix == "kafka_" else ()
+        )
+        of_kafka = (
+            Path(path) for one in properties for name, path in one.items() if name in NAMES_A_FILE
+        )
+        secrets = (
+            Path(str(self._entries[name][0].value))
+            for name in self.names_in_files("kafka_")
+            if prefix == "kafka_" and not name.endswith(_GIVEN_LATER)
+        )
+        return (*(value for value in fields if isinstance(value, Path)), *of_kafka, *secrets)
+
+    def require_address(self, name: str) -> None:
+        """Check that a container's settings name a server: there, `localhost` is no machine.
+
+        Raises:
+            ConfigurationError: they do not.
+        """
+        if self._is_in_container and name not in self._entries:
+            raise ConfigurationError(
+                f"LLMLOG_{name.upper()} is not set: in a container its default, "
+                f"{type(self).model_fields[name].default}, would be the container itself"
+            )
+
     def secrets(self) -> Iterator[str]:
         """Yield each value that no message may show, in each form in which it is sent."""
         for name in type(self).model_fields:
@@ -245,11 +300,14 @@ class Settings(BaseSettings):
             password = getattr(self, f"{server}_password")
             if username and password:
                 yield basic(username, password.get_secret_value())
-            for name, word in credentials_in(getattr(self, f"{server}_url") or ""):
+        for url in (
+            self.elasticsearch_url, self.elasticsearch_http_proxy, self.schema_registry_url
+        ):  # fmt: skip
+            for name, word in credentials_in(url or ""):
                 yield from (word or name, basic(name, word))
         for properties in (self.kafka, self.kafka_producer, self.kafka_consumer):
             for name, value in properties.items():
-                if any(part in name for part in _SECRET_PROPERTIES):
+                if is_secret(name):
                     yield value
 
     def producer_properties(self) -> dict[str, str]:
@@ -265,6 +323,7 @@ class Settings(BaseSettings):
         return self._properties({})
 
     def _properties(self, of_client: Mapping[str, str]) -> dict[str, str]:
+        self.require_address("kafka_bootstrap_servers")
         return {"bootstrap.servers": self.kafka_bootstrap_servers, **self.kafka, **of_client}
 
 
@@ -279,7 +338,8 @@ def load(*, environ: Mapping[str, str] | None = None, config: Path | None = None
         ConfigurationError: one line that names the setting and its place.
     """
     sources = read_sources(os.environ if environ is None else environ, config)
-    return _make({name: (entry, read_value(entry)) for name, entry in sources.items()})
+    entries = {name: (entry, read_value(entry)) for name, entry in sources.items()}
+    return _make(entries, in_container=is_in_container(environ))
 
 
 def read_again(settings: Settings, prefix: str) -> Settings:
@@ -296,11 +356,12 @@ def read_again(settings: Settings, prefix: str) -> Settings:
         {
             name: (entry, read_value(entry) if name.startswith(prefix) else kept)
             for name, (entry, kept) in settings._entries.items()  # noqa: SLF001 - of our own class
-        }
+        },
+        in_container=settings._is_in_container,  # noqa: SLF001
     )
 
 
-def _make(entries: dict[str, tuple[Entry, object]]) -> Settings:
+def _make(entries: dict[str, tuple[Entry, object]], *, in_container: bool) -> Settings:
     places: dict[str, str] = {}
     values: dict[str, Any] = {}
     for name, (entry, value) in entries.items():
@@ -310,6 +371,7 @@ def _make(entries: dict[str, tuple[Entry, object]]) -> Settings:
     except ValidationError as error:
         raise ConfigurationError(_describe_error(error, places)) from None
     settings._entries = entries  # noqa: SLF001
+    settings._is_in_container = in_container  # noqa: SLF001
     remember(settings.secrets())
     return settings
 

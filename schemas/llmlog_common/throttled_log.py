@@ -6,11 +6,13 @@ So an outage fills neither the gateway's log nor a worker's.
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from llmlog_common.credentials import hide
+from llmlog_common.job_thread import JobThread
 from llmlog_common.texts import cut
 
 if TYPE_CHECKING:
@@ -27,8 +29,20 @@ class Logger(Protocol):
         ...
 
 
+_LINES: Final = JobThread("llmlog-log")
+os.register_at_fork(after_in_child=_LINES.begin_process)
+
+
+def flush_lines(seconds: float) -> bool:
+    """Wait until the gateway's lines are written, for so many seconds at most."""
+    return _LINES.wait(seconds)
+
+
 class GatewayLogger:
     """A standard library logger that is called as structlog's, for the gateway's process.
+
+    A thread of its own writes the lines: where stderr is a pipe that is not read, or a handler
+    sends lines over the network, neither a hook nor the delivery to Kafka waits.
 
     Args:
         name: of the logger, which users may configure.
@@ -39,11 +53,13 @@ class GatewayLogger:
 
     def log(self, level: int, event: str, **details: Any) -> None:
         """Write `llmlog: event`, with the details behind it."""
+        if not self._logger.isEnabledFor(level):
+            return
         left_out = details.pop("left_out", 0)
         more = [f"{left_out} times more since"] if left_out else []
         more += [f"{name}: {value}" for name, value in details.items()]
         text = f"{event} ({', '.join(more)})" if more else event
-        self._logger.log(level, "llmlog: %s", cut(hide(text)))
+        _LINES.submit(lambda: self._logger.log(level, "llmlog: %s", cut(hide(text))))
 
 
 class ThrottledLog:

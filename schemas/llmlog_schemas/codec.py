@@ -1,6 +1,7 @@
 """Encodes events as Kafka values and decodes them, always with the schema that wrote them.
 
-No reader schema is passed (it triples the cost); a newer version is migrated in code.
+The current version is read without a reader schema, which triples the cost; for an earlier one it
+adds the fields that are new since.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import json
 from functools import cache
 from importlib import resources
 from io import BytesIO
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 import fastavro
@@ -25,9 +27,11 @@ if TYPE_CHECKING:
 
     from llmlog_schemas.event import LLMEvent
 
-CURRENT_VERSION: Final = 1
+CURRENT_VERSION: Final = 2
 
 _HEAD: Final = tuple(EventHead.__annotations__)
+_FIRST_HEAD_FIELDS: Final = 2
+"""Fields of the head in version 1."""
 
 
 class DecodeError(ValueError):
@@ -77,25 +81,39 @@ def fingerprint_of(schema: Any) -> wire.Fingerprint:
 
 
 class _Version(NamedTuple):
-    """A published schema, parsed: whole, and the fields that it begins with."""
+    """A published schema, parsed: whole, and the fields that it begins with.
+
+    The readers are the same of the current version; None where this is the current one.
+    """
 
     whole: Any
     head: Any
+    whole_reader: Any = None
+    head_reader: Any = None
 
 
 @cache
 def _published_versions() -> Mapping[wire.Fingerprint, _Version]:
     """Map each published version's fingerprint to its schemas."""
-    return {
-        fingerprint_of(schema): _Version(fastavro.parse_schema(schema), _head_of(schema))
-        for schema in (json.loads(schema_text(n)) for n in range(1, CURRENT_VERSION + 1))
+    *earlier, current = (json.loads(schema_text(n)) for n in range(1, CURRENT_VERSION + 1))
+    readers = _Version(fastavro.parse_schema(current), _head_of(current))
+    versions = {
+        fingerprint_of(schema): _Version(
+            fastavro.parse_schema(schema), _head_of(schema), readers.whole, readers.head
+        )
+        for schema in earlier
     }
+    return versions | {fingerprint_of(current): readers}
 
 
 def _head_of(schema: dict[str, Any]) -> Any:
-    """Return the schema of an event's first fields: Avro writes fields one after the other."""
-    fields = schema["fields"][: len(_HEAD)]
-    if tuple(field["name"] for field in fields) != _HEAD:
+    """Return the schema of an event's first fields: Avro writes fields one after the other.
+
+    An earlier version has the first of them alone.
+    """
+    fields = list(takewhile(lambda field: field["name"] in _HEAD, schema["fields"]))
+    names = tuple(field["name"] for field in fields)
+    if names != _HEAD[: len(names)] or len(names) < _FIRST_HEAD_FIELDS:
         raise ValueError(f"an event begins with {_HEAD}")
     return fastavro.parse_schema(schema | {"fields": fields})
 
@@ -172,13 +190,13 @@ class Decoder:
             Unreachable: the registry that knows the schema does not answer.
         """
         body, version = self._open(value)
-        event: LLMEvent = _read(body, version.whole)
+        event: LLMEvent = _read(body, version.whole, version.whole_reader)
         if (rest := len(body.getbuffer()) - body.tell()) > 0:
             raise DecodeError(f"{rest} bytes follow the event")
         return event
 
     def head(self, value: bytes | None) -> EventHead:
-        """Return id and document of the event in `value`, at a third of the cost of `decode`.
+        """Return the first fields of the event in `value`, at a third of the cost of `decode`.
 
         The fields behind them are not read.
 
@@ -188,8 +206,22 @@ class Decoder:
             SchemaPendingError: the source of schemas has no answer yet.
         """
         body, version = self._open(value)
-        head: EventHead = _read(body, version.head)
+        head: EventHead = _read(body, version.head, version.head_reader)
         return head
+
+    def new_encoder(self, value: bytes) -> Encoder:
+        """Return an encoder that frames as a value is framed, where the current version wrote it.
+
+        Raises:
+            DecodeError: these bytes are no event.
+            Unreachable: the registry that knows the schema does not answer.
+        """
+        _, version = self._open(value)
+        schema, _ = wire.read_header(value)
+        is_current = version is _published_versions()[current_fingerprint()]
+        if isinstance(schema, wire.RegistryId) and is_current:
+            return Encoder(schema.value)
+        return Encoder()
 
     def _open(self, value: bytes | None) -> tuple[BytesIO, _Version]:
         """Return a stream at the value's Avro body, and the version that wrote it."""
@@ -248,15 +280,16 @@ def begins_event(value: bytes) -> bool:
     """
     try:
         _, start = wire.read_header(value)
-        head = _read(BytesIO(value[start:]), _published_versions()[current_fingerprint()].head)
+        first, *_ = _published_versions().values()  # its head is the shortest
+        head = _read(BytesIO(value[start:]), first.head)
     except (FramingError, DecodeError):
         return False
     return EVENT_ID.fullmatch(head["event_id"]) is not None
 
 
-def _read(body: BytesIO, schema: Any) -> Any:
+def _read(body: BytesIO, schema: Any, reader: Any = None) -> Any:
     try:
-        return schemaless_reader(body, schema, None)
+        return schemaless_reader(body, schema, reader)
     except Exception as error:
         raise DecodeError(
             f"not Avro of {schema['name']}: {type(error).__name__}: {error}"

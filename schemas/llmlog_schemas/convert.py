@@ -59,6 +59,7 @@ def to_event(
     model_map_information: bool = False,
     is_large: bool = False,
     hidden: frozenset[str] = frozenset(),
+    place: str = "",
 ) -> LLMEvent:
     """Convert one payload.
 
@@ -72,6 +73,7 @@ def to_event(
         model_map_information: keep LiteLLM's price table entry.
         is_large: there may be long texts in it: they are written part by part.
         hidden: names of derived fields that the user redacts.
+        place: period and group of the document's index.
 
     Raises:
         PayloadError: the payload is None or no dict.
@@ -117,6 +119,7 @@ def to_event(
     known = document.get
     return {
         "event_id": event_id,
+        "index_place": place,
         "litellm_call_id": known("litellm_call_id", ""),
         "trace_id": known("trace_id", ""),
         "call_type": known("call_type", ""),
@@ -163,9 +166,10 @@ class _Fields:
         """Return the fields of a table that are present and fit their kind."""
         converted: dict[str, Any] = {}
         names, rows = table
-        for value, (name, is_text, coerce) in zip(map(self._payload.get, names), rows, strict=True):
-            if value is None:
+        for value, row in zip(map(self._payload.get, names), rows, strict=True):
+            if value is None:  # most of them: their rows are not touched
                 continue
+            name, is_text, coerce = row
             if is_text and type(value) is str and value.isascii():  # the usual case: no call
                 converted[name] = value
                 continue
@@ -185,7 +189,7 @@ class _Fields:
 
     def reject(self, name: str) -> None:
         """Keep a field's original under `extra.mistyped`."""
-        self.mistyped[name] = _keep_number(self._payload[name])
+        self.mistyped[name] = self._payload[name]
 
     def extra(self) -> dict[str, Any]:
         """Return the fields that are in no table, and the originals of mistyped ones."""
@@ -195,7 +199,7 @@ class _Fields:
         if self.mistyped:
             if "mistyped" in rest:
                 self.mistyped["mistyped"] = rest["mistyped"]
-            rest["mistyped"] = self.mistyped
+            rest["mistyped"] = to_plain(self.mistyped, is_original=True)
         return rest if _SCALARS.issuperset(map(type, rest.values())) else to_plain(rest)
 
 
@@ -221,13 +225,6 @@ def _to_call_id(call: object) -> str:
 def _write_start_time(start_time: Any) -> str:
     """Return the start time in the event id; equal for both payloads of a hook that fires twice."""
     return str(start_time) if isinstance(start_time, float) else dumps(start_time).decode()
-
-
-def _keep_number(value: Any) -> Any:
-    """Return the value; a number that JSON cannot write as text, because null would lose it."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    return value
 
 
 def _to_keyword(value: Any) -> Any:

@@ -34,6 +34,9 @@ class EventHead(TypedDict):
     """20 characters, see `make_event_id`."""
     document: bytes
     """A JSON object on one line: the event's document in Elasticsearch."""
+    index_place: str
+    """Period and group of the document's index, see `make_place`; empty for a day of the default
+    group."""
 
 
 class LLMEvent(EventHead):

@@ -63,7 +63,11 @@ def _in_parts(value: Any) -> Any:
 
 
 def to_plain(
-    value: Any, *, max_depth: int = MAX_DOCUMENT_DEPTH, max_key_bytes: int | None = None
+    value: Any,
+    *,
+    max_depth: int = MAX_DOCUMENT_DEPTH,
+    max_key_bytes: int | None = None,
+    is_original: bool = False,
 ) -> Any:
     """Rebuild a value from dict, list, str, int, float, bool and None alone.
 
@@ -72,8 +76,9 @@ def to_plain(
         max_depth: deeper values are replaced by a text that says so.
         max_key_bytes: longer keys are shortened to so many bytes of UTF-8; NUL is removed from
             keys, and none is empty.
+        is_original: numbers that JSON cannot write are kept as text, not replaced by null.
     """
-    return _Rebuilder(max_depth, max_key_bytes).rebuild(value, 1)
+    return _Rebuilder(max_depth, max_key_bytes, is_original=is_original).rebuild(value, 1)
 
 
 def to_text(value: str) -> str:
@@ -94,7 +99,10 @@ def to_text(value: str) -> str:
 class _Rebuilder:
     """One walk over one value. It remembers the containers above, to find cycles."""
 
-    def __init__(self, max_depth: int, max_key_bytes: int | None) -> None:
+    def __init__(
+        self, max_depth: int, max_key_bytes: int | None, *, is_original: bool = False
+    ) -> None:
+        self._is_original = is_original
         self._max_depth = max_depth
         self._max_key_bytes = max_key_bytes
         self._path: set[int] = set()
@@ -103,7 +111,7 @@ class _Rebuilder:
         if value is None or value is True or value is False:
             return value
         if isinstance(value, (str, int, float)) and not isinstance(value, Enum):
-            return _convert_scalar(value)
+            return self._scalar(value)
         if id(value) in self._path:
             return SELF_REFERENCE
         if depth > self._max_depth:
@@ -115,6 +123,11 @@ class _Rebuilder:
             return f"<unreadable {type(value).__name__}: {type(error).__name__}>"
         finally:
             self._path.discard(id(value))
+
+    def _scalar(self, value: Any) -> Any:
+        if self._is_original and isinstance(value, float) and not math.isfinite(value):
+            return float.__repr__(value)
+        return _convert_scalar(value)
 
     def _container(self, value: Any, depth: int) -> Any:
         if isinstance(value, Mapping):

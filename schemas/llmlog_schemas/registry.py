@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
 
 from llmlog_common.errors import ConfigurationError, Unreachable
+from llmlog_common.listener_probe import answers_tls
 from llmlog_schemas.codec import UnknownSchemaError, schema_text
 from llmlog_schemas.registry_client import RenewingClient
 
@@ -35,6 +37,7 @@ class Registry:
 
     def __init__(self, client: Any, url: str = "") -> None:
         self._client = client
+        self._url = url
         self._name = f"the Schema Registry {_without_credentials(url)}".strip()
 
     @classmethod
@@ -66,7 +69,9 @@ class Registry:
         try:
             return cls(RenewingClient(settings, new_client), settings.schema_registry_url)
         except OSError as error:
-            raise ConfigurationError(f"schema_registry_ca_certs: {error}") from None
+            raise ConfigurationError(
+                f"schema_registry_ca_certs or schema_registry_client_cert: {error}"
+            ) from None
         except ValueError:  # its text holds the URL, and the URL may hold a password
             raise ConfigurationError(
                 "schema_registry_url: it is no http(s) URL, or it holds credentials and "
@@ -90,7 +95,27 @@ class Registry:
                 raise ConfigurationError(
                     f"the Schema Registry refuses our schema: {error}"
                 ) from error
+            self._refuse_wrong_tls(str(error))
             raise Unreachable(f"the Schema Registry cannot be used now: {error}") from error
+
+    def _refuse_wrong_tls(self, said: str) -> None:
+        """Raise what no waiting can mend.
+
+        Raises:
+            ConfigurationError: the certificate is not accepted, or the URL's scheme is wrong.
+        """
+        if "CERTIFICATE_VERIFY_FAILED" in said:
+            raise ConfigurationError(
+                f"{self._name}: {said[:MAX_REASON_CHARACTERS]} (set "
+                "LLMLOG_SCHEMA_REGISTRY_CA_CERTS to the authority that has signed its certificate)"
+            )
+        url = urlsplit(self._url)
+        if (
+            url.scheme == "http"
+            and _has_hung_up(said)
+            and answers_tls(url.hostname or "", url.port or 80)
+        ):
+            raise ConfigurationError(f"{self._name} uses TLS: begin its URL with https://")
 
     def schema_text(self, schema_id: int) -> str:
         """Return the schema of this id; see `codec.SchemaSource`.
@@ -120,7 +145,12 @@ class Registry:
                     f"{self._name} refuses: check LLMLOG_SCHEMA_REGISTRY_USERNAME and its "
                     f"password ({said})"
                 ) from error
+            self._refuse_wrong_tls(str(error))
             raise Unreachable(f"{self._name} cannot be used now: {said}") from error
+
+
+def _has_hung_up(said: str) -> bool:
+    return "disconnected" in said.lower() or "reset" in said.lower()
 
 
 def _without_credentials(url: str) -> str:
@@ -138,6 +168,10 @@ def _conf(settings: Settings, answer_seconds: float) -> dict[str, Any]:
         conf["basic.auth.user.info"] = f"{settings.schema_registry_username}:{secret}"
     if settings.schema_registry_ca_certs:
         conf["ssl.ca.location"] = str(settings.schema_registry_ca_certs)
+    if settings.schema_registry_client_cert:
+        cert = settings.schema_registry_client_cert
+        conf["ssl.certificate.location"] = str(cert)
+        conf["ssl.key.location"] = str(settings.schema_registry_client_key or cert)
     return conf
 
 

@@ -1,11 +1,14 @@
-"""Owns the registry client's credentials: they are read again from their files when refused."""
+"""Owns the registry client's credentials: they are read again from their files when refused.
+
+So are certificates, where a request fails and their files have changed.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
 from llmlog_common.kafka_password import LOGGER
-from llmlog_common.renewal import Renewal
+from llmlog_common.renewal import INTERVAL_SECONDS, Renewal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,11 +26,17 @@ class RenewingClient:
     Args:
         settings: as loaded.
         new_client: makes a client of Confluent's, from settings.
+        interval_seconds: the files are read once in so long.
     """
 
-    def __init__(self, settings: Settings, new_client: Callable[[Settings], Any]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        new_client: Callable[[Settings], Any],
+        interval_seconds: float = INTERVAL_SECONDS,
+    ) -> None:
         self._new_client = new_client
-        self._renewal = Renewal(settings, "schema_registry_")
+        self._renewal = Renewal(settings, "schema_registry_", interval_seconds)
         self._client = new_client(settings)
 
     def register_schema(self, *arguments: Any) -> Any:
@@ -46,14 +55,16 @@ class RenewingClient:
         try:
             return request()
         except Exception as error:
-            if getattr(error, "http_status_code", None) not in _HTTP_REFUSED or not self._renew():
+            is_refused = getattr(error, "http_status_code", None) in _HTTP_REFUSED
+            if not (is_refused or self._renewal.are_certificates_new) or not self._renew():
                 raise
             return request()
 
     def _renew(self) -> bool:
-        new, what = self._renewal.renew()
-        if what:
-            LOGGER.warning("Schema Registry: %s", what)
-        if new is not None:
-            self._client = self._new_client(new)
-        return new is not None
+        renewed = self._renewal.renew()
+        if renewed.settings is not None:
+            self._client = self._new_client(renewed.settings)
+            self._renewal.accept(renewed)
+        if renewed.what:
+            LOGGER.warning("Schema Registry: %s", renewed.what)
+        return renewed.settings is not None

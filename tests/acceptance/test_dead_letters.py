@@ -120,6 +120,7 @@ def test_dead_letters_are_counted_shown_fixed_and_replayed(pipeline: Pipeline) -
     httpx.delete(wrong_model).raise_for_status()
     only_letters_of_the_fixed_cause_are_replayed(pipeline, by_count[7]["fingerprint"])
     a_record_that_fails_again_keeps_its_history(pipeline)
+    letters_that_are_mended_are_one_document_each(pipeline, by_count[5]["fingerprint"])
 
 
 def only_letters_of_the_fixed_cause_are_replayed(pipeline: Pipeline, fingerprint: str) -> None:
@@ -158,6 +159,27 @@ def a_record_that_fails_again_keeps_its_history(pipeline: Pipeline) -> None:
     assert replay(pipeline, "--stage", "transform", "--yes")["too_many_replays"] == 3
     assert stats(pipeline)["total"] == 22
     assert replay(pipeline, "--stage", "transform", "--yes", "--force", "--limit", "1")["dead"] == 1
+
+
+def letters_that_are_mended_are_one_document_each(pipeline: Pipeline, fingerprint: str) -> None:
+    change = "--coerce", "metadata.user_api_key_alias=object", "--drop", "metadata.nested"
+    which = "--fingerprint", fingerprint
+    dry = replay(pipeline, *which, *change, "--dry-run")
+    assert [row["letters"] for row in dry["mending"]["changes"]] == [5, 5]
+    before = pipeline.documents()
+    refused = pipeline.run("dlq", "replay", *which, "--set", "@timestamp=1", "--yes", check=False)
+    assert (refused.returncode, "never changed" in refused.stderr) == (2, True)
+    again = replay(pipeline, *which, "--set", 'metadata.user_api_key_alias="x"', "--yes")
+    assert again["dead"] == 5
+    row = letters(pipeline, *which)[0]
+    assert [entry["field"] for entry in row["mended"]] == ["metadata.user_api_key_alias"]
+    assert replay(pipeline, *which, *change, "--yes")["indexed"] == 5
+    after = pipeline.documents()
+    assert len(after) == len(before) + 5
+    mended = after[row["event_id"]]["metadata"]
+    assert mended == {"user_api_key_alias": {"value": "x"}}
+    assert replay(pipeline, *which, *change, "--yes")["duplicate"] == 5
+    assert pipeline.documents() == after
 
 
 def test_a_replay_that_is_killed_is_run_again_and_ends_the_same(pipeline: Pipeline) -> None:

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import random
-import re
 import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 
@@ -23,10 +19,8 @@ from acceptance.gateway.proxy import CONFIG, VERSIONS, Proxy, offline, python_of
 from llmlog_common.settings import load
 from llmlog_local.kafka import KafkaServer
 from llmlog_local.ports import free_ports
-from llmlog_producer.converter import client as converter
 from llmlog_producer.counters import Stats
 from llmlog_producer.events.build import CapturedPayload
-from llmlog_producer.events.snapshot import snapshot
 from llmlog_producer.sending.kafka_producer import KafkaProducer
 from llmlog_producer.sending.publisher import Publisher
 from llmlog_producer.sending.timing import TIMING
@@ -37,7 +31,7 @@ from support.pipeline import SLOW, base_environment, wait_until
 
 NEWEST = VERSIONS[-1]
 
-# Calls until it is killed; says after each call how many events the hook has taken.
+# Calls until it is killed; says after each call how many events hook and journal have taken.
 CALLS = """
 import logging
 import os
@@ -61,7 +55,8 @@ while True:
     # LiteLLM reports calls in threads of its own, which a tight loop would starve.
     while handler.stats()["accepted"] < number:
         time.sleep(0.001)
-    print(handler.stats()["accepted"], flush=True)
+    # What the journal was late with, it may not have.
+    print(handler.stats()["accepted"] - handler.stats()["not_journaled"], flush=True)
     if number == int(os.environ.get("STOP_AFTER", "0")):
         break
 """
@@ -219,25 +214,6 @@ def test_a_sigterm_while_kafka_is_away_loses_nothing(
     environment: dict[str, str], no_kafka: dict[str, str], tmp_path: Path
 ) -> None:
     accepted = end_after(calls(no_kafka, tmp_path), 20, signal.SIGTERM)
-    sent = journal(environment, "send")
-    assert sent.returncode == 0, sent.stderr
-    assert len(set(contents(environment))) >= accepted
-
-
-def test_a_sigterm_while_the_process_that_converts_hangs_loses_nothing(
-    environment: dict[str, str], no_kafka: dict[str, str], tmp_path: Path
-) -> None:
-    process = calls(no_kafka, tmp_path)
-    assert process.stdout
-    for _ in process.stdout:
-        if output := re.search(r"converted by process (\d+)", (tmp_path / "stderr").read_text()):
-            break
-    assert output is not None
-    os.kill(int(output[1]), signal.SIGSTOP)
-    accepted = end_after(process, 0, signal.SIGTERM)
-    assert accepted > 100
-    with suppress(ProcessLookupError):
-        os.kill(int(output[1]), signal.SIGCONT)
     sent = journal(environment, "send")
     assert sent.returncode == 0, sent.stderr
     assert len(set(contents(environment))) >= accepted
@@ -426,35 +402,3 @@ def test_a_partitioner_of_the_users_own_decides_by_the_key(environment: dict[str
     assert publisher.flush(60) == 0
     assert publisher.close(5) == 0
     assert {record.partition() for record in records(environment)} == {0, 1, 2}
-
-
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
-def test_processes_that_die_while_they_convert_lose_and_double_nothing(
-    environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, how: signal.Signals
-) -> None:
-    monkeypatch.setattr(converter, "_START_AFTER_PAYLOADS", 1)
-    monkeypatch.setattr(converter, "_TIMEOUT_SECONDS", 0.3)
-    monkeypatch.setattr(converter, "_RETRY_SECONDS", 0.0)
-    publisher = start_publisher(environment)
-    offered: list[str] = []
-    ended: list[int] = []
-
-    def offer_some_and_end_one() -> bool:
-        for _ in range(100):
-            offered.append(f"call {len(offered)}")
-            given = payload(1, messages=[{"content": offered[-1]}], litellm_call_id=offered[-1])
-            copy, _ = snapshot(given, without=frozenset())
-            assert publisher.offer(CapturedPayload(copy, "", time.time()))
-        pid = publisher.converter_pid
-        publisher.flush(0.01)  # wakes the thread
-        if pid is not None and pid not in ended:
-            os.kill(pid, how)
-            ended.append(pid)
-        return len(ended) == 4
-
-    wait_until(offer_some_and_end_one, 120, "four have been ended")
-    assert publisher.flush(60) == 0
-    assert publisher.close(5) == 0
-    assert not any(psutil.pid_exists(pid) for pid in ended)
-    assert len(records(environment)) == len(offered)
-    assert sorted(contents(environment)) == sorted(offered)

@@ -81,7 +81,7 @@ def test_kill_9_before_up_has_returned_leaves_nothing_running(folder, moment):
 
 @pytest.mark.parametrize(
     ("module", "code", "name"),
-    [("kafka_node", 3, "kafka"), ("es_node", 4, "elasticsearch")],
+    [("nodes.kafka", 3, "kafka"), ("nodes.elasticsearch", 4, "elasticsearch")],
 )
 def test_a_server_that_dies_while_it_starts_ends_up_and_the_other_one(folder, module, code, name):
     up = start_up(folder)

@@ -79,7 +79,7 @@ def test_what_an_open_transaction_holds_back_is_lag_everywhere(
     assert first["log_end"] - first["last_stable"] == 6
     shown = pipeline.run("offsets", "show", "--json").stdout.splitlines()[0]
     assert json.loads(shown)["state"] == first["state"] == "behind an open transaction"
-    late = pipeline.run("consume", "--until-end", "--timeout", "3", check=False)
+    late = pipeline.run("consume", "--until-end", "--timeout", "6", check=False)
     assert late.returncode == 1
     assert f"{pipeline.topic}/0: 6 records of partition 0 are behind an open" in late.stderr
     assert pipeline.count() == 20

@@ -43,7 +43,7 @@ def values(size: int, count: int, days_ago: int = 0):
         bare = encoder.encode(to_event(payload(seed, response=_answer("."), **less)))
         # The answer's text stands there twice: as it came, and for full-text search up to a bound.
         left = size - len(bare) + 2
-        text = _prose(seed, max(left // 2, left - MAX_SEARCH_TEXT_CHARACTERS))
+        text = prose(seed, max(left // 2, left - MAX_SEARCH_TEXT_CHARACTERS))
         event = to_event(payload(seed, response=_answer(text), **less))
         made.append((event["event_id"], encoder.encode(event)))
     letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
@@ -59,7 +59,7 @@ def _answer(text: str):
     return {"choices": [{"message": {"content": text}}]}
 
 
-def _prose(seed: int, length: int) -> str:
+def prose(seed: int, length: int) -> str:
     """Return text with the words of a language, and about as compressible as one."""
     words, weights = _vocabulary()
     found = random.Random(seed).choices(words, cum_weights=weights, k=max(length, 0) // 3 + 1)

@@ -33,9 +33,9 @@ def measure(figures: Figures) -> None:
         url = stack.enter_context(arena.stub()).url
         print("in the gateway's process", flush=True)
         _stages(settings)
-        _attacks(figures, settings)
         for _ in rounds():
             _inside(figures, settings, url)
+        _attacks(figures, settings)
         (closed,) = free_ports(1)
         away = settings | {
             "LLMLOG_KAFKA_BOOTSTRAP_SERVERS": f"127.0.0.1:{closed}",
@@ -65,6 +65,7 @@ def _inside(figures: Figures, settings: dict[str, str], url: str) -> None:
         return dict(json.loads(usage.stdout.splitlines()[-1]))
 
     spill, always = side("hook"), side("hook", LLMLOG_JOURNAL="always")
+    memory = side("memory")
     ours = side("cpu")
     single = side("generic", "single", GENERIC_LOGGER_ENDPOINT=url)
     array = side("generic", "json_array", GENERIC_LOGGER_ENDPOINT=url)
@@ -74,6 +75,8 @@ def _inside(figures: Figures, settings: dict[str, str], url: str) -> None:
         hook_vs_dict_copy=spill["copies"],
         hook_always_us_p50=always["p50"],
         hook_always_us_p99=always["p99"],
+        producer_rss_mb=memory["end"],
+        producer_rss_mb_most=memory["most"],
         producer_cpu_us=ours["us"],
         producer_cpu_vs_generic_api=ours["us"] / single["us"],
         producer_cpu_vs_generic_api_array=ours["us"] / array["us"],

@@ -11,6 +11,8 @@ from __future__ import annotations
 import http.client
 import itertools
 import json
+import math
+import os
 import signal
 import statistics
 import time
@@ -20,19 +22,21 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
-
 from acceptance.gateway.proxy import VERSIONS, Proxy
 from benchmarks.arena import moved, on_core
 from benchmarks.figures import Figures, rounds
 from benchmarks.watch import cpu_of
 from support.pipeline import base_environment, wait_until
 
-WARM_UP_S = 15.0
-TURNS = 4
+SECONDS = float(os.environ.get("BENCH_SECONDS") or 0)
+"""Of each load, for a shorter run; 0: as below."""
+WARM_UP_S = SECONDS or 15.0
+TURNS = 6
 """Of each measurement in a round: each of a pair has the callback as often as the other."""
-CLIENTS_TOGETHER, TOGETHER_S = 4, 45.0
-CLIENTS_APART, APART_S = 8, 15.0
+STUDENT_T = 2.571
+"""Of five degrees of freedom, two-sided 95%: half the width of a mean's interval of six turns."""
+CLIENTS_TOGETHER, TOGETHER_S = 4, SECONDS or 45.0
+CLIENTS_APART, APART_S = 8, SECONDS or 15.0
 LEAD_S = 2.5
 """For longer than an event waits before it is journaled: what is timed is a steady state."""
 PACE = 0.5
@@ -62,11 +66,8 @@ def measure(
         everyone = [proxy for pair in pairs.values() for proxy in pair]
         for proxy in everyone:  # what is compiled at first use, or started, and on no core yet
             capable = _load(proxy, CLIENTS_APART, WARM_UP_S).per_s
-            assert _beside(proxy), "no process converts"
         for _ in rounds():
             for name, pair in pairs.items():
-                if not all(map(_beside, pair)):
-                    print(f"    with{name}: no process converts: the machine is too busy for it")
                 compared = _together(pair, kafka)
                 print(f"    at the limit, with{name}: {compared}", flush=True)
                 figures.add(
@@ -95,8 +96,6 @@ def _together(pair: list[Proxy], kafka: int) -> Compared:
     with ExitStack() as stack:
         for proxy in pair:
             stack.enter_context(moved(proxy.process.pid, 0))
-            for process in _beside(proxy):
-                stack.enter_context(moved(process.pid, 1))
         stack.enter_context(moved(kafka, 1))
         stack.enter_context(on_core(1))
         return Compared([_turn(pair, n, CLIENTS_TOGETHER, TOGETHER_S) for n in range(TURNS)])
@@ -109,8 +108,6 @@ def _apart(pair: list[Proxy], pace: float) -> Compared:
         with ExitStack() as stack:
             for proxy, core in zip(pair, (n // 2 % 2, 1 - n // 2 % 2), strict=True):
                 stack.enter_context(moved(proxy.process.pid, core))
-                for process in _beside(proxy):
-                    stack.enter_context(moved(process.pid, 0, 1))
             turns.append(_turn(pair, n, CLIENTS_APART, APART_S, pace))
     return Compared(turns)
 
@@ -138,11 +135,6 @@ def _proxy(folder: Path, settings: dict[str, str]) -> Iterator[Proxy]:
         proxy.clean_up()
 
 
-def _beside(proxy: Proxy) -> list[psutil.Process]:
-    """Return the process beside a proxy, where there is one."""
-    return psutil.Process(proxy.process.pid).children()
-
-
 @dataclass
 class Load:
     """What a proxy did under load.
@@ -150,7 +142,7 @@ class Load:
     Attributes:
         taken: seconds of each request, from the fastest to the slowest.
         seconds: how long that took.
-        cpu_s: seconds of CPU of the proxy's process and of the one beside it.
+        cpu_s: seconds of CPU of the proxy's process.
     """
 
     taken: list[float]
@@ -197,6 +189,13 @@ class Compared:
         """Return with over without: of the turns, in which they change places, the mean."""
         return statistics.geometric_mean(self._ratios(what))
 
+    def interval(self, what: str) -> str:
+        """Return that mean with its 95% interval."""
+        logs = [math.log(ratio) for ratio in self._ratios(what)]
+        mean, half = statistics.mean(logs), STUDENT_T * statistics.stdev(logs) / TURNS**0.5
+        least, most = math.exp(mean - half), math.exp(mean + half)
+        return f"{math.exp(mean):.3f} ({least:.3f} to {most:.3f})"
+
     def pooled_ratio(self, what: str) -> float:
         """Return with over without: of all the requests, for what few requests say nothing of."""
         return self._pooled(self._with, what) / self._pooled(self._without, what)
@@ -206,12 +205,14 @@ class Compared:
         return self._pooled(self._with, what) - self._pooled(self._without, what)
 
     def __str__(self) -> str:
-        rates = " ".join(f"{ratio:.3f}" for ratio in self._ratios("per_s"))
         took = [
             f"{self._pooled(loads, 'p50_s') * 1e3:.1f} and {self._pooled(loads, 'p99_s') * 1e3:.1f}"
             for loads in (self._with, self._without)
         ]
-        return f"throughput in turn {rates}; ms at the median and at p99 {' over '.join(took)}"
+        return (
+            f"throughput {self.interval('per_s')}, p99 {self.interval('p99_s')}, "
+            f"CPU {self.interval('cpu_us')}; ms at the median and at p99 {' over '.join(took)}"
+        )
 
     def _ratios(self, what: str) -> list[float]:
         both = zip(self._with, self._without, strict=True)
@@ -266,9 +267,9 @@ def _load(
     with ThreadPoolExecutor(clients) as pool:
         asking = [pool.submit(client, number) for number in range(clients)]
         _until(start)
-        start, before = time.perf_counter(), _cpu_of(proxy)
+        start, before = time.perf_counter(), cpu_of(proxy.process.pid)
         _until(over)
-        end, after = time.perf_counter(), _cpu_of(proxy)
+        end, after = time.perf_counter(), cpu_of(proxy.process.pid)
         requests = [request for one in asking for request in one.result()]
     timed = ((began if pace else done, done - began) for began, done in requests)
     taken = sorted(seconds for at, seconds in timed if start <= at < end)
@@ -285,11 +286,6 @@ def _switched(proxy: Proxy, *, called: bool) -> int:
     proxy.process.send_signal(signal.SIGUSR1 if called else signal.SIGUSR2)
     wait_until(answer.exists, 30, "the proxy is told whether it calls the handler")
     return int(json.loads(answer.read_text()))
-
-
-def _cpu_of(proxy: Proxy) -> float:
-    """Return seconds of CPU of a proxy and of the process beside it."""
-    return cpu_of(proxy.process.pid) + sum(cpu_of(process.pid) for process in _beside(proxy))
 
 
 def _until(then: float) -> None:

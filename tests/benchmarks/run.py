@@ -6,7 +6,19 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from benchmarks import consumer, dlq, index_settings, isolation, memory, producer
+from benchmarks import (
+    console,
+    consumer,
+    derived,
+    dlq,
+    freshness,
+    index_settings,
+    isolation,
+    memory,
+    producer,
+    profiles,
+    sizing,
+)
 from benchmarks.figures import Figures
 
 PARTS = {
@@ -16,7 +28,14 @@ PARTS = {
     "producer": producer.measure,
     "dlq": dlq.measure,
     "index": index_settings.measure,
+    "console": console.measure,
+    "sizing": sizing.measure_all,
+    "profiles": profiles.measure,
+    "freshness": freshness.measure,
+    "derived": derived.measure,
 }
+ALONE = {"console"}
+"""Parts that run where they are named, and not within the whole."""
 
 
 def main(only):
@@ -30,7 +49,7 @@ def main(only):
     }
     figures = Figures()
     for name, measure in parts.items():
-        if not only or name in only:
+        if name in only or not (only or name in ALONE):
             print(f"\n== {name}", flush=True)
             measure(figures)
     print()

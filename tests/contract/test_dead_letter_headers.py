@@ -30,6 +30,8 @@ TARGET = ("index", "document_id", "schema", "model")
 HISTORY = ("attempts", "first_failed_at", "last_failed_at", "replay_count")
 HEADERS = (*IDENTITY, *CAUSE, *TARGET, *HISTORY)
 TRUNCATED = ("truncated.length", "truncated.sha256")
+MENDED = ("mended",)
+"""A letter of a record that was mended before it failed has it too."""
 
 EVERYTHING = Cause(
     Stage.INDEX,
@@ -87,7 +89,7 @@ def test_every_header_is_written_under_the_prefix_and_nothing_else():
     written = [name for name, _ in build_headers(Message(), EVERYTHING, group="g")]
     assert PREFIX == "pipeline.dlq."
     assert written == [PREFIX + name for name in HEADERS]
-    assert {PREFIX + name for name in (*HEADERS, *TRUNCATED)} == OUR_HEADERS
+    assert {PREFIX + name for name in (*HEADERS, *TRUNCATED, *MENDED)} == OUR_HEADERS
 
 
 def test_the_enumerations_are_closed():
@@ -137,6 +139,7 @@ def test_a_letter_is_read_as_it_was_written(broker):
         "first_failed_at": letter.headers["first_failed_at"],
         "last_failed_at": letter.headers["first_failed_at"],
         "replay_count": 0,
+        "mended": [],
         "recovered": False,
     }
     json.dumps(letter.as_json(recovered=True))

@@ -38,7 +38,7 @@ def event_or_refused(value):
     except DecodeError:
         refusal(value)
         return
-    assert head.keys() == {"event_id", "document"}
+    assert head.keys() == {"event_id", "document", "index_place"}
     try:
         event = Decoder().decode(value)
     except DecodeError:
@@ -57,10 +57,10 @@ def test_an_event_cut_at_any_byte_is_no_event(name):
 
 
 @pytest.mark.parametrize("name", EVENTS)
-def test_an_event_cut_within_its_document_has_no_head(name):
+def test_an_event_cut_within_its_document_or_place_has_no_head(name):
     value = VALUES[name]
-    document = EVENTS[name]["document"]
-    whole = value.index(document) + len(document)
+    document, place = EVENTS[name]["document"], EVENTS[name]["index_place"]
+    whole = value.index(document) + len(document) + 1 + len(place)
     for length in range(whole):
         with pytest.raises(DecodeError):
             Decoder().head(value[:length])

@@ -9,8 +9,9 @@ import pytest
 from typer.main import get_command
 
 from llmlog_common import errors, kafka_clients
+from llmlog_common.kafka_properties import REFUSED
 from llmlog_common.setting_sources import PREFIX
-from llmlog_common.settings import REFUSED, describe, load
+from llmlog_common.settings import describe, load
 from llmlog_common.units import parse_bytes
 from llmlog_consumer.checks.doctor.findings import Check, as_json, examine, red
 from llmlog_consumer.checks.proof import Proof
@@ -22,6 +23,7 @@ from llmlog_consumer.dead_letters.stats import Stats
 from llmlog_consumer.kafka.places import Log, Place
 from llmlog_schemas.codec import current_fingerprint, schema_text
 from support.commands import leaves
+from support.wire_page import event_section, page_with_event
 
 ROOT = Path(__file__).parents[2]
 CLI = (ROOT / "docs/cli.md").read_text()
@@ -347,6 +349,11 @@ def test_the_fields_of_the_event_are_documented():
         if cells[1] in ("string", "long", "double", "bytes")
     ]
     assert documented == [[field["name"], field["type"]] for field in schema["fields"]]
+
+
+def test_the_event_on_the_page_is_made_of_the_schema():
+    assert page_with_event(WIRE) == WIRE, "run `make docs`"
+    assert event_section() in WIRE
 
 
 def test_the_fingerprint_is_documented():

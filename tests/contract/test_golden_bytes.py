@@ -28,6 +28,10 @@ PUBLISHED = {
         0x1FA9DCB9F01BDECB,
         "4d7c4df8a2428e61b0e70f860c90fa241fda6b41ce571863c04264528259ff68",
     ),
+    2: (
+        0x3B114CB1D02FEF41,
+        "28563807356f0a2cdae2c70a5f7acbd375ab0a7ebc68efa7d2383f8644c336a4",
+    ),
 }
 
 
@@ -43,7 +47,7 @@ def golden(version):
     return values
 
 
-VALUES = golden(1)
+FIRST, VALUES = golden(1), golden(2)
 
 
 def same(left, right):
@@ -55,26 +59,36 @@ def same(left, right):
 
 
 class OnlyOurs:
-    """A registry that knows version 1 under every id."""
+    """A registry that knows one version under every id."""
+
+    def __init__(self, version):
+        self.version = version
 
     def schema_text(self, schema_id):
-        return schema_text(1)
+        return schema_text(self.version)
+
+
+def of_version_1(event):
+    """Return an event as a gateway of version 1 sent it: without a place."""
+    return {**event, "index_place": ""}
 
 
 def test_every_recorded_event_has_its_bytes():
-    assert VALUES.keys() == EVENTS.keys()
+    assert VALUES.keys() == FIRST.keys() == EVENTS.keys()
     assert math.isnan(EVENTS["minimal"]["response_cost"])
 
 
 @pytest.mark.parametrize("name", EVENTS)
 def test_old_bytes_decode_to_the_recorded_event(name):
     assert same(Decoder().decode(VALUES[name]), EVENTS[name])
+    assert same(Decoder().decode(FIRST[name]), of_version_1(EVENTS[name]))
 
 
 @pytest.mark.parametrize("name", EVENTS)
 def test_what_the_index_needs_comes_first(name):
-    event = EVENTS[name]
-    assert Decoder().head(VALUES[name]) == {part: event[part] for part in ("event_id", "document")}
+    event, parts = EVENTS[name], ("event_id", "document", "index_place")
+    assert Decoder().head(VALUES[name]) == {part: event[part] for part in parts}
+    assert Decoder().head(FIRST[name]) == {part: of_version_1(event)[part] for part in parts}
 
 
 @pytest.mark.parametrize("name", EVENTS)
@@ -87,13 +101,24 @@ def test_the_encoder_writes_the_recorded_bytes(name):
 def test_confluent_framing_has_the_same_body(name, schema_id):
     value = Encoder(schema_id).encode(EVENTS[name])
     assert value == b"\x00" + schema_id.to_bytes(4, "big") + VALUES[name][10:]
-    assert same(Decoder(OnlyOurs()).decode(value), EVENTS[name])
+    assert same(Decoder(OnlyOurs(2)).decode(value), EVENTS[name])
+    old = b"\x00" + schema_id.to_bytes(4, "big") + FIRST[name][10:]
+    assert same(Decoder(OnlyOurs(1)).decode(old), of_version_1(EVENTS[name]))
+    assert Decoder(OnlyOurs(1)).head(old)["index_place"] == ""
 
 
 @pytest.mark.parametrize("name", EVENTS)
 def test_single_object_framing_is_marker_and_little_endian_fingerprint(name):
-    fingerprint = PUBLISHED[1][0]
-    assert VALUES[name][:10] == b"\xc3\x01" + fingerprint.to_bytes(8, "little")
+    for version, values in ((1, FIRST), (2, VALUES)):
+        fingerprint = PUBLISHED[version][0]
+        assert values[name][:10] == b"\xc3\x01" + fingerprint.to_bytes(8, "little")
+
+
+@pytest.mark.parametrize("name", EVENTS)
+def test_a_journal_of_version_1_is_sent_in_the_framing_that_a_topic_has(name):
+    assert Encoder().reframe(FIRST[name]) == FIRST[name]
+    sent = Encoder(7).reframe(FIRST[name])
+    assert same(Decoder(OnlyOurs(2)).decode(sent), of_version_1(EVENTS[name]))
 
 
 # A published schema is never edited, only succeeded.

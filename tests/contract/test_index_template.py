@@ -24,10 +24,10 @@ KEYWORD = {"type": "keyword", "ignore_above": 1024}
 MAPPING_OF = {
     Kind.KEYWORD: KEYWORD,
     Kind.KEYWORDS: KEYWORD,
-    Kind.TEXT: {"type": "text"},
+    Kind.TEXT: {"type": "text", "norms": False, "index_options": "positions"},
     Kind.BOOLEAN: {"type": "boolean"},
-    Kind.LONG: {"type": "long"},
-    Kind.DOUBLE: {"type": "double"},
+    Kind.LONG: {"type": "long", "index": False},
+    Kind.DOUBLE: {"type": "double", "index": False},
     Kind.COUNT: {"type": "long", "index": False},
     Kind.MEASURE: {"type": "double", "index": False},
     Kind.SECONDS: {"type": "date", "format": "epoch_millis"},

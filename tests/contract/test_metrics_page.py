@@ -17,5 +17,5 @@ def test_every_metric_that_a_page_names_exists():
     known = {name.partition("{")[0] for rows in ROWS.values() for name, *_ in rows()}
     known |= {f"{name}_{part}" for name in known for part in ("bucket", "sum", "count")}
     for page in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]:
-        named = set(re.findall(r"\bllmlog_(?:consumer|gateway)_\w+", page.read_text()))
+        named = set(re.findall(r"\bllmlog_(?:consumer|gateway|verify)_\w+", page.read_text()))
         assert named <= known, f"{page.name}: {sorted(named - known)}"

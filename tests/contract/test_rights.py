@@ -1,4 +1,4 @@
-"""docs/configuration.md names the rights that `rights.py` has."""
+"""docs/permissions.md names the rights that `rights.py` has."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from llmlog_consumer.provision.rights import (
 )
 
 SETTINGS = load(environ={"LLMLOG_GROUP": "G"})
-PAGE = (Path(__file__).parents[2] / "docs/configuration.md").read_text()
+PAGE = (Path(__file__).parents[2] / "docs/permissions.md").read_text()
 
 
 def row_of(table_heading, user):
@@ -38,3 +38,8 @@ def test_the_roles_in_elasticsearch_are_documented(user):
     assert cluster == ", ".join(role["cluster"])
     assert indices == ", ".join(role["indices"][0]["privileges"])
     assert role["indices"][0]["names"] == ["litellm-logs", "litellm-logs-2*"]
+
+
+@pytest.mark.parametrize("user", User)
+def test_it_is_said_what_each_user_runs(user):
+    assert row_of("| user | runs |", user)

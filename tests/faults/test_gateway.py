@@ -15,7 +15,6 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 from confluent_kafka.admin import AdminClient, NewTopic
 
@@ -192,39 +191,6 @@ def test_a_rolling_restart_under_load_leaves_nothing_on_the_disk(
         assert not left
         assert made <= on_topic(environment)
     print(f"\n{workers} workers, two restarts: {len(made)} events, none on the disk alone")
-
-
-def test_the_process_beside_a_proxy_dies_and_hangs_under_load(
-    environment: dict[str, str], tmp_path: Path
-) -> None:
-    proxy = started(tmp_path / "proxy", environment)
-
-    def beside() -> list[psutil.Process]:
-        children = psutil.Process(proxy.process.pid).children()
-        return [
-            child for child in children if "llmlog_producer.converter.process" in child.cmdline()
-        ]
-
-    try:
-        traffic = Traffic(proxy)
-        for how in (signal.SIGKILL, signal.SIGSTOP):
-            wait_until(beside, 120, "there is one, a minute after the last")
-            more = len(traffic.taken) + 300
-            wait_until(lambda more=more: len(traffic.taken) > more, 120, "it is at work")
-            (process,) = beside()
-            process.send_signal(how)
-            wait_until(lambda gone=process: not gone.is_running(), 30, "it is done without")
-        traffic.stop()
-        assert not traffic.failed
-        made, longest = len(traffic.taken), max(traffic.taken[200:])
-        assert longest < MAX_REQUEST_SECONDS
-        wait_until(lambda: len(recorded(proxy)) == made, 30, "every call is reported")
-        wait_until(lambda: recorded(proxy) <= on_topic(environment), 60, "all are on the topic")
-        assert proxy.log().count("no process converts payloads") == 2
-        print(f"\n{made} requests, longest {longest:.3f} s, none lost")
-        proxy.stop()
-    finally:
-        proxy.clean_up()
 
 
 def test_a_proxy_killed_in_mid_load_has_lost_nothing_that_its_hook_accepted(

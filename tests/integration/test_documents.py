@@ -13,6 +13,7 @@ import pytest
 from llmlog_consumer.checks import breakdown
 from llmlog_consumer.provision import templates
 from llmlog_consumer.provision.merge import missing_fields
+from llmlog_consumer.provision.profiles import PROFILES
 from llmlog_local.elasticsearch import ElasticsearchServer
 from llmlog_local.jars import ELASTICSEARCH_VERSIONS
 from llmlog_local.ports import free_ports
@@ -76,6 +77,7 @@ def test_documents_answer_by_value_by_text_and_by_other_names(node: Node) -> Non
     assert not node.index("new", [rich] * 3)
     numbers_are_added_up(node)
     words_are_found(node)
+    profiles_find_words_and_phrases(node)
     other_names_answer(node)
     cases_are_right(node)
     questions_are_answered(node)
@@ -124,6 +126,31 @@ def words_are_found(node: Node) -> None:
     # Of a long chat the newest question is found, and the oldest turn is cut.
     assert node.count("words", match={"prompt_text": "oldest"}) == 3
     assert all(len(one["messages_text"]) <= 32_769 for one in documents)
+
+
+def profiles_find_words_and_phrases(node: Node) -> None:
+    document = document_of({"messages": [{"role": "user", "content": "the quick brown fox"}]})
+    for name, profile in PROFILES.items():
+        # The codec itself wants a native library, which an Elasticsearch of jars has not.
+        codec = {"best_compression": "legacy_best_compression"}.get(profile.codec, profile.codec)
+        settings = templates.default_settings(
+            "a", lifecycle=False, profile=profile._replace(codec=codec)
+        )
+        node.call(
+            "PUT", f"/{name}",
+            settings=settings["template"]["settings"],
+            mappings=templates.index_template("a", profile)["template"]["mappings"],
+        )  # fmt: skip
+        assert not node.index(name, [document])
+        assert node.count(name, match={"prompt_text": "fox"}) == 1, name
+        if profile.text["index_options"] == "positions":
+            assert node.count(name, match_phrase={"prompt_text": "quick brown"}) == 1, name
+            assert node.count(name, match_phrase={"prompt_text": "brown quick"}) == 0, name
+        else:
+            query = {"match_phrase": {"prompt_text": "quick brown"}}
+            refused = node.http.post(f"/{name}/_search", json={"query": query})
+            assert refused.status_code == 400, name
+            assert "position" in refused.text
 
 
 def other_names_answer(node: Node) -> None:

@@ -10,11 +10,12 @@ import pytest
 
 from llmlog_common.settings import load
 from llmlog_consumer.elasticsearch.connection import Elastic
+from llmlog_consumer.elasticsearch.index_names import daily_index
 from llmlog_local.ports import free_ports
 from support.fault_proxy import HOST, FaultProxy
 from support.pipeline import Pipeline, wait_until
 
-DOCUMENT = b'{"create":{"_index":"%s"}}\n{"@timestamp":1796022051000,"model":"%s"}\n'
+DOCUMENT = b'{"create":{"_index":"%s"}}\n{"@timestamp":%d,"model":"%s"}\n'
 
 
 @pytest.fixture
@@ -53,7 +54,9 @@ def test_a_node_that_goes_wrong_costs_no_request_and_is_named(
 ) -> None:
     bad, _ = proxies
     break_it, said = FAULTS[kind]
-    body = DOCUMENT % (f"{pipeline.index}-2026.11.30".encode(), b"x" * 1000)
+    now_ms = int(time.time() * 1000)
+    index = daily_index(pipeline.index, now_ms)  # which `setup` has created
+    body = DOCUMENT % (index.encode(), now_ms, b"x" * 1000)
 
     def send() -> float:
         began = time.monotonic()

@@ -84,6 +84,7 @@ def test_it_holds_the_packages_and_their_data_and_nothing_else(wheel: Path) -> N
     assert {f"{package}/py.typed" for package in PACKAGES} <= names
     assert {
         "llmlog_schemas/avro/llm_event.v1.avsc",
+        "llmlog_schemas/avro/llm_event.v2.avsc",
         "llmlog_schemas/elasticsearch/index_template.json",
         "llmlog_schemas/elasticsearch/lifecycle_policy.json",
         "llmlog_consumer/console/templates/base.html",

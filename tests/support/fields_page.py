@@ -39,7 +39,8 @@ masked or dropped there is no derived value, and a derived name in `LLMLOG_REDAC
 
 - A field is absent where LiteLLM has no value. Nothing is guessed: a text for a number, NaN, a list
   in the place of an object leave the field absent, and the original is kept under
-  `extra.mistyped`, by its path.
+  `extra.mistyped`, by its path; a number that JSON cannot write is a text there, however
+  deep it is.
 - Lists hold 64 entries, texts 8,192 characters (the index searches 1,024 of them).
 - Costs are USD, times seconds, `startTime`, `endTime` and `completionStartTime` dates.
 - Derived numbers are kept as doc values alone: sums, averages, percentiles and sorting are as fast

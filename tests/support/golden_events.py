@@ -5,6 +5,7 @@ from typing import Any
 
 FULL: dict[str, Any] = {
     "event_id": "AZtXgOIAPqM4wrx7hCk_",
+    "index_place": "month-payments",
     "litellm_call_id": "5a0cb3e2-7f55-4d43-b9c7-0a4b1d1b6f10",
     "trace_id": "trace-1",
     "call_type": "acompletion",
@@ -25,6 +26,7 @@ FULL: dict[str, Any] = {
 
 MINIMAL: dict[str, Any] = {
     "event_id": "AZtXgOIAAAAAAAAAAAAA",
+    "index_place": "",
     "litellm_call_id": "",
     "trace_id": "",
     "call_type": "",
@@ -42,6 +44,7 @@ MINIMAL: dict[str, Any] = {
 
 EXTREME: dict[str, Any] = {
     "event_id": "____________________",
+    "index_place": "week-" + "z" * 32,
     "litellm_call_id": "x" * 300,
     "trace_id": '\x00\x1f"\\\n\r\u2028\u2029',
     "call_type": "\uffff\U0010ffff",

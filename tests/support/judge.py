@@ -20,7 +20,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, TopicPartiti
 
 _SCHEMA = fastavro.parse_schema(
     json.loads(
-        (Path(__file__).parents[2] / "schemas/llmlog_schemas/avro/llm_event.v1.avsc").read_text()
+        (Path(__file__).parents[2] / "schemas/llmlog_schemas/avro/llm_event.v2.avsc").read_text()
     )
 )
 _DEAD = "pipeline.dlq."

@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from llmlog_consumer.checks import verify_metrics
 from llmlog_consumer.metric_list import METRICS
 from llmlog_producer.counters import COUNTERS
+from llmlog_producer.metrics import GAUGES, HOOK_SECONDS, HOOK_TEXT
 from llmlog_producer.metrics import PREFIX as GATEWAY_PREFIX
 
 PAGE = Path(__file__).parents[2] / "docs/metrics.md"
@@ -26,10 +28,21 @@ def gateway_rows() -> list[tuple[str, str, str]]:
     counters = [
         (f"{GATEWAY_PREFIX}{name}_total", "counter", text) for name, text in COUNTERS.items()
     ]
-    return [*counters, (f"{GATEWAY_PREFIX}pending", "gauge", "Events that are not settled yet.")]
+    gauges = [(f"{GATEWAY_PREFIX}{name}", "gauge", text) for name, text in GAUGES.items()]
+    return [*counters, *gauges, (f"{GATEWAY_PREFIX}{HOOK_SECONDS}", "histogram", HOOK_TEXT)]
 
 
-ROWS = {"consumer": consumer_rows, "gateway": gateway_rows}
+def verify_rows() -> list[tuple[str, str, str]]:
+    """Return the same of `pipeline verify`."""
+    prefix = verify_metrics.PREFIX
+    gauges = [(f"{prefix}{name}", "gauge", text) for name, text in verify_metrics.GAUGES.items()]
+    counters = [
+        (f"{prefix}{name}_total", "counter", text) for name, text in verify_metrics.COUNTERS.items()
+    ]
+    return [*gauges, *counters]
+
+
+ROWS = {"consumer": consumer_rows, "gateway": gateway_rows, "verify": verify_rows}
 
 
 def page_with_tables(page: str) -> str:

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
-from llmlog_consumer.elasticsearch.index_names import daily_index
+from llmlog_consumer.elasticsearch.index_names import home_index
 from llmlog_schemas.codec import DecodeError
-from llmlog_schemas.event import event_time_ms
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -68,7 +67,9 @@ def _documents_by_index(
             except (DecodeError, orjson.JSONDecodeError):
                 continue
             event_id = event["event_id"]
-            index = daily_index(sources.settings.index, event_time_ms(event_id))
+            index = home_index(sources.settings.index, event_id, event["index_place"])
+            if index is None:
+                continue
             gathered[index].append((event_id, document))
             if len(gathered[index]) == _SIMULATED:
                 yield index, gathered.pop(index)

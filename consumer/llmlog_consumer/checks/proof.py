@@ -56,8 +56,8 @@ class Proof:
         dead_letters: events with a dead letter and no document.
         recovered: events with a dead letter and a document.
         dropped: events without either that an ingest pipeline drops, where that is declared.
-        retired: events without either that are older than `LLMLOG_MAX_EVENT_AGE`: their index was
-            deleted since.
+        retired: events without either that are older than the greatest age of their group: their
+            index was deleted since.
         skipped: events without either whose records all lie in accepted gaps.
         given_up: first and next-after-last offset of each accepted gap, by partition.
         lost: events with neither document nor letter; one row each.

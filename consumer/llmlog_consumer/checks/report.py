@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from llmlog_common.errors import ElasticsearchError, ElasticsearchUnreachable
@@ -14,6 +15,7 @@ from llmlog_consumer.times import iso
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from llmlog_common.groups import Period
     from llmlog_consumer.elasticsearch.connection import Answer, Elastic
 
 COST_BY_MODEL: Final[dict[str, Any]] = {
@@ -45,9 +47,20 @@ class Reporter:
         elastic: the connection.
         alias: where users search.
         note: told in a line what does not make the report wrong, but older than it could be.
+        groups: that settings name, whose indices belong behind the alias too.
+        period: of indices, as settings have it.
     """
 
-    def __init__(self, elastic: Elastic, alias: str, note: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        elastic: Elastic,
+        alias: str,
+        note: Callable[[str], None],
+        *,
+        groups: tuple[str, ...] = (),
+        period: Period = "day",
+    ) -> None:
+        self._is_daily = partial(is_daily_index, alias, groups=groups, period=period)
         self._elastic = elastic
         self._alias = alias
         self._note = note
@@ -117,9 +130,7 @@ class Reporter:
             )
             return
         there = self._elastic.body_of(listed, "GET", path)
-        daily = {
-            index: found for index, found in sorted(there.items()) if is_daily_index(alias, index)
-        }
+        daily = {index: found for index, found in sorted(there.items()) if self._is_daily(index)}
         outside = [index for index in daily if alias not in (daily[index].get("aliases") or {})]
         if self._elastic.find(f"/_alias/{alias}") is None and not self._is_index():
             raise ElasticsearchError(f"no index behind {alias}: {_explain_none(outside)}")

@@ -16,6 +16,7 @@ from llmlog_consumer.checks.proof import Proof
 from llmlog_consumer.dead_letters.cause import Stage
 from llmlog_consumer.dead_letters.filters import GroupFilter
 from llmlog_consumer.dead_letters.letter import read_letter
+from llmlog_consumer.elasticsearch.index_names import group_of
 from llmlog_consumer.elasticsearch.lookup import Limits
 from llmlog_consumer.times import iso
 from llmlog_schemas.codec import DecodeError, Decoder, UnknownSchemaError
@@ -226,7 +227,14 @@ class Verifier:
                         canaries += 1
                         continue
                     has_letter = letters.has(record)
-                    files.add(event_id, partition, offset, document, has_letter=has_letter)
+                    files.add(
+                        event_id,
+                        partition,
+                        offset,
+                        document,
+                        has_letter=has_letter,
+                        place=head["index_place"],
+                    )
             proof.records += len(chunk)
         if canaries:
             proof.add_note(f"{canaries} canaries of `pipeline doctor --end-to-end` are left out")
@@ -244,18 +252,19 @@ class Verifier:
     def _look_up(
         self, events: Mapping[str, SeenEvent], documents: DocumentLookup, proof: Proof
     ) -> None:
-        max_age_ms = self._settings.max_event_age.total_seconds() * 1000
-        retired_before_ms = self._clock() * 1000 - max_age_ms
+        max_age_of, now_ms = self._settings.max_age_of, self._clock() * 1000
         ids, behind = list(events), documents.behind_alias()
         for start in range(0, len(ids), self._limits.ids):
             some = ids[start : start + self._limits.ids]
-            found = documents.find(some)
+            found = documents.find(some, {one: events[one].place for one in some})
             for event_id in some:
+                event = events[event_id]
+                max_age = max_age_of(group_of(event.place))
                 proof.count_event(
                     event_id,
-                    events[event_id],
+                    event,
                     found.indices.get(event_id, ()),
-                    retired_before_ms,
+                    now_ms - max_age.total_seconds() * 1000,
                     behind=behind,
                     unknown=found.unknown.get(event_id, ""),
                 )

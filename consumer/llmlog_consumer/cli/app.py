@@ -18,6 +18,7 @@ from llmlog_consumer.cli import (
 )
 from llmlog_consumer.cli.dlq.commands import app as dlq
 from llmlog_consumer.cli.options import new_app
+from llmlog_consumer.cli.sizing import commands as sizing
 
 app = new_app()
 app.command("setup")(setup.setup)
@@ -30,6 +31,7 @@ app.command("trace")(trace.trace)
 app.add_typer(offsets.app, name="offsets")
 app.add_typer(dlq, name="dlq")
 app.command("report")(report.report)
+app.command("size")(sizing.size)
 app.command("console")(console.console)
 app.add_typer(local.app, name="local")
 app.command("version")(version.version)

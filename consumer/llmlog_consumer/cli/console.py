@@ -52,9 +52,13 @@ def console(
     allow_replay: Annotated[
         bool, typer.Option("--allow-replay", help="Let people replay dead letters.")
     ] = False,
+    runbook: Annotated[
+        str,
+        typer.Option("--runbook", metavar="URL", help="Of your copy of our docs, for links."),
+    ] = "",
     config: ConfigOption = None,
 ) -> None:
-    """Serve the console: flow, usage, calls and dead letters on a web page.
+    """Serve the console: flow, usage, calls, dead letters and health on a web page.
 
     On this machine it prints a link that opens it once. Elsewhere people log in with a token of a
     file, or by a proxy in front. Roles are numbers, contents and replay. Ctrl-C ends it.
@@ -81,5 +85,6 @@ def console(
         proxy_secret_file=proxy_secret_file,
         grants=grant or (),
         allow_replay=allow_replay,
+        runbook=f"{runbook.rstrip('/')}/" if runbook else "",
     )
     run(settings, options, say_to_stderr)

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from llmlog_common.settings import Settings
     from llmlog_consumer.checks.doctor.findings import Finding
 
-_REQUEST_SECONDS = 10.0
 _COLOURS = {"green": "green", "yellow": "yellow", "red": "red", "skipped": "dim"}
 
 
@@ -45,6 +44,7 @@ def doctor(
 
     Example: pipeline doctor --quiet
     """
+    from llmlog_consumer.checks.doctor.examination import examine_deployment
     from llmlog_consumer.checks.doctor.findings import Verdict
     from llmlog_consumer.checks.doctor.findings import as_json as to_json
 
@@ -68,42 +68,6 @@ def doctor(
     complain(", ".join(counts))
 
 
-def examine_deployment(settings: Settings, user: User) -> Iterator[Finding]:
-    """Yield each finding about the servers that the settings name.
-
-    Args:
-        settings: as loaded.
-        user: whose rights are looked at.
-
-    Raises:
-        ConfigurationError: a setting cannot be used.
-    """
-    from llmlog_consumer.checks.doctor.facts import questions
-    from llmlog_consumer.checks.doctor.findings import examine
-    from llmlog_consumer.checks.doctor.table import new_table
-    from llmlog_consumer.elasticsearch.addresses import read_addresses
-    from llmlog_consumer.elasticsearch.connection import Elastic
-    from llmlog_consumer.kafka.admin import KafkaAdmin
-    from llmlog_consumer.kafka.offsets import KafkaOffsets
-    from llmlog_schemas.registry import Registry
-
-    elastic = Elastic(settings, timeout=_REQUEST_SECONDS)
-    try:
-        where = str(read_addresses(settings)[0])
-    except ValueError as error:
-        raise ConfigurationError(f"elasticsearch: {error}") from None
-    admin = KafkaAdmin(settings, patience_seconds=_REQUEST_SECONDS / 2)
-    asked = questions(
-        settings,
-        user,
-        admin=admin,
-        offsets=KafkaOffsets(admin),
-        elastic=elastic,
-        registry=Registry.from_settings(settings),
-    )
-    return examine(new_table(settings, where, user), asked)
-
-
 def send_canary(settings: Settings) -> Iterator[Finding]:
     """Yield a finding for each hop of a marked event.
 
@@ -112,6 +76,7 @@ def send_canary(settings: Settings) -> Iterator[Finding]:
     """
     from llmlog_common.errors import Unreachable
     from llmlog_consumer.checks.doctor.canary import Canary
+    from llmlog_consumer.checks.doctor.examination import REQUEST_SECONDS
     from llmlog_consumer.elasticsearch.connection import Elastic
     from llmlog_consumer.kafka.producer import KafkaProducer
     from llmlog_schemas.codec import Encoder
@@ -122,7 +87,7 @@ def send_canary(settings: Settings) -> Iterator[Finding]:
         encoder = Encoder(registry.register(settings.topic) if registry else None)
     except Unreachable as error:
         raise ConfigurationError(f"--end-to-end: {error}") from None
-    elastic = Elastic(settings, timeout=_REQUEST_SECONDS)
+    elastic = Elastic(settings, timeout=REQUEST_SECONDS)
     return Canary(settings, encoder, KafkaProducer(settings), elastic).run()
 
 

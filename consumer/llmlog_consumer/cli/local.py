@@ -18,6 +18,7 @@ from rich.table import Table
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from llmlog_local.security import Rights
     from llmlog_local.stack import Environment, LocalStack, ServerStatus
 
 app = typer.Typer(
@@ -33,6 +34,7 @@ class ServerName(StrEnum):
 
     KAFKA = "kafka"
     ELASTICSEARCH = "elasticsearch"
+    REGISTRY = "registry"
 
 
 Folder = Annotated[
@@ -54,27 +56,61 @@ def up(
     elasticsearch_version: Annotated[
         str | None, typer.Option(help="Each version has its own data.", show_default="8.19.21")
     ] = None,
+    secure: Annotated[
+        bool, typer.Option("--secure", help="TLS, logins and access rights on each server.")
+    ] = False,
+    registry: Annotated[bool, typer.Option("--registry", help="A Schema Registry too.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Start both servers in the background; print the settings that use them.
+    """Start the servers in the background; print the settings that use them.
 
-    Returns when both answer. Servers that run already are left alone.
+    Returns when all answer. Servers that run already are left alone.
     """
     announce = _print_json if as_json else _print_exports
+    rights = _rights() if secure else None
     with _stack(folder) as stack:
-        stack.up(kafka_port, elasticsearch_port, elasticsearch_version, announce=announce)
+        ports = (kafka_port, elasticsearch_port, elasticsearch_version)
+        stack.up(*ports, announce=announce, rights=rights, registry=registry)
+
+
+def _rights() -> dict[str, Rights]:
+    """Return what each of our users may do, with the names of the settings in it."""
+    from llmlog_common.settings import load
+    from llmlog_consumer.provision.rights import (
+        User,
+        elasticsearch_role,
+        elasticsearch_users,
+        kafka_rights,
+    )
+    from llmlog_local.security import Grant, Rights
+
+    settings = load()
+    return {
+        str(user): Rights(
+            [Grant(one.kind, one.name, one.operations) for one in kafka_rights(user, settings)],
+            elasticsearch_role(user, settings) if user in elasticsearch_users() else None,
+        )
+        for user in User
+    }
 
 
 @app.command(epilog='Example: eval "$(pipeline local env)"')
-def env(folder: Folder = DEFAULT_FOLDER, as_json: JsonOption = False) -> None:
-    """Print the settings of the running stack again, for another shell."""
+def env(
+    folder: Folder = DEFAULT_FOLDER,
+    user: Annotated[
+        str,
+        typer.Option("--as", help="Of a secure stack: a user of docs/permissions.md, or admin."),
+    ] = "admin",
+    as_json: JsonOption = False,
+) -> None:
+    """Print the settings of the running stack again, for another shell or user."""
     with _stack(folder) as stack:
-        (_print_json if as_json else _print_exports)(stack.environment())
+        (_print_json if as_json else _print_exports)(stack.environment(user))
 
 
 @app.command(epilog="Example: pipeline local down")
 def down(folder: Folder = DEFAULT_FOLDER, as_json: JsonOption = False) -> None:
-    """End both servers. Their data stays; nothing running is fine too."""
+    """End the servers. Their data stays; nothing running is fine too."""
     with _stack(folder) as stack:
         ended = stack.down()
     if as_json:
@@ -88,7 +124,7 @@ def status(
     folder: Folder = DEFAULT_FOLDER,
     as_json: JsonOption = False,
 ) -> None:
-    """Show both servers; exit code 0 if both run, else 1."""
+    """Show the servers; exit code 0 if all run, else 1."""
     with _stack(folder) as stack:
         rows = stack.status()
     if as_json:
@@ -100,7 +136,7 @@ def status(
 
 @app.command(epilog="Example: pipeline local logs elasticsearch --lines 50 --follow")
 def logs(
-    server: Annotated[ServerName | None, typer.Argument(help="Default: both.")] = None,
+    server: Annotated[ServerName | None, typer.Argument(help="Default: all that run.")] = None,
     folder: Folder = DEFAULT_FOLDER,
     lines: Annotated[int, typer.Option(min=0, help="How many of the last lines.")] = 20,
     follow: Annotated[bool, typer.Option("--follow", help="Go on until Ctrl-C.")] = False,
@@ -108,8 +144,8 @@ def logs(
     """Print the end of the servers' logs."""
     from llmlog_local.server import tail
 
-    names = [server] if server else list(ServerName)
     with _stack(folder) as stack:
+        names = [server] if server else [row.name for row in stack.status()]
         paths = [stack.log_path(name) for name in names]
     for path in paths:
         if len(paths) > 1:

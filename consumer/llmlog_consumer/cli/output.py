@@ -8,6 +8,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, Self
 
 import orjson
+from rich.bar import Bar
 from rich.cells import cell_len
 from rich.console import Console
 from rich.progress import Progress as Bars
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 _MIN_COLUMN_CHARACTERS = 12
 _COLUMN_GAP_CHARACTERS = 2
+_WIDEST_BARS_CHARACTERS = 100
 _DEFAULT_WIDTH_CHARACTERS = 80
 
 
@@ -131,6 +133,29 @@ def draw_table(
         table.add_row(*texts)
     table.width = used if number is None else used - max(0, widths[number] - room)
     return table
+
+
+def write_bars(rows: Sequence[tuple[str, float]]) -> None:
+    """Draw a bar for each row on a terminal; nothing where stdout is none.
+
+    Args:
+        rows: label and value, of which none is negative.
+    """
+    most = max((value for _, value in rows), default=0.0)
+    if not (sys.stdout.isatty() and most > 0):
+        return
+    console = Console()
+    bars = Table.grid(padding=(0, 1))
+    room = min(console.width, _WIDEST_BARS_CHARACTERS)
+    labels = [Text(_cell(label)) for label, _ in rows]
+    for label in labels:
+        label.truncate(room // 3, overflow="ellipsis")
+    numbers = [f"{value:.4g}" for _, value in rows]
+    used = max(map(len, labels)) + max(map(len, numbers)) + 2
+    for label, number, (_, value) in zip(labels, numbers, rows, strict=True):
+        bar = Bar(most, 0, value, width=max(_MIN_COLUMN_CHARACTERS, room - used))
+        bars.add_row(label, bar, Text(number))
+    console.print(bars)
 
 
 def _are_numbers(column: Iterable[object]) -> bool:

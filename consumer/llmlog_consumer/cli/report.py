@@ -18,7 +18,7 @@ from llmlog_consumer.cli.options import (
     load_settings,
     parse_when,
 )
-from llmlog_consumer.cli.output import complain, say, write_json, write_table
+from llmlog_consumer.cli.output import complain, say, write_bars, write_json, write_table
 from llmlog_consumer.elasticsearch.patience import PatientElastic
 
 _TIMEOUT_SECONDS = 30.0
@@ -58,7 +58,13 @@ def report(
     settings = load_settings(config)
     since_ms = None if since is None else parse_when(since)
     elastic = PatientElastic(settings, timeout=_TIMEOUT_SECONDS, announce=complain)
-    reporter = Reporter(elastic, settings.index, complain)
+    reporter = Reporter(
+        elastic,
+        settings.index,
+        complain,
+        groups=settings.groups,
+        period=settings.index_period,
+    )
     if by is None:
         result = reporter.report(since_ms)
     else:
@@ -91,8 +97,18 @@ def _print_rows(result: dict[str, Any]) -> None:
     if rows:
         names = [name for name in rows[0] if any(row[name] not in {None, 0} for row in rows)]
         write_table(tuple(names), [tuple(row[name] for name in names) for row in rows])
+        if result["by"] in QUESTIONS and len(rows) > 1:
+            _draw(result["by"], rows)
     if result.get("others"):
         say(f"{result['others']} more events are in groups that --top leaves out")
+
+
+def _draw(by: str, rows: list[dict[str, Any]]) -> None:
+    """Draw the cost of each row; the events of each where nothing has a cost."""
+    what = "total_cost" if any(row["total_cost"] for row in rows) else "events"
+    if sys.stdout.isatty():
+        say(f"\n{what} by {by}{' (USD)' if what == 'total_cost' else ''}")
+    write_bars([(str(row.get("name") or row[by]), row[what] or 0) for row in rows])
 
 
 def _print(result: dict[str, Any]) -> None:

@@ -28,9 +28,12 @@ def setup(
         bool, typer.Option("--dry-run", help="Say what would be done, change nothing.")
     ] = False,
     print_to: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
-            "--print", metavar="DIR", help="Write everything as files, and ask no server."
+            "--print",
+            metavar="WHAT",
+            help="Ask no server: print acls, role, template, policy or topics; or write everything "
+            "as files into this folder.",
         ),
     ] = None,
     kafka_only: Annotated[bool, typer.Option("--kafka-only", help="Only the topics.")] = False,
@@ -54,13 +57,7 @@ def setup(
     settings = load_settings(config)
     parts = (not elasticsearch_only, not kafka_only)
     if print_to is not None:
-        from llmlog_consumer.provision.files import write_files
-
-        paths = write_files(settings, print_to, kafka=parts[0], elasticsearch=parts[1])
-        if as_json:
-            write_json({"files": [str(path) for path in paths]})
-        else:
-            say("\n".join(map(str, paths)))
+        _print(settings, print_to, parts, as_json=as_json)
         return
     for step in _steps(settings, kafka=parts[0], elasticsearch=parts[1]):
         if as_json:
@@ -77,6 +74,24 @@ def setup(
         change = f"would be {done.change}" if is_pending else done.change
         detail = f" ({done.detail})" if done.detail else ""
         say(f"{_SIGNS[done.change]} {done.what}: {change}{detail}")
+
+
+def _print(settings: Settings, what: str, parts: tuple[bool, bool], *, as_json: bool) -> None:
+    from llmlog_consumer.provision.files import Part, describe_part, part_as_json, write_files
+
+    if what in set(Part):
+        if not all(parts):
+            raise typer.BadParameter(f"--print {what} is of one server: leave the other option out")
+        if as_json:
+            write_json(part_as_json(settings, Part(what)))
+        else:
+            typer.echo(describe_part(settings, Part(what)), nl=False)
+        return
+    paths = write_files(settings, Path(what), kafka=parts[0], elasticsearch=parts[1])
+    if as_json:
+        write_json({"files": [str(path) for path in paths]})
+    else:
+        say("\n".join(map(str, paths)))
 
 
 def _as_json(step: Step, *, is_done: bool) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from llmlog_consumer.cli.output import Progress, complain, say, write_json, writ
 if TYPE_CHECKING:
     from llmlog_consumer.checks.proof import Proof
     from llmlog_consumer.checks.verify import Scope
+    from llmlog_consumer.checks.verify_metrics import VerifyMetrics
 
 _WATCH_SECONDS = 30.0
 _MAX_ROWS = 20
@@ -47,6 +48,16 @@ def verify(
     watch: Annotated[
         bool, typer.Option("--watch", help="Go on with records committed meanwhile.")
     ] = False,
+    metrics: Annotated[
+        int | None,
+        typer.Option(
+            "--metrics",
+            min=1,
+            max=65_535,
+            metavar="PORT",
+            help="With --watch: serve counts to Prometheus, and go on after a difference.",
+        ),
+    ] = None,
     as_json: JsonOption = False,
     config: ConfigOption = None,
 ) -> None:
@@ -59,14 +70,19 @@ def verify(
     """
     if watch and until:
         raise typer.BadParameter("--until cannot be combined with --watch, which has no end")
+    if metrics and not watch:
+        raise typer.BadParameter("--metrics goes with --watch: there is nothing to scrape else")
     settings = load_settings(config)
+    told = _serve(metrics) if metrics else None
     with Progress() as progress:
         verifier = Verifier(Sources.connect(settings, progress, announce=complain))
         scope = verifier.scope(
             parse_when(since) if since else None, parse_when(until) if until else None
         )
         proof = (
-            _watch(verifier, scope, settings.topic, as_json) if watch else verifier.verify(scope)
+            _watch(verifier, scope, settings.topic, told, as_json=as_json)
+            if watch
+            else verifier.verify(scope)
         )
     if as_json and not watch:
         write_json(proof.as_json())
@@ -85,13 +101,30 @@ def verify(
         raise BehindError(_describe_held_back(proof))
 
 
-def _watch(verifier: Verifier, scope: Scope, topic: str, as_json: bool) -> Proof:
-    """Verify round by round; return the proof of the first round with a difference."""
+def _serve(port: int) -> VerifyMetrics:
+    from llmlog_consumer.checks.verify_metrics import VerifyMetrics
+
+    told = VerifyMetrics()
+    told.serve(port)
+    return told
+
+
+def _watch(
+    verifier: Verifier, scope: Scope, topic: str, told: VerifyMetrics | None, *, as_json: bool
+) -> Proof:
+    """Verify round by round; return the proof of the first round with a difference.
+
+    Where metrics are told, a difference is printed and counted, and the next round follows.
+    """
     while True:
         proof = verifier.verify(scope)
         _print_line(proof, as_json=as_json)
+        if told is not None:
+            told.add(proof)
         if proof.has_difference or proof.unknown_count:
-            return proof
+            if told is None:
+                return proof
+            complain(_summary(proof))
         if proof.held_back:
             complain(_describe_held_back(proof))
         for note in proof.notes:

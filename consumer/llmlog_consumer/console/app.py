@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import structlog
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
@@ -18,22 +19,24 @@ from llmlog_common.errors import PipelineError, Unreachable
 from llmlog_consumer.console.access.roles import Role
 from llmlog_consumer.console.gate import GateMiddleware
 from llmlog_consumer.console.jobs import Jobs
-from llmlog_consumer.console.pages import calls, flow, letters, login, usage
+from llmlog_consumer.console.pages import calls, flow, health, letters, login, replays, usage
 from llmlog_consumer.console.servers import NoIndexError
 from llmlog_consumer.console.views import FOLDER, is_fragment, render
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from starlette.requests import Request
 
     from llmlog_common.settings import Settings
+    from llmlog_consumer.checks.doctor.findings import Finding
     from llmlog_consumer.console.access.logins import OneTimeLinks
     from llmlog_consumer.console.gate import Gate
     from llmlog_consumer.console.history import History
     from llmlog_consumer.console.queries.letters import LetterDesk
     from llmlog_consumer.console.servers import Searcher
     from llmlog_consumer.kafka.audit import AuditLog
+    from llmlog_consumer.provision.rights import User
 
 
 @dataclass
@@ -47,9 +50,11 @@ class Console:
         history: of the flow.
         desk: reads and replays dead letters.
         audit: says who opened contents, and who replayed.
-        trace: looks a call up in Kafka: takes an event id, a moment, and what reports progress.
+        trace: looks a call up in Kafka: takes an event id, and what reports progress.
+        examine: yields the findings of `pipeline doctor`: takes whose rights are looked at.
         links: the one-time link; None where none is given out.
         allow_replay: dead letters may be replayed.
+        runbook: address of the documentation's folder; empty where people have none.
         jobs: what takes longer.
         failures: wrong logins of late.
         clock: epoch seconds.
@@ -62,8 +67,10 @@ class Console:
     desk: LetterDesk
     audit: AuditLog
     trace: Callable[..., Any]
+    examine: Callable[[User], Iterable[Finding]]
     links: OneTimeLinks | None = None
     allow_replay: bool = False
+    runbook: str = ""
     jobs: Jobs = field(default_factory=Jobs)
     failures: login.FailureBound = field(default_factory=login.FailureBound)
     clock: Callable[[], float] = time.time
@@ -113,10 +120,13 @@ PAGES: Final = (
     Page("/letters/list", letters.show_list, Role.NUMBERS),
     Page("/letters/one/{topic}/{partition}/{offset}", letters.show_letter, Role.NUMBERS),
     Page("/letters/one/{topic}/{partition}/{offset}/contents", letters.show_value, Role.CONTENTS),
-    Page("/letters/dry-run", letters.dry_run, Role.REPLAY, "POST"),
-    Page("/letters/replay", letters.replay, Role.REPLAY, "POST", needs_replay=True),
-    Page("/letters/jobs/{number}", letters.show_job, Role.REPLAY),
-    Page("/letters/jobs/{number}/stop", letters.stop_job, Role.REPLAY, "POST"),
+    Page("/letters/dry-run", replays.dry_run, Role.REPLAY, "POST"),
+    Page("/letters/replay", replays.replay, Role.REPLAY, "POST", needs_replay=True),
+    Page("/letters/jobs/{number}", replays.show_job, Role.REPLAY),
+    Page("/letters/jobs/{number}/stop", replays.stop_job, Role.REPLAY, "POST"),
+    Page("/health", health.show, Role.NUMBERS),
+    Page("/health/findings", health.show_findings, Role.NUMBERS),
+    Page("/health/json", health.download, Role.NUMBERS),
 )
 """Every address but those of our own files. The role is checked at every request."""
 
@@ -126,7 +136,9 @@ def build_app(console: Console) -> Starlette:
     routes: list[Route | Mount] = [
         Route(page.path, _guard(page), methods=[page.method]) for page in PAGES
     ]
-    routes.append(Mount("/static", StaticFiles(directory=FOLDER / "static")))
+    # Our own files alone: with what is secret in a page, its compressed length would tell of it.
+    files = GZipMiddleware(StaticFiles(directory=FOLDER / "static"), minimum_size=1000)
+    routes.append(Mount("/static", files))
     app = Starlette(
         routes=routes,
         middleware=[Middleware(GateMiddleware, gate=console.gate)],

@@ -9,6 +9,8 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from llmlog_schemas.limits import CUT
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
@@ -150,7 +152,31 @@ def _read_part(item: Any) -> Part:
     return _text("json", item)
 
 
+def _find_cut(value: Any, levels: int = 3) -> Mapping[str, Any] | None:
+    """Return what a gateway's marker says of what it has left out; None where there is none."""
+    if not isinstance(value, dict):
+        return None
+    marker = value.get(CUT)
+    if isinstance(marker, dict):
+        return marker
+    inner = (_find_cut(one, levels - 1) for one in value.values()) if levels > 1 else ()
+    return next(filter(None, inner), None)
+
+
+def _describe_cut(marker: Mapping[str, Any]) -> str:
+    size = marker.get("bytes")
+    is_size = isinstance(size, int) and not isinstance(size, bool)
+    words = [
+        str(marker.get("type") or "content"),
+        f"{size:,} bytes" if is_size else "",
+        f"sha256 {marker['sha256']}" if marker.get("sha256") else "",
+    ]
+    return f"the gateway has left out: {', '.join(filter(None, words))}"[:_LONG_DATA]
+
+
 def _read_image(item: Mapping[str, Any]) -> Part:
+    if (marker := _find_cut(item)) is not None:
+        return Part("image", _describe_cut(marker), "it is not in the document")
     inner = item.get("image_url", item.get("source", item))
     where = inner.get("url", inner) if isinstance(inner, dict) else inner
     part = _text("image", where)
@@ -168,5 +194,7 @@ def _read_tool_call(call: Any) -> Part:
 
 
 def _text(kind: str, value: Any) -> Part:
+    if isinstance(value, dict) and CUT in value and (marker := _find_cut(value)) is not None:
+        return Part(kind, _describe_cut(marker))
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=2)
     return Part(kind, text[:MAX_TEXT_CHARACTERS], left_out=max(0, len(text) - MAX_TEXT_CHARACTERS))

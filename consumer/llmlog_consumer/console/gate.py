@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Final
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 
 from llmlog_consumer.console.access.headers import NOT_STORED, SECURITY_HEADERS
+from llmlog_consumer.console.access.logins import name_source
 from llmlog_consumer.console.access.origins import SAFE_METHODS
-from llmlog_consumer.console.access.proxy import SECRET, ProxyRefusedError
+from llmlog_consumer.console.access.proxy import FORWARDED_FOR, SECRET, ProxyRefusedError
 from llmlog_consumer.console.access.roles import ALL, Person
 
 if TYPE_CHECKING:
@@ -59,12 +60,12 @@ class Gate:
             ProxyRefusedError: a believed proxy sent what cannot be right.
         """
         headers = _headers(scope)
-        client = scope.get("client")
-        if self.proxy is not None:
-            secrets = [value for name, value in headers if name == SECRET]
-            peer = str(client[0]) if client else ""
-            if self.proxy.believes(peer, secrets) and (person := self.proxy.read(headers)):
-                return person
+        if (
+            self.proxy is not None
+            and self._believes(scope, headers)
+            and (person := self.proxy.read(headers))
+        ):
+            return person
         session = self.sessions.find(self.read_cookie(headers))
         if session is None:
             return None
@@ -74,6 +75,19 @@ class Gate:
         if roles is None:
             return None
         return Person(session.name, roles, session.csrf, session.way)
+
+    def name_source(self, scope: Scope) -> str:
+        """Return where a login comes from: the address that a believed proxy names, or its own."""
+        headers, peer = _headers(scope), _peer(scope)
+        forwarded = [value for name, value in headers if name == FORWARDED_FOR]
+        # Proxies append: what a client has sent itself stands before.
+        if forwarded and (not peer or self._believes(scope, headers)):
+            return name_source(forwarded[-1].rpartition(",")[2].strip())
+        return name_source(peer)
+
+    def _believes(self, scope: Scope, headers: list[tuple[str, str]]) -> bool:
+        secrets = [value for name, value in headers if name == SECRET]
+        return self.proxy is not None and self.proxy.believes(_peer(scope), secrets)
 
     def read_cookie(self, headers: list[tuple[str, str]]) -> str:
         """Return the session's cookie; empty where the request has none."""
@@ -167,6 +181,12 @@ def ask_for_login(*, is_fragment: bool) -> Response:
     if is_fragment:
         return Response(status_code=401, headers={"hx-redirect": LOGIN_PATH})
     return RedirectResponse(LOGIN_PATH, 303)
+
+
+def _peer(scope: Scope) -> str:
+    """Return the address of the connection; empty for that of a Unix socket."""
+    client = scope.get("client")
+    return str(client[0]) if client else ""
 
 
 def _headers(scope: Scope) -> list[tuple[str, str]]:

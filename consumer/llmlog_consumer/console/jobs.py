@@ -67,11 +67,13 @@ class Job:
         error: why it failed; empty where it did not.
         is_finished: whether it has ended, either way.
         ended: monotonic seconds.
+        about: what was ordered, for the page that shows it.
     """
 
     number: str
     key: str
     who: str
+    about: Any = None
     step: str = "waiting for its turn"
     done: int = 0
     total: int = 0
@@ -121,7 +123,15 @@ class Jobs:
         self._jobs: dict[str, Job] = {}  # under `_lock`
         self._threads = ThreadPoolExecutor(2, thread_name_prefix="llmlog-console-job")
 
-    def start(self, key: str, who: str, work: Callable[[Job], Any], *, again: bool = False) -> Job:
+    def start(
+        self,
+        key: str,
+        who: str,
+        work: Callable[[Job], Any],
+        *,
+        again: bool = False,
+        about: Any = None,
+    ) -> Job:
         """Begin a job, or return one of this key that runs or ended a moment ago.
 
         Args:
@@ -129,17 +139,18 @@ class Jobs:
             who: asks for it.
             work: does it, and returns its result.
             again: one that has ended does not count.
+            about: what was ordered.
 
         Raises:
             PipelineError: too many jobs wait.
         """
         with self._lock:
-            for job in self._jobs.values():
+            for job in reversed(self._jobs.values()):  # the newest of a key counts
                 if job.key == key and (not job.is_finished or (not again and self._is_fresh(job))):
                     return job
             if sum(not job.is_finished for job in self._jobs.values()) >= MAX_WAITING:
                 raise PipelineError("the console has too much to do: try again in a moment")
-            job = Job(secrets.token_urlsafe(16), key, who)
+            job = Job(secrets.token_urlsafe(16), key, who, about)
             self._jobs[job.number] = job
             for old in [one.number for one in self._jobs.values() if one.is_finished]:
                 if len(self._jobs) <= MAX_JOBS:
@@ -153,11 +164,14 @@ class Jobs:
         with self._lock:
             return self._jobs.get(number)
 
+    def list(self) -> list[Job]:
+        """Return the jobs, the oldest first."""
+        with self._lock:
+            return [*self._jobs.values()]
+
     def close(self) -> None:
         """Stop what runs, and wait for it."""
-        with self._lock:
-            running = list(self._jobs.values())
-        for job in running:
+        for job in self.list():
             job.stop()
         self._threads.shutdown(cancel_futures=True)
 

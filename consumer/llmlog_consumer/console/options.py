@@ -32,6 +32,7 @@ class Options:
         proxy_secret_file: with the secret that such a proxy sends.
         grants: `GROUP=ROLE,ROLE` for the groups that a proxy names.
         allow_replay: dead letters may be replayed.
+        runbook: address of the documentation's folder, for links.
     """
 
     host: str = "127.0.0.1"
@@ -43,6 +44,7 @@ class Options:
     proxy_secret_file: Path | None = None
     grants: Sequence[str] = ()
     allow_replay: bool = False
+    runbook: str = ""
 
     @property
     def is_loopback(self) -> bool:
@@ -117,6 +119,8 @@ class Options:
             ConfigurationError: there is none, or all may ask.
         """
         self.origins()
+        if self.runbook and not self.runbook.startswith(("https://", "http://")):
+            raise ConfigurationError(f"--runbook {self.runbook}: write https://HOST/FOLDER/")
         if not (self.is_loopback or self.token_file or self.grants):
             raise ConfigurationError(
                 f"{self.socket or self.host} is reached by others: give --token-file, or a proxy "

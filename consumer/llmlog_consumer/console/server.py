@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import uvicorn
 
 from llmlog_common.errors import ConfigurationError
+from llmlog_consumer.checks.doctor.examination import examine_deployment
 from llmlog_consumer.checks.sources import Sources
 from llmlog_consumer.checks.status_reader import read_status
 from llmlog_consumer.checks.trace import Tracer
@@ -20,7 +21,7 @@ from llmlog_consumer.console.access.sessions import Sessions
 from llmlog_consumer.console.app import Console, build_app
 from llmlog_consumer.console.gate import Gate
 from llmlog_consumer.console.history import History, take_sample
-from llmlog_consumer.console.queries.letters import LetterDesk
+from llmlog_consumer.console.queries.letters import KAFKA_SECONDS, LetterDesk
 from llmlog_consumer.console.servers import TIMEOUT_SECONDS, Searcher
 from llmlog_consumer.kafka.admin import KafkaAdmin
 from llmlog_consumer.kafka.audit import AuditLog
@@ -100,7 +101,7 @@ def connect(settings: Settings, options: Options, say: Callable[[str], None]) ->
         options.proxy(),
     )
     searcher = Searcher(settings)
-    admin = KafkaAdmin(settings)
+    admin = KafkaAdmin(settings, patience_seconds=KAFKA_SECONDS)
     offsets = KafkaOffsets(admin)
     history = History(
         lambda: take_sample(lambda: read_status(settings, admin, offsets), searcher.count)
@@ -127,8 +128,10 @@ def connect(settings: Settings, options: Options, say: Callable[[str], None]) ->
         LetterDesk(settings),
         AuditLog(settings, "console"),
         trace,
+        lambda user: examine_deployment(settings, user),
         links,
         allow_replay=options.allow_replay,
+        runbook=options.runbook,
     )
 
 
@@ -141,16 +144,19 @@ def listen(options: Options) -> socket.socket:
     if options.socket is not None:
         return _listen_on_path(options.socket)
     try:
-        return socket.create_server(
+        listener = socket.create_server(
             (options.host, options.port),
             family=socket.AF_INET6 if ":" in options.host else socket.AF_INET,
             backlog=_BACKLOG,
         )
+        # Connections inherit it. Without it each answer's body waits 40 ms for the other side.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     except OSError as error:
         raise ConfigurationError(
             f"--host {options.host} --port {options.port}: {error.strerror or error}: "
             "give another --port"
         ) from None
+    return listener
 
 
 def _listen_on_path(path: Path) -> socket.socket:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import threading
+import time
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Final
 
 from llmlog_common.errors import ElasticsearchError, ElasticsearchUnreachable
@@ -10,6 +13,8 @@ from llmlog_consumer.elasticsearch.connection import NOT_FOUND, Elastic
 from llmlog_consumer.elasticsearch.patience import describe_gap
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from llmlog_common.settings import Settings
 
 SEARCH_SECONDS: Final = 6
@@ -17,6 +22,9 @@ SEARCH_SECONDS: Final = 6
 TIMEOUT_SECONDS: Final = 8.0
 """Time after which an answer is given up."""
 MAX_SEARCHES: Final = 6
+FRESH_SECONDS: Final = 10.0
+"""Time for which numbers are shown again without a question."""
+MAX_ANSWERS: Final = 200
 _TURN_SECONDS: Final = 5.0
 
 
@@ -51,18 +59,68 @@ class Found:
 class Searcher:
     """The searches of the console. Any thread may call it.
 
+    What adds numbers up is asked once for all people who look at it within ten seconds.
+
     Args:
         settings: of the deployment.
         elastic: the connection; by default that of the settings.
+        clock: monotonic seconds.
+        wait_seconds: for an answer that another page has asked for.
     """
 
-    def __init__(self, settings: Settings, elastic: Elastic | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        elastic: Elastic | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        wait_seconds: float = TIMEOUT_SECONDS + _TURN_SECONDS,
+    ) -> None:
         self.alias = settings.index
         self._elastic = elastic or Elastic(settings, timeout=TIMEOUT_SECONDS)
+        self._clock = clock
+        self._wait_seconds = wait_seconds
         self._turns = threading.BoundedSemaphore(MAX_SEARCHES)
+        self._lock = threading.Lock()
+        self._answers: dict[str, tuple[float, Future[Found]]] = {}  # under `_lock`
 
     def search(self, body: dict[str, Any]) -> Found:
-        """Return the answer to a search of the alias.
+        """Return the answer to a search of the alias; of numbers alone one of a moment ago.
+
+        Raises:
+            NoIndexError: there is no index behind it.
+            ElasticsearchError: Elasticsearch refuses.
+            ElasticsearchUnreachable: it does not answer in time.
+        """
+        if body.get("size") != 0:
+            return self._ask(body)
+        key, now = json.dumps(body, sort_keys=True), self._clock()
+        with self._lock:
+            asked_at, answer = self._answers.get(key, (-FRESH_SECONDS, None))
+            if answer is None or now - asked_at >= FRESH_SECONDS:
+                answer, is_mine = Future[Found](), True
+                self._answers.pop(key, None)
+                self._answers[key] = now, answer
+                while len(self._answers) > MAX_ANSWERS:
+                    del self._answers[next(iter(self._answers))]
+            else:
+                is_mine = False
+        if is_mine:
+            try:
+                answer.set_result(self._ask(body))
+            except Exception as error:  # noqa: BLE001 - all who wait for it get it
+                with self._lock:  # the next one asks anew
+                    self._answers.pop(key, None)
+                answer.set_exception(error)
+        try:
+            return answer.result(self._wait_seconds)
+        except TimeoutError:
+            raise ElasticsearchUnreachable(
+                "another page waits for the same answer: try again"
+            ) from None
+
+    def _ask(self, body: dict[str, Any]) -> Found:
+        """Ask Elasticsearch.
 
         Raises:
             NoIndexError: there is no index behind it.

@@ -1,10 +1,12 @@
-"""Owns how pages are drawn: templates with everything escaped, and what every page is given."""
+"""Owns how pages are drawn, with everything escaped, and how what people send is read."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import parse_qs
 
+from anyio import from_thread
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.responses import HTMLResponse
 
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
 FOLDER: Final = Path(__file__).parent
+MAX_FIELDS: Final = 100
 
 
 def render(request: Request, template: str, status: int = 200, **values: Any) -> HTMLResponse:
@@ -35,6 +38,18 @@ def render(request: Request, template: str, status: int = 200, **values: Any) ->
     )
     # Clients may send halves of characters, which UTF-8 does not have.
     return HTMLResponse(text.encode("utf-8", "replace"), status)
+
+
+def read_form(request: Request) -> dict[str, list[str]]:
+    """Return the fields of a form, from the thread of a request; the gate has bounded its length.
+
+    Where there are too many fields it is empty.
+    """
+    body = from_thread.run(request.body).decode("utf-8", "replace")
+    try:
+        return parse_qs(body, keep_blank_values=True, max_num_fields=MAX_FIELDS)
+    except ValueError:
+        return {}
 
 
 def is_fragment(request: Request) -> bool:

@@ -32,6 +32,7 @@ class Filter:
         index: the index that the document was meant for; `*` stands for anything.
         partition: of the source topic.
         model: of the event; `*` stands for anything.
+        event_id: of the event that the letter holds.
     """
 
     since_ms: int | None = None
@@ -42,6 +43,7 @@ class Filter:
     index: str | None = None
     partition: int | None = None
     model: str | None = None
+    event_id: str | None = None
 
     @property
     def is_time_only(self) -> bool:
@@ -71,6 +73,7 @@ class Filter:
             self.matches_time(letter.timestamp_ms)
             and (self.stage is None or headers.get("stage") == self.stage)
             and (self.fingerprint is None or letter.fingerprint == self.fingerprint)
+            and (self.event_id is None or letter.event_id == self.event_id)
             and (self.partition is None or headers.get("partition") == str(self.partition))
             and (self.index is None or fnmatchcase(headers.get("index", ""), self.index))
             and (self.model is None or fnmatchcase(headers.get("model", ""), self.model))

@@ -32,7 +32,7 @@ OUR_HEADERS: Final = frozenset(
         *("stage", "disposition", "exception", "fingerprint"),
         *("es.status", "es.type", "es.caused_by", "es.reason"),
         *("index", "document_id", "schema", "model"),
-        *("attempts", "first_failed_at", "last_failed_at", "replay_count"),
+        *("attempts", "first_failed_at", "last_failed_at", "replay_count", "mended"),
         *("truncated.length", "truncated.sha256"),
     )
 )
@@ -112,6 +112,7 @@ def build_headers(
         "first_failed_at": shorten(_text(earlier.get("first_failed_at"))) or moment,
         "last_failed_at": moment,
         "replay_count": shorten(_text(earlier.get("replay_count"))) or "0",
+        "mended": shorten(_text(earlier.get("mended"))),
     }
     return kept + [
         (PREFIX + name, str(value).encode("utf-8", "replace"))
@@ -181,6 +182,12 @@ class History(NamedTuple):
     replay_count: HeaderValue
     first_failed_at: HeaderValue
     timestamp: HeaderValue
+    mended: HeaderValue = None
+
+    @property
+    def mending(self) -> str:
+        """How the record was mended before; empty where it was not."""
+        return _text(self.mended)
 
     @property
     def replays(self) -> int:
@@ -198,7 +205,11 @@ class History(NamedTuple):
         return parse_number(self.timestamp)
 
 
-HISTORY_HEADERS: Final = tuple(PREFIX + name for name in History._fields)
+MENDED: Final = f"{PREFIX}mended"
+HISTORY_HEADERS: Final = tuple(
+    PREFIX + name for name in History._fields if name not in History._field_defaults
+)
+"""Those that every letter has."""
 
 
 def split_headers(raw: Sequence[RawHeader] | None) -> LetterHeaders:
@@ -252,7 +263,7 @@ _cached_partition: Final = lru_cache(1024)(_parse_partition)
 def read_history(headers: Mapping[str, str]) -> History:
     """Return the part of a letter's headers that its next letter takes over."""
     if isinstance(headers, HeaderTexts):
-        return History(*map(headers.raw.get, HISTORY_HEADERS))
+        return History(*map(headers.raw.get, (*HISTORY_HEADERS, MENDED)))
     return History(*map(headers.get, History._fields))
 
 

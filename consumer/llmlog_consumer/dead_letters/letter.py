@@ -16,6 +16,7 @@ from llmlog_consumer.dead_letters.headers import (
     read_source,
     split_headers,
 )
+from llmlog_consumer.dead_letters.mending.history import read_history_of_mending
 from llmlog_consumer.dead_letters.newest import LATEST_SECONDS, MAX_INT64
 from llmlog_consumer.dead_letters.reasons import redact
 from llmlog_schemas.framing import peek_event_id
@@ -161,6 +162,7 @@ class DeadLetter:
             "first_failed_at": headers.get("first_failed_at"),
             "last_failed_at": headers.get("last_failed_at"),
             "replay_count": self.replays,
+            "mended": read_history_of_mending(headers.get("mended", ""), show_content=show_content),
             "recovered": recovered,
         }
 

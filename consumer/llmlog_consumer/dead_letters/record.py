@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from llmlog_consumer.dead_letters.headers import (
     HISTORY_HEADERS,
+    MENDED,
     OUR_HEADERS,
     PREFIX,
     SOURCE_HEADERS,
@@ -52,6 +53,8 @@ class ReplayRecord:
         name: of the source, see `name_source`.
         group: in which the record failed; empty where no worker of ours wrote the letter.
         truncated: the letter, where it has only the beginning of the source's value.
+        unmended: the record as it was, where fields of it were changed. A letter that has no room
+            for the whole record begins with this one's value: the source topic has its original.
     """
 
     source: tuple[str, int, int]
@@ -64,6 +67,7 @@ class ReplayRecord:
     name: int = 0
     group: str = ""
     truncated: DeadLetter | None = None
+    unmended: ReplayRecord | None = None
 
     @property
     def replays(self) -> int:
@@ -114,6 +118,8 @@ class ReplayRecord:
         ]
         if first := self.history.first_failure:
             headers.append((f"{PREFIX}first_failed_at", first.encode()))
+        if mending := self.history.mending:
+            headers.append((MENDED, mending.encode()))
         return headers
 
     def timestamp(self) -> tuple[int, int]:
@@ -150,7 +156,7 @@ def read_record(record: KafkaRecord) -> ReplayRecord:
     ours = dict(read_headers(record))
     if _TRUNCATED not in ours and OUR_HEADERS.issuperset(ours):
         try:
-            group, topic, partition, offset, *history = _NEEDED(ours)
+            group, topic, partition, offset, replays, first, source_ms = _NEEDED(ours)
         except KeyError:
             return build_record(read_letter(record))
         source = parse_source(topic, partition, offset)
@@ -160,7 +166,7 @@ def read_record(record: KafkaRecord) -> ReplayRecord:
                 record.key(),
                 record.value(),
                 (),
-                History(*history),
+                History(replays, first, source_ms, ours.get(MENDED)),
                 record.timestamp()[1],
                 pack_position(record.partition(), record.offset()),
                 name_source(record, ours),

@@ -134,8 +134,11 @@ class LetterWriter:
                 self.write(letter)
 
     def _send(self, letter: PendingLetter) -> None:
-        key, value = letter.record.key(), letter.record.value()
-        headers = build_headers(letter.record, letter.cause, group=self._settings.group)
+        record = letter.record
+        if letter.truncations:  # a mended record stands on no topic: its original does
+            record = getattr(record, "unmended", None) or record
+        key, value = record.key(), record.value()
+        headers = build_headers(record, letter.cause, group=self._settings.group)
         if letter.truncations and value is not None:
             headers += [
                 (f"{PREFIX}truncated.length", str(len(value)).encode()),

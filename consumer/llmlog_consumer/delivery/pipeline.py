@@ -139,7 +139,9 @@ class Delivery:
         return cls(
             decoder=Decoder(schemas),
             schemas=schemas,
-            documents=Documents(settings.index, settings.max_event_age),
+            documents=Documents(
+                settings.index, settings.max_event_age, settings.group_max_event_age
+            ),
             client=BulkClient(elastic, settings.index),
             letters=LetterWriter(settings, dlq_partitions),
             settle=settle,

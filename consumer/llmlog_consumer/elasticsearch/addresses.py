@@ -4,15 +4,39 @@ from __future__ import annotations
 
 import binascii
 from base64 import b64decode
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from llmlog_common.credentials import basic
 from llmlog_common.urls import ServerUrl, parse_urls
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from llmlog_common.settings import Settings
 
 _HTTPS_PORT: Final = 443
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """How a node is reached.
+
+    Attributes:
+        ca_certs: a file or a folder of certificates to trust; by default those of certifi.
+        fingerprint: of the one certificate to trust, as hexadecimal digits.
+        client_cert: a file with our own certificate, and its key where `client_key` is not set.
+        client_key: a file with its key.
+        proxy: through which every request goes.
+        compress: bodies of requests are sent as gzip.
+    """
+
+    ca_certs: Path | None = None
+    fingerprint: str | None = None
+    client_cert: Path | None = None
+    client_key: Path | None = None
+    proxy: ServerUrl | None = None
+    compress: bool = False
 
 
 def read_addresses(settings: Settings) -> tuple[ServerUrl, ...]:
@@ -20,9 +44,11 @@ def read_addresses(settings: Settings) -> tuple[ServerUrl, ...]:
 
     Raises:
         ValueError: the URL, or the cloud id, cannot be used; the text quotes neither.
+        ConfigurationError: a container's settings name none.
     """
     if settings.elasticsearch_cloud_id:
         return (_of_cloud(settings.elasticsearch_cloud_id),)
+    settings.require_address("elasticsearch_url")
     urls = parse_urls(settings.elasticsearch_url)
     if _header(settings) and any(url.credentials for url in urls):
         raise ValueError("the URL holds credentials, and others are set: set one of them")
@@ -55,3 +81,20 @@ def _of_cloud(cloud_id: str) -> ServerUrl:
     if not (found and node and host):
         raise ValueError("CLOUD_ID is none: copy it from the page of the deployment")
     return ServerUrl("https", f"{node}.{host}", number)
+
+
+def read_transfer(settings: Settings) -> Transfer:
+    """Return how the nodes are reached.
+
+    Raises:
+        ValueError: the URL of the proxy cannot be used; the text does not quote it.
+    """
+    proxy = settings.elasticsearch_http_proxy
+    return Transfer(
+        ca_certs=settings.elasticsearch_ca_certs,
+        fingerprint=settings.elasticsearch_ssl_assert_fingerprint,
+        client_cert=settings.elasticsearch_client_cert,
+        client_key=settings.elasticsearch_client_key,
+        proxy=parse_urls(proxy)[0] if proxy else None,
+        compress=settings.elasticsearch_compress,
+    )

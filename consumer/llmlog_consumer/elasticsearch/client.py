@@ -24,7 +24,7 @@ from llmlog_common.errors import (
 from llmlog_common.renewal import Renewal
 from llmlog_common.texts import cut
 from llmlog_common.throttled_log import ThrottledLog
-from llmlog_consumer.elasticsearch.addresses import authorization, read_addresses
+from llmlog_consumer.elasticsearch.addresses import authorization, read_addresses, read_transfer
 from llmlog_consumer.elasticsearch.foreign_answers import describe_other_server
 from llmlog_consumer.elasticsearch.http import HttpNode, retry_after, target_of
 from llmlog_consumer.elasticsearch.nodes import Nodes
@@ -208,14 +208,10 @@ class ElasticClient:
 
     def _connect(self, settings: Settings) -> list[_Peer]:
         try:
+            transfer = read_transfer(settings)
             return [
                 _Peer(
-                    HttpNode(
-                        url,
-                        self._timeout,
-                        ca_certs=settings.elasticsearch_ca_certs,
-                        fingerprint=settings.elasticsearch_ssl_assert_fingerprint,
-                    ),
+                    HttpNode(url, self._timeout, transfer),
                     _own_headers(authorization(settings, url)),
                 )
                 for url in read_addresses(settings)
@@ -253,14 +249,14 @@ class ElasticClient:
 
     def _renew(self) -> bool:
         """Read the credentials again; True where they are new: the request may be sent again."""
-        new, what = self._renewal.renew()
-        if what:
-            self._throttled(logging.WARNING, what, what)
-        if new is None:
+        renewed = self._renewal.renew()
+        if renewed.settings is None:
+            if renewed.what:
+                self._throttled(logging.WARNING, renewed.what, renewed.what)
             return False
         try:
-            peers = self._connect(new)
-        except ConfigurationError as error:
+            peers = self._connect(renewed.settings)
+        except (ConfigurationError, OSError) as error:
             self._throttled(logging.WARNING, "renewal", str(error))
             return False
         if len(peers) != len(self._peers):
@@ -268,6 +264,8 @@ class ElasticClient:
             self._throttled(logging.WARNING, "renewal", what)
             return False
         self._peers = peers
+        self._renewal.accept(renewed)
+        self._throttled(logging.WARNING, renewed.what, renewed.what)
         return True
 
     def _checked(self, number: int, reply: _Reply) -> tuple[int, Any, float, str]:
@@ -289,7 +287,12 @@ class ElasticClient:
                     self._watcher.start()
 
     def _watch_nodes(self) -> None:
+        next_look = time.monotonic() + self._timing.certificate_seconds
         while not self._closed.wait(self._timing.tick_seconds):
+            if time.monotonic() >= next_look:
+                next_look = time.monotonic() + self._timing.certificate_seconds
+                if self._renewal.are_certificates_new:
+                    self._renew()
             for number in self._nodes.take_suspects():
                 if not self._closed.is_set():
                     self._check(number)

@@ -13,6 +13,7 @@ from llmlog_consumer.elasticsearch.error_rules import (
     Verdict,
     judge_item,
 )
+from llmlog_consumer.elasticsearch.index_names import is_before
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -145,7 +146,7 @@ class DailyIndices:
         Elasticsearch remembers the last 500 indices that were deleted. Where it does not tell us,
         what this worker has seen counts.
         """
-        if not self.newest or index >= self.newest:
+        if not self.newest or not is_before(index, self.newest):
             return False
         if index in self._seen:
             return True

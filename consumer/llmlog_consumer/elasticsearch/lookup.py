@@ -1,8 +1,9 @@
 """Owns the look-up of documents by event id, where users look: behind the alias.
 
 Three questions answer it. A search finds every copy behind the alias, and in daily indices that
-have lost the alias. What it does not find is asked for in the day's index, which answers without a
-refresh and says of each document why it cannot be looked up. The alias says what users see.
+have lost the alias. What it does not find is asked for in the index of its time and group, which
+answers without a refresh and says of each document why it cannot be looked up. The alias says what
+users see.
 """
 
 from __future__ import annotations
@@ -15,8 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from llmlog_common.errors import ElasticsearchError, ElasticsearchUnreachable
 from llmlog_consumer.elasticsearch.connection import NOT_FOUND
-from llmlog_consumer.elasticsearch.index_names import daily_index, daily_indices
-from llmlog_schemas.event import EARLIEST_MS, LATEST_MS, event_time_ms
+from llmlog_consumer.elasticsearch.index_names import daily_indices, home_index, read_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -191,8 +191,13 @@ class DocumentLookup:
 
     # Documents of events
 
-    def find(self, ids: Sequence[str]) -> Found:
+    def find(self, ids: Sequence[str], places: Mapping[str, str] | None = None) -> Found:
         """Look events up, any number of them.
+
+        Args:
+            ids: well-formed.
+            places: period and group of each event's index, by its id; None where they are not
+                known: then every index of its time is asked.
 
         Raises:
             ElasticsearchError: Elasticsearch refuses.
@@ -203,7 +208,8 @@ class DocumentLookup:
             for hit in self._search_ids(some):
                 found.indices[hit["_id"]].append(hit["_index"])
         missing = [event_id for event_id in ids if event_id not in found.indices]
-        for some in _split(missing, self._limits.documents):
+        homes = self._homes(missing, places) if missing else []
+        for some in _split(homes, self._limits.documents):
             self._ask_for(some, found)
         found.unread |= self.unread
         return found
@@ -222,13 +228,36 @@ class DocumentLookup:
         middle = len(ids) // 2
         return self._search_ids(ids[:middle]) + self._search_ids(ids[middle:])
 
-    def _ask_for(self, ids: Sequence[str], found: Found) -> None:
-        """Ask for documents in the index of their day."""
-        homes = [
-            (name, event_id) for event_id in ids if (name := home_index(self._alias, event_id))
+    def _homes(self, ids: Sequence[str], places: Mapping[str, str] | None) -> list[tuple[str, str]]:
+        """Return index and event id, for each index that an event's document may belong into."""
+        if places is not None:
+            known = ((event_id, [places[event_id]]) for event_id in ids)
+        else:
+            every = self._places_there()
+            known = ((event_id, every) for event_id in ids)
+        return [
+            (name, event_id)
+            for event_id, some in known
+            for place in some
+            if (name := home_index(self._alias, event_id, place))
         ]
-        if not homes:
-            return
+
+    def _places_there(self) -> list[str]:
+        """Return the periods and groups of all daily indices that there are."""
+        params = {"expand_wildcards": "all", "filter_path": "*.aliases"}
+        path = f"/{daily_indices(self._alias)}/_alias"
+        answer = self._elastic.request("GET", path, params=params)
+        names = answer.body if answer.good and isinstance(answer.body, dict) else ()
+        read = (read_name(self._alias, name) for name in names)
+        return sorted({"", *(one.place for one in read if one)})
+
+    def _ask_for(self, homes: Sequence[tuple[str, str]], found: Found) -> None:
+        """Ask for documents in the indices of their time.
+
+        Args:
+            homes: index and event id.
+            found: what is found is added to it.
+        """
         docs = [{"_index": name, "_id": event_id, "_source": False} for name, event_id in homes]
         answer = self._elastic.demand("POST", "/_mget", body={"docs": docs})
         answers = answer.get("docs") or ()
@@ -238,6 +267,9 @@ class DocumentLookup:
         for (name, event_id), doc in zip(homes, answers, strict=True):
             if doc.get("found"):
                 found.indices[event_id].append(name)
+                found.unknown.pop(event_id, None)
+            elif event_id in found.indices:
+                continue
             elif "error" in doc:
                 # Without an index of its day, its document may be in another behind the alias.
                 why = describe_unreadable(name, doc["error"]) or next(iter(elsewhere), "")
@@ -314,12 +346,6 @@ class DocumentLookup:
         return min(max(intervals) + 1, MAX_REFRESH_SECONDS)
 
 
-def home_index(alias: str, event_id: str) -> str | None:
-    """Return the index that an event's document belongs into; None for a time without one."""
-    time_ms = event_time_ms(event_id)
-    return daily_index(alias, time_ms) if EARLIEST_MS <= time_ms < LATEST_MS else None
-
-
 def describe_unreadable(index: str, error: Any) -> str:
     """Say why documents of an index cannot be looked up; empty where there is no such index.
 
@@ -360,6 +386,6 @@ def _names_shards(body: Any) -> bool:
     return isinstance(body, dict) and "_shards" in body
 
 
-def _split(ids: Sequence[str], number: int) -> Iterator[Sequence[str]]:
-    for start in range(0, len(ids), number):
-        yield ids[start : start + number]
+def _split(items: Sequence[Any], number: int) -> Iterator[Sequence[Any]]:
+    for start in range(0, len(items), number):
+        yield items[start : start + number]

@@ -39,6 +39,7 @@ class NodeTiming:
         probe_seconds: time for the answer to that.
         backoff: how long a node is aside before it is checked.
         renewal_seconds: credentials are read again from their files once in so long.
+        certificate_seconds: between two looks at the files of certificates.
     """
 
     tick_seconds: float = 0.5
@@ -46,6 +47,7 @@ class NodeTiming:
     probe_seconds: float = 2.0
     backoff: Backoff = field(default_factory=lambda: Backoff(first_seconds=1.0, max_seconds=15.0))
     renewal_seconds: float = 2.0
+    certificate_seconds: float = 5.0
 
 
 @dataclass(slots=True)

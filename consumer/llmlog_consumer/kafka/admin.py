@@ -1,10 +1,10 @@
-"""Owns the admin connection to the Kafka cluster: topics, their settings, offsets of groups."""
+"""Owns the questions to the Kafka cluster: topics, their settings, rights, offsets of groups."""
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
 from confluent_kafka import (
     Consumer,
@@ -25,33 +25,21 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exports 
 )
 
 from llmlog_common.errors import KafkaError, KafkaUnreachable
-from llmlog_common.kafka_clients import admin_config, consumer_config, new_client, producer_config
-from llmlog_consumer.kafka.errors import CONNECTION, CREDENTIALS, MOVING, NO_ANSWER
+from llmlog_common.kafka_clients import consumer_config, new_client, producer_config
+from llmlog_consumer.kafka.connection import REQUEST_SECONDS, KafkaConnection
 from llmlog_consumer.kafka.places import Log
-from llmlog_consumer.kafka.watch.listener_probe import describe_mismatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from llmlog_common.settings import Settings
 
-REQUEST_SECONDS: Final = 10.0
-"""Time that the cluster has to answer one request."""
-
 LOG_SECONDS: Final = 4.0
-"""The same for the bounds of logs: a leader that hangs may not hold up what is said of others."""
+"""Time that it has for the bounds of logs: a leader that hangs holds up nothing said of others."""
 
 _EARLIEST: Final = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
 _LATEST: Final = OffsetSpec.latest()  # type: ignore[no-untyped-call]
 _NEWEST: Final = OffsetSpec.max_timestamp()  # type: ignore[no-untyped-call]
-LOOK_SECONDS: Final = 1.0
-"""Time after which the client's own reason is looked at, while no broker answers."""
-
-POLL_SECONDS: Final = 0.05
-MOVING_SECONDS: Final = 0.1
-"""Time between two questions while a leader or a coordinator moves."""
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +85,8 @@ class Group:
     members: tuple[Member, ...] = ()
 
 
-class KafkaAdmin:
-    """One admin connection: topics, and the requests for offsets of a group that it does not join.
+class KafkaAdmin(KafkaConnection):
+    """Topics, rights, and the requests for offsets of a group that it does not join.
 
     `KafkaOffsets` and `AcceptedGaps` give meaning to these offsets, over the same connection.
 
@@ -107,9 +95,6 @@ class KafkaAdmin:
         client: makes the connection.
         patience_seconds: time for a first answer of any broker.
         reader: makes the client that reads committed offsets.
-
-    Attributes:
-        on_trouble: called with the client's reason as long as no broker answers, each second.
 
     Raises:
         ConfigurationError: librdkafka does not know a property.
@@ -122,20 +107,8 @@ class KafkaAdmin:
         patience_seconds: float = REQUEST_SECONDS,
         reader: Callable[..., Any] = Consumer,
     ) -> None:
-        self.settings = settings
+        super().__init__(settings, client, patience_seconds)
         self._reader = reader
-        self._patience = patience_seconds
-        # Written in `_on_error`, which runs within the client's `poll`.
-        self._refusal = ""
-        self._trouble = ""
-        self._is_probed = False
-        self.on_trouble: Callable[[str], object] = str
-        self._client = new_client(client, admin_config(settings) | {"error_cb": self._on_error})
-
-    @property
-    def where(self) -> str:
-        """Return the addresses of the brokers."""
-        return self.settings.kafka_bootstrap_servers
 
     def require_properties(self) -> None:
         """Check that librdkafka accepts the properties of a worker's clients.
@@ -155,7 +128,7 @@ class KafkaAdmin:
             KafkaUnreachable: no broker answers.
             KafkaError: the broker refuses.
         """
-        metadata = self.call(self._list_topics)
+        metadata = self.call(self.list_topics)
         topics = {
             name: Topic(
                 len(topic.partitions),
@@ -166,34 +139,6 @@ class KafkaAdmin:
             if topic.partitions
         }
         return topics, len(metadata.brokers)
-
-    def _list_topics(self) -> Any:
-        """Return the metadata; say why there is none before the time is over."""
-        deadline = time.monotonic() + self._patience
-        seconds = LOOK_SECONDS
-        while True:
-            try:
-                return self._client.list_topics(timeout=seconds)
-            except KafkaException as error:
-                self._client.poll(POLL_SECONDS)
-                if error.args[0].code() not in NO_ANSWER or self._refusal:
-                    raise
-                self.on_trouble(self._describe_silence(error.args[0]))
-                if not self._is_probed:
-                    self._is_probed = True
-                    self._refusal = self._describe_mismatch()
-                if self._refusal or time.monotonic() >= deadline:
-                    raise
-                # A broker that is slow, and not away, has the rest of the time for one answer.
-                left = deadline - time.monotonic()
-                seconds = LOOK_SECONDS if self._trouble else max(LOOK_SECONDS, left)
-
-    def _describe_mismatch(self) -> str:
-        protocol = self.settings.admin_properties().get("security.protocol", "plaintext")
-        return describe_mismatch(self.where, str(protocol))
-
-    def _describe_silence(self, error: ClientError) -> str:
-        return f"Kafka at {self.where} does not answer: {self._trouble or error.str()}"
 
     def require(self, name: str) -> Topic:
         """Return a topic that has to exist and must not be compacted.
@@ -220,7 +165,7 @@ class KafkaAdmin:
         return self._config_of(ConfigResource(ResourceType.TOPIC, name))
 
     def _config_of(self, resource: ConfigResource) -> dict[str, str]:
-        request = self._client.describe_configs([resource], request_timeout=REQUEST_SECONDS)
+        request = self.client.describe_configs([resource], request_timeout=REQUEST_SECONDS)
         try:
             entries = self.call(request[resource].result)
         except KafkaError:
@@ -238,7 +183,7 @@ class KafkaAdmin:
             KafkaError: the broker refuses.
             KafkaUnreachable: no broker answers.
         """
-        request = self._client.describe_topics(
+        request = self.client.describe_topics(
             TopicCollection([name]),
             include_authorized_operations=True,
             request_timeout=REQUEST_SECONDS,
@@ -258,7 +203,7 @@ class KafkaAdmin:
         """
 
         def ask() -> Any:
-            request = self._client.describe_consumer_groups(
+            request = self.client.describe_consumer_groups(
                 [name], include_authorized_operations=True, request_timeout=REQUEST_SECONDS
             )
             return request[name].result()
@@ -274,7 +219,7 @@ class KafkaAdmin:
         Raises:
             KafkaUnreachable: no broker answers.
         """
-        brokers = self.call(self._list_topics).brokers
+        brokers = self.call(self.list_topics).brokers
         return self._config_of(ConfigResource(ResourceType.BROKER, str(min(brokers))))
 
     def newest_timestamp(self, topic: str) -> int | None:
@@ -287,7 +232,7 @@ class KafkaAdmin:
         found = self.require(topic)
         numbers = [p for p in range(found.partitions) if p not in found.leaderless]
         places = {TopicPartition(topic, p): _NEWEST for p in numbers}
-        answers = self._client.list_offsets(places, request_timeout=LOG_SECONDS)
+        answers = self.client.list_offsets(places, request_timeout=LOG_SECONDS)
         times = [int(self.call(answer.result).timestamp) for answer in answers.values()]
         return max((moment for moment in times if moment >= 0), default=None)
 
@@ -303,7 +248,7 @@ class KafkaAdmin:
         topic = NewTopic(
             name, num_partitions=partitions, replication_factor=replication, config=dict(config)
         )
-        futures = self._client.create_topics([topic], operation_timeout=REQUEST_SECONDS)
+        futures = self.client.create_topics([topic], operation_timeout=REQUEST_SECONDS)
 
         def created() -> bool:
             try:
@@ -328,7 +273,7 @@ class KafkaAdmin:
             KafkaUnreachable: no broker answers.
         """
         group, topic = self.settings.group, self.settings.topic
-        request = self._client.describe_consumer_groups([group], request_timeout=REQUEST_SECONDS)
+        request = self.client.describe_consumer_groups([group], request_timeout=REQUEST_SECONDS)
         description = self.call(request[group].result, group)
         members = (
             Member(
@@ -373,7 +318,7 @@ class KafkaAdmin:
         if not partitions:
             return {}
         places = {TopicPartition(topic, p): spec for p in partitions}
-        answers: Mapping[TopicPartition, Any] = self._client.list_offsets(
+        answers: Mapping[TopicPartition, Any] = self.client.list_offsets(
             places, isolation_level=isolation, request_timeout=LOG_SECONDS
         )
         return answers
@@ -397,7 +342,7 @@ class KafkaAdmin:
         if known is None:
             return []
         places = [TopicPartition(topic, p) for p in range(known.partitions)]
-        config = consumer_config(self.settings) | {"group.id": group, "error_cb": self._on_error}
+        config = consumer_config(self.settings) | {"group.id": group, "error_cb": self.on_error}
         config.pop("group.instance.id", None)  # a worker is that member
         reader = new_client(self._reader, config)
         try:
@@ -414,65 +359,10 @@ class KafkaAdmin:
         """
         # A consumer could commit them as well, but has no time-out for it.
         request = ConsumerGroupTopicPartitions(group, places)
-        futures = self._client.alter_consumer_group_offsets(
+        futures = self.client.alter_consumer_group_offsets(
             [request], request_timeout=REQUEST_SECONDS
         )
         raise_refusal(futures[group].result().topic_partitions)
-
-    def ask(self, question: Callable[[], T], group: str = "") -> T:
-        """Return the answer to a question; ask again while a leader or a coordinator moves.
-
-        Args:
-            question: asks the cluster, each time that it is called; any client of this cluster.
-            group: that the question is about, for the error's text.
-
-        Raises:
-            KafkaError: the broker refuses.
-            KafkaUnreachable: no broker answers.
-        """
-        deadline = time.monotonic() + self._patience
-
-        def ask_again() -> T:
-            while True:
-                try:
-                    return question()
-                except KafkaException as error:
-                    if error.args[0].code() not in MOVING or time.monotonic() >= deadline:
-                        raise
-                time.sleep(MOVING_SECONDS)
-
-        return self.call(ask_again, group)
-
-    def call(self, request: Callable[[], T], group: str = "") -> T:
-        """Return what a request returns, with the client's exceptions as this project's errors.
-
-        Args:
-            request: asks the cluster; any client of this cluster.
-            group: that the request is about, for the error's text.
-
-        Raises:
-            KafkaError: the broker refuses.
-            KafkaUnreachable: no broker answers.
-        """
-        try:
-            return request()
-        except KafkaException as error:
-            self._client.poll(0)
-            code = error.args[0].code()
-            if self._refusal:
-                raise KafkaError(
-                    f"Kafka at {self.where} refuses the connection: {self._refusal}"
-                ) from None
-            if code in NO_ANSWER:
-                raise KafkaUnreachable(self._describe_silence(error.args[0])) from None
-            about = f"group {group}: " if group else ""
-            raise KafkaError(f"Kafka at {self.where}: {about}{error.args[0].str()}") from None
-
-    def _on_error(self, error: ClientError) -> None:
-        if error.code() in CREDENTIALS:
-            self._refusal = error.str()
-        elif error.code() in CONNECTION:
-            self._trouble = error.str()
 
 
 def _lacking(needed: Iterable[str], allowed: Iterable[Any] | None) -> set[str]:

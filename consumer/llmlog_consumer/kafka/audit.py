@@ -95,7 +95,7 @@ class AuditLog:
         with self._lock:
             if self._producer is None:
                 # A topic that is missing would be waited for, or made by the broker.
-                (self._require or KafkaAdmin(self._settings).require)(topic)
+                (self._require or self._ask_broker)(topic)
                 self._producer = self._new_producer(self._settings, self._take_report)
             report = _Report()
             try:
@@ -111,6 +111,9 @@ class AuditLog:
                     f"the audit topic {topic} cannot be written, so this is refused: {why}; run "
                     "`pipeline setup`, or grant WRITE on it"
                 )
+
+    def _ask_broker(self, topic: str) -> None:
+        KafkaAdmin(self._settings, patience_seconds=self._confirm_seconds).require(topic)
 
     def _wait(self, report: _Report) -> None:
         deadline = time.monotonic() + self._confirm_seconds

@@ -67,7 +67,7 @@ class Timing:
 
     join: float = 5.0
     commit_retry: float = 0.1
-    commit_give_up: float = 2.0
+    commit_give_up: float = 4.0
     damaged: float = RETRY_SECONDS
     start: start_offsets.Timing = field(default_factory=start_offsets.Timing)
     watch: WatchTiming = field(default_factory=WatchTiming)

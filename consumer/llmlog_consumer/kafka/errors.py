@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from confluent_kafka import KafkaError
 
 from llmlog_common.errors import KafkaError as PipelineKafkaError
+from llmlog_common.listener_probe import describe_alert
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -145,7 +146,7 @@ _ADVICE: Final = dict.fromkeys(CREDENTIALS, "check the credentials and certifica
 
 def advise(error: KafkaError) -> str:
     """Return the client's own reason, with what an operator has to do about it."""
-    advice = _ADVICE.get(error.code())
+    advice = describe_alert(error.str()) or _ADVICE.get(error.code())
     return f"Kafka: {error.str()} ({advice})" if advice else f"Kafka: {error.str()}"
 
 
@@ -172,9 +173,10 @@ class Refusal:
     def record(self, error: KafkaError) -> None:
         """Remember an error that does not end by itself; ignore all others."""
         code = error.code()
-        if code in _ADVICE:
+        is_refused = bool(describe_alert(error.str()))
+        if code in _ADVICE or is_refused:
             self._reason = advise(error)
-            repeats = code in CREDENTIALS
+            repeats = code in CREDENTIALS or is_refused
             self._ends = self._clock() + REFUSAL_REPEAT_SECONDS if repeats else math.inf
 
     def clear(self) -> None:

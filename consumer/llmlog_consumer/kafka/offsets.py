@@ -10,8 +10,9 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from llmlog_common.errors import KafkaUnreachable
 from llmlog_common.kafka_clients import consumer_config, new_client
-from llmlog_consumer.kafka.admin import REQUEST_SECONDS, Topic, raise_refusal
+from llmlog_consumer.kafka.admin import Topic, raise_refusal
 from llmlog_consumer.kafka.committed import CommittedOffset, parse_note
+from llmlog_consumer.kafka.connection import REQUEST_SECONDS
 from llmlog_consumer.kafka.places import Place
 
 if TYPE_CHECKING:

@@ -7,15 +7,24 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from llmlog_common.errors import ElasticsearchError
+from llmlog_common.groups import make_place
 from llmlog_consumer.elasticsearch.daily_index import ALREADY_EXISTS
-from llmlog_consumer.elasticsearch.index_names import daily_index, daily_indices, is_daily_index
+from llmlog_consumer.elasticsearch.index_names import (
+    PERIOD_DAYS,
+    daily_index,
+    daily_indices,
+    is_daily_index,
+    read_name,
+)
 from llmlog_consumer.provision import templates
 from llmlog_consumer.provision.merge import differences, get, join, missing_fields
+from llmlog_consumer.provision.profiles import PROFILES
 from llmlog_consumer.provision.requirements import require_alias
 from llmlog_consumer.provision.steps import CREATED, DIFFERS, UNCHANGED, UPDATED, Step
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from datetime import timedelta
 
     from llmlog_common.settings import Settings
     from llmlog_consumer.elasticsearch.connection import Elastic
@@ -33,6 +42,9 @@ _OF_TEMPLATES: Final = {
 }
 _TAKES_NOTHING: Final = frozenset(("cluster_block_exception", "index_closed_exception"))
 """Errors of an index that is blocked or closed: its documents are kept, and found as before."""
+_POLICY: Final = ("settings", "index", "lifecycle", "name")
+_POLICY_SETTING: Final = "index.lifecycle.name"
+"""An index that was made before its group had a policy gets the group's."""
 _REPAIRED: Final = (("lifecycle", "name"), ("refresh_interval",), ("auto_expand_replicas",))
 """Settings that today's index gets where it has none. An older index may lack them on purpose."""
 
@@ -40,12 +52,12 @@ _REPAIRED: Final = (("lifecycle", "name"), ("refresh_interval",), ("auto_expand_
 def index_steps(
     settings: Settings, elastic: Elastic, *, clock: Callable[[], float] = time.time
 ) -> Iterator[Step]:
-    """Yield a step for lifecycle policy, default settings, index template and daily indices.
+    """Yield a step for lifecycle policies, default settings, index templates and daily indices.
 
     Each step is computed when the one before it was carried out, or was not.
 
     Args:
-        settings: alias and greatest age of events.
+        settings: alias, groups, period and greatest ages of events.
         elastic: the cluster.
         clock: epoch seconds; for today's index.
 
@@ -58,26 +70,46 @@ def index_steps(
     require_alias(elastic, alias)
     lifecycle = has_lifecycle(elastic)
     if lifecycle:
-        yield _policy_step(settings, elastic)
+        days = _longest_period(settings, elastic)
+        yield _policy_step(elastic, alias, settings.max_event_age, days)
+        for group in settings.groups:
+            name = templates.group_name(alias, group)
+            yield _policy_step(elastic, name, settings.max_age_of(group), days)
     else:
         yield Step(f"lifecycle policy {alias}", UNCHANGED, "this cluster has no ILM: left out")
     template = _find_template(elastic, alias)
-    shared = _merged_settings(elastic, alias, template, lifecycle=lifecycle)
+    shared = _merged_settings(settings, elastic, template, lifecycle=lifecycle)
     yield _component_step(elastic, templates.settings_name(alias), shared)
-    wanted = templates.merge_template(template, templates.index_template(alias))
+    profile = PROFILES[settings.index_profile]
+    wanted = templates.merge_template(template, templates.index_template(alias, profile))
     yield _write_step(
         elastic, f"index template {alias}", f"/_index_template/{alias}", template, wanted
     )
-    today = daily_index(alias, int(clock() * 1000))
+    now_ms = int(clock() * 1000)
+    today = daily_index(alias, now_ms, make_place(settings.index_period, ""))
     _require_strongest(elastic, alias, today, int(wanted.get("priority", 0)))
+    for group in settings.groups:
+        name = templates.group_name(alias, group)
+        there = _find_template(elastic, name)
+        own = templates.merge_group_template(
+            there, templates.group_template(wanted, alias, group, lifecycle=lifecycle)
+        )
+        yield _write_step(elastic, f"index template {name}", f"/_index_template/{name}", there, own)
+        index = daily_index(alias, now_ms, make_place(settings.index_period, group))
+        _require_strongest(elastic, name, index, own["priority"])
     options = wanted["template"]["aliases"][alias]
-    there = elastic.demand("GET", f"/{daily_indices(alias)}", params=_OF_INDICES)
-    if today not in there:
-        there[today] = None
-    for index, found in sorted(there.items()):
-        if is_daily_index(alias, index):
+    indices = elastic.demand("GET", f"/{daily_indices(alias)}", params=_OF_INDICES)
+    if today not in indices:
+        indices[today] = None
+    for index, found in sorted(indices.items()):
+        read = read_name(alias, index)
+        if read and is_daily_index(alias, index, settings.groups, settings.index_period):
             defaults = shared["template"]["settings"]["index"] if index == today else {}
-            step = _daily_step(elastic, index, found, {alias: options}, defaults)
+            is_older = read.group in settings.groups and get(found, *_POLICY) == alias
+            changed = {_POLICY_SETTING: templates.group_name(alias, read.group)} if is_older else {}
+            step = _daily_step(
+                elastic, index, found, {alias: options}, defaults=defaults, changed=changed
+            )
             if index == today or step.change != UNCHANGED:
                 yield step
             if index == today and step.change == DIFFERS:
@@ -94,28 +126,44 @@ def has_lifecycle(elastic: Elastic) -> bool:
     return elastic.find("/_ilm/status", absent=_NO_SUCH_API) is not None
 
 
-def _policy_step(settings: Settings, elastic: Elastic) -> Step:
+def _longest_period(settings: Settings, elastic: Elastic) -> int:
+    """Return the days of the longest period that an index has, or will have.
+
+    An index is deleted when its last event has expired; its age is that of its first one.
+    """
     alias = settings.index
-    answer = elastic.find(f"/_ilm/policy/{alias}")
-    existing = get(answer, alias, "policy")
-    ours = templates.lifecycle_policy(settings.max_event_age)
+    there = elastic.demand("GET", f"/{daily_indices(alias)}", params=_OF_INDICES)
+    policies = {alias, *(templates.group_name(alias, group) for group in settings.groups)}
+    ours = (index for index, found in there.items() if get(found, *_POLICY) in policies)
+    names = (read_name(alias, index) for index in ours)
+    periods = {settings.index_period, *(name.period for name in names if name)}
+    return max(PERIOD_DAYS[period] for period in periods)
+
+
+def _policy_step(elastic: Elastic, name: str, max_event_age: timedelta, days: int) -> Step:
+    answer = elastic.find(f"/_ilm/policy/{name}")
+    existing = get(answer, name, "policy")
+    ours = templates.lifecycle_policy(max_event_age, days)
     wanted = templates.merge_policy(existing, ours)
-    what, path = f"lifecycle policy {alias}", f"/_ilm/policy/{alias}"
+    what, path = f"lifecycle policy {name}", f"/_ilm/policy/{name}"
     if existing is not None and wanted == existing and differences(existing, ours):
         return Step(what, UNCHANGED, "not the one that setup ships: kept")
     return _write_step(elastic, what, path, existing, wanted, body={"policy": wanted})
 
 
 def _merged_settings(
-    elastic: Elastic, alias: str, template: Any, *, lifecycle: bool
+    settings: Settings, elastic: Elastic, template: Any, *, lifecycle: bool
 ) -> dict[str, Any]:
     """Return our default settings, beside all layers of the user's that there are."""
+    alias, profile = settings.index, PROFILES[settings.index_profile]
     ours = templates.settings_name(alias)
     names = join(get(template, "composed_of") or [], [templates.custom_name(alias)])
     others = [_find_component(elastic, name) for name in names if name != ours]
     return templates.merge_settings(
         _find_component(elastic, ours),
-        templates.default_settings(alias, lifecycle=lifecycle),
+        templates.default_settings(
+            alias, lifecycle=lifecycle, profile=profile, shards=settings.index_shards
+        ),
         [*others, template],
     )
 
@@ -170,7 +218,13 @@ def _require_strongest(elastic: Elastic, alias: str, index: str, priority: int) 
 
 
 def _daily_step(
-    elastic: Elastic, index: str, found: Any, aliases: dict[str, Any], defaults: dict[str, Any]
+    elastic: Elastic,
+    index: str,
+    found: Any,
+    aliases: dict[str, Any],
+    *,
+    defaults: dict[str, Any],
+    changed: dict[str, Any],
 ) -> Step:
     """Return the step that a daily index needs: created, repaired, or left as it is.
 
@@ -180,6 +234,7 @@ def _daily_step(
         found: aliases, `_meta` and settings that it has; None where there is no such index.
         aliases: those that it has to have, with their options.
         defaults: settings that it is given where it has none.
+        changed: settings that it is given in the place of what it has.
     """
     what = f"index {index}"
     if found is None:
@@ -194,7 +249,7 @@ def _daily_step(
     upgrade = _upgrade(elastic, index, found)
     there = found.get("aliases") or {}
     missing = {alias: options for alias, options in aliases.items() if alias not in there}
-    settings = {
+    settings = changed | {
         f"index.{'.'.join(path)}": get(defaults, *path)
         for path in _REPAIRED
         if get(defaults, *path) is not None and get(found, "settings", "index", *path) is None

@@ -19,8 +19,14 @@ class User(StrEnum):
     """The callback in LiteLLM, and `pipeline produce`."""
     WORKER = "worker"
     """`pipeline consume`."""
+    READER = "reader"
+    """Whatever changes nothing: `pipeline status`, `verify`, `trace`, `report`, `dlq list`."""
     OPERATOR = "operator"
-    """`pipeline status`, `verify`, `trace`, `report`, `offsets`, `dlq` and `console`."""
+    """The same, and `pipeline dlq replay`, `offsets accept-gap`, `offsets reset`."""
+    CONSOLE = "console"
+    """`pipeline console`."""
+    AUDITOR = "auditor"
+    """Reads who replayed dead letters, and who opened contents."""
     SETUP = "setup"
     """`pipeline setup`."""
 
@@ -47,6 +53,13 @@ def kafka_rights(user: User, settings: Settings) -> tuple[KafkaRight, ...]:
     """Return what a user needs in Kafka."""
     source, letters, group = settings.topic, settings.dlq_topic, settings.group
     gaps, audit = f"{group}.gaps", settings.audit_topic
+    operator = (
+        KafkaRight("topic", source, (*_LOOK, "Read", "Write")),
+        KafkaRight("topic", letters, (*_LOOK, "Read", "Write")),
+        KafkaRight("topic", audit, (*_LOOK, "Write")),
+        KafkaRight("group", group, ("Describe", "Read")),
+        KafkaRight("group", gaps, ("Describe", "Read")),
+    )
     rights = {
         User.GATEWAY: (KafkaRight("topic", source, (*_LOOK, "Write")),),
         User.WORKER: (
@@ -55,13 +68,16 @@ def kafka_rights(user: User, settings: Settings) -> tuple[KafkaRight, ...]:
             KafkaRight("group", group, ("Describe", "Read")),
             KafkaRight("group", gaps, ("Describe",)),
         ),
-        User.OPERATOR: (
-            KafkaRight("topic", source, (*_LOOK, "Read", "Write")),
-            KafkaRight("topic", letters, (*_LOOK, "Read", "Write")),
+        User.READER: (
+            KafkaRight("topic", source, (*_LOOK, "Read")),
+            KafkaRight("topic", letters, (*_LOOK, "Read")),
             KafkaRight("topic", audit, (*_LOOK, "Write")),
-            KafkaRight("group", group, ("Describe", "Read")),
-            KafkaRight("group", gaps, ("Describe", "Read")),
+            KafkaRight("group", group, ("Describe",)),
+            KafkaRight("group", gaps, ("Describe",)),
         ),
+        User.OPERATOR: operator,
+        User.CONSOLE: operator,
+        User.AUDITOR: (KafkaRight("topic", audit, ("Describe", "Read")),),
         User.SETUP: (
             KafkaRight("topic", source, (*_LOOK, "Create")),
             KafkaRight("topic", letters, (*_LOOK, "Create")),
@@ -73,12 +89,17 @@ def kafka_rights(user: User, settings: Settings) -> tuple[KafkaRight, ...]:
 
 _CLUSTER: Final = {
     User.WORKER: ("monitor",),
+    User.READER: ("monitor",),
     User.OPERATOR: ("monitor",),
+    User.CONSOLE: ("monitor",),
     User.SETUP: ("monitor", "manage_index_templates", "manage_ilm"),
 }
+_READ: Final = ("read", "view_index_metadata", "maintenance")
 _INDEX: Final = {
     User.WORKER: ("create_doc", "create_index", "view_index_metadata"),
-    User.OPERATOR: ("read", "view_index_metadata", "maintenance", "create_doc", "create_index"),
+    User.READER: _READ,
+    User.OPERATOR: (*_READ, "create_doc", "create_index"),
+    User.CONSOLE: (*_READ, "create_doc", "create_index"),
     User.SETUP: ("manage",),
 }
 
@@ -87,7 +108,7 @@ def elasticsearch_role(user: User, settings: Settings) -> dict[str, Any]:
     """Return the role of a user in Elasticsearch, as the body of `PUT /_security/role/NAME`.
 
     Raises:
-        KeyError: the user does not use Elasticsearch: the gateway.
+        KeyError: the user does not use Elasticsearch: see `elasticsearch_users`.
     """
     return {
         "cluster": list(_CLUSTER[user]),
@@ -98,6 +119,16 @@ def elasticsearch_role(user: User, settings: Settings) -> dict[str, Any]:
             }
         ],
     }
+
+
+def group_reader_role(group: str, settings: Settings) -> dict[str, Any]:
+    """Return the role of a person who may read one group's documents, and no others.
+
+    It names indices: a right on the alias would be a right on all of them.
+    """
+    names = [daily_indices(settings.index, group)]
+    privileges = ["read", "view_index_metadata"]
+    return {"cluster": [], "indices": [{"names": names, "privileges": privileges}]}
 
 
 def elasticsearch_users() -> tuple[User, ...]:

@@ -5,6 +5,8 @@ The layers of a daily index, each over the one before:
     ALIAS@settings    our defaults (shards, replicas, refresh, lifecycle); setup fills gaps alone
     ALIAS@custom      the user's own; setup never writes it
     ALIAS             the index template: mapping and alias, and whatever the user adds to it
+    ALIAS@GROUP       the same for the indices of one group, with a lifecycle policy of its own
+    ALIAS@GROUP@custom    the user's own layer for one group
 """
 
 from __future__ import annotations
@@ -19,13 +21,18 @@ from typing import TYPE_CHECKING, Any, Final
 
 from llmlog_consumer.elasticsearch.index_names import daily_indices
 from llmlog_consumer.provision.merge import get, join, overlay
+from llmlog_consumer.provision.profiles import PROFILES, Profile
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 OURS: Final = {"managed_by": "llmlog-pipeline"}
 _DAY: Final = timedelta(days=1)
+_BALANCED: Final = PROFILES["balanced"]
+_WRITTEN: Final = "written"
 _REPLICAS: Final = "auto_expand_replicas"
+_ABOVE_SHARED: Final = 100
+"""Elasticsearch refuses two templates of one priority for one index; a user may raise the other."""
 _DELETE_AGE: Final = ("phases", "delete", "min_age")
 
 
@@ -39,22 +46,40 @@ def custom_name(alias: str) -> str:
     return f"{alias}@custom"
 
 
-def default_settings(alias: str, *, lifecycle: bool) -> dict[str, Any]:
+def group_name(alias: str, group: str) -> str:
+    """Return the name of a group's index template and lifecycle policy."""
+    return f"{alias}@{group}"
+
+
+def default_settings(
+    alias: str, *, lifecycle: bool, profile: Profile = _BALANCED, shards: int = 1
+) -> dict[str, Any]:
     """Return the component template with our default settings.
 
     Args:
         alias: whose daily indices they are for; also the lifecycle policy's name.
         lifecycle: the cluster manages lifecycles.
+        profile: of the indices.
+        shards: of an index.
     """
     index: dict[str, Any] = copy.deepcopy(_load("index_settings.json"))
+    chosen = {
+        "number_of_shards": shards,
+        "refresh_interval": profile.refresh_interval,
+        "codec": profile.codec,
+    }
+    index |= chosen
     if lifecycle:
         index["lifecycle"] = {"name": alias}
-    return {"template": {"settings": {"index": index}}, "_meta": dict(OURS)}
+    return {"template": {"settings": {"index": index}}, "_meta": {**OURS, _WRITTEN: chosen}}
 
 
-def index_template(alias: str) -> dict[str, Any]:
-    """Return the shipped index template for this alias."""
+def index_template(alias: str, profile: Profile = _BALANCED) -> dict[str, Any]:
+    """Return the shipped index template for this alias and profile."""
     template: dict[str, Any] = copy.deepcopy(_load("index_template.json"))
+    for field in template["template"]["mappings"]["properties"].values():
+        if field.get("type") == "text":
+            field.update(profile.text)
     template["index_patterns"] = [daily_indices(alias)]
     template["composed_of"] = [settings_name(alias), custom_name(alias)]
     template["ignore_missing_component_templates"] = [custom_name(alias)]
@@ -62,10 +87,51 @@ def index_template(alias: str) -> dict[str, Any]:
     return template
 
 
-def lifecycle_policy(max_event_age: timedelta) -> dict[str, Any]:
-    """Return the shipped lifecycle policy: it deletes an index when its last event has expired."""
+def group_template(
+    shared: dict[str, Any], alias: str, group: str, *, lifecycle: bool
+) -> dict[str, Any]:
+    """Return the index template of one group.
+
+    Args:
+        shared: the one of the default group, with all that its user has added.
+        alias: whose daily indices they are for.
+        group: its name.
+        lifecycle: the cluster manages lifecycles.
+    """
+    template = copy.deepcopy(shared)
+    layer = custom_name(group_name(alias, group))
+    template["index_patterns"] = [daily_indices(alias, group)]
+    template["priority"] = int(shared.get("priority") or 0) + _ABOVE_SHARED
+    template["composed_of"] = [*shared["composed_of"], layer]
+    template["ignore_missing_component_templates"] = join(
+        shared["ignore_missing_component_templates"], [layer]
+    )
+    if lifecycle:
+        own = {"settings": {"index": {"lifecycle": {"name": group_name(alias, group)}}}}
+        template["template"] = overlay(template["template"], own)
+    return template
+
+
+def merge_group_template(existing: Any, ours: dict[str, Any]) -> dict[str, Any]:
+    """Return a group's index template with all that a user has added to the existing one."""
+    if existing is None:
+        return ours
+    merged: dict[str, Any] = overlay(existing, ours)
+    merged["priority"] = max(int(existing.get("priority") or 0), ours["priority"])
+    for key in ("index_patterns", "composed_of", "ignore_missing_component_templates"):
+        merged[key] = join(existing.get(key) or [], ours[key])
+    return merged
+
+
+def lifecycle_policy(max_event_age: timedelta, period_days: int = 1) -> dict[str, Any]:
+    """Return the shipped lifecycle policy: it deletes an index when its last event has expired.
+
+    Args:
+        max_event_age: age above which an event is expired.
+        period_days: of the indices.
+    """
     policy: dict[str, Any] = copy.deepcopy(_load("lifecycle_policy.json"))
-    delete_age = f"{math.ceil(max_event_age / _DAY) + 1}d"
+    delete_age = f"{math.ceil(max_event_age / _DAY) + period_days}d"
     policy["phases"]["delete"]["min_age"] = delete_age
     policy["_meta"]["delete_age"] = delete_age
     return policy
@@ -112,6 +178,9 @@ def merge_settings(
 ) -> dict[str, Any]:
     """Return our default settings with all that a user has set: a default fills a gap alone.
 
+    A setting that still has the value that setup wrote last (`_meta`) is not the user's: it
+    follows the profile.
+
     Args:
         existing: component template as the cluster has it; None where there is none.
         ours: `default_settings`.
@@ -119,6 +188,11 @@ def merge_settings(
             replicas in one of them would mean nothing beside our range of them, which is left out.
     """
     merged: dict[str, Any] = overlay(ours, existing or {})
+    there = get(existing, "template", "settings", "index") or {}
+    for name, value in (get(existing, "_meta", _WRITTEN) or {}).items():
+        own = get(ours, "template", "settings", "index", name)
+        if own is not None and str(there.get(name)) == str(value):
+            merged["template"]["settings"]["index"][name] = own
     merged["_meta"] = overlay(get(existing, "_meta") or {}, ours["_meta"])
     layers = [existing, *others]
     has_number = any(

@@ -12,6 +12,7 @@ from llmlog_consumer.dead_letters.record import build_record
 from llmlog_consumer.dead_letters.recovered import find_recovered
 from llmlog_consumer.dead_letters.source_record import OriginalMissingError, restore_original
 from llmlog_consumer.elasticsearch.document import Documents, ExpiredError, TransformError, check
+from llmlog_consumer.replay.mending import CannotMendError
 from llmlog_schemas.codec import DecodeError, Decoder
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from llmlog_consumer.dead_letters.record import ReplayRecord
     from llmlog_consumer.dead_letters.source_record import Restore
     from llmlog_consumer.elasticsearch.lookup import DocumentLookup
+    from llmlog_consumer.replay.mending import Mending
     from llmlog_schemas.codec import SchemaSource
 
 MAX_REPLAYS: Final = 3
@@ -33,7 +35,7 @@ SOURCE_TOPIC: Final = "@source"
 
 
 class ReplayOutcome(StrEnum):
-    """What becomes of a letter: a column of the dry run; the last two also count in a run."""
+    """What becomes of a letter: a column of the dry run; the last three also count in a run."""
 
     REPLAY = "replay"
     """Replayed; whether Elasticsearch takes it is not known before."""
@@ -47,6 +49,8 @@ class ReplayOutcome(StrEnum):
     """Failed again after `MAX_REPLAYS` replays; left alone."""
     ORIGINAL_MISSING = "original_missing"
     """Truncated, and the source topic no longer has the original; left alone."""
+    CANNOT_MEND = "cannot_mend"
+    """A change does not fit its record, or the record holds no event; left alone."""
 
 
 @dataclass(slots=True)
@@ -57,26 +61,34 @@ class ReplayPolicy:
         settings: where the originals of truncated letters are.
         force: replay records too that failed again after `MAX_REPLAYS` replays.
         restore: reads the original of a truncated letter.
+        mending: changes fields of each record; None changes none.
     """
 
     settings: Settings
     force: bool = False
     restore: Restore = restore_original
+    mending: Mending | None = None
 
     def decide(self, record: ReplayRecord) -> ReplayRecord | ReplayOutcome:
-        """Return the record to replay, with its original; or why its letter is left alone.
+        """Return the record to replay, with its original and its changes; or why it is left alone.
 
         Raises:
             KafkaUnreachable: no broker answers for the original.
+            Unreachable: no Schema Registry answers for a record that is mended.
         """
         if record.replays >= MAX_REPLAYS and not self.force:
             return ReplayOutcome.TOO_MANY_REPLAYS
-        if record.truncated is None:
+        if record.truncated is not None:
+            try:
+                record = build_record(self.restore(self.settings, record.truncated))
+            except OriginalMissingError:
+                return ReplayOutcome.ORIGINAL_MISSING
+        if self.mending is None:
             return record
         try:
-            return build_record(self.restore(self.settings, record.truncated))
-        except OriginalMissingError:
-            return ReplayOutcome.ORIGINAL_MISSING
+            return self.mending.mend(record)
+        except CannotMendError:
+            return ReplayOutcome.CANNOT_MEND
 
 
 class DryRun:
@@ -95,7 +107,9 @@ class DryRun:
         self._lookup = lookup
         settings = policy.settings
         self._decoder = Decoder(registry)
-        self._documents = Documents(settings.index, settings.max_event_age)
+        self._documents = Documents(
+            settings.index, settings.max_event_age, settings.group_max_event_age
+        )
 
     def report(self, letters: Iterable[DeadLetter]) -> list[dict[str, Any]]:
         """Return a row for each fingerprint: its letters by outcome; the largest first."""
@@ -106,6 +120,22 @@ class DryRun:
                 row[outcome] += 1
                 row["letters"] += 1
         return sorted(rows.values(), key=lambda row: -row["letters"])
+
+    def report_changes(self, *, show_content: bool = False) -> dict[str, Any] | None:
+        """Return what the changes would do to the letters of the report; None where none is made.
+
+        Args:
+            show_content: with values of one letter, before and after.
+        """
+        mending = self._policy.mending
+        if mending is None:
+            return None
+        return {
+            "changes": [count.as_json(show_content=show_content) for count in mending.counts],
+            "problems": [
+                {"why": why, "letters": number} for why, number in mending.problems.items()
+            ],
+        }
 
     def _predict(self, letters: list[DeadLetter]) -> list[ReplayOutcome]:
         """Return the outcome of each letter."""

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 MAX_IN_FLIGHT_BYTES: Final = 24 * 1024 * 1024
 """Bytes of values in flight above which no more letters are taken in."""
+MAX_MENDED_BYTES: Final = MAX_IN_FLIGHT_BYTES // 2
+"""The same of mended ones: each is held beside what it was."""
 
 _CHUNK_LETTERS: Final = 200
 """Letters with their headers that fit into a processor's cache."""

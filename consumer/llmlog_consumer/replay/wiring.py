@@ -9,15 +9,41 @@ from llmlog_consumer.elasticsearch.connection import Elastic
 from llmlog_consumer.elasticsearch.lookup import DocumentLookup
 from llmlog_consumer.kafka.admin import KafkaAdmin
 from llmlog_consumer.kafka.producer import KafkaProducer
-from llmlog_consumer.replay.plan import SOURCE_TOPIC, DryRun
-from llmlog_consumer.replay.replay import IndexReplay, TopicReplay
+from llmlog_consumer.replay.mending import Mending
+from llmlog_consumer.replay.plan import SOURCE_TOPIC, DryRun, ReplayPolicy
+from llmlog_consumer.replay.replay import (
+    MAX_IN_FLIGHT_BYTES,
+    MAX_MENDED_BYTES,
+    IndexReplay,
+    TopicReplay,
+)
+from llmlog_schemas.codec import Decoder
 from llmlog_schemas.registry import Registry
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from llmlog_common.settings import Settings
+    from llmlog_consumer.dead_letters.mending.changes import Change
     from llmlog_consumer.outcomes import Settle
-    from llmlog_consumer.replay.plan import ReplayPolicy
     from llmlog_consumer.replay.replay import ReplayRun
+
+
+def new_policy(
+    settings: Settings, changes: Sequence[Change] = (), *, by: str = "", force: bool = False
+) -> ReplayPolicy:
+    """Return which letters are replayed, and in what form.
+
+    Args:
+        settings: of the deployment.
+        changes: that mend each record.
+        by: who mends, for the letter's headers.
+        force: also what failed again after three replays.
+    """
+    if not changes:
+        return ReplayPolicy(settings, force)
+    decoder = Decoder(Registry.from_settings(settings))
+    return ReplayPolicy(settings, force, mending=Mending(changes, decoder, by=by))
 
 
 def new_dry_run(policy: ReplayPolicy, elastic: Elastic | None) -> DryRun:
@@ -49,4 +75,6 @@ def new_replay(
     def new_delivery(settle: Settle) -> Delivery:
         return Delivery.from_settings(settings, elastic, partitions, settle)
 
-    return IndexReplay(run, new_delivery)
+    is_mended = run.policy.mending is not None
+    most = MAX_MENDED_BYTES if is_mended else MAX_IN_FLIGHT_BYTES
+    return IndexReplay(run, new_delivery, max_in_flight_bytes=most)

@@ -289,6 +289,11 @@ class Worker:
     # State
 
     @property
+    def has_joined(self) -> bool:
+        """Tell whether the group has given this worker an assignment, if an empty one."""
+        return self._consumer.joined
+
+    @property
     def fault(self) -> str:
         """Say what keeps records from being settled, or will if it lasts; empty for nothing."""
         return (

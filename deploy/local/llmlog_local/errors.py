@@ -3,7 +3,8 @@
 LocalStackError                 1   anything else, such as a folder that cannot be written
 ├── LocalUsageError             2   a taken port, a missing extra, an unknown version
 ├── KafkaStartError             3
-└── ElasticsearchStartError     4
+├── ElasticsearchStartError     4
+└── RegistryStartError          4
 """
 
 from __future__ import annotations
@@ -31,6 +32,12 @@ class KafkaStartError(LocalStackError):
 
 class ElasticsearchStartError(LocalStackError):
     """Elasticsearch ended, or did not answer in time."""
+
+    exit_code: ClassVar[int] = 4
+
+
+class RegistryStartError(LocalStackError):
+    """The Schema Registry ended, or did not answer in time."""
 
     exit_code: ClassVar[int] = 4
 

@@ -1,7 +1,7 @@
 """Owns the handle of a server process: start, wait, stop, kill.
 
 A server is a process in a session of its own, so that a Ctrl-C in the shell does not reach it. It
-ends with the process that started it (`llmlog_local.guard`), until it is released.
+ends with the process that started it (`llmlog_local.nodes.guard`), until it is released.
 """
 
 from __future__ import annotations

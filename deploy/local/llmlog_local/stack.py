@@ -1,15 +1,17 @@
-"""Owns the stack: one Kafka and one Elasticsearch in a folder, running in the background.
+"""Owns the stack: a Kafka, an Elasticsearch, and where it is asked for a Schema Registry.
+
+They keep all they have in one folder, and run in the background.
 
 The steps of `up`:
 
 1. take the folder's lock, so that two commands do not interfere;
-2. launch the servers that do not run, each tied to this process (`llmlog_local.guard`);
-3. wait until both answer clients;
-4. announce the environment;
-5. list both in the state file, in one step: from here on they outlive this process;
+2. launch the servers that do not run, each tied to this process (`llmlog_local.nodes.guard`);
+3. wait until all answer clients;
+4. give users their rights, where the stack asks for some, and announce the environment;
+5. list all in the state file, in one step: from here on they outlive this process;
 6. release them.
 
-A `kill -9` before step 5 leaves no server running, after it both.
+A `kill -9` before step 5 leaves no server running, after it all of them.
 """
 
 from __future__ import annotations
@@ -26,16 +28,21 @@ from llmlog_local import jars
 from llmlog_local.elasticsearch import ElasticsearchServer
 from llmlog_local.errors import LocalStackError, LocalUsageError
 from llmlog_local.kafka import KafkaServer
-from llmlog_local.ports import HOST, choose_port
+from llmlog_local.ports import HOST, choose_port, free_ports
+from llmlog_local.registry import RegistryServer
+from llmlog_local.security import ADMIN, Security
 from llmlog_local.server import STOP_TIMEOUT_SECONDS, Server
 from llmlog_local.state import ServerState, read_state, write_state
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from llmlog_local.security import Rights
+
 KAFKA = KafkaServer.name
 ELASTICSEARCH = ElasticsearchServer.name
-_PREFERRED_PORT = {KAFKA: 9092, ELASTICSEARCH: 9200}
+REGISTRY = RegistryServer.name
+_PREFERRED_PORT = {KAFKA: 9092, ELASTICSEARCH: 9200, REGISTRY: 8081}
 
 Environment = dict[str, str]
 
@@ -65,8 +72,11 @@ class LocalStack:
         elasticsearch_port: int | None = None,
         elasticsearch_version: str | None = None,
         announce: Callable[[Environment], None] = lambda _: None,
+        *,
+        rights: Mapping[str, Rights] | None = None,
+        registry: bool = False,
     ) -> Environment:
-        """Start the servers that do not run; return when both answer.
+        """Start the servers that do not run; return when all answer.
 
         A server that ran before comes back on the port it had.
 
@@ -75,29 +85,37 @@ class LocalStack:
             elasticsearch_port: None: the port it had, else 9200 if that is free, else any.
             elasticsearch_version: None: the version it had, else the default. Each version has
                 its own data.
-            announce: Called with the environment once both answer; if it fails, or this process
+            announce: Called with the environment once all answer; if it fails, or this process
                 ends in it, nothing stays running.
+            rights: Of each user, by its name; None: a stack that asks for no login and no TLS.
+            registry: With a Schema Registry.
 
         Returns:
-            The settings that make this project use the two servers.
+            The settings that make this project use the servers; as the admin, who may do
+            everything, where there are users.
 
         Raises:
             LocalStackError: a server does not start; each kind of problem has an exit code.
         """
         asked = {KAFKA: kafka_port, ELASTICSEARCH: elasticsearch_port}
+        if registry:
+            asked[REGISTRY] = None
         with self._lock():
             known = read_state(self.state_file)
+            security = None if rights is None else Security(self._security_folder, rights)
+            for before in known.values():
+                _refuse_other_security(before, is_secure=security is not None)
             for name, port in asked.items():
                 _refuse_change(known.get(name), "port", port)
             _refuse_change(known.get(ELASTICSEARCH), "version", elasticsearch_version)
             missing = [
-                self._server(name, asked[name], known.get(name), elasticsearch_version)
+                self._server(name, asked[name], known.get(name), elasticsearch_version, security)
                 for name in asked
                 if name not in known or not known[name].process.alive
             ]
             jars.fetch(*(server.lock_file for server in missing))
             try:
-                return self._start(missing, known, announce)
+                return self._start(missing, known, announce, security)
             except BaseException:
                 for server in missing:
                     server.kill()
@@ -108,6 +126,7 @@ class LocalStack:
         servers: list[Server],
         known: Mapping[str, ServerState],
         announce: Callable[[Environment], None],
+        security: Security | None,
     ) -> Environment:
         for server in servers:
             print(  # noqa: T201 - progress
@@ -117,7 +136,9 @@ class LocalStack:
         for server in servers:
             server.wait_ready()
         state = {**known, **{server.name: _state_of(server) for server in servers}}
-        environment = _environment(state)
+        if security is not None:
+            self._grant(security, state)
+        environment = _environment(state, security)
         announce(environment)
         write_state(self.state_file, state)
         for server in servers:
@@ -145,21 +166,29 @@ class LocalStack:
             self.state_file.unlink(missing_ok=True)
         return [server.name for server in running]
 
-    def environment(self) -> Environment:
-        """The settings that `up` returned.
+    def environment(self, user: str = ADMIN) -> Environment:
+        """The settings that `up` returned, or those of another user.
 
         Raises:
-            LocalStackError: not both servers run.
+            LocalUsageError: there is no such user.
+            LocalStackError: not all servers run.
         """
         if not all(row.running for row in self.status()):
             raise LocalStackError(f"no stack runs in {self.folder}: start it with `up`")
-        return _environment(read_state(self.state_file))
+        state = read_state(self.state_file)
+        if not state[KAFKA].secure:
+            return _environment(state, None)
+        security = Security(self._security_folder, {})
+        if not security.password_file(user).exists():
+            names = sorted(path.stem for path in self._security_folder.glob("*.password"))
+            raise LocalUsageError(f"there is no user {user}: choose one of {', '.join(names)}")
+        return _environment(state, security, user)
 
     def status(self) -> list[ServerStatus]:
         """Return each server's status, Kafka first."""
         known = read_state(self.state_file)
         rows = []
-        for name in (KAFKA, ELASTICSEARCH):
+        for name in (KAFKA, ELASTICSEARCH, *({REGISTRY} & set(known))):
             log, server = str(self.log_path(name)), known.get(name)
             if server is None:
                 rows.append(ServerStatus(name, False, None, None, None, log))  # noqa: FBT003
@@ -177,18 +206,38 @@ class LocalStack:
         logs = sorted(self.folder.glob(f"{name}*/server.log"), key=lambda log: log.stat().st_mtime)
         return logs[-1] if logs else self.folder / name / "server.log"
 
+    @property
+    def _security_folder(self) -> Path:
+        return self.folder / "security"
+
+    def _grant(self, security: Security, state: Mapping[str, ServerState]) -> None:
+        """Give users their rights; those of an earlier `up` stay in Kafka."""
+        kafka = state[KAFKA]
+        KafkaServer(Path(kafka.log).parent, kafka.port, security=security).grant()
+        security.write_login_files(Path(state[ELASTICSEARCH].log).parent / "config")
+
     def _server(
-        self, name: str, asked: int | None, before: ServerState | None, version: str | None
+        self,
+        name: str,
+        asked: int | None,
+        before: ServerState | None,
+        version: str | None,
+        security: Security | None,
     ) -> Server:
         if before:
             before.process.wait_for_end(STOP_TIMEOUT_SECONDS)  # its port is free only after that
         preferred = before.port if before else _PREFERRED_PORT[name]
         port = choose_port(asked, preferred, f"--{name}-port")
+        kind = "" if security is None else "-secure"  # it cannot use the data of the other
         if name == KAFKA:
-            return KafkaServer(self.folder / KAFKA, port)
+            tls_port = free_ports(1)[0] if security else None
+            folder = self.folder / f"{KAFKA}{kind}"
+            return KafkaServer(folder, port, security=security, tls_port=tls_port)
+        if name == REGISTRY:
+            return RegistryServer(self.folder / f"{REGISTRY}{kind}", port, security=security)
         version = version or (before.version if before else jars.ELASTICSEARCH_VERSIONS[0])
-        folder = self.folder / f"{ELASTICSEARCH}-{version}"
-        return ElasticsearchServer(folder, port, version=version)
+        folder = self.folder / f"{ELASTICSEARCH}-{version}{kind}"
+        return ElasticsearchServer(folder, port, version=version, security=security)
 
     @contextmanager
     def _lock(self) -> Iterator[None]:
@@ -213,16 +262,48 @@ def export_lines(environment: Mapping[str, str]) -> str:
     return "\n".join(f"export {key}={shlex.quote(value)}" for key, value in environment.items())
 
 
-def _environment(state: Mapping[str, ServerState]) -> Environment:
-    return {
+def _environment(
+    state: Mapping[str, ServerState], security: Security | None, user: str = ADMIN
+) -> Environment:
+    scheme = "http" if security is None else "https"
+    servers = {
         "LLMLOG_KAFKA_BOOTSTRAP_SERVERS": f"{HOST}:{state[KAFKA].port}",
-        "LLMLOG_ELASTICSEARCH_URL": f"http://{HOST}:{state[ELASTICSEARCH].port}",
+        "LLMLOG_ELASTICSEARCH_URL": f"{scheme}://{HOST}:{state[ELASTICSEARCH].port}",
+    }
+    if registry := state.get(REGISTRY):
+        url = RegistryServer(Path(registry.log).parent, registry.port, security=security).url
+        servers["LLMLOG_SCHEMA_REGISTRY_URL"] = url
+    if security is None:
+        return servers
+    authority, password = str(security.authority.ca_file), str(security.password_file(user))
+    if registry:
+        servers["LLMLOG_SCHEMA_REGISTRY_CA_CERTS"] = authority
+    return servers | {
+        "LLMLOG_KAFKA_SECURITY_PROTOCOL": "SASL_SSL",
+        "LLMLOG_KAFKA_SASL_MECHANISM": "SCRAM-SHA-512",
+        "LLMLOG_KAFKA_SASL_USERNAME": user,
+        "LLMLOG_KAFKA_SASL_PASSWORD_FILE": password,
+        "LLMLOG_KAFKA_SSL_CA_LOCATION": authority,
+        "LLMLOG_ELASTICSEARCH_USERNAME": user,
+        "LLMLOG_ELASTICSEARCH_PASSWORD_FILE": password,
+        "LLMLOG_ELASTICSEARCH_CA_CERTS": authority,
     }
 
 
 def _state_of(server: Server) -> ServerState:
     log = str(server.log_path)
-    return ServerState(server.name, server.version, server.port, log, server.process())
+    is_secure = getattr(server, "security", None) is not None
+    tls_port = getattr(server, "tls_port", None)
+    who = (server.name, server.version, server.port)
+    return ServerState(*who, log, server.process(), is_secure, tls_port)
+
+
+def _refuse_other_security(server: ServerState, *, is_secure: bool) -> None:
+    if server.process.alive and server.secure != is_secure:
+        has = "with" if server.secure else "without"
+        raise LocalUsageError(
+            f"{server.name} runs already, {has} security: end it first with `down`"
+        )
 
 
 def _refuse_change(server: ServerState | None, what: str, asked: object) -> None:

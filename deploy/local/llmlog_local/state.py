@@ -16,13 +16,25 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ServerState:
-    """One server of the stack, as it was when it answered."""
+    """One server of the stack, as it was when it answered.
+
+    Attributes:
+        name: of the server.
+        version: of it.
+        port: for clients.
+        log: its path.
+        process: that is the server.
+        secure: it takes nothing but TLS.
+        tls_port: of Kafka, for client certificates; None where it is not secure.
+    """
 
     name: str
     version: str
     port: int
     log: str
     process: ProcessIdentity
+    secure: bool = False
+    tls_port: int | None = None
 
 
 def read_state(path: Path) -> dict[str, ServerState]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
+from llmlog_common.groups import make_place
 from llmlog_common.kafka_clients import MAX_RECORD_BYTES
 from llmlog_producer.events.completion import complete, follow
 from llmlog_producer.events.memory import size_of
@@ -20,7 +23,7 @@ from llmlog_schemas.truncate import truncate_event
 if TYPE_CHECKING:
     from llmlog_common.settings import Settings
     from llmlog_producer.counters import Stats
-    from llmlog_producer.journal.journal import Ref
+    from llmlog_producer.journal.segment import Segment
     from llmlog_schemas.event import LLMEvent
 
 
@@ -34,6 +37,31 @@ _BATCH_OVERHEAD_BYTES: Final = 512
 """What a record batch adds to the value of one event."""
 
 
+class Written:
+    """What a hook waits for: its event is in the journal, or will not be.
+
+    Attributes:
+        is_over: the journal has it, or has refused it.
+        is_written: the journal has it.
+    """
+
+    def __init__(self) -> None:
+        self.is_over = self.is_written = False
+        self._lock = threading.Lock()
+        self._lock.acquire()
+
+    def finish(self, *, is_written: bool) -> None:
+        """End the wait; only the first call counts."""
+        if not self.is_over:
+            self.is_over, self.is_written = True, is_written
+            self._lock.release()
+
+    def wait(self, seconds: float) -> bool:
+        """Wait for so many seconds at most; tell whether the journal has the event."""
+        self._lock.acquire(timeout=seconds)
+        return self.is_written
+
+
 class CapturedPayload:
     """The copy of one payload that a hook has made.
 
@@ -41,13 +69,15 @@ class CapturedPayload:
         payload: its JSON, or a dict where JSON would change it.
         call_id: LiteLLM's id of the call; may be empty.
         at: when the hook was called, in epoch seconds.
+        since: the same in monotonic seconds: its age does not depend on the clock of the machine.
         size: bytes of memory that it holds.
+        written: a hook waits for it; None where none does.
 
     Args:
         payload_bytes: bytes of memory that the payload holds; by default they are looked up.
     """
 
-    __slots__ = ("at", "call_id", "payload", "size")
+    __slots__ = ("at", "call_id", "payload", "since", "size", "written")
 
     def __init__(
         self,
@@ -59,29 +89,36 @@ class CapturedPayload:
         self.payload = payload
         self.call_id = call_id
         self.at = at
+        self.since = time.monotonic()
         held = size_of(payload) if payload_bytes is None else payload_bytes
         self.size = held + len(call_id) + _CAPTURED_BYTES
+        self.written: Written | None = None
 
 
 class EncodedEvent:
     """One event on its way to Kafka.
 
-    After the hook has handed it over, the sending thread alone reads and writes it.
+    The sending thread owns it; `Spill` says what the journal's thread reads and writes.
 
     Attributes:
-        body: event id and value in single-object encoding; empty where only the journal has it.
-        ref: its place in the journal; None while it has none.
+        body: event id and value in single-object encoding.
+        ref: the segment of the journal that has it; None while none has.
         sent: when it was handed to the Kafka client, in monotonic seconds.
         size: bytes of the body as it was built.
+        is_given: the journal's thread is about to write it.
+        is_settled: Kafka has it, or it was given up.
+        written: a hook waits for it; None where none does.
     """
 
-    __slots__ = ("body", "ref", "sent", "size")
+    __slots__ = ("body", "is_given", "is_settled", "ref", "sent", "size", "written")
 
-    def __init__(self, body: bytes, ref: Ref | None = None) -> None:
+    def __init__(self, body: bytes, ref: Segment | None = None) -> None:
         self.body = body
         self.ref = ref
         self.sent = 0.0
         self.size = len(body)
+        self.is_given = self.is_settled = False
+        self.written: Written | None = None
 
     @property
     def key(self) -> bytes:
@@ -97,7 +134,7 @@ class EncodedEvent:
 class EventBuilder:
     """Builds events from payloads: truncated, redacted, encoded.
 
-    Hooks and the sending thread call `build`, at the same time too.
+    The sending thread calls it.
 
     Attributes:
         limit: bytes of the largest value. The thread of the topic's lookup lowers it once, all
@@ -151,6 +188,7 @@ class EventBuilder:
         json = given if isinstance(given, bytes) else None
         payload = given if isinstance(given, dict) else orjson.loads(given)
         call = (payload.get("litellm_call_id"), captured.call_id)
+        place = self._place_of(payload)
         user = complete(payload, self._redactor.clean_text)
         truncated_places = self._truncator.truncate(payload)
         redacted = self._redactor.redact(payload)
@@ -159,14 +197,29 @@ class EventBuilder:
             # The payload's own JSON holds everything that the event will: search that.
             if self._redactor.may_hold_secret(json):
                 redacted = self._redactor.scrub(redacted)
-            return self._convert(captured, redacted, call), 0
-        event = self._convert(captured, redacted, call)
+            return self._convert(captured, redacted, call, place), 0
+        event = self._convert(captured, redacted, call, place)
         if self._redactor.may_hold_secret(event["document"]):
-            event = self._convert(captured, self._redactor.scrub(redacted), call)
+            event = self._convert(captured, self._redactor.scrub(redacted), call, place)
         return event, truncated_places
 
+    def _place_of(self, payload: dict[Any, Any]) -> str:
+        """Return the place of the event's document, by the team that the proxy names.
+
+        A name that redaction takes out of the document still decides who may read it.
+        """
+        settings = self._settings
+        metadata = payload.get("metadata") if settings.index_groups else None
+        team = metadata.get("user_api_key_team_id") if isinstance(metadata, dict) else None
+        group = settings.index_groups.get(team, "") if isinstance(team, str) else ""
+        return make_place(settings.index_period, group)
+
     def _convert(
-        self, captured: CapturedPayload, redacted: dict[Any, Any], call: tuple[Any, ...]
+        self,
+        captured: CapturedPayload,
+        redacted: dict[Any, Any],
+        call: tuple[Any, ...],
+        place: str,
     ) -> LLMEvent:
         def convert(payload: Any) -> LLMEvent:
             return to_event(
@@ -178,6 +231,7 @@ class EventBuilder:
                 model_map_information=self._settings.model_map_information,
                 is_large=captured.size > _LARGE_BYTES,
                 hidden=self._redactor.hidden,
+                place=place,
             )
 
         try:

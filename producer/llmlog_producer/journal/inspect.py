@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import fcntl
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from llmlog_producer.journal.journal import KEY_BYTES
-from llmlog_producer.journal.segment import Frame, frames
+from llmlog_producer.journal.journal import KEY_BYTES, is_locked
+from llmlog_producer.journal.segment import scan
 from llmlog_schemas.event import EVENT_ID, event_time_ms
 
 if TYPE_CHECKING:
@@ -40,19 +39,17 @@ class Owner:
 
     def read(self, path: Path) -> None:
         """Add one file."""
+        found = scan(path)
         self.files += 1
-        with path.open("rb") as file:
-            for item in frames(file):
-                if not isinstance(item, Frame):
-                    self.truncated += item.torn
-                    self.damaged += not item.torn
-                    continue
-                self.events += 1
-                self.bytes += len(item.body)
-                key = item.body[:KEY_BYTES].decode("ascii", "replace")
-                if EVENT_ID.fullmatch(key):
-                    started = event_time_ms(key)
-                    self.oldest_ms = min(started, self.oldest_ms or started)
+        self.truncated += found.torn
+        self.damaged += found.damaged
+        self.events += len(found.bodies)
+        for body in found.bodies:
+            self.bytes += len(body)
+            key = body[:KEY_BYTES].decode("ascii", "replace")
+            if EVENT_ID.fullmatch(key):
+                started = event_time_ms(key)
+                self.oldest_ms = min(started, self.oldest_ms or started)
 
 
 def inspect(folder: Path) -> list[Owner]:
@@ -67,20 +64,9 @@ def inspect(folder: Path) -> list[Owner]:
     for path in sorted(folder.glob("*.journal")):
         name = path.name.split(".", 1)[0]
         if name not in owners:
-            owners[name] = Owner(name, alive=_is_locked(folder / f"{name}.lock"))
+            owners[name] = Owner(name, alive=is_locked(folder / f"{name}.lock"))
         try:
             owners[name].read(path)
         except FileNotFoundError:  # settled meanwhile
             continue
     return list(owners.values())
-
-
-def _is_locked(path: Path) -> bool:
-    try:
-        with path.open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except BlockingIOError:
-        return True
-    return False

@@ -1,58 +1,31 @@
-"""Owns the journal's folder: appends events, hands out the unsent, takes over from dead processes.
-
-    <folder>/<owner>.lock          held by flock(2) while the owner lives
-    <folder>/<owner>.<n>.journal   its segments; one is deleted when all its events are settled
-
-Several processes share a folder. The kernel drops a dead process's lock, and the process that
-gets it next owns the segments.
-"""
+"""Owns the journal's folder: writes events, hands them out, takes over from dead processes."""
 
 from __future__ import annotations
 
+import errno
 import fcntl
-import itertools
+import logging
+import math
 import os
 import secrets
-import tempfile
-import threading
+import time
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
-from llmlog_producer.journal.segment import Segment
+from llmlog_producer.journal.segment import Scan, Segment, scan
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from llmlog_common.settings import Settings
+    from llmlog_common.throttled_log import ThrottledLog
 
 SEGMENT_BYTES: Final = 4 * 1024 * 1024
 """A segment is closed at this size: a crash sends no more than so many bytes twice."""
 
 KEY_BYTES: Final = 20
 """A frame's body is the event id, then the value in single-object encoding."""
-
-
-class Ref(NamedTuple):
-    """Where an event lies."""
-
-    segment: Segment
-    number: int
-    offset: int
-
-
-class Recovered(NamedTuple):
-    """The result of `adopt`.
-
-    Attributes:
-        events: events to be sent.
-        truncated: files that ended within an event.
-        damaged: places that cannot be read.
-    """
-
-    events: int
-    truncated: int
-    damaged: int
 
 
 def folder_of(settings: Settings) -> Path:
@@ -67,60 +40,112 @@ def folder_of(settings: Settings) -> Path:
     return Path(state).expanduser() / "llmlog-pipeline" / "journal" / settings.topic
 
 
+def open_journal(settings: Settings, log: ThrottledLog) -> Journal | None:
+    """Return this process's journal; None where it is off, or, with one line, where it cannot be.
+
+    The journal's thread opens it, with the first job.
+    """
+    if settings.journal == "off":
+        return None
+    try:
+        return Journal(folder_of(settings), settings.journal_max_bytes)
+    except RuntimeError as error:
+        text = f"no journal, events are kept in memory alone: {error} (LLMLOG_JOURNAL_DIR)"
+        log(logging.ERROR, "spool", text)
+        return None
+
+
+def is_locked(path: Path) -> bool:
+    """Tell whether a process holds the lock of this file."""
+    with suppress(OSError), path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+_TIME_DIGITS: Final = 14
+"""Hexadecimal digits of a segment's name that are the microseconds at which it was created."""
+
+
+def _began(path: Path) -> float:
+    """Return when a segment was created, in epoch seconds; infinite for a foreign name."""
+    with suppress(ValueError, IndexError):
+        return int(path.name.split(".")[1][:_TIME_DIGITS], 16) / 1_000_000
+    return math.inf
+
+
+def _new_lock(path: Path) -> int:
+    """Make a file and lock it, until the number that is returned is closed; OSError if refused."""
+    lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        why = "" if is_locked(path) else "the file system grants the lock of a file twice"
+    except OSError as error:
+        why = f"the file system locks no files: {error.strerror}"
+    if why:
+        os.close(lock)
+        path.unlink()
+        raise OSError(errno.ENOLCK, why, str(path))
+    return lock
+
+
 class Journal:
-    """The journal of one process; every method may be called from any thread.
+    """The journal of one process, for one thread alone; `open` it first.
 
     Args:
         folder: made if it is not there, for its user alone: prompts lie in it.
-        max_bytes: of all files in the folder; past it, events are refused. Other processes'
-            files count as `adopt` saw them last.
+        max_bytes: of all files in the folder; past it, events are refused. What others hold is
+            counted by `adopt`, and whenever a segment is created.
         segment_bytes: for tests.
 
     Attributes:
+        is_usable: false once the folder, or a lock in it, was refused.
         problem: why the last event was refused.
+        waiting: events that are not settled.
+        unsent: events that are not on their way to Kafka.
         lost: events that were written and cannot be read any more.
-
-    Raises:
-        OSError: the folder cannot be written.
     """
 
     def __init__(self, folder: Path, max_bytes: int, *, segment_bytes: int = SEGMENT_BYTES) -> None:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
         self.folder = folder
+        self.is_usable = True
         self.problem = ""
-        self.lost = 0
+        self.waiting = self.unsent = self.lost = 0
         self._max_bytes = max_bytes
         self._segment_bytes = min(segment_bytes, max(1, max_bytes // 4))
-        self._lock = threading.Lock()
-        self._numbers = itertools.count(1)
         self._name = ""
-        self._locks: dict[str, int] = {}
+        self._lock = -1
         self._segments: list[Segment] = []
-        self._active: Segment | None = None
-        self._held = 0
-        self._elsewhere = 0
+        self._open: dict[bool, Segment] = {}  # by whether the events are sent by the caller
+        self._adopted: list[Path] = []  # not read yet
+        self._held = self._elsewhere = 0  # bytes of the segments, and of all other files
+        self._oldest_elsewhere = math.inf  # epoch seconds at which the oldest of these began
 
     @property
-    def waiting(self) -> int:
-        """Events that are not settled."""
-        with self._lock:
-            return sum(segment.waiting for segment in self._segments)
+    def is_open(self) -> bool:
+        """Whether it has its own lock."""
+        return self._lock >= 0
 
-    @property
-    def unsent(self) -> int:
-        """Events that are not on their way to Kafka."""
-        with self._lock:
-            return sum(segment.unsent for segment in self._segments)
+    def open(self) -> None:
+        """Take a name that is new, and lock it.
 
-    def has_room(self, number: int) -> bool:
-        """Tell whether the bound leaves room for so many bytes."""
-        with self._lock:
-            return self._has_room(number)
+        Raises:
+            OSError: the folder cannot be written, or its file system has no locks. Nothing is left
+                in it, and `is_usable` is false.
+        """
+        self._name = secrets.token_hex(8)
+        path = self.folder / f"{self._name}.lock"
+        try:
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._lock = _new_lock(path)
+        except OSError:
+            self.is_usable = False
+            raise
 
-    def append_all(self, bodies: Sequence[bytes], *, taken: bool) -> list[Ref]:
-        """Write events by one write(2), for which other threads are let in once.
+    def append(self, bodies: Sequence[bytes], *, taken: bool) -> list[Segment]:
+        """Write events by one write(2).
 
         Args:
             bodies: event id and value of each.
@@ -130,228 +155,206 @@ class Journal:
             Where the first of them lie; the others are not written: the bound is reached, or the
             disk refuses.
         """
-        with self._lock:
-            refs = self._appended(bodies, taken=taken)
-            if not refs and len(bodies) > 1:  # there may be room for some of them
-                for body in bodies:
-                    if not (one := self._appended([body], taken=taken)):
-                        break
-                    refs += one
-            return refs
+        refs = self._append(bodies, taken=taken)
+        if not refs and len(bodies) > 1:  # there may be room for some of them
+            for body in bodies:
+                if not (one := self._append([body], taken=taken)):
+                    break
+                refs += one
+        return refs
 
-    def take(self, max_events: int, max_bytes: int) -> list[tuple[Ref, bytes]]:
-        """Hand out unsent events, oldest first; what cannot be read any more is `lost`."""
-        with self._lock:
-            for segment in [segment for segment in self._segments if segment.unsent]:
-                try:
-                    found = segment.take(max_events, max_bytes)
-                except FileNotFoundError as error:
-                    self._give_up(segment, f"{error.strerror}")
-                except OSError as error:  # too many open files, or a disk that is away for a while
-                    self.problem = f"{segment.path.name}: {error.strerror or error}"
-                else:
-                    if found:
-                        return [(Ref(segment, number, at), body) for number, at, body in found]
-                    self._give_up(segment, "no event where there was one")
-            return []
-
-    def _give_up(self, segment: Segment, why: str) -> None:
-        self.problem = f"{segment.path.name}: {why}"
-        self.lost += segment.give_up()
-        if segment is self._active:
-            self._seal()
-        if not segment.waiting:
+    def take(self) -> list[tuple[Segment, bytes]]:
+        """Hand out the events of the oldest unsent segment; what cannot be read is `lost`."""
+        for segment in [segment for segment in self._segments if segment.is_unsent]:
+            segment.seal()
+            try:
+                found = segment.read()
+            except FileNotFoundError:
+                found = Scan([])
+            except OSError as error:  # too many open files, or a disk that is away for a while
+                self.problem = f"{segment.path.name}: {error.strerror or error}"
+                continue
+            segment.is_unsent = False
+            self.unsent -= segment.waiting
+            if lost := segment.waiting - len(found.bodies):
+                self.problem = f"{segment.path.name}: {lost} events are deleted or damaged"
+                segment.is_damaged = True
+                self.lost += lost
+                self.waiting -= lost
+                segment.waiting -= lost
+            if found.bodies:
+                return [(segment, body) for body in found.bodies]
             self._remove(segment)
+        return []
 
-    def give_back(self, ref: Ref) -> None:
-        """Make an event that was taken unsent again."""
-        with self._lock:
-            ref.segment.give_back(ref.number, ref.offset)
+    def settle(self, segment: Segment) -> None:
+        """Forget one event of a segment: it is acknowledged. A segment without any other goes."""
+        if segment not in self._segments:  # let go of: another process sends what is in it
+            return
+        segment.waiting -= 1
+        self.waiting -= 1
+        if segment.waiting:
+            return
+        if segment.is_sealed:
+            self._remove(segment)
+            return
+        # Emptied at once: what stays in a file, the next process sends again.
+        size = segment.size
+        with suppress(OSError):
+            segment.truncate()
+            self._held -= size
 
-    def settle(self, ref: Ref) -> None:
-        """Mark an event as acknowledged; a segment without any other goes."""
-        with self._lock:
-            segment = ref.segment
-            segment.settle(ref.number)
-            if segment.waiting or segment not in self._segments:
-                return
-            if segment is self._active:
-                # Emptied at once: what stays in a file, the next process sends again.
-                with suppress(OSError):
-                    self._active = segment.truncate()
-                    self._held -= segment.size
-                    self._segments[self._segments.index(segment)] = self._active
-            else:
-                self._remove(segment)
+    def adopt(self) -> None:
+        """Take over the files of processes that have died; `read_adopted` reads them."""
+        paths = [path for path in self._paths() if path.suffix != ".damaged"]
+        for owner in sorted({path.name.split(".", 1)[0] for path in paths} - {self._name}):
+            try:
+                self._adopt(owner, paths)
+            except OSError as error:
+                self.problem = f"{owner}: {error.strerror or error}"
+        self._count_elsewhere()
 
-    def adopt(self) -> Recovered:
-        """Take over the segments of processes that have died, and count what others hold."""
-        with self._lock:
-            elsewhere = self._bytes_of("", ".damaged")
-            gained = []
-            others = {name.split(".", 1)[0] for name in self._listed()} - self._locks.keys()
-            for owner in sorted(others):
-                if self._gains(owner):
-                    gained.append(owner)
-                else:
-                    elsewhere += self._bytes_of(owner, ".journal")
-            self._elsewhere = elsewhere
-        # Without the lock: hooks do not wait until a gigabyte of a dead process is read.
-        read = {owner: self._read(owner) for owner in gained}
-        with self._lock:
-            found = [one for owner in gained if owner in self._locks for one in read[owner]]
-            for segment in found:
-                if segment.waiting:
-                    self._segments.append(segment)
-                    self._held += segment.size
-                else:
-                    segment.remove()
-            for owner in gained:
-                self._let_go_if_empty(owner)
-            return Recovered(
-                sum(segment.waiting for segment in found),
-                sum(segment.torn for segment in found),
-                sum(segment.damaged for segment in found),
-            )
+    def read_adopted(self) -> Scan | None:
+        """Read one adopted file, whose events are unsent; None where there is none."""
+        if not self._adopted:
+            return None
+        segment = Segment(self._adopted[0], is_unsent=True)
+        try:
+            found = scan(segment.path)
+            segment.size = segment.path.stat().st_size
+        except OSError as error:  # tried again with the next ones
+            self.problem = f"{segment.path.name}: {error.strerror or error}"
+            return None
+        del self._adopted[0]
+        segment.waiting = len(found.bodies)
+        segment.is_damaged = found.damaged > 0
+        self._segments.append(segment)
+        self._held += segment.size
+        self._elsewhere -= segment.size
+        self.waiting += segment.waiting
+        self.unsent += segment.waiting
+        if not found.bodies:
+            self._remove(segment)
+        return found
 
     def release(self) -> None:
         """End: what is not settled stays, for the next process to take over."""
-        with self._lock:
-            self._seal()
-            for segment in [s for s in self._segments if not s.waiting]:
-                self._remove(segment)
-            for owner in list(self._locks):
-                self._let_go_if_empty(owner)
-            self._close()
+        for segment in [segment for segment in self._segments if not segment.waiting]:
+            self._remove(segment)
+        if self.is_open and not self._segments and not self._adopted:
+            with suppress(OSError):
+                (self.folder / f"{self._name}.lock").unlink()
+        self.abandon()
 
     def abandon(self) -> None:
         """Close this process's copies of the files, in a forked child; the parent has its own."""
         self._close()
+        self._segments.clear()
+        self._adopted.clear()
+        self.waiting = self.unsent = self._held = 0
+
+    def measure(self) -> tuple[int, float]:
+        """Return the bytes in the folder, and the age in seconds of its oldest file with events.
+
+        As far as it is known: no disk is asked, which may hang, so that any thread may call this.
+        """
+        own = (_began(one.path) for one in tuple(self._segments) if one.waiting)
+        oldest = min(own, default=math.inf)
+        oldest = min(oldest, self._oldest_elsewhere)
+        return self._held + self._elsewhere, max(0.0, time.time() - oldest)
 
     def _close(self) -> None:
-        for segment in self._segments:
+        for segment in self._open.values():
             segment.seal()
-        for lock in self._locks.values():
-            os.close(lock)
-        self._locks.clear()
-        self._segments.clear()
-        self._held = 0
-        self._active = None
-        self._name = ""
+        self._open.clear()
+        if self.is_open:
+            os.close(self._lock)
+            self._lock = -1
 
-    def _appended(self, bodies: Sequence[bytes], *, taken: bool) -> list[Ref]:
+    def _append(self, bodies: Sequence[bytes], *, taken: bool) -> list[Segment]:
         """Write all or none."""
         size = sum(map(Segment.size_of, bodies))
-        if not self._has_room(size):
-            self.problem = f"it holds {self._max_bytes} bytes (LLMLOG_JOURNAL_MAX_BYTES)"
-            return []
         try:
-            segment = self._writable()
-            places = segment.append(bodies, taken=taken)
+            segment = self._writable(taken=taken)
+            if self._held + self._elsewhere + size > self._max_bytes:
+                self.problem = f"it holds {self._max_bytes} bytes (LLMLOG_JOURNAL_MAX_BYTES)"
+                return []
+            segment.append(bodies)
         except OSError as error:
             self.problem = f"{error.strerror or error}"
-            if self._active is not None and self._active.sealed:
-                self._active = None
             return []
         self._held += size
-        if segment.size >= self._segment_bytes:
-            self._seal()
-        return [Ref(segment, number, offset) for number, offset in places]
+        self.waiting += len(bodies)
+        self.unsent += 0 if taken else len(bodies)
+        return [segment] * len(bodies)
 
-    def _has_room(self, number: int) -> bool:
-        return self._held + self._elsewhere + number <= self._max_bytes
-
-    def _writable(self) -> Segment:
-        if self._active is not None and (
-            self._active.deleted or not os.fstat(self._locks[self._name]).st_nlink
-        ):
+    def _writable(self, *, taken: bool) -> Segment:
+        """Return an open segment; OSError where none can be made."""
+        is_gone = not os.fstat(self._lock).st_nlink
+        if is_gone or any(segment.is_deleted for segment in self._open.values()):
             # The files were deleted from outside. Without its lock's file, a segment would be taken
             # over by another process.
-            self._seal()
-            self._name = ""
-        if self._active is None:
-            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            while not self._name:
-                name = secrets.token_hex(8)
-                if self._lock_of(name):
-                    self._name = name
-            path = self.folder / f"{self._name}.{next(self._numbers):06d}.journal"
-            self._active = Segment.created(path, self._name)
-            self._segments.append(self._active)
-        return self._active
-
-    def _seal(self) -> None:
-        if self._active is not None:
-            self._active.seal()
-            self._active = None
+            self._close()
+            self.open()
+        segment = self._open.get(taken)
+        if segment is None or segment.is_sealed or segment.size >= self._segment_bytes:
+            if segment is not None:
+                segment.seal()
+            self._count_elsewhere()
+            identity = f"{time.time_ns() // 1_000:0{_TIME_DIGITS}x}{secrets.token_hex(5)}"
+            path = self.folder / f"{self._name}.{identity}.journal"
+            segment = Segment(path, is_unsent=not taken)
+            segment.create()
+            self._open[taken] = segment
+            self._segments.append(segment)
+        return segment
 
     def _remove(self, segment: Segment) -> None:
         segment.remove()
         self._segments.remove(segment)
         self._held -= segment.size
-        if segment.owner != self._name:
-            self._let_go_if_empty(segment.owner)
 
-    def _gains(self, owner: str) -> bool:
-        try:
-            return self._lock_of(owner)
-        except OSError as error:
-            self.problem = f"{owner}: {error.strerror or error}"
-            return False
-
-    def _lock_of(self, owner: str) -> bool:
-        """Try to get an owner's lock; one whose file was deleted meanwhile is none.
-
-        Raises:
-            OSError: the folder cannot be written.
-        """
+    def _adopt(self, owner: str, paths: Sequence[Path]) -> None:
+        """Rename a dead owner's files to ours; its lock is tried once."""
         path = self.folder / f"{owner}.lock"
         lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            same = path.stat().st_ino == os.fstat(lock).st_ino
-        except OSError:
-            same = False
-        if same:
-            self._locks[owner] = lock
-        else:
-            os.close(lock)
-        return same
-
-    def _read(self, owner: str) -> list[Segment]:
-        found = []
-        for name in sorted(self._listed(owner)):
-            if name.endswith(".journal"):
-                try:
-                    found.append(Segment.found(self.folder / name, owner))
-                except OSError as error:
-                    self.problem = f"{name}: {error.strerror or error}"
-        return found
-
-    def _let_go_if_empty(self, owner: str) -> None:
-        if any(segment.owner == owner for segment in self._segments):
+            if path.stat().st_ino != os.fstat(lock).st_ino:  # deleted meanwhile
+                return
+            for theirs in paths:
+                name, _, rest = theirs.name.partition(".")
+                ours = self.folder / f"{self._name}.{rest}"
+                if name == owner and theirs.suffix == ".journal" and not ours.exists():
+                    theirs.rename(ours)
+                    self._adopted.append(ours)
+            path.unlink()
+        except BlockingIOError:  # its owner lives
             return
-        lock = self._locks.pop(owner, None)
-        if lock is not None:
-            with suppress(OSError):
-                if not any(name.endswith(".journal") for name in self._listed(owner)):
-                    (self.folder / f"{owner}.lock").unlink()
+        finally:
             os.close(lock)
 
-    def _listed(self, owner: str = "") -> list[str]:
-        with suppress(OSError):
-            return [
-                path.name
-                for path in self.folder.iterdir()
-                if path.name.startswith(owner) and path.suffix in {".journal", ".lock"}
-            ]
-        return []
+    def _count_elsewhere(self) -> None:
+        """Count what is not in our segments; damaged files beyond a quarter of the bound go."""
+        total = damaged = 0
+        oldest = math.inf
+        for path in reversed(self._paths()):  # the newest first
+            with suppress(OSError):
+                size = path.stat().st_size
+                if path.suffix == ".damaged":
+                    damaged += size
+                    if damaged > self._max_bytes // 4:
+                        path.unlink()
+                        continue
+                total += size
+                if size and path.suffix == ".journal" and not path.name.startswith(self._name):
+                    oldest = _began(path)
+        self._elsewhere, self._oldest_elsewhere = total - self._held, oldest
 
-    def _bytes_of(self, owner: str, suffix: str) -> int:
-        total = 0
+    def _paths(self) -> list[Path]:
+        """Return our kinds of files, by their ids: the oldest first."""
         with suppress(OSError):
-            for path in self.folder.iterdir():
-                if path.name.startswith(owner) and path.suffix == suffix:
-                    with suppress(OSError):
-                        total += path.stat().st_size
-        return total
+            kinds = {".journal", ".lock", ".damaged"}
+            paths = [path for path in self.folder.iterdir() if path.suffix in kinds]
+            return sorted(paths, key=lambda path: path.name.partition(".")[2])
+        return []

@@ -79,6 +79,8 @@ class Deliveries:
         self._topic = TopicLookup(settings, log, builder, self._client, timing=timing, clock=clock)
         self._trouble = Trouble(log, clock)
         self._next_rebuild = 0.0
+        self._next_look = 0.0
+        self._outdated_since: float | None = None
         self._delivered = 0  # acknowledged and not counted yet
         self.again: deque[EncodedEvent] = deque()
         self.in_flight = InFlight(
@@ -152,7 +154,8 @@ class Deliveries:
         count = self._partitions.partition_count
         closed = self._partitions.closed(now)
         self._trouble.note_partitions(closed, count, self._settings.topic)
-        if self._client.broken or self._has_to_move(now, is_ending=is_ending):
+        is_due = self._client.broken or self._has_to_move(now, is_ending=is_ending)
+        if is_due or self._is_outdated(now):
             self._rebuild(now)
 
     def look_topic_up(self, seconds_left: float, *, in_thread: bool) -> None:
@@ -176,6 +179,19 @@ class Deliveries:
 
     # The client's replacement.
 
+    def _is_outdated(self, now: float) -> bool:
+        """Tell whether the client has to be replaced, because its certificates have changed.
+
+        It waits for a moment in which nothing is in flight, which would be sent twice, but not
+        without end: an old certificate may end meanwhile.
+        """
+        if now >= self._next_look and self._outdated_since is None:
+            self._next_look = now + self._timing.certificate_seconds
+            if self._client.is_outdated:
+                self._outdated_since = now
+        since = self._outdated_since
+        return since is not None and (not self.in_flight or now - since > self._timing.move_seconds)
+
     def _has_to_move(self, now: float, *, is_ending: bool) -> bool:
         """Tell whether late events are to be sent to other partitions.
 
@@ -198,7 +214,11 @@ class Deliveries:
             return
         if is_broken:
             self._stats.add("producer_rebuilt")
-        self._send_all_again(now if is_broken else now + self._timing.move_seconds)
+        if self._outdated_since is not None:
+            self._log(logging.WARNING, "certificates", "a new certificate is used")
+        is_new = is_broken or self._outdated_since is not None
+        self._outdated_since = None
+        self._send_all_again(now if is_new else now + self._timing.move_seconds)
 
     def _send_all_again(self, pause_until: float) -> None:
         """Send again what the client has forgotten; late partitions are left out until then."""
@@ -226,17 +246,15 @@ class Deliveries:
     def _on_refusal(
         self, event: EncodedEvent, error: KafkaError, partition: int | None, *, alone: bool
     ) -> None:
-        remedy = remedy_for(error.code(), has_body=bool(event.body), alone=alone)
+        remedy = remedy_for(error.code(), alone=alone)
         now = self._clock()
         window = self.in_flight.window
         if remedy is Remedy.SHRINK and (smaller := self._builder.shrink(event)) is not None:
-            self._spill.replace(event, smaller)
-            self.again.append(smaller)
+            # The larger copy in the journal, if there is one, stays: it would be truncated again.
+            event.body, event.size = smaller.body, smaller.size
+            self.again.append(event)
         elif remedy in {Remedy.SHRINK, Remedy.GIVE_UP}:
             self._give_up(event, error.str())
-        elif remedy is Remedy.READ_AGAIN:
-            window.send_alone(now)
-            self._spill.keep(event)
         elif remedy is Remedy.SEND_ALONE:
             window.send_alone(now)
             self.again.append(event)

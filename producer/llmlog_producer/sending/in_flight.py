@@ -57,8 +57,7 @@ class InFlight:
 
     An event that is overdue is late: its partition takes no others until Kafka has answered for it.
     Late events do not count against the window, so the other partitions go on. What the journal has
-    written is late with them, and memory forgets its body. The sending thread alone uses it; other
-    threads read `late`.
+    written is late with them. The sending thread alone uses it; other threads read `late`.
 
     Args:
         spill: writes what is overdue.
@@ -82,7 +81,7 @@ class InFlight:
         self._partitions = partitions
         self._overdue_seconds = overdue_seconds
         self.window = SendWindow(max_events)
-        # Each in the order of sending. Without a journal late events keep their bodies.
+        # Each in the order of sending.
         self._on_time: dict[EncodedEvent, int] = {}
         self._late: dict[EncodedEvent, int] = {}
 
@@ -122,10 +121,7 @@ class InFlight:
 
     def note_late(self, now: float) -> None:
         """Make the events late that are overdue, or that the journal has written with them."""
-        written = self._spill.write_overdue(self._on_time, now)
-        for event in written:
-            if not self.window.was_alone(event.sent):  # that one may be truncated yet
-                event.body = b""
+        written = self._spill.copy_overdue(self._on_time, now)
         is_overdue = self._is_overdue_at(now)
         overdue = list(takewhile(is_overdue, self._on_time))
         for event in overdue:

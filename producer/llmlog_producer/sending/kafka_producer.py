@@ -12,6 +12,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 )
 
 from llmlog_common.kafka_clients import admin_config, new_client, producer_config
+from llmlog_common.renewal import Renewal
 from llmlog_producer.sending.partitioner import BurstPartitioner
 from llmlog_producer.sending.refusals import NO_TOPIC, is_fatal
 
@@ -67,7 +68,13 @@ class KafkaProducer:
         self.down = False
         self._generation = 0  # reports of an earlier one are ignored
         self.partitions = BurstPartitioner(is_by_key="partitioner" in self._config)
+        self._renewal = Renewal(settings, "kafka_", 0.0)
         self._producer = self._new_producer()
+
+    @property
+    def is_outdated(self) -> bool:
+        """Tell whether a certificate, a key or a secret has changed that the client read once."""
+        return self._renewal.are_certificates_new
 
     @property
     def batch_bytes(self) -> int | None:
@@ -159,8 +166,20 @@ class KafkaProducer:
         self._producer.purge()
 
     def rebuild(self) -> None:
-        """Replace the client after a fatal error; events of the old one are not reported."""
+        """Replace the client, with its files as they are now; events of the old one are forgotten.
+
+        Raises:
+            ConfigurationError: a file that it needs cannot be used now.
+        """
+        renewed = self._renewal.renew()
+        if new_settings := renewed.settings:
+            bound = self._config.get("batch.size")
+            self._settings = new_settings
+            self._config = {**producer_config(new_settings), "error_cb": self._on_client_error}
+            if bound is not None:
+                self._config["batch.size"] = bound
         new = self._new_producer()
+        self._renewal.accept(renewed)
         self.purge()
         self._producer = new
         self.broken = False

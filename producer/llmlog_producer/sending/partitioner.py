@@ -90,10 +90,6 @@ class BurstPartitioner:
         closed = {one for one in known if not self._is_open(one, now)}
         return sorted(closed | {one for one, late in self._late.items() if late})
 
-    def is_late(self, partition: int) -> bool:
-        """Tell whether Kafka does not answer for an event of this partition."""
-        return bool(self._late.get(partition))
-
     def add_late(self, partition: int, event: Hashable) -> None:
         """Leave a partition out until Kafka has answered for this event of it."""
         self._late.setdefault(partition, set()).add(event)

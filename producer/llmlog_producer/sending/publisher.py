@@ -1,7 +1,8 @@
 """Owns the hooks' side of sending: they offer events, wait for them, and end the thread.
 
 A hook appends to the queue and returns; the sending thread does the rest (`sender`). A request
-never notices that Kafka is down, slow or full.
+never notices that Kafka or a disk is down, slow or full: where memory is full too, the hook refuses
+the event and counts it.
 """
 
 from __future__ import annotations
@@ -12,12 +13,13 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from llmlog_common.throttled_log import GatewayLogger, ThrottledLog, error_name
+from llmlog_common.throttled_log import GatewayLogger, ThrottledLog, error_name, flush_lines
+from llmlog_producer.events.build import Written
+from llmlog_producer.journal.journal import open_journal
 from llmlog_producer.sending.kafka_producer import KafkaProducer
 from llmlog_producer.sending.queue import EventQueue
 from llmlog_producer.sending.sender import Sender
 from llmlog_producer.sending.shutdown import Handover, Hold
-from llmlog_producer.sending.spill import open_journal
 from llmlog_producer.sending.timing import LIMITS, TIMING
 from llmlog_producer.sending.wakeup import Wakeup
 
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 
     from llmlog_common.settings import Settings
     from llmlog_producer.counters import Stats
-    from llmlog_producer.events.build import CapturedPayload, EncodedEvent
+    from llmlog_producer.events.build import CapturedPayload
     from llmlog_producer.journal.journal import Journal
     from llmlog_producer.sending.timing import Limits, Timing
 
@@ -39,9 +41,9 @@ class Publisher:
     queue, `Wakeup`, and `Handover`; neither side writes the other's fields.
 
     The thread may be halted and started again, at any time: the publisher itself stays, so that no
-    event comes too late for it. `_thread` and `_is_refused` are written by the hook that holds
-    `_starting`; the thread itself takes its name out at its end, and then looks whether an event
-    has come meanwhile. `_start_at` is infinite once there is to be no thread any more.
+    event comes too late for it. `_thread` is written by the hook that holds `_starting`; the thread
+    itself takes its name out at its end, and then looks whether an event has come meanwhile.
+    `_start_at` is infinite once there is to be no thread any more. `_late` is written by any hook.
 
     Args:
         settings: as loaded.
@@ -52,6 +54,7 @@ class Publisher:
         limits: of sending.
         queue: of the events that hooks accept.
         new_client: makes the Kafka client.
+        journal: in the place of the one that the settings name; for tests.
         hold: of the process, after a SIGTERM.
 
     Raises:
@@ -68,6 +71,7 @@ class Publisher:
         limits: Limits = LIMITS,
         queue: EventQueue | None = None,
         new_client: Callable[..., KafkaProducer] = KafkaProducer,
+        journal: Journal | None = None,
         hold: Hold | None = None,
     ) -> None:
         self._hold = hold or Hold()
@@ -76,11 +80,11 @@ class Publisher:
         self._timing = timing
         self._log = ThrottledLog(GatewayLogger())
         self._queue = EventQueue() if queue is None else queue
-        self._journal = open_journal(settings, self._log)
+        self._journal = journal or open_journal(settings, self._log)
         self._wakeup = Wakeup()
         self._handover = Handover(
             self._wakeup,
-            hooks_write=settings.journal == "always" and self._journal is not None,
+            hooks_write=settings.journal == "always",
             is_enough=self._is_nothing_to_wait_for,
             has_thread=lambda: self._thread is not None and not self._closing.is_set(),
             timing=timing,
@@ -97,9 +101,9 @@ class Publisher:
             limits=limits,
             new_client=new_client,
         )
+        self._late: Written | None = None  # what a hook did not wait for any longer
         self._closing = threading.Event()  # ends the present thread
         self._thread: threading.Thread | None = None
-        self._is_refused = False  # the system has refused the thread
         self._start_at = 0.0 if background else math.inf  # monotonic seconds
         self._starting = threading.Lock()
         self._one_halt = threading.Lock()  # never taken by the signal handler
@@ -117,51 +121,60 @@ class Publisher:
 
     @property
     def journal(self) -> Journal | None:
-        """The journal; None where it is off, or its folder cannot be written."""
-        return self._journal
-
-    @property
-    def converter_pid(self) -> int | None:
-        """The process that converts payloads; None while a thread converts."""
-        return self._sender.converter_pid
+        """The journal; None where it is off, or its folder or a lock was refused."""
+        journal = self._journal
+        return journal if journal is not None and journal.is_usable else None
 
     # What the hook calls.
 
+    @property
+    def is_full(self) -> bool:
+        """Whether memory takes no further event; asked before a payload is copied."""
+        return self._queue.is_full
+
     def offer(self, captured: CapturedPayload) -> bool:
-        """Accept one payload; False, counted, where there is no room. Never waits for Kafka."""
+        """Accept one payload; False, counted, where there is no room.
+
+        It waits only where its event has to be in the journal, and for 5 ms at most.
+        """
         if self._handover.is_requested:
             self._handover.note_hook()
-        journal, has_room = self._journal, self._queue.has_room(captured.size)
-        if journal is not None and (
-            self._handover.hooks_write
-            or (self._thread is None and self._is_refused)
-            or (not has_room and journal.has_room(captured.size))
-        ):
-            return self._offer_to_journal(captured, has_room=has_room)
-        return self._accept(captured) if has_room else self._drop()
-
-    def _offer_to_journal(self, captured: CapturedPayload, *, has_room: bool) -> bool:
-        """Write the event to the journal before the hook returns."""
-        event = self._sender.build(captured, accepted=False)
-        if event is None:
-            return False
-        if self._sender.write(event, taken=has_room) and not has_room:
-            self._stats.add("accepted")
-            return True
-        return self._accept(event) if has_room else self._drop()
-
-    def _accept(self, entry: CapturedPayload | EncodedEvent) -> bool:
+        if not self._queue.has_room(captured.size):
+            return self.refuse()
+        if self._handover.hooks_write and self.journal is not None and self._start_at < math.inf:
+            captured.written = Written()
         self._stats.add("accepted")
-        if self._queue.put(entry):
+        if self._queue.put(captured):
             self._wakeup.wake()
         self._start_thread()
+        if captured.written is not None and not self._is_written(captured.written):
+            self._stats.add("not_journaled")
+            why = "the journal did not have an event when its hook returned: it waits in memory, "
+            self._log(logging.WARNING, "not journaled", why + "where a kill -9 would cost it")
+        if (seconds := self._sender.stuck_seconds) > self._timing.stuck_seconds:
+            why = (
+                f"a payload has been converted for {seconds:.0f} s, by an object in it or a redact "
+            )
+            self._log(logging.ERROR, "stuck", why + "function that does not return: events wait")
         return True
 
-    def _drop(self) -> bool:
+    def refuse(self) -> bool:
+        """Count an event that memory has no room for; return False."""
         self._stats.add("dropped_queue_full")
         why = f"; journal: {self._journal.problem}" if self._journal else ""
         text = f"EVENTS ARE LOST: Kafka takes none and the memory bound is reached{why}"
         self._log(logging.ERROR, "full", text)
+        return False
+
+    def _is_written(self, written: Written) -> bool:
+        """Wait until an event is in the journal; not while that is full, or late with another."""
+        self._wakeup.wake()
+        is_late = self._late is not None and not self._late.is_over
+        is_stuck = is_late or self._thread is None or self._sender.is_journal_full
+        if written.wait(0.0 if is_stuck else self._timing.hook_seconds):
+            return True
+        if not is_stuck:
+            self._late = written
         return False
 
     # Flush and end.
@@ -169,7 +182,7 @@ class Publisher:
     @property
     def unsafe(self) -> int:
         """Events that only memory holds."""
-        return max(0, self._stats.pending - (self._journal.waiting if self._journal else 0))
+        return self._stats.unsafe
 
     def flush(self, timeout: float, *, adopted: bool = False) -> int:
         """Wait until every event is settled; return how many are not.
@@ -195,21 +208,20 @@ class Publisher:
 
         self._wait(timeout, lambda: is_safe() or self._sender.waits)
         is_late = self._stats.pending > 0 and self._sender.waits
-        if is_late or (self.unsafe and self._journal):
+        if is_late or (self.unsafe and self.journal):
             self._handover.request()
             self._wait(
                 max(1.0, deadline - time.monotonic()),
                 lambda: is_safe() if time.monotonic() < deadline else not self.unsafe,
             )
-        if self._thread is None and self._journal and not self._stats.pending:
-            self._journal.release()
+        if self._thread is None and not self._stats.pending:
+            self._sender.release(self._timing.release_seconds)
         return self.unsafe
 
     def halt(self, timeout: float) -> int:
         """Leave, then end the thread; an event that comes later, or meanwhile, starts it again.
 
-        Return how many events are not delivered; the log says which of them are in the journal.
-        These stay this process's, so that they are counted once.
+        Return how many events are not delivered. Those in the journal stay this process's.
         """
         with self._one_halt:
             lost = self.leave(timeout)
@@ -221,16 +233,16 @@ class Publisher:
                 kept = f"{unsent} events are not sent yet: they are kept in {self._journal.folder}"
                 self._log(logging.WARNING, "kept", kept + why)
             self._end_thread(2.0)
-            if self._journal and not self._stats.pending:
-                self._journal.release()
+            if not self._stats.pending:
+                self._sender.release(self._timing.release_seconds)
+            flush_lines(self._timing.release_seconds)
             return unsent
 
     def close(self, timeout: float) -> int:
         """Halt for good, and let go of the journal: another process takes it over."""
         self.end_background()
         unsent = self.halt(timeout)
-        if self._journal:
-            self._journal.release()
+        self._sender.release(self._timing.release_seconds)
         return unsent
 
     def end_background(self) -> None:
@@ -252,15 +264,11 @@ class Publisher:
         self._start_for_entries()
 
     def journal_first(self, timeout: float) -> bool:
-        """Have everything in the journal from now on; for a signal handler (`Handover.save`).
-
-        It waits `timeout` seconds at most. False: the SIGTERM comes again.
-        """
+        """Have everything in the journal from now on; for a signal handler (`Handover.save`)."""
         return self._handover.save(timeout)
 
     def abandon(self) -> None:
         """Close this process's copies of open files, in a forked child."""
-        self._sender.abandon()
         if self._journal:
             self._journal.abandon()
 
@@ -309,15 +317,13 @@ class Publisher:
                 target=self._run, args=(self._closing,), name="llmlog-publisher", daemon=True
             )
             self._thread.start()
-            self._is_refused = False
         except RuntimeError as error:
             self._thread = None
-            self._is_refused = True
             retry_at = time.monotonic() + self._timing.thread_retry_seconds
             self._start_at = max(self._start_at, retry_at)
             if "shutdown" not in str(error):  # since Python 3.12 an ending interpreter starts none
-                kept = "the hook writes the journal" if self._journal else "events stay in memory"
-                self._log(logging.ERROR, "thread", f"no thread can be started, {kept}: {error}")
+                why = f"no thread can be started, events stay in memory: {error}"
+                self._log(logging.ERROR, "thread", why)
         finally:
             self._starting.release()
 
@@ -338,7 +344,9 @@ class Publisher:
             ):
                 try:
                     self._sender.step(left, background=background)
-                except Exception as error:  # noqa: BLE001 - no error may end the thread
+                except BaseException as error:  # no error may end the thread
+                    if not background and not isinstance(error, Exception):
+                        raise  # a user's Ctrl-C
                     self._log(logging.ERROR, f"thread {type(error)}", f"bug: {error_name(error)}")
                     self._closing.wait(self._timing.flush_poll_seconds)
                 if background and self._handover.is_requested:

@@ -58,6 +58,11 @@ class EventQueue:
         """Whether there is an entry."""
         return bool(self._entries)
 
+    @property
+    def is_full(self) -> bool:
+        """Whether it is not worth while to copy a payload: a bound is reached, or nearly so."""
+        return len(self._entries) >= self._max_events or self._bytes >= self._max_bytes * 15 // 16
+
     def has_room(self, size: int) -> bool:
         """Tell whether the bounds leave room for an entry of so many bytes."""
         return len(self._entries) < self._max_events and self._bytes + size <= self._max_bytes

@@ -7,6 +7,8 @@ from typing import Final
 
 from confluent_kafka import KafkaError
 
+from llmlog_common.listener_probe import describe_alert
+
 
 class Remedy(Enum):
     """What is done about a refused event.
@@ -15,14 +17,12 @@ class Remedy(Enum):
         GIVE_UP: it is lost: Kafka will never take it.
         SHRINK: it is truncated and sent again; given up where nothing is left to truncate.
         SEND_ALONE: it is sent again in a batch of its own: its batch may have been too large.
-        READ_AGAIN: the same, with the copy that the journal has; memory has none.
         WAIT: the refusal is about the cluster: one event at a time is tried after a pause.
     """
 
     GIVE_UP = auto()
     SHRINK = auto()
     SEND_ALONE = auto()
-    READ_AGAIN = auto()
     WAIT = auto()
 
 
@@ -30,20 +30,17 @@ _INVALID: Final = frozenset((KafkaError.INVALID_RECORD, KafkaError.INVALID_TIMES
 _TOO_LARGE: Final = frozenset((KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE))
 
 
-def remedy_for(code: int, *, has_body: bool, alone: bool) -> Remedy:
+def remedy_for(code: int, *, alone: bool) -> Remedy:
     """Return the remedy for a refusal.
 
     Args:
         code: of the error.
-        has_body: memory holds the event; otherwise only the journal does.
         alone: the event had a batch of its own.
     """
     if code in _INVALID:
         return Remedy.GIVE_UP
     if code not in _TOO_LARGE:
         return Remedy.WAIT
-    if not has_body:
-        return Remedy.READ_AGAIN
     return Remedy.SHRINK if alone else Remedy.SEND_ALONE
 
 
@@ -66,6 +63,8 @@ def is_fatal(error: KafkaError) -> bool:
 
 def reason_of(error: KafkaError, topic: str) -> str:
     """Return the client's own reason, with what an operator has to do about it."""
+    if advice := describe_alert(error.str()):
+        return f"{error.str()}: {advice}"
     if error.code() in _NO_RIGHT:
         return f"{error.str()}: grant WRITE on topic {topic} to the gateway's user"
     if error.code() in NO_TOPIC:

@@ -15,12 +15,12 @@ ones do. So events are sent in bursts, and go to the journal in bursts too (`spi
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections import deque
 from typing import TYPE_CHECKING
 
 from llmlog_common.throttled_log import error_name
-from llmlog_producer.converter.client import Converter
 from llmlog_producer.events.build import CapturedPayload, EncodedEvent, EventBuilder
 from llmlog_producer.sending.deliveries import Deliveries
 from llmlog_producer.sending.kafka_producer import KafkaProducer
@@ -30,6 +30,7 @@ from llmlog_producer.sending.timing import LIMITS, TIMING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from llmlog_common.job_thread import JobThread
     from llmlog_common.settings import Settings
     from llmlog_common.throttled_log import ThrottledLog
     from llmlog_producer.counters import Stats
@@ -39,15 +40,15 @@ if TYPE_CHECKING:
     from llmlog_producer.sending.timing import Limits, Timing
     from llmlog_producer.sending.wakeup import Wakeup
 
+_MAIN_THREAD = threading.main_thread()
+
 
 class Sender:
     """Takes events from the queue and sends them, step by step.
 
-    The sending thread calls `step` and `end`, and owns all fields. From other threads:
-
-    - hooks that write the journal themselves call `build` and `write`;
-    - threads that wait for their events read `is_unreachable`, `waits`, `trouble` and
-      `has_adopted`, which tell what was true a moment ago.
+    The sending thread calls `step` and `end`, and owns all fields. Threads that wait for their
+    events read `is_unreachable`, `is_journal_full`, `waits`, `trouble`, `has_adopted` and
+    `stuck_seconds`, which tell what was true a moment ago.
 
     Args:
         settings: as loaded.
@@ -61,6 +62,7 @@ class Sender:
         limits: of sending.
         new_client: makes the Kafka client.
         clock: monotonic seconds.
+        journal_thread: makes the calls into the journal.
 
     Attributes:
         redaction: what is redacted, in a few words.
@@ -83,6 +85,7 @@ class Sender:
         limits: Limits = LIMITS,
         new_client: Callable[..., KafkaProducer] = KafkaProducer,
         clock: Callable[[], float] = time.monotonic,
+        journal_thread: JobThread | None = None,
     ) -> None:
         self._stats = stats
         self._log = log
@@ -93,23 +96,19 @@ class Sender:
         self._limits = limits
         self._clock = clock
         self._builder = EventBuilder(settings, stats)
-        self._converter = Converter(settings, stats, log, lambda: handover.is_requested)
-        self._spill = Spill(journal, stats, log, queue, timing=timing, limits=limits)
+        self._spill = Spill(
+            journal, stats, log, queue,
+            wake=wakeup.wake, thread=journal_thread, timing=timing, limits=limits,
+        )  # fmt: skip
         self._deliveries = Deliveries(
-            settings,
-            stats,
-            log,
-            self._builder,
-            self._spill,
-            timing=timing,
-            limits=limits,
-            new_client=new_client,
-            clock=clock,
-        )
+            settings, stats, log, self._builder, self._spill,
+            timing=timing, limits=limits, new_client=new_client, clock=clock,
+        )  # fmt: skip
         self.redaction = self._builder.redaction
         # Out of the queue and not handed on; `Deliveries.again` comes first.
         self._taken: deque[CapturedPayload | EncodedEvent] = deque()
         self._next_housekeeping = 0.0
+        self._building_since = 0.0  # by the clock; 0 between two payloads
 
     # What other threads call.
 
@@ -117,6 +116,11 @@ class Sender:
     def has_adopted(self) -> bool:
         """Whether the journals of dead processes were searched for."""
         return self._spill.has_adopted
+
+    @property
+    def is_journal_full(self) -> bool:
+        """Whether the journal has taken no event lately."""
+        return self._spill.is_full
 
     @property
     def is_unreachable(self) -> bool:
@@ -134,46 +138,41 @@ class Sender:
         return self._deliveries.trouble
 
     @property
-    def converter_pid(self) -> int | None:
-        """The process that converts; None while the sending thread converts."""
-        return self._converter.pid
+    def stuck_seconds(self) -> float:
+        """How long the payload at hand has been converted; 0 where none is."""
+        since = self._building_since
+        return self._clock() - since if since else 0.0
 
-    def build(self, captured: CapturedPayload, *, accepted: bool = True) -> EncodedEvent | None:
-        """Return the event of a payload; None, counted, if it cannot be read.
+    # What the sending thread calls.
 
-        Args:
-            captured: the payload.
-            accepted: it is counted as accepted already.
-        """
+    def _build(self, captured: CapturedPayload) -> EncodedEvent | None:
+        """Return the event of a payload; None, counted, if it cannot be read."""
+        self._building_since = self._clock()
         try:
-            return self._builder.build(captured)
-        except Exception as error:  # noqa: BLE001 - a payload must never end the thread
-            if not accepted:
-                self._stats.add("accepted")
+            event = self._builder.build(captured)
+        except BaseException as error:  # objects in it may raise any: it must never end the thread
+            if not isinstance(error, Exception) and threading.current_thread() is _MAIN_THREAD:
+                self._taken.appendleft(captured)
+                raise  # a user's Ctrl-C, or the end that a signal handler asks for
             self._stats.settle("dropped_unreadable")
             self._log(
                 logging.ERROR, f"unreadable {type(error)}", f"payload dropped: {error_name(error)}"
             )
+            if captured.written is not None:
+                captured.written.finish(is_written=True)  # there is nothing to be written
             return None
-
-    def write(self, event: EncodedEvent, *, taken: bool) -> bool:
-        """Write an event to the journal; False if it takes none.
-
-        Args:
-            event: the event.
-            taken: it is on its way to Kafka; otherwise the journal hands it out later.
-        """
-        return self._spill.write([event], taken=taken)
-
-    # What the sending thread calls.
+        finally:
+            self._building_since = 0.0
+        event.written = captured.written
+        return event
 
     def step(self, seconds_left: float, *, background: bool) -> None:
         """Do all that can be done now, then wait until there may be more to do.
 
         Args:
             seconds_left: it returns after about so many seconds at most.
-            background: the publisher's own thread calls. It may wait long, and may start helpers: a
-                process that converts, a thread that looks up the topic.
+            background: the publisher's own thread calls. It may wait long, and may start a thread
+                that looks up the topic.
         """
         self._deliveries.poll(0)
         if self._clock() >= self._next_housekeeping:
@@ -181,7 +180,7 @@ class Sender:
         requested = self._handover.requested
         urgent = self._handover.is_requested
         if urgent:
-            self._spill.write(self._deliveries.in_flight, taken=True)
+            self._spill.copy_all(self._deliveries.in_flight)
         began = self._clock()
         is_open = self._deliveries.room > 0
         if is_open and not self._deliveries.again:
@@ -189,28 +188,42 @@ class Sender:
         has_to_wait = out_of_time = False
         while not (has_to_wait or out_of_time) and (entry := self._next_entry()) is not None:
             is_open = is_open and self._deliveries.in_flight.room > 0
-            has_to_wait = not self._hand_on(entry, is_open=is_open, background=background)
+            has_to_wait = not self._hand_on(entry, is_open=is_open)
             out_of_time = self._clock() - began > self._timing.max_busy_seconds
-        not_written = self._spill.write_kept()
-        self._deliveries.again.extend(not_written)
-        has_to_wait = has_to_wait or bool(not_written)
-        if has_to_wait and (self._deliveries.in_flight or urgent):
-            self._deliveries.poll(min(self._timing.poll_seconds, seconds_left))
-        elif has_to_wait or not out_of_time:
-            if urgent:
+        refused = self._spill.exchange(is_awaited=has_to_wait or urgent, urgent=urgent)
+        self._deliveries.again.extend(refused)
+        has_to_wait = has_to_wait or bool(refused)
+        if has_to_wait or not out_of_time:
+            seconds = min(self._idle_seconds(is_open=is_open, background=background), seconds_left)
+            self._wait(requested if urgent else 0, seconds, has_to_wait=has_to_wait)
+
+    def _wait(self, requested: int, seconds: float, *, has_to_wait: bool) -> None:
+        """Wait until there may be more to do, for so many seconds at most.
+
+        Args:
+            requested: hand-overs that were requested when the step began.
+            seconds: of an idle wait.
+            has_to_wait: an entry is left that neither Kafka nor the journal takes now.
+        """
+        poll_seconds = min(self._timing.poll_seconds, seconds)
+        if self._spill.is_busy and (has_to_wait or requested):
+            self._wakeup.idle_wait(poll_seconds)
+        elif has_to_wait and (self._deliveries.in_flight or requested):
+            self._deliveries.poll(poll_seconds)
+        else:
+            if requested and self._spill.has_all(self._deliveries.in_flight):
                 self._handover.confirm(requested)
             if self._handover.is_confirmed:
-                seconds = self._idle_seconds(is_open=is_open, background=background)
-                self._wakeup.idle_wait(min(seconds, seconds_left))
+                self._wakeup.idle_wait(seconds)
 
     def end(self) -> None:
-        """End the helpers, and leave the events in flight to the journal; steps may follow."""
-        self._converter.close()
+        """End the journal's thread, and leave it the events in flight; steps may follow."""
+        self._spill.end(self._timing.release_seconds)
         self._deliveries.end()
 
-    def abandon(self) -> None:
-        """Close this process's copies of open files, in a forked child."""
-        self._converter.abandon()
+    def release(self, seconds: float) -> None:
+        """End the journal: what is not settled stays in it; wait for so many seconds at most."""
+        self._spill.release(seconds)
 
     def _idle_seconds(self, *, is_open: bool, background: bool) -> float:
         """Return the seconds after which there may be something to do."""
@@ -229,53 +242,38 @@ class Sender:
             self._taken.extend(self._queue.take(self._limits.taken_events))
         return self._taken.popleft() if self._taken else None
 
-    def _hand_on(
-        self, entry: CapturedPayload | EncodedEvent, *, is_open: bool, background: bool
-    ) -> bool:
+    def _hand_on(self, entry: CapturedPayload | EncodedEvent, *, is_open: bool) -> bool:
         """Hand an entry to Kafka or to the journal; False if it has to wait."""
         urgent = self._handover.is_requested
         if not is_open and not self._spill.is_due(entry, urgent=urgent):
             self._taken.appendleft(entry)
             return False
-        event = (
-            entry
-            if isinstance(entry, EncodedEvent)
-            else self._convert(entry, background=background)
-        )
+        event = entry if isinstance(entry, EncodedEvent) else self._build(entry)
         if event is None:
             return True
-        # Asked again: a signal may have come while the payload was converted.
-        if self._handover.is_requested and event.ref is None:
-            self.write(event, taken=True)
-        if (is_open and self._deliveries.produce(event)) or self._spill.keep(event):
+        if is_open and self._deliveries.produce(event):
+            # Asked again: a signal may have come while the payload was converted.
+            if event.written is not None or self._handover.is_requested:
+                self._spill.copy(event)
+            return True
+        if self._spill.keep(event):
             return True
         self._taken.appendleft(event)
         return False
-
-    def _convert(self, captured: CapturedPayload, *, background: bool) -> EncodedEvent | None:
-        """Return a payload's event; the next payloads may be converted together with it."""
-        following = self._taken
-        events = (
-            self._converter.convert(captured, following, self._builder.limit) if background else []
-        )
-        for place, event in enumerate(events[1:]):
-            if event is not None:
-                following[place] = event
-        return (events[0] if events else None) or self.build(captured)
 
     def _send_backlog(self) -> None:
         """Send the journal's oldest events, a few at a time: new events do not wait for them."""
         most = min(self._limits.backlog_events, self._deliveries.in_flight.window.size)
         for event in self._spill.read_backlog(most - len(self._deliveries.in_flight)):
             if not self._deliveries.room or not self._deliveries.produce(event):
-                self._spill.keep(event)
+                self._spill.keep(event)  # it has a copy: the journal takes it back
 
     # What is done once in a while.
 
     def _keep_house(self, seconds_left: float, *, background: bool) -> None:
         now = self._clock()
         self._next_housekeeping = now + self._timing.housekeeping_seconds
-        self._spill.adopt(now)
+        self._spill.keep_house(now)
         self._deliveries.keep_house(is_ending=self._handover.is_requested)
         # Without a thread of its own a lookup may take a second, and the journal comes first.
         if background or self._handover.is_confirmed:

@@ -43,7 +43,7 @@ class Handover:
        `run_before_sigterm` has installed it. It calls `LLMLogHandler`, that calls
        `Publisher.journal_first`, and that calls `save` here.
     2. `save` sets `hooks_write`, raises `requested`, and wakes the sending thread. Hooks, on any
-       thread, read `hooks_write`: from now on they write each event before they return.
+       thread, read `hooks_write`: from now on each waits until its event is written.
     3. The sending thread reads `requested` at the start of a step. In that step it writes to the
        journal what is in flight, what the queue holds, and what waits to be sent. Once a step has
        left nothing in memory alone, it calls `confirm` with the number that it has read.
@@ -84,7 +84,7 @@ class Handover:
         clock: monotonic seconds.
 
     Attributes:
-        hooks_write: hooks write their events to the journal before they return.
+        hooks_write: hooks wait until the journal has their events.
         last_hook: when a hook last offered an event after a request, in monotonic seconds.
         requested: number of requests so far.
     """

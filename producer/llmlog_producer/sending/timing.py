@@ -18,6 +18,8 @@ class Timing:
         housekeeping_seconds: interval of what is done once in a while; the shortest idle wait.
         refusal_pause_seconds: pause after Kafka has refused an event for the cluster's reasons.
         rebuild_seconds: shortest time between two replacements of the Kafka client.
+        certificate_seconds: between two looks at the files of certificates.
+        stuck_seconds: time for one payload's conversion, after which hooks say that it hangs.
         move_seconds: age at which events of a partition that does not answer are sent to others.
         overdue_seconds: age at which an event goes to the journal: it is there before memory alone
             has held it for 2 seconds. Events half as old go with it.
@@ -27,6 +29,9 @@ class Timing:
             of `topic.metadata.refresh.interval.ms`.
         thread_retry_seconds: pause after the system has refused to start the sending thread.
         signal_poll_seconds: interval at which a signal handler looks whether all is saved.
+        hook_seconds: the longest wait of a hook for its event to be in the journal; then the event
+            stays in memory. Only with `LLMLOG_JOURNAL=always`, and after a SIGTERM.
+        release_seconds: the longest wait at the end for the journal's thread, and for log lines.
         flush_poll_seconds: interval at which `flush` looks whether all is settled. It is bounded
             because a signal handler may wait for the thread that notifies.
     """
@@ -37,13 +42,17 @@ class Timing:
     housekeeping_seconds: float = 0.25
     refusal_pause_seconds: float = 2.0
     rebuild_seconds: float = 5.0
+    certificate_seconds: float = 5.0
     move_seconds: float = 30.0
+    stuck_seconds: float = 5.0
     overdue_seconds: float = 0.8
     adopt_seconds: float = 30.0
     topic_retry_seconds: float = 2.0
     topic_refresh_seconds: float = 300.0
     thread_retry_seconds: float = 1.0
     signal_poll_seconds: float = 0.005
+    hook_seconds: float = 0.005
+    release_seconds: float = 1.0
     flush_poll_seconds: float = 0.05
 
 
@@ -56,17 +65,15 @@ class Limits:
         taken_events: events that the sending thread takes from the queue at once.
         backlog_events: events in flight up to which the journal's old events are sent: new events
             do not wait for them.
-        backlog_bytes: bytes that are read from the journal at once.
         write_events: events that one call writes to the journal.
-        write_bytes: bytes after which such a call takes no further event.
+        write_bytes: bytes after which the journal's thread is given no further event at once.
     """
 
     in_flight_events: int = 10_000
     taken_events: int = 32
     backlog_events: int = 500
-    backlog_bytes: int = 4 * 1024 * 1024
     write_events: int = 32
-    write_bytes: int = 256 * 1024
+    write_bytes: int = 1024 * 1024
 
 
 TIMING: Final = Timing()

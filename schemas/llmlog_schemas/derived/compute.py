@@ -37,6 +37,7 @@ _TRACEPARENT: Final = re.compile(
     r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?:-.{0,512})?",
     re.DOTALL,
 )
+_STOP: Final = ["stop"]
 _USAGE: Final = "metadata.usage_object"
 _STATUS: Final = "status_fields.guardrail_status"
 
@@ -98,9 +99,10 @@ class _Walk:
         keys, rows = table
         found = self.found
         value: Any
-        for value, (name, usual, path) in zip(map(parent.get, keys), rows, strict=True):
-            if value is None:
+        for value, row in zip(map(parent.get, keys), rows, strict=True):
+            if value is None:  # most of them: their rows are not touched
                 continue
+            name, usual, path = row
             kind = type(value)
             if kind is usual:
                 if usual is float:
@@ -123,8 +125,7 @@ class _Walk:
             return
         checked = _CHECKS[usual](value)
         if checked is None:
-            is_json = not isinstance(value, float) or math.isfinite(value)
-            self.mistyped[path] = value if is_json else str(value)
+            self.mistyped[path] = value
         else:
             self.found[name] = checked
 
@@ -182,11 +183,15 @@ class _Walk:
 
     def copy_usage(self, metadata: Mapping[Any, Any], hidden_params: Mapping[Any, Any]) -> None:
         """Take the numbers of tokens that LiteLLM has beside the three totals."""
-        usage = self.object_in(metadata, "usage_object", _USAGE)
+        usage = metadata.get("usage_object")
+        if type(usage) is not dict:
+            usage = self.object_in(metadata, "usage_object", _USAGE)
         usage = usage or self.object_in(hidden_params, "usage_object", "hidden_params.usage_object")
         if not usage:
             return
         self.copy(usage, _OF_USAGE)
+        if _DETAIL_PLACES.isdisjoint(usage):
+            return
         for place, path, table in _OF_DETAILS:
             if usage.get(place) is not None:
                 self.copy(self.object_in(usage, place, path), table)
@@ -194,17 +199,22 @@ class _Walk:
     def copy_overhead(self, hidden_params: Mapping[Any, Any]) -> None:
         """Take LiteLLM's own time, which it has in milliseconds."""
         value = hidden_params.get("litellm_overhead_time_ms")
-        if value is not None:
+        if value is None:
+            return
+        if type(value) is not float or value - value:
             self.put("overhead", value, float, DERIVED["overhead"].paths[0])
-            if "overhead" in self.found:
-                self.found["overhead"] = round(self.found["overhead"] * _PER_MILLISECOND, 9)
+            value = self.found.get("overhead")
+        if value is not None:
+            self.found["overhead"] = round(value * _PER_MILLISECOND, 9)
 
     def measure_time(
         self, payload: Mapping[Any, Any], typed: Mapping[str, Any], untyped: Mapping[str, Any]
     ) -> None:
         """Compute durations, in seconds."""
-        start, end = _second(payload, typed, "startTime"), _second(payload, typed, "endTime")
-        if start is None or end is None or end < start:
+        start, end = payload.get("startTime"), payload.get("endTime")
+        if type(start) is not float or type(end) is not float or "startTime" not in typed:
+            start, end = _second(payload, typed, "startTime"), _second(payload, typed, "endTime")
+        if start is None or end is None or not end >= start or "endTime" not in typed:
             return
         found = self.found
         found["duration"] = round(end - start, 6)
@@ -247,7 +257,10 @@ class _Walk:
         called: list[Any] = []
         if isinstance(response, dict):
             called, reasons = read_answer(response)
-            self.put_texts("finish_reasons", reasons)
+            if reasons == _STOP:  # the usual case
+                self.found["finish_reasons"] = reasons
+            else:
+                self.put_texts("finish_reasons", reasons)
         if isinstance(mcp, dict):
             called.append(mcp.get("name"))
             if (server := mcp.get("mcp_server_name")) is not None:
@@ -258,10 +271,7 @@ class _Walk:
     def put_texts(self, name: str, values: Iterable[Any]) -> None:
         """Take the texts among values of any kind."""
         texts = [value for value in values if type(value) is str]
-        if len(texts) == 1 and texts[0].isascii() and 0 < len(texts[0]) < MAX_KEYWORD_CHARACTERS:
-            if texts[0] != REDACTED:
-                self.found[name] = texts
-        elif texts:
+        if texts:
             self.put_names(name, texts, "")
 
     def read_guardrails(self, information: Any, applied: Any) -> None:
@@ -352,6 +362,7 @@ _OF_DETAILS: Final = tuple(
         "completion_tokens_details",
     )
 )
+_DETAIL_PLACES: Final = frozenset(place for place, _, _ in _OF_DETAILS)
 _OF_GUARDRAIL: Final = tuple(
     (path.removeprefix("guardrail_information[].").rstrip("[]{}"), name)
     for name, field in GUARDRAILS.items()

@@ -48,8 +48,14 @@ def read_answer(response: Mapping[Any, Any]) -> tuple[list[Any], list[Any]]:
 
 
 def _read_choices(choices: Any) -> tuple[list[Any], list[Any]]:
-    called, reasons = [], []
-    for choice in objects_in(choices):
+    called: list[Any] = []
+    reasons: list[Any] = []
+    if not isinstance(choices, (list, tuple)):
+        return called, reasons
+    # Read for nearly every event: no list is made of the one choice that there is.
+    for choice in choices if len(choices) == 1 else choices[:MAX_LOOKED_AT]:
+        if not isinstance(choice, dict):
+            continue
         reasons.append(choice.get("finish_reason"))
         message = choice.get("message")
         if isinstance(message, dict):

@@ -47,6 +47,7 @@ class Site:
         tokens: of each person.
         watches: of every page that was opened.
         elasticsearch: a proxy before it, where there is one.
+        cookies: of each person who has logged in.
     """
 
     pipeline: Pipeline
@@ -56,22 +57,39 @@ class Site:
     browser: Browser
     watches: list[Watch] = field(default_factory=list)
     elasticsearch: FaultProxy | None = None
+    cookies: dict[str, dict[str, str]] = field(default_factory=dict)
 
-    def open(self, path: str = "", *, who: str = "operator", width: int = 1440, **options) -> Page:
+    def open(
+        self, path: str = "/flow", *, who: str = "operator", width: int = 1440, **options
+    ) -> Page:
         """Open a page as one of the people, with nothing of the others."""
+        page = self.new_page(width, **options)
+        page.context.add_cookies([self._log_in(who)])
+        page.goto(path)
+        return page
+
+    def new_page(self, width: int = 1440, **options) -> Page:
+        """Open an empty page without a login."""
         context = self.browser.new_context(
             viewport={"width": width, "height": 900}, base_url=self.base, **options
         )
         context.set_default_timeout(60_000)
         page = context.new_page()
         self.watches.append(Watch(page, self.base))
-        page.goto("/login")
-        page.get_by_label("Token").fill(self.tokens[who])
-        page.get_by_role("button", name="Log in").click()
-        page.wait_for_url("**/flow")
-        if path:
-            page.goto(path)
         return page
+
+    def _log_in(self, who: str) -> dict[str, str]:
+        """Return the cookie of a person, who logs in once for all pages."""
+        if who not in self.cookies:
+            answer = httpx.post(
+                f"{self.base}/login",
+                data={"token": self.tokens[who]},
+                headers={"origin": self.base},
+                timeout=60,
+            )
+            ((name, value),) = answer.cookies.items()
+            self.cookies[who] = {"name": name, "value": value, "url": self.base}
+        return self.cookies[who]
 
 
 def calls() -> list[dict]:
@@ -145,6 +163,7 @@ def site(
     send(servers.bootstrap_servers, name, values)
     pipeline.run("consume", "--workers", "1", "--until-end")
     pipeline.refresh()
+    # Now, and not before: the page Flow looks once at the start, and then every ten seconds.
     yield from start(pipeline, browser, folder, "--allow-replay")
 
 

@@ -75,6 +75,21 @@ def test_the_link_that_is_printed_opens_the_flow_once(site: Site) -> None:
     expect(page.get_by_role("alert")).to_contain_text("used already")
 
 
+def test_a_token_of_the_file_opens_what_its_roles_allow(site: Site) -> None:
+    page = site.new_page()
+    page.goto("/calls")
+    page.wait_for_url("**/login")
+    page.get_by_label("Token").fill("wrong")
+    page.get_by_role("button", name="Log in").click()
+    expect(page.get_by_role("alert")).to_contain_text("not known")
+    page.get_by_label("Token").fill(site.tokens["finance"])
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/flow")
+    expect(page.locator(".who")).to_contain_text("finance")
+    zone = page.evaluate("Intl.DateTimeFormat().resolvedOptions().timeZone")
+    expect(page.locator("footer")).to_have_text(f"Times are those of your zone: {zone}.")
+
+
 def test_usage_adds_up_and_its_link_and_csv_say_the_same(site: Site) -> None:
     page = site.open("/usage?by=team&period=24h", who="finance")
     panel = page.locator("#panel-calls")
@@ -172,28 +187,63 @@ def test_a_dead_letter_is_shown_with_its_reason_and_replayed_once_its_cause_is_m
     page.get_by_role("button", name="Open its values and its record").click()
     expect(page.locator("#value")).to_contain_text("failed to parse field [model]")
     expect(page.locator("#value dl")).to_contain_text("gpt-")
+    mend_the_letter(page)
     httpx.delete(refusing_index(site)).raise_for_status()
     page.get_by_role("button", name="What would a replay do?").click()
     expect(page.locator("#replay")).to_contain_text("sent to Elasticsearch again")
     page.get_by_role("button", name="Replay them").click()
     expect(page.locator("#replay dl")).to_contain_text("indexed")
     assert site.pipeline.count() == CALLS + 5
-    replays = [one for one in audit_of(site) if one["action"] == "replay"]
-    assert [one["who"] for one in replays] == ["operator"]
+    acted = [one for one in audit_of(site) if one["action"] in {"replay", "mend"}]
+    assert [(one["who"], one["action"]) for one in acted] == [
+        ("operator", "mend"),
+        ("operator", "replay"),
+    ]
+    assert acted[0]["changes"] == ["drop model"]
     pipeline = site.pipeline
     elsewhere = {**pipeline.environment, "LLMLOG_AUDIT_TOPIC": "not-there"}
-    for command in (("replay", "--yes"), ("list", "--show-content")):
-        refused = replace(pipeline, environment=elsewhere).run("dlq", *command, check=False)
-        assert refused.returncode == 3
-        assert "topic not-there does not exist" in refused.stderr
-        assert refused.stdout == ""
+    refusing = replace(pipeline, environment=elsewhere)
+    mend = ("replay", "--yes", "--set", "model=x")
+    # Three that cannot be written down, and one that can: all at once.
+    commands = (("replay", "--yes"), mend, ("list", "--show-content"))
+    refused = [refusing.start("dlq", *command) for command in commands]
     pipeline.run("dlq", "list", "--show-content")
+    for process in refused:
+        shown, _ = process.communicate(timeout=60 * SLOW)
+        assert (process.returncode, shown) == (3, "")
+        assert "topic not-there does not exist" in refusing.stderr_of(process)
     assert audit_of(site)[-1]["program"] == "dlq list"
     pipeline.run("dlq", "replay", "--yes")
     assert [one["program"] for one in audit_of(site) if one["action"] == "replay"] == [
         "console",
         "dlq replay",
     ]
+
+
+def mend_the_letter(page: Page) -> None:
+    """Take the field away that its index refuses: the letter has a document, of that index."""
+    form = page.locator(".mend")
+    expect(form.get_by_label("Field 1")).to_have_value("model")
+    form.get_by_label("Change 1").select_option("drop")
+    form.get_by_role("button", name="What would it do?").click()
+    expect(form.locator("table").last).to_contain_text("gpt-")
+    form.get_by_role("button", name="Mend and replay").click()
+    expect(form.locator("dl")).to_contain_text("indexed")
+
+
+def test_health_says_what_doctor_finds(site: Site) -> None:
+    page = site.open("/health?as=worker", who="finance")
+    findings = page.locator("#findings")
+    expect(findings).to_contain_text("dead_letters.replication")
+    expect(findings.locator("tbody tr").first.locator(".badge")).to_have_text(
+        re.compile("red|yellow")
+    )
+    expect(findings).to_contain_text("run three brokers")
+    with api(site, "finance") as client:
+        said = client.get("/health/json?as=worker").json()
+    assert {"kafka.connection", "elasticsearch.connection"} <= {
+        row["check"] for row in said["checks"] if row["verdict"] == "green"
+    }
 
 
 @pytest.mark.parametrize(
@@ -203,6 +253,7 @@ def test_a_dead_letter_is_shown_with_its_reason_and_replayed_once_its_cause_is_m
         ("/usage", "dark", 390),
         ("/calls", "dark", 1440),
         ("/letters", "light", 390),
+        ("/health", "dark", 390),
     ],
 )
 def test_axe_finds_no_serious_fault(site: Site, path: str, scheme: str, width: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import time
 from pathlib import Path
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from support.shared_servers import Addresses
 
 pytestmark = pytest.mark.screens
+PAGES = {"/usage?by=team": "usage", "/calls": "calls", "/letters": "letters", "/health": "health"}
 IMAGES = Path(__file__).parents[3] / "docs/images/console"
 CALLS = 2000
 MODELS = (
@@ -86,6 +88,22 @@ def sample_calls() -> list[dict]:
     return found
 
 
+def long_conversation() -> dict:
+    """Return a call of 200 turns with pictures, which the gateway has cut."""
+    cut = {"llmlog_cut": {"type": "image/png", "bytes": 1_204_331, "sha256": "9f86d081884c7d65"}}
+    asked = [{"type": "text", "text": QUESTION}, {"type": "image_url", "image_url": {"url": cut}}]
+    turns = [{"role": "user", "content": asked}, {"role": "assistant", "content": ANSWER}] * 100
+    call_id = {"id": "long-conversation", "litellm_call_id": "long-conversation"}
+    return payload(3001, startTime=time.time() - 3600, **call_id, messages=turns)
+
+
+def large_letter() -> dict:
+    """Return a call of a megabyte whose day's index refuses it."""
+    text = random.Random(1).randbytes(500_000).hex()
+    started = HOUR - 2 * 86_400 - 60
+    return payload(3002, startTime=started, messages=[{"role": "user", "content": text}])
+
+
 @pytest.fixture(scope="module")
 def sample(
     servers: Addresses, browser: Browser, tmp_path_factory: pytest.TempPathFactory
@@ -106,8 +124,10 @@ def sample(
     pipeline.run("setup")
     make_refusing_index(pipeline)
     refused = [payload(seed, startTime=HOUR - 2 * 86_400 + seed / 1000) for seed in range(12)]
-    values = [Encoder().encode(to_event(one)) for one in [*sample_calls(), *refused]]
-    send(servers.bootstrap_servers, "litellm-logs", values)
+    made = [*sample_calls(), long_conversation(), *refused, large_letter()]
+    values = [Encoder().encode(to_event(one)) for one in made]
+    large = {"message.max.bytes": 8_000_000}
+    send(servers.bootstrap_servers, "litellm-logs", values, **large)
     consumer = pipeline.start("consume", "--workers", "1")
     yield from start(pipeline, browser, pipeline.folder, "--allow-replay")
     consumer.terminate()
@@ -129,7 +149,7 @@ def test_every_page_in_every_width_and_colour(sample: Site, width: int, scheme: 
     expect(page.locator(".verdict")).to_contain_text("CURRENT")
     check_page(page, "/flow")
     take(page, f"flow-{width}-{scheme}")
-    for path, name in (("/usage?by=team", "usage"), ("/calls", "calls"), ("/letters", "letters")):
+    for path, name in PAGES.items():
         page.goto(path)
         if name == "letters":
             page.locator("#causes tbody a").first.click()
@@ -139,15 +159,81 @@ def test_every_page_in_every_width_and_colour(sample: Site, width: int, scheme: 
             page.get_by_role("button", name="Open its values and its record").click()
             expect(page.locator("#value pre")).to_be_visible()
         check_page(page, path)
+        page.evaluate("window.scrollTo(0, 0)")
         take(page, f"{name}-{width}-{scheme}")
     assert [fault for watch in sample.watches for fault in watch.faults] == []
 
 
-@pytest.mark.parametrize("width", [1440, 390])
-def test_servers_that_are_away(away: Site, width: int) -> None:
-    page = away.open(width=width)
-    expect(page.locator("#now")).to_contain_text("Kafka: ")
-    take(page, f"away-flow-{width}")
-    page.goto("/calls")
-    expect(page.locator("#rows [role=alert]")).to_be_visible()
-    take(page, f"away-calls-{width}")
+def test_a_letter_of_a_megabyte_and_a_conversation_of_200_turns(sample: Site) -> None:
+    page = sample.open("/calls?call_id=long-conversation")
+    page.locator("a[data-row]").first.click()
+    page.get_by_role("button", name="Open the contents").click()
+    expect(page.locator(".turn")).to_have_count(201)
+    expect(page.locator(".turn").first).to_contain_text("left out: image/png, 1,204,331 bytes")
+    take(page, "state-200-turns")
+    event_id = to_event(large_letter())["event_id"]
+    shown = sample.pipeline.run("dlq", "list", "--json", "--event-id", event_id).stdout
+    page.goto(f"/letters/one/{json.loads(shown)['coordinates']}")
+    page.get_by_role("button", name="Open its values and its record").click()
+    expect(page.locator("#value pre")).to_contain_text('"messages"')
+    assert len(page.locator("#value pre").inner_text()) > 1_000_000
+    take(page, "state-large-letter")
+
+
+NOWHERE = "127.0.0.1:1"
+KAFKA, ELASTICSEARCH = "LLMLOG_KAFKA_BOOTSTRAP_SERVERS", "LLMLOG_ELASTICSEARCH_URL"
+NAMES = ("LLMLOG_TOPIC", "LLMLOG_INDEX", "LLMLOG_GROUP")
+STATES = {
+    "elasticsearch-away": (
+        {ELASTICSEARCH: f"http://{NOWHERE}"},
+        {
+            "/flow": ("#now .problem", "Elasticsearch: "),
+            "/calls": ("#rows [role=alert]", "looked up again every five seconds"),
+            "/letters": ("#causes", "which are recovered is not known"),
+        },
+    ),
+    "kafka-away": (
+        {KAFKA: NOWHERE},
+        {
+            "/flow": ("#now .problem", "Kafka: "),
+            "/letters": ("#causes [role=alert]", "Kafka"),
+            "/calls": ("a[data-row] >> nth=0", ""),
+        },
+    ),
+    "both-away": (
+        {KAFKA: NOWHERE, ELASTICSEARCH: f"http://{NOWHERE}"},
+        {
+            "/calls": ("#rows [role=alert]", "Elasticsearch"),
+            "/health": ("#findings", "red"),
+            "/flow": ("#now", "Kafka was not seen yet"),
+        },
+    ),
+    "no-data": (
+        dict.fromkeys(NAMES, "empty"),
+        {
+            "/flow": (".verdict", "nothing waits"),
+            "/letters": ("#causes", "No dead letter in this period"),
+            "/calls": ("#rows", "No call matches"),
+            "/usage": ("#panel-cost", "Nothing in this period"),
+        },
+    ),
+}
+"""What is missing, and what each page says then; the last page has its picture taken."""
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_what_a_page_shows_where_something_is_missing(
+    sample: Site, browser: Browser, tmp_path: Path, state: str
+) -> None:
+    changed, pages = STATES[state]
+    environment = {**sample.pipeline.environment, **changed}
+    pipeline = Pipeline(environment, tmp_path, "", "", "", "")
+    if state == "no-data":
+        pipeline.run("setup")
+    for site in start(pipeline, browser, tmp_path):
+        page = site.open("/login")
+        for path, (selector, text) in pages.items():
+            page.goto(path)
+            expect(page.locator(selector)).to_contain_text(text, timeout=60_000)
+        take(page, f"state-{state}")
+        assert [fault for watch in site.watches for fault in watch.faults] == []

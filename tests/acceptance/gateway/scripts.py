@@ -1,4 +1,7 @@
-"""What people write with LiteLLM's SDK: each ends at once, and flushes nothing."""
+"""What people write with LiteLLM's SDK: each ends at once, and flushes nothing.
+
+`fork_scripts.py` runs them, and gives them `AT_LAST`.
+"""
 
 _CALL = 'model="openai/gpt-4o-mini", mock_response="hi", messages='
 
@@ -60,14 +63,12 @@ router.completion("chat", [{{"role": "user", "content": "router"}}])
 
 _TWO_CALLS = f"""
 import asyncio
-import atexit
 import json
 import logging
 
 logging.basicConfig(format="%(levelname)s %(name)s %(message)s")
 answers = []
-# Exit handlers run in reverse: this one is registered first, and sees what the others left.
-atexit.register(lambda: print(json.dumps({{"answers": answers, "stats": handler.stats()}})))
+AT_LAST.append(lambda: print(json.dumps({{"answers": answers, "stats": handler.stats()}})))
 
 import litellm
 from llmlog_producer.callback import handler
@@ -151,7 +152,7 @@ fields = [
 ]
 now = time.time()
 # A payload without a usable time has its hook's, in ms: all four hooks are told at one moment.
-callback.time = types.SimpleNamespace(time=lambda: now, monotonic=time.monotonic)
+callback.time = types.SimpleNamespace(**vars(time) | {"time": lambda: now})
 payloads = [
     {"litellm_call_id": f"h{number}", "startTime": now, "model_group": "hostile", **payload}
     for number, payload in enumerate(fields)

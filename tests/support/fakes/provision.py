@@ -82,15 +82,17 @@ class FakeElasticsearch(Elastic):
             for layer in template.get("composed_of", ()):
                 stored = self.stored.get(f"_component_template/{layer}", {"template": {}})
                 settings |= stored["template"].get("settings", {}).get("index", {})
+            settings |= template["template"].get("settings", {}).get("index", {})
         self.add_index(path, aliases=aliases, **settings)
         return ACKNOWLEDGED
 
     def _matching(self, index):
-        return [
+        found = [
             body
             for path, body in self.stored.items()
             if path.startswith("_index_template/") and fnmatchcase(index, body["index_patterns"][0])
         ]
+        return sorted(found, key=lambda body: body["priority"])[-1:]
 
     def _change_aliases(self, body):
         for action in body["actions"]:

@@ -4,7 +4,25 @@ import signal
 
 import pytest
 
+from llmlog_common.throttled_log import flush_lines
 from support.fakes.gateway import FakeCluster, Gateway
+
+
+class Lines:
+    """The lines that were logged, once the thread that writes them has written all of them."""
+
+    def __init__(self, caplog):
+        self._caplog = caplog
+
+    def __getattr__(self, name):
+        assert flush_lines(10)
+        return getattr(self._caplog, name)
+
+
+@pytest.fixture
+def caplog(caplog):
+    """The lines of the gateway; a thread of its own writes them."""
+    return Lines(caplog)
 
 
 @pytest.fixture

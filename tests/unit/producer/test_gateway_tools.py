@@ -1,12 +1,15 @@
 """What ships beside the callback: check, metrics, and the double for users' tests."""
 
+import os
 import re
+import subprocess
 import sys
 import types
 from pathlib import Path
 
 import pytest
-from prometheus_client import REGISTRY, generate_latest
+from prometheus_client import REGISTRY, CollectorRegistry, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
 
 from llmlog_common.errors import ConfigurationError
 from llmlog_common.settings import load
@@ -14,7 +17,8 @@ from llmlog_local.ports import free_ports
 from llmlog_producer import metrics
 from llmlog_producer.__main__ import main
 from llmlog_producer.check import check, check_gateway
-from llmlog_producer.counters import COUNTERS, Stats
+from llmlog_producer.counters import COUNTERS, GAUGES, HookTimes, Stats
+from llmlog_producer.journal.journal import Journal
 from llmlog_producer.testing import document_of, recorder
 from support.payloads import payload
 
@@ -101,6 +105,7 @@ def test_check_without_kafka_names_it_and_prints_no_secret(monkeypatch, capsys, 
 
 def test_check_names_a_wrong_kafka_property(monkeypatch, capsys, tmp_path):
     monkeypatch.setenv("LLMLOG_JOURNAL_DIR", str(tmp_path))
+    monkeypatch.setenv("LLMLOG_KAFKA_BOOTSTRAP_SERVERS", "localhost:9092")
     monkeypatch.setenv("LLMLOG_KAFKA_PRODUCER_NO_SUCH", "1")
     assert main(["check"]) == 2
     assert re.search(r"(?m)^WRONG  kafka: .*no\.such", capsys.readouterr().out)
@@ -119,31 +124,99 @@ def test_wrong_settings_end_a_command_with_code_2(monkeypatch, capsys):
     assert "LLMLOG_BOGUS" in capsys.readouterr().err
 
 
+def source(stats=None):
+    times = HookTimes()
+    times.observe(0.0002)
+    times.observe(0.0005)
+    times.observe(5.0)
+    journal = {"journal_bytes": 512, "journal_limit_bytes": 1024, "journal_age_seconds": 7.0}
+    return metrics.Source((stats or Stats()).snapshot, lambda: journal, lambda: times)
+
+
 def test_the_counters_are_metrics():
     stats = Stats()
     stats.add("accepted", 3)
     stats.add("delivered", 2)
     before = set(REGISTRY._collector_to_names)
-    assert metrics.expose(stats.snapshot)
+    assert metrics.expose(source(stats))
     try:
-        assert not metrics.expose(stats.snapshot), "a second handler is left out"
+        assert not metrics.expose(source(stats)), "a second handler is left out"
         page = generate_latest().decode()
     finally:
         for collector in set(REGISTRY._collector_to_names) - before:
             REGISTRY.unregister(collector)
     assert "llmlog_gateway_accepted_total 3.0" in page
     assert "llmlog_gateway_pending 1.0" in page
+    assert "llmlog_gateway_journal_bytes 512.0" in page
+    assert "llmlog_gateway_journal_age_seconds 7.0" in page
+    assert 'llmlog_gateway_hook_seconds_bucket{le="0.00025"} 1.0' in page
+    assert 'llmlog_gateway_hook_seconds_bucket{le="0.0005"} 2.0' in page
+    assert 'llmlog_gateway_hook_seconds_bucket{le="+Inf"} 3.0' in page
     assert {name for name in COUNTERS if f"{metrics.PREFIX}{name}_total" in page} == set(COUNTERS)
+
+
+WRITES = """
+import sys
+import prometheus_client
+from llmlog_producer.counters import HookTimes, Stats
+from llmlog_producer.metrics import Source, Writer
+stats, times = Stats(), HookTimes()
+journal = {"journal_bytes": int(sys.argv[1])}
+writer = Writer(Source(stats.snapshot, lambda: journal, lambda: times), prometheus_client)
+for _ in range(2):
+    stats.add("accepted", int(sys.argv[1]))
+    times.observe(0.0001)
+    writer.write()
+"""
+
+
+def test_several_processes_are_one_scrape(tmp_path):
+    """Each is a process of its own, as prometheus-client decides at its import where to write."""
+    environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
+    for number in ("3", "10"):
+        subprocess.run([sys.executable, "-c", WRITES, number], env=environment, check=True)
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry, path=str(tmp_path))
+    page = generate_latest(registry).decode()
+    assert "llmlog_gateway_accepted_total 26.0" in page
+    assert 'llmlog_gateway_hook_seconds_bucket{le="0.0001"} 4.0' in page
+    # Both have ended; prometheus-client drops their gauges
+    # where its `mark_process_dead` is called. Here they are still there: the greatest value.
+    assert "llmlog_gateway_journal_bytes 10.0" in page
+
+
+def test_the_age_of_a_journal_is_that_of_its_oldest_file(tmp_path):
+    journal, other = Journal(tmp_path, 1 << 20), Journal(tmp_path, 1 << 20)
+    journal.open()
+    other.open()
+    assert journal.measure() == (0, 0.0)
+    (segment,) = journal.append([b"x" * 100], taken=True)
+    size, age = journal.measure()
+    assert size >= 100
+    assert 0 <= age < 30
+    journal.settle(segment)
+    assert journal.measure()[1] == 0.0
+    other.append([b"x" * 100], taken=True)
+    (file,) = (path for path in tmp_path.glob("*.journal") if path.stat().st_size)
+    owner, identity, kind = file.name.split(".")
+    earlier = int(identity[:14], 16) - 60_000_000
+    file.rename(tmp_path / f"{owner}.{earlier:014x}{identity[14:]}.{kind}")
+    journal.adopt()
+    size, age = journal.measure()
+    assert size >= 100
+    assert 30 < age < 90
+    journal.release()
+    other.release()
 
 
 def test_without_prometheus_client_there_are_no_metrics(monkeypatch):
     monkeypatch.setitem(sys.modules, "prometheus_client", None)
-    assert not metrics.expose(Stats().snapshot)
+    assert not metrics.expose(source())
 
 
 def test_every_counter_is_documented():
     documented = set(re.findall(r"(?m)^\| `(\w+)` \|", DOCS.read_text().split("## Counters")[1]))
-    assert documented == {*COUNTERS, "pending"}
+    assert documented == {*COUNTERS, *GAUGES}
 
 
 def test_a_document_is_what_would_be_indexed():

@@ -12,7 +12,7 @@ from confluent_kafka import KafkaError
 from llmlog_producer.events.build import CapturedPayload
 from llmlog_producer.sending.queue import WAKE_BYTES, EventQueue
 from llmlog_producer.sending.timing import Limits
-from support.fakes.gateway import FAST, TRANSPORT, captured
+from support.fakes.gateway import FAST, TRANSPORT, Disk, captured
 from support.pipeline import wait_until
 
 LONG_WAITS = replace(FAST, max_idle_seconds=60, overdue_seconds=60)
@@ -172,7 +172,7 @@ def test_if_no_thread_can_be_started_a_later_event_starts_it(start, cluster, mon
     gateway = start(timing=replace(FAST, thread_retry_seconds=0.0))
     assert "no thread can be started" in caplog.text
     gateway.offer("a")
-    assert gateway.publisher.unsafe == 0, "at a SIGTERM now no thread would write the journal"
+    assert gateway.publisher.unsafe == 1, "it waits in memory, and its hook for nothing"
     gateway.offer("b", "c")
     assert gateway.publisher.flush(5) == 0
     assert len(refused) == 2
@@ -180,29 +180,155 @@ def test_if_no_thread_can_be_started_a_later_event_starts_it(start, cluster, mon
     assert sorted(cluster.call_ids()) == ["a", "b", "c"]
 
 
-def test_past_both_bounds_the_newest_events_are_dropped_with_an_error(start, cluster, caplog):
+@pytest.mark.parametrize("journal_bytes", [20_000, 10**9])
+def test_past_the_memory_bound_the_newest_events_are_dropped_with_an_error(
+    start, cluster, caplog, journal_bytes
+):
+    """Whatever room the journal has: a hook waits for no disk."""
     cluster.has_topic = False
-    gateway = start(queue=EventQueue(max_events=5), journal_max_bytes=20_000)
+    gateway = start(queue=EventQueue(max_events=5), journal_max_bytes=journal_bytes)
     offered = [captured(str(number)) for number in range(100)]
     accepted = sum(gateway.publisher.offer(one) for one in offered)
-    assert 5 < accepted < 100
+    assert 5 <= accepted <= 100
     assert gateway.counter("dropped_queue_full") == 100 - accepted
     assert gateway.counter("accepted") == accepted
-    errors = [r for r in caplog.records if r.levelno == logging.ERROR and "LOST" in r.message]
-    assert len(errors) == 1
+    if accepted < 100:
+        errors = [r for r in caplog.records if r.levelno == logging.ERROR and "LOST" in r.message]
+        assert len(errors) == 1
     cluster.has_topic = True
     assert gateway.publisher.flush(5) == 0
     assert set(cluster.call_ids()) <= {str(number) for number in range(100)}
     assert len(cluster.records) == accepted
 
 
-def test_events_past_the_memory_bound_go_to_the_journal(start, cluster):
+class Unreadable(dict):
+    """A payload that must not be looked at."""
+
+    def get(self, *_):
+        raise RuntimeError
+
+    items = keys = __iter__ = get
+
+
+def unreadable():
+    one = CapturedPayload({}, "", time.time())
+    one.payload = Unreadable()
+    return one
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """A disk that hangs, until the test has ended at the latest."""
+    one = Disk(tmp_path / "disk")
+    yield one
+    one.answers.set()
+
+
+@pytest.mark.parametrize("journal", ["spill", "always"])
+def test_while_the_disk_hangs_kafka_gets_everything(start, cluster, disk, journal):
+    gateway = start(journal, disk=disk, timing=replace(FAST, hook_seconds=0.01))
+    gateway.offer(*map(str, range(50)))
+    assert gateway.publisher.flush(30) == 0
+    assert len(cluster.call_ids()) == 50
+    assert disk.is_reached.is_set()
+    disk.answers.set()
+    assert gateway.publisher.close(30) == 0
+    assert not files_in(disk.folder)
+
+
+def files_in(folder):
+    return [path for path in folder.iterdir() if path.stat().st_size]
+
+
+def test_while_the_disk_hangs_and_kafka_is_away_hooks_refuse_what_memory_cannot_hold(
+    start, cluster, disk, caplog
+):
     cluster.has_topic = False
-    gateway = start(queue=EventQueue(max_events=5))
-    gateway.offer(*map(str, range(100)))
+    gateway = start(
+        disk=disk, queue=EventQueue(max_events=40), limits=Limits(write_bytes=1, taken_events=1)
+    )
+
+    def has_42():
+        while gateway.publisher.offer(captured("more")):
+            pass
+        return gateway.counter("accepted") == 42
+
+    assert disk.is_reached.wait(30), "the search for files of dead processes hangs"
+    wait_until(has_42, 30, "the queue has 40, the sending thread one, and the next job one")
+    before = gateway.counter("dropped_queue_full")
+    assert not any(gateway.publisher.offer(unreadable()) for _ in range(1000))
+    assert gateway.counter("dropped_queue_full") == before + 1000
+    assert gateway.counter("dropped_unreadable") == 0, "no payload is converted to be thrown away"
+    assert caplog.text.count("EVENTS ARE LOST") == 1
+    disk.answers.set()
+    wait_until(lambda: gateway.publisher.unsafe == 0, 30)
     cluster.has_topic = True
-    assert gateway.publisher.flush(5) == 0
-    assert sorted(map(int, cluster.call_ids())) == list(range(100))
+    assert gateway.publisher.flush(30) == 0
+    assert len(cluster.records) == gateway.counter("accepted")
+
+
+def test_a_disk_that_hangs_costs_one_hook_its_time_and_is_counted(start, cluster, disk, caplog):
+    gateway = start("always", disk=disk, timing=replace(FAST, hook_seconds=0.1))
+    began = time.monotonic()
+    gateway.offer(*map(str, range(300)))
+    assert time.monotonic() - began < 15, "300 times 0.1 s would be twice that"
+    assert gateway.counter("not_journaled") == gateway.counter("accepted") == 300
+    assert gateway.counter("dropped_queue_full") == 0
+    assert "did not have an event when its hook returned" in caplog.text
+    disk.answers.set()
+    assert gateway.publisher.flush(30) == 0
+
+    def is_written_again():
+        before = gateway.counter("not_journaled")
+        gateway.offer("again")
+        return gateway.counter("not_journaled") == before
+
+    wait_until(is_written_again, 30)
+
+
+def test_a_disk_that_hangs_does_not_keep_the_process_from_ending(start, cluster, disk):
+    cluster.has_topic = False
+    gateway = start(disk=disk, timing=replace(FAST, release_seconds=0.1))
+    gateway.offer("a")
+    began = time.monotonic()
+    assert gateway.publisher.journal_first(0.2)
+    assert gateway.publisher.close(0.1) == 1
+    assert time.monotonic() - began < 20
+
+
+def test_a_disk_that_is_full_costs_no_event_while_kafka_answers(start, cluster, tmp_path):
+    cluster.has_topic = False
+    gateway = start("always", journal_max_bytes=5_000)
+    gateway.offer(*map(str, range(50)))
+    assert gateway.counter("not_journaled") > 0
+    cluster.has_topic = True
+    assert gateway.publisher.flush(30) == 0
+    assert sorted(map(int, cluster.call_ids())) == list(range(50))
+
+
+def test_a_log_that_stalls_stops_neither_hooks_nor_delivery(start, cluster, caplog):
+    stalled, goes_on, in_vain = threading.Event(), threading.Event(), []
+
+    class Stalled(logging.Handler):
+        def emit(self, record):
+            stalled.set()
+            in_vain.append(not goes_on.wait(10))
+
+    logger, handler = logging.getLogger("llmlog_producer"), Stalled()
+    logger.addHandler(handler)
+    try:
+        gateway = start(queue=EventQueue(max_events=0))
+        assert not gateway.publisher.offer(captured("refused"))
+        assert stalled.wait(10)
+        assert not gateway.publisher.offer(captured("refused"))
+        other = start()
+        other.offer("a")
+        assert other.publisher.flush(10) == 0
+    finally:
+        goes_on.set()
+        assert caplog.records
+        logger.removeHandler(handler)
+    assert not any(in_vain), "the log went on only after all else was done"
 
 
 def test_a_folder_that_cannot_be_written_is_one_error_and_events_stay_in_memory(
@@ -282,16 +408,8 @@ def test_an_interpreter_that_ends_before_the_topic_is_found_leaves_its_events_to
 
 @pytest.mark.parametrize("journal", ["spill", "always"])
 def test_a_payload_that_cannot_be_read_is_counted(start, journal):
-    class Unreadable(dict):
-        def get(self, *_):
-            raise RuntimeError
-
-        items = keys = __iter__ = get
-
     gateway = start(journal)
-    one = CapturedPayload({}, "", time.time())
-    one.payload = Unreadable()
-    gateway.publisher.offer(one)
+    gateway.publisher.offer(unreadable())
     assert gateway.publisher.flush(5) == 0
     assert gateway.counter("dropped_unreadable") == 1
 
@@ -303,6 +421,13 @@ def test_a_publisher_that_is_halted_goes_on_with_the_next_event(start, cluster):
         assert gateway.publisher.halt(30) == 0
     assert cluster.call_ids() == ["a", "b", "c"]
     assert [t.name for t in threading.enumerate()].count("llmlog-publisher") == 0
+
+
+def test_one_that_is_halted_with_everything_sent_leaves_no_file(start, cluster, tmp_path):
+    gateway = start("always")
+    gateway.offer("a")
+    assert gateway.publisher.halt(30) == 0
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
 def test_what_a_halted_publisher_left_to_the_journal_is_counted_once_and_sent(start, cluster):

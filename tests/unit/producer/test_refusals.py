@@ -11,23 +11,17 @@ TOO_LARGE = [KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE]
 @pytest.mark.parametrize("code", [KafkaError.INVALID_RECORD, KafkaError.INVALID_TIMESTAMP])
 @pytest.mark.parametrize("alone", [True, False])
 def test_an_invalid_record_is_given_up(code, alone):
-    assert remedy_for(code, has_body=True, alone=alone) is Remedy.GIVE_UP
+    assert remedy_for(code, alone=alone) is Remedy.GIVE_UP
 
 
 @pytest.mark.parametrize("code", TOO_LARGE)
 def test_an_event_that_is_too_large_alone_is_truncated(code):
-    assert remedy_for(code, has_body=True, alone=True) is Remedy.SHRINK
+    assert remedy_for(code, alone=True) is Remedy.SHRINK
 
 
 @pytest.mark.parametrize("code", TOO_LARGE)
 def test_an_event_of_a_batch_that_is_too_large_is_sent_alone(code):
-    assert remedy_for(code, has_body=True, alone=False) is Remedy.SEND_ALONE
-
-
-@pytest.mark.parametrize("code", TOO_LARGE)
-@pytest.mark.parametrize("alone", [True, False])
-def test_an_event_that_only_the_journal_holds_is_read_again(code, alone):
-    assert remedy_for(code, has_body=False, alone=alone) is Remedy.READ_AGAIN
+    assert remedy_for(code, alone=False) is Remedy.SEND_ALONE
 
 
 @pytest.mark.parametrize(
@@ -41,6 +35,5 @@ def test_an_event_that_only_the_journal_holds_is_read_again(code, alone):
         KafkaError.UNKNOWN,
     ],
 )
-@pytest.mark.parametrize("has_body", [True, False])
-def test_every_other_refusal_is_about_the_cluster_and_waited_out(code, has_body):
-    assert remedy_for(code, has_body=has_body, alone=True) is Remedy.WAIT
+def test_every_other_refusal_is_about_the_cluster_and_waited_out(code):
+    assert remedy_for(code, alone=True) is Remedy.WAIT

@@ -1,21 +1,23 @@
 """Events that Kafka refuses, and batches; with a Kafka client that answers as told."""
 
 import json
+import threading
 import time
+from asyncio import CancelledError
 from dataclasses import replace
 
 import pytest
 from confluent_kafka import KafkaError
 
 from llmlog_common.settings import load
-from llmlog_common.throttled_log import GatewayLogger, ThrottledLog
+from llmlog_common.throttled_log import GatewayLogger, ThrottledLog, flush_lines
 from llmlog_producer.counters import Stats
 from llmlog_producer.sending.queue import EventQueue
 from llmlog_producer.sending.sender import Sender
 from llmlog_producer.sending.shutdown import Handover
 from llmlog_producer.sending.timing import Timing
 from llmlog_schemas.codec import Decoder
-from support.fakes.gateway import FAST, Clock, RecordedWakeup, Steps, captured
+from support.fakes.gateway import FAST, Clock, LateJobs, RecordedWakeup, Steps, captured
 from support.pipeline import wait_until
 
 
@@ -144,6 +146,23 @@ def test_after_a_fatal_error_a_new_client_sends_again(start, cluster, journal):
     assert gateway.counter("producer_rebuilt") == 1
 
 
+@pytest.mark.parametrize("journal", ["spill", "off"])
+def test_a_client_whose_certificate_has_changed_is_replaced_and_nothing_is_lost(
+    start, cluster, journal
+):
+    gateway = start(journal, timing=replace(FAST, certificate_seconds=0.02, move_seconds=0.2))
+    cluster.up = False
+    gateway.offer("a", "b")
+    wait_until(lambda: cluster.produced == 2, 5)
+    gateway.client.is_outdated = True
+    wait_until(lambda: cluster.rebuilds, 5)
+    gateway.client.is_outdated = False
+    cluster.up = True
+    assert gateway.publisher.flush(5) == 0
+    assert sorted(set(cluster.call_ids())) == ["a", "b"]
+    assert gateway.counter("producer_rebuilt") == 0
+
+
 @pytest.fixture
 def steps(cluster, tmp_path):
     """A sender with nothing to do; its topic is found."""
@@ -188,6 +207,24 @@ def test_a_request_is_confirmed_only_after_memory_alone_holds_no_event(steps, cl
     steps.step()
     assert steps.handover.is_confirmed
     assert steps.journal.waiting == 2
+
+
+def test_a_request_is_not_confirmed_while_the_disk_has_not_answered(cluster, tmp_path):
+    jobs = LateJobs()
+    one = Steps(cluster, tmp_path, jobs=jobs)
+    one.step()
+    jobs.jobs.pop()()  # the search for files of dead processes
+    cluster.up = False
+    one.offer("a")
+    one.handover.request()
+    one.step()
+    (write,) = jobs.jobs
+    one.step()
+    assert not one.handover.is_confirmed
+    write()
+    one.step()
+    assert one.handover.is_confirmed
+    assert one.journal.waiting == 1
 
 
 def test_a_request_in_the_middle_of_a_step_is_confirmed_by_the_next_step(cluster, tmp_path):
@@ -259,3 +296,49 @@ def test_after_a_refusal_one_event_is_tried_and_then_a_pause_is_made(cluster, tm
     assert steps(20) == 0, "no event is sent during the pause"
     clock.now += 2.1
     assert steps(20) == 1, "then one event is tried, and the next pause begins"
+
+
+class Rude:
+    """An object of a payload whose own code raises, or does not return."""
+
+    def __init__(self, act):
+        self._act = act
+
+    def __repr__(self):
+        return self._act()
+
+
+def refuse_with(error):
+    def act():
+        raise error
+
+    return act
+
+
+@pytest.mark.parametrize(
+    "error", [CancelledError("x"), SystemExit(1), KeyboardInterrupt(), MemoryError()], ids=repr
+)
+def test_an_object_that_raises_any_error_costs_at_most_its_own_payload(start, cluster, error):
+    gateway = start("spill")
+    gateway.offer("before")
+    gateway.offer("rude", metadata={"object": Rude(refuse_with(error))})
+    gateway.offer("after", "later")
+    assert gateway.publisher.flush(10) == 0
+    assert {"before", "after", "later"} <= set(cluster.call_ids())
+    lost = gateway.counter("dropped_unreadable")
+    assert lost + len(cluster.call_ids()) == 4
+
+
+def test_a_conversion_that_does_not_return_is_said(start, cluster, caplog):
+    go_on = threading.Event()
+    gateway = start("spill", timing=replace(FAST, stuck_seconds=0.01))
+    gateway.offer("rude", metadata={"object": Rude(lambda: str(go_on.wait(30)))})
+
+    def is_said():
+        gateway.offer("more")
+        flush_lines(5)
+        return "a payload has been converted for" in caplog.text
+
+    wait_until(is_said, 10)
+    go_on.set()
+    assert gateway.publisher.flush(10) == 0

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from llmlog_common.settings import load
 from llmlog_producer.counters import Stats
 from llmlog_producer.events.build import CapturedPayload, EventBuilder
-from llmlog_producer.events.snapshot import MAX_CONTAINERS, snapshot
+from llmlog_producer.events.snapshot import MAX_CONTAINERS, VALUES_IN_A_CONTAINER, snapshot
 from llmlog_schemas.codec import Decoder
 from llmlog_schemas.limits import CUT, MAX_PAYLOAD_DEPTH
 
@@ -90,3 +90,18 @@ def test_a_chat_of_300_messages_is_whole_and_of_a_longer_one_the_newest_are():
     assert copied[1][CUT]["items"] == 5_000 - len(copied) + 1
     assert copied[3:] == given[3 - len(copied) :]
     assert len(copied) > 500
+
+
+def test_what_the_first_item_of_a_list_takes_is_not_there_for_the_others():
+    def dicts_in_copy_of(first, number):
+        payload = {"messages": [first, *[{"a": 1}] * number], "response_cost": NAN}
+        return containers_of(snapshot(payload, without=NONE)[0])[0]
+
+    small = {"a": 1}
+    most = MAX_CONTAINERS * VALUES_IN_A_CONTAINER // (VALUES_IN_A_CONTAINER + len(small))
+    for first in (
+        {"content": [small] * 9_000},
+        [[small] * 9_000],
+        {f"k{n}": small for n in range(9_000)},
+    ):
+        assert most * 0.9 < dicts_in_copy_of(first, 9_000) <= most + 10, "a marker is two dicts"

@@ -576,3 +576,26 @@ def test_the_odd_objects_of_one_payload_come_through_together():
         "id": "00000000-0000-0000-0000-000000000005",
         "1": "<unreadable Broken: RuntimeError>",
     }
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize(
+    ("name", "wrap"),
+    [
+        ("response_cost", lambda n: [n]),
+        ("model", lambda n: {"a": {"b": (1, n)}}),
+        ("request_tags", lambda n: {n}),
+        ("metadata", lambda n: [{"n": n}]),
+    ],
+)
+def test_a_number_that_is_no_json_stays_in_an_original_however_deep_it_is(name, wrap, number):
+    document = json.loads(to_event({**BASE, name: wrap(number)})["document"])
+    assert f'"{number}"' in json.dumps(document["extra"]["mistyped"][name])
+
+
+def test_a_number_that_is_no_json_stays_in_the_original_of_a_derived_field():
+    costs = {"input_cost": {"eur": math.nan}, "additional_costs": [math.inf]}
+    document = json.loads(to_event({**BASE, "cost_breakdown": costs})["document"])
+    mistyped = document["extra"]["mistyped"]
+    assert mistyped["cost_breakdown.input_cost"] == {"eur": "nan"}
+    assert mistyped["cost_breakdown.additional_costs"] == ["inf"]

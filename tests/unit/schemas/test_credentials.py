@@ -20,6 +20,7 @@ from llmlog_common.settings import load
         ({"ELASTICSEARCH_URL": "http://me:url%40secret@a:1"}, "url@secret"),
         ({"ELASTICSEARCH_URL": "http://url-user-secret@a:1"}, "url-user-secret"),
         ({"SCHEMA_REGISTRY_URL": "http://me:registry-secret@a:1"}, "registry-secret"),
+        ({"ELASTICSEARCH_HTTP_PROXY": "http://me:proxy-secret@p:3128"}, "proxy-secret"),
         ({"KAFKA_SASL_PASSWORD": 'it\'s "sasl" secret'}, 'it\'s "sasl" secret'),
         ({"KAFKA_CONSUMER_SSL_KEY_PASSWORD": "key-secret"}, "key-secret"),
         ({"KAFKA_SASL_OAUTHBEARER_CLIENT_SECRET": "client-secret"}, "client-secret"),

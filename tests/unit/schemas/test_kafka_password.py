@@ -53,10 +53,9 @@ def test_a_refusal_gives_the_client_the_new_password(settings, file, caplog):
     with caplog.at_level(logging.WARNING):
         logging.getLogger("llmlog.kafka").propagate = True
         password(REFUSED)
-        wait_until(lambda: client.credentials, what="the new password")
+        wait_until(lambda: str(file) in caplog.text, what="the new password")
     assert client.credentials == [("me", "two")]
     assert reports == [REFUSED]
-    assert str(file) in caplog.text
     assert "two" not in caplog.text.replace(str(file), "")
 
 
@@ -99,3 +98,33 @@ def test_librdkafka_takes_the_watched_configuration(settings):
 def test_a_client_without_a_password_from_a_file_is_as_before():
     config = producer_config(load(environ={"LLMLOG_KAFKA_SASL_PASSWORD": "one"}))
     assert "error_cb" not in new_client(FakeClient, config).config
+
+
+def test_the_old_password_is_not_given_again_because_something_else_is_new(tmp_path, file, caplog):
+    authority = tmp_path / "ca.pem"
+    authority.write_text("old")
+    settings = load(
+        environ={
+            "LLMLOG_KAFKA_SASL_USERNAME": "me",
+            "LLMLOG_KAFKA_SASL_PASSWORD_FILE": str(file),
+            "LLMLOG_KAFKA_SSL_CA_LOCATION": str(authority),
+        }
+    )
+    readings = []
+
+    def properties(current):
+        readings.append(current)
+        return current.producer_properties()
+
+    password, client = password_file(settings, properties)
+    authority.write_text("new")
+    readings.clear()
+    logging.getLogger("llmlog.kafka").propagate = True
+    with caplog.at_level(logging.WARNING):
+        password(REFUSED)
+        wait_until(lambda: len(readings) > 2, 5, "it is read more than once")
+        assert client.credentials == []
+        assert "read again" not in caplog.text
+        file.write_text("two")
+        wait_until(lambda: client.credentials, what="the new password")
+    assert client.credentials == [("me", "two")]

@@ -145,6 +145,15 @@ def test_a_property_that_the_kafka_client_refuses_is_a_wrong_setting(given):
         new_client(Producer, given)
 
 
+@pytest.mark.parametrize("kind", ["ca", "certificate", "key"])
+def test_a_file_of_tls_that_is_not_there_is_named_and_its_value_is_not_shown(kind, tmp_path):
+    given = {"security.protocol": "ssl", f"ssl.{kind}.location": str(tmp_path / SECRET)}
+    with pytest.raises(ConfigurationError, match="No such file") as raised:
+        new_client(Producer, given)
+    assert f"LLMLOG_KAFKA_SSL_{kind.upper()}_LOCATION" in str(raised.value)
+    assert SECRET not in str(raised.value)
+
+
 def test_a_secret_in_a_file_can_be_named_in_the_config(tmp_path):
     path = write(tmp_path / "secret", SECRET)
     config = write(tmp_path / "c.toml", f'[kafka]\nsasl_password_file = "{path}"\n')

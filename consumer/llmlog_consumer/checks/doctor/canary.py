@@ -10,6 +10,7 @@ import time
 import uuid
 from typing import TYPE_CHECKING, Any, Final
 
+from llmlog_common.groups import make_place
 from llmlog_consumer.checks.doctor.findings import Check, Seen, examine, green, red, yellow
 from llmlog_consumer.dead_letters.headers import read_headers
 from llmlog_consumer.elasticsearch.index_names import daily_index
@@ -44,11 +45,12 @@ def is_canary(record: KafkaRecord, document: bytes) -> bool:
     return bool(headers) and any(name == HEADER for name, _ in headers) and _MARK in document
 
 
-def new_event(now: float) -> LLMEvent:
+def new_event(now: float, place: str = "") -> LLMEvent:
     """Return a new canary.
 
     Args:
         now: epoch seconds.
+        place: period and group of its document's index.
     """
     return to_event(
         {
@@ -58,7 +60,8 @@ def new_event(now: float) -> LLMEvent:
             "model": "llmlog-canary",
             "startTime": now,
             "endTime": now,
-        }
+        },
+        place=place,
     )
 
 
@@ -102,9 +105,10 @@ class Canary:
 
         A document that no search finds is there all the same, and is deleted.
         """
-        event = new_event(self._wall_clock())
+        place = make_place(self._settings.index_period, "")
+        event = new_event(self._wall_clock(), place)
         event_id = event["event_id"]
-        index = daily_index(self._settings.index, event_time_ms(event_id))
+        index = daily_index(self._settings.index, event_time_ms(event_id), place)
         path = f"/{index}/_doc/{event_id}"
         doctor = "pipeline doctor --quiet"
 

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from llmlog_common.kafka_clients import MAX_RECORD_BYTES
 from llmlog_consumer.checks.doctor.findings import Check, Seen, green, red, skipped, yellow
-from llmlog_consumer.elasticsearch.index_names import daily_index
+from llmlog_consumer.elasticsearch.index_names import daily_index, read_name
 from llmlog_consumer.provision.merge import get
 from llmlog_consumer.provision.rights import elasticsearch_role
 from llmlog_consumer.provision.steps import CREATED, DIFFERS, UNCHANGED
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
     from llmlog_common.settings import Settings
     from llmlog_consumer.provision.rights import User
@@ -107,17 +107,16 @@ class ElasticsearchChecks:
         )
         yield Check("index.blocks", "daily indices take documents", ("indices", "now_ms"),
                     self._judge_blocks)  # fmt: skip
-        yield Check("index.pipelines", "ingest pipelines of the newest index exist",
-                    ("indices", "pipelines"), self._judge_pipelines)  # fmt: skip
+        yield Check("index.pipelines", "ingest pipelines of current indices exist",
+                    ("indices", "pipelines", "now_ms"), self._judge_pipelines)  # fmt: skip
         yield Check(
             "index.shards",
             "further daily indices fit the cluster's limit of shards",
-            ("health", "cluster_settings", "indices"),
+            ("health", "cluster_settings", "indices", "now_ms"),
             self._judge_shards,
         )
-        yield Check(
-            "index.replicas", "a node may be lost", ("health", "indices"), self._judge_replicas
-        )
+        yield Check("index.replicas", "a node may be lost", ("health", "indices", "now_ms"),
+                    self._judge_replicas)  # fmt: skip
 
     def _curl(self, method: str, path: str, body: Any = None) -> str:
         command = f"curl -X {method} {self._where}/{path}"
@@ -169,7 +168,6 @@ class ElasticsearchChecks:
         return green("running")
 
     def _judge_blocks(self, indices: Mapping[str, Any], now_ms: int) -> Seen:
-        today = daily_index(self._alias, now_ms)
         blocked = {}
         for name, one in sorted(indices.items(), reverse=True):
             found = one.get("settings") or {}
@@ -181,66 +179,90 @@ class ElasticsearchChecks:
                 blocked[name] = ", ".join(blocks), self._curl("PUT", f"{name}/_settings", nothing)
         if not blocked:
             return green(f"{len(indices)} daily indices")
-        name = today if today in blocked else next(iter(blocked))
+        current = [name for name in blocked if self._is_current(name, now_ms)]
+        name = current[0] if current else next(iter(blocked))
         why, mend = blocked[name]
         more = f" (and {len(blocked) - 1} more)" if len(blocked) > 1 else ""
         text = f"{name} takes no document: {why}{more}"
-        return red(text, mend) if today in blocked else yellow(text, mend)
+        return red(text, mend) if current else yellow(text, mend)
 
-    def _judge_pipelines(self, indices: Mapping[str, Any], pipelines: Any) -> Seen:
-        if not indices:
+    def _is_current(self, index: str, now_ms: int) -> bool:
+        """Tell whether events of now belong into this index, if they are of its group."""
+        name = read_name(self._alias, index)
+        return name is not None and daily_index(self._alias, now_ms, name.place) == index
+
+    def _find_current(self, indices: Mapping[str, Any], now_ms: int) -> dict[str, dict[str, Any]]:
+        """Return the settings of the indices of now, or else of those whose period ended last."""
+        days = {i: name.last_day for i in sorted(indices) if (name := read_name(self._alias, i))}
+        last = max(days.values(), default=None)
+        current = [index for index in days if self._is_current(index, now_ms)]
+        found = current or [index for index in days if days[index] == last]
+        return {index: indices[index].get("settings") or {} for index in found}
+
+    def _judge_pipelines(self, indices: Mapping[str, Any], pipelines: Any, now_ms: int) -> Seen:
+        if not (current := self._find_current(indices, now_ms)):
             return skipped("there is no daily index")
-        newest = max(indices)
-        found = indices[newest].get("settings") or {}
-        used = {
-            key: found[key]
-            for key in ("index.default_pipeline", "index.final_pipeline")
-            if found.get(key) not in (None, "_none")
-        }
-        for key, name in used.items():
-            if name not in pipelines:
+        if pipelines is None:
+            return skipped("this user may not see pipelines: it has no privilege read_pipeline")
+        used: set[str] = set()
+        for key in ("index.default_pipeline", "index.final_pipeline"):
+            of = {i: one[key] for i, one in current.items() if one.get(key, "_none") != "_none"}
+            if gone := [index for index, name in of.items() if name not in pipelines]:
                 return red(
-                    f"{newest}: {key} is {name}, which does not exist: each document is refused",
-                    self._curl("PUT", f"{newest}/_settings", {key: None}),
+                    f"{_count(gone)}: {key} is {of[gone[0]]}, which does not exist: each document "
+                    "is refused",
+                    self._curl("PUT", f"{','.join(gone)}/_settings", {key: None}),
                 )
-        return green(f"{newest}: {', '.join(used.values()) or 'none'}")
+            used.update(of.values())
+        return green(f"{_count(current)}: {', '.join(sorted(used)) or 'none'}")
 
-    def _judge_shards(self, health: Any, cluster: Any, indices: Mapping[str, Any]) -> Seen:
+    def _judge_shards(
+        self, health: Any, cluster: Any, indices: Mapping[str, Any], now_ms: int
+    ) -> Seen:
         per_node = _setting(cluster, "cluster.max_shards_per_node")
         limit = int(per_node or _DEFAULT_SHARDS_PER_NODE) * int(health["number_of_data_nodes"])
         used = sum(
             int(health[key])
             for key in ("active_shards", "initializing_shards", "unassigned_shards")
         )
-        newest = (indices[max(indices)].get("settings") or {}) if indices else {}
-        shards = int(newest.get("index.number_of_shards", 1))
-        each = shards * (1 + int(newest.get("index.number_of_replicas", 1)))
-        left = (limit - used) // each
-        text = f"{used} of {limit} shards are used: room for {max(0, left)} daily indices"
+        current = self._find_current(indices, now_ms) or {daily_index(self._alias, now_ms): {}}
+        copies = {
+            index: int(found.get("index.number_of_shards", 1))
+            * (1 + int(found.get("index.number_of_replicas", 1)))
+            for index, found in current.items()
+        }
+        largest = max(copies, key=lambda index: copies[index])
+        left = (limit - used) // copies[largest]
+        text = f"{used} of {limit} shards are used: room for {max(0, left)} indices like {largest}"
         mend = self._curl(
             "PUT",
             "_cluster/settings",
             {"persistent": {"cluster.max_shards_per_node": int(per_node or 1000) * 2}},
         )
-        if left < 1:
+        if left < len(copies):
             return red(f"{text}: tomorrow's cannot be created", mend)
-        if left < _FEW_INDICES:
+        if left < _FEW_INDICES * len(copies):
             return yellow(text, mend)
         return green(text)
 
-    def _judge_replicas(self, health: Any, indices: Mapping[str, Any]) -> Seen:
-        if not indices:
+    def _judge_replicas(self, health: Any, indices: Mapping[str, Any], now_ms: int) -> Seen:
+        if not (current := self._find_current(indices, now_ms)):
             return skipped("there is no daily index")
         if int(health["number_of_data_nodes"]) < 2:  # noqa: PLR2004 - one node holds no replica
             return skipped("there is one data node")
-        newest = max(indices)
-        number = int((indices[newest].get("settings") or {}).get("index.number_of_replicas", 0))
-        if number:
-            return green(f"{newest} has {number}")
+        numbers = {i: int(found.get("index.number_of_replicas", 0)) for i, found in current.items()}
+        if not (bare := [index for index, number in numbers.items() if not number]):
+            return green(f"{_count(current)}: {min(numbers.values())}")
         return yellow(
-            f"{newest} has no replica: a lost node loses its documents until they are read again",
-            self._curl("PUT", f"{newest}/_settings", {"index.number_of_replicas": 1}),
+            f"{_count(bare)}: no replica, a lost node loses documents until they are read again",
+            self._curl("PUT", f"{','.join(bare)}/_settings", {"index.number_of_replicas": 1}),
         )
+
+
+def _count(indices: Collection[str]) -> str:
+    """Return the first index by its name, and how many more there are."""
+    more = f" (and {len(indices) - 1} more)" if len(indices) > 1 else ""
+    return f"{next(iter(indices))}{more}"
 
 
 def _judge_version(root: Any) -> Seen:
@@ -256,10 +278,13 @@ def _judge_version(root: Any) -> Seen:
 
 
 def _judge_health(health: Any) -> Seen:
-    state, unassigned = str(health.get("status")), health.get("unassigned_shards")
-    text = f"{state}, {unassigned} shards are not assigned"
+    state = str(health.get("status"))
+    away, starting = health.get("unassigned_shards"), health.get("initializing_shards")
+    text = f"{state}, {away} shards are not assigned, {starting} are starting"
     if state == "red":
         return red(text, "see GET /_cluster/allocation/explain, and start the nodes that are away")
+    if state == "yellow" and not away:
+        return yellow(text, "wait until they are started, and ask again")
     if state == "yellow":
         return yellow(text, "start the nodes that are away, or lower number_of_replicas")
     return green(text)

@@ -13,9 +13,14 @@ from llmlog_consumer.checks.doctor.certificates import (
 )
 from llmlog_consumer.checks.doctor.elasticsearch_checks import SetupView
 from llmlog_consumer.checks.status_reader import read_status
+from llmlog_consumer.elasticsearch.connection import NOT_FOUND
 from llmlog_consumer.elasticsearch.index_names import daily_indices
 from llmlog_consumer.provision.indices import index_steps
-from llmlog_consumer.provision.rights import User, elasticsearch_role, kafka_rights
+from llmlog_consumer.provision.rights import (
+    elasticsearch_role,
+    elasticsearch_users,
+    kafka_rights,
+)
 from llmlog_schemas.codec import UnknownSchemaError
 
 if TYPE_CHECKING:
@@ -25,10 +30,12 @@ if TYPE_CHECKING:
     from llmlog_consumer.elasticsearch.connection import Elastic
     from llmlog_consumer.kafka.admin import KafkaAdmin
     from llmlog_consumer.kafka.offsets import KafkaOffsets
+    from llmlog_consumer.provision.rights import User
     from llmlog_schemas.registry import Registry
 
 _NO_SECURITY: Final = frozenset((400, 404, 405, 410))
 """Answers of clusters without security to a question about rights."""
+_FORBIDDEN: Final = 403
 _NO_LIFECYCLE: Final = frozenset((400, 404, 405, 410))
 _FLAT: Final = {"flat_settings": "true", "expand_wildcards": "all"}
 
@@ -79,7 +86,7 @@ def questions(
         "indices": lambda: elastic.demand(
             "GET", f"/{daily_indices(settings.index)}/_settings", params=_FLAT
         ),
-        "pipelines": lambda: elastic.find("/_ingest/pipeline") or {},
+        "pipelines": lambda: _read_pipelines(elastic),
         "elasticsearch_certificates": partial(elasticsearch_certificates, settings),
         "registry": lambda: _ask_registry(registry),
     }
@@ -118,7 +125,7 @@ def _of_kafka(names: set[str]) -> set[str]:
 
 def _privileges(settings: Settings, user: User, elastic: Elastic) -> Any:
     """Return the answer to the question for rights; None where the cluster has none, or no user."""
-    if user is User.GATEWAY:
+    if user not in elasticsearch_users():
         return None
     role = elasticsearch_role(user, settings)
     body = {"cluster": role["cluster"], "index": role["indices"]}
@@ -126,6 +133,16 @@ def _privileges(settings: Settings, user: User, elastic: Elastic) -> Any:
     if answer.status in _NO_SECURITY:
         return None
     return elastic.body_of(answer, "POST", "/_security/user/_has_privileges")
+
+
+def _read_pipelines(elastic: Elastic) -> Any:
+    """Return the ingest pipelines by name; None where this user may not see them."""
+    answer = elastic.request("GET", "/_ingest/pipeline")
+    if answer.status == _FORBIDDEN:
+        return None
+    if answer.status == NOT_FOUND and isinstance(answer.body, dict):
+        return {}
+    return elastic.body_of(answer, "GET", "/_ingest/pipeline")
 
 
 def _view_setup(settings: Settings, elastic: Elastic) -> SetupView:

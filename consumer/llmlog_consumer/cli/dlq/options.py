@@ -39,6 +39,10 @@ ModelOption = Annotated[
     str | None,
     typer.Option("--model", metavar="MODEL", help="Only of this model; * for anything."),
 ]
+EventIdOption = Annotated[
+    str | None,
+    typer.Option("--event-id", metavar="ID", help="Only of this event."),
+]
 LimitOption = Annotated[
     int | None, typer.Option("--limit", metavar="N", min=1, help="At most so many.")
 ]
@@ -59,6 +63,7 @@ _FILTER_OPTIONS: Final[dict[str, Any]] = {
     "index": IndexOption,
     "partition": PartitionOption,
     "model": ModelOption,
+    "event_id": EventIdOption,
 }
 
 

@@ -17,18 +17,22 @@ from llmlog_consumer.cli.dlq.options import LimitOption, with_filter_options
 from llmlog_consumer.cli.options import ConfigOption, JsonOption, load_settings, user_name
 from llmlog_consumer.cli.output import Progress, complain, say, write_json, write_table
 from llmlog_consumer.dead_letters.filters import Filter
+from llmlog_consumer.dead_letters.mending.changes import parse_changes
 from llmlog_consumer.dead_letters.reader import DeadLetters
 from llmlog_consumer.dead_letters.record import build_record
 from llmlog_consumer.elasticsearch.patience import PatientElastic
 from llmlog_consumer.kafka.admin import KafkaAdmin
 from llmlog_consumer.provision.requirements import require_template
-from llmlog_consumer.replay.plan import SOURCE_TOPIC, ReplayPolicy
+from llmlog_consumer.replay.plan import SOURCE_TOPIC
 from llmlog_consumer.replay.scan import ReplayScan
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Sequence
 
     from llmlog_consumer.dead_letters.filters import GroupFilter
+    from llmlog_consumer.dead_letters.mending.changes import Change
+    from llmlog_consumer.kafka.audit import AuditLog
+    from llmlog_consumer.replay.replay import ReplayRun
 
 
 class OptionalTopic(TyperCommand):
@@ -52,6 +56,20 @@ def replay_letters(
     rate: Annotated[
         float | None, typer.Option("--rate", metavar="N", min=0.01, help="At most N a second.")
     ] = None,
+    to_set: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="FIELD=VALUE", help="Mend: give a field this value; again."),
+    ] = None,
+    drop: Annotated[
+        list[str] | None,
+        typer.Option("--drop", metavar="FIELD", help="Mend: take a field away; again."),
+    ] = None,
+    coerce: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--coerce", metavar="FIELD=TYPE", help="Mend: make its value one of a type; again."
+        ),
+    ] = None,
     to_topic: Annotated[
         str | None,
         typer.Option(
@@ -67,14 +85,18 @@ def replay_letters(
         bool, typer.Option("--force", help="Also letters that failed again after three replays.")
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    show_content: Annotated[
+        bool,
+        typer.Option("--show-content", help="Of changes, print a value before and after."),
+    ] = False,
     as_json: JsonOption = False,
     config: ConfigOption = None,
 ) -> None:
     """Index dead letters again, once their cause is fixed.
 
     A document that exists stays as it is, so an interrupted run is simply run again. A record that
-    fails again becomes a letter again, which this run does not read. Ctrl-C stops after what is in
-    flight.
+    fails again becomes a letter again, which this run does not read. Changes mend the records on
+    their way: drops first, then types, then values. Ctrl-C stops after what is in flight.
 
     Example: pipeline dlq replay --fingerprint 2f6c1b9d04aa --dry-run
     """
@@ -82,17 +104,18 @@ def replay_letters(
         raise ConfigurationError(
             "there is no terminal to ask for confirmation on: give --yes, or --dry-run to see first"
         )
-    from llmlog_consumer.replay.wiring import new_dry_run, new_replay
+    from llmlog_consumer.kafka.audit import AuditLog
+    from llmlog_consumer.replay.replay import ReplayRun
+    from llmlog_consumer.replay.wiring import new_dry_run, new_policy, new_replay
 
+    changes = parse_changes(drop=drop or (), coerce=coerce or (), to_set=to_set or ())
     settings = load_settings(config)
-    policy = ReplayPolicy(settings, force)
-    elastic = None
-    if to_topic is None:
-        elastic = PatientElastic(settings, announce=complain)
-        require_template(elastic, settings.index)
-    else:
-        _require_target(settings, to_topic)
+    audit = AuditLog(settings, "dlq replay")
+    if show_content and changes:
+        audit.write(user_name(), "contents", wanted.describe())
+    elastic = _require_target(settings, to_topic)
     rows: list[dict[str, Any]] = []
+    mending = None
     with Progress() as progress:
         dead_letters = DeadLetters(settings, since_ms=wanted.since_ms, progress=progress)
         scan = None
@@ -101,24 +124,19 @@ def replay_letters(
         if warning := (scan or dead_letters).topic_warning:
             raise ConfigurationError(warning)
         if scan is None:
-            plan = new_dry_run(policy, elastic)
+            plan = new_dry_run(new_policy(settings, changes, force=force), elastic)
             rows = plan.report(islice(dead_letters.read_newest(wanted, content=True), limit))
-    _print_plan(rows, dry_run=dry_run, as_json=as_json)
+            mending = plan.report_changes(show_content=show_content)
+    _print_plan(rows, mending, dry_run=dry_run, as_json=as_json)
     _complain_of_others(dead_letters.groups)
-    if dry_run:
+    if dry_run or not (yes or (rows and typer.confirm("Replay?", err=True))):
         return
-    if not yes and not (rows and typer.confirm("Replay?", err=True)):
-        return
-    from llmlog_consumer.kafka.audit import AuditLog
-    from llmlog_consumer.replay.replay import ReplayRun
-
-    AuditLog(settings, "dlq replay").write(
-        user_name(), "replay", wanted.describe(), to_topic=to_topic, limit=limit, force=force
-    )
+    _write_down(audit, wanted, changes, to_topic=to_topic, limit=limit, force=force)
     stop = StopOnSignal()
+    dead_letters.progress = None
+    policy = new_policy(settings, changes, by=user_name(), force=force)
     with Progress() as progress:
         total = sum(row["letters"] for row in rows)
-        dead_letters.progress = None
         if scan is not None:
             scan.progress, scan.stopping = progress, stop
         run = ReplayRun(policy, stop, rate, lambda done: progress("replaying", done, total))
@@ -128,7 +146,7 @@ def replay_letters(
             records = scan or map(build_record, dead_letters.read_newest(wanted, content=True))
             is_finished = replay.run(islice(records, limit))
         finally:
-            _print_counts(run.counts, as_json=as_json)
+            _print_run(run, as_json=as_json)
     _complain_of_others(dead_letters.groups)
     if not is_finished:
         raise PipelineError("stopped before the end: run it again, nothing is replayed twice")
@@ -139,7 +157,22 @@ def _complain_of_others(groups: GroupFilter) -> None:
         complain(f"{others}; replay them with LLMLOG_GROUP and LLMLOG_INDEX of that group")
 
 
-def _require_target(settings: Settings, to_topic: str) -> None:
+def _write_down(
+    audit: AuditLog, wanted: Filter, changes: Sequence[Change], **details: object
+) -> None:
+    """Write down who replays, before it happens."""
+    action = "mend" if changes else "replay"
+    if changes:
+        details["changes"] = [change.describe() for change in changes]
+    audit.write(user_name(), action, wanted.describe(), **details)
+
+
+def _require_target(settings: Settings, to_topic: str | None) -> PatientElastic | None:
+    """Check that letters can be replayed; return Elasticsearch where they go into the index."""
+    if to_topic is None:
+        elastic = PatientElastic(settings, announce=complain)
+        require_template(elastic, settings.index)
+        return elastic
     if to_topic == settings.dlq_topic:
         raise ConfigurationError(
             f"--to-topic {to_topic} is the dead-letter topic: each record would become a second "
@@ -147,6 +180,7 @@ def _require_target(settings: Settings, to_topic: str) -> None:
         )
     if to_topic != SOURCE_TOPIC:
         KafkaAdmin(settings).require(to_topic)
+    return None
 
 
 class StopOnSignal:
@@ -170,22 +204,34 @@ class StopOnSignal:
         signal.signal(number, signal.SIG_DFL)
 
 
-def _print_plan(rows: list[dict[str, Any]], *, dry_run: bool, as_json: bool) -> None:
+def _print_plan(
+    rows: list[dict[str, Any]],
+    mending: dict[str, Any] | None,
+    *,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
     if as_json and dry_run:
-        write_json({"total": sum(row["letters"] for row in rows), "fingerprints": rows})
+        total = sum(row["letters"] for row in rows)
+        write_json({"total": total, "fingerprints": rows, "mending": mending})
     elif dry_run:
         table = views.dry_run_table(rows)
         write_table(table.headings, table.rows)
+        for line in views.mending_lines(mending):
+            say(line)
         say(views.dry_run_summary(rows))
     elif rows:
-        for line in views.plan_lines(rows):
+        for line in [*views.plan_lines(rows), *views.mending_lines(mending)]:
             complain(line)
         complain(views.dry_run_summary(rows))
 
 
-def _print_counts(counts: Mapping[str, int], *, as_json: bool) -> None:
-    row = views.count_outcomes(counts)
+def _print_run(run: ReplayRun, *, as_json: bool) -> None:
+    row = views.count_outcomes(run.counts)
     if as_json:
         write_json(row)
     else:
         say(views.run_summary(row))
+    mending = run.policy.mending
+    for line in views.problem_lines(mending.problems if mending else {}):
+        complain(line)

@@ -36,11 +36,16 @@ _LEGEND: Final[dict[ReplayOutcome, str]] = {
     ReplayOutcome.EXPIRED: "too old for an index: would become a letter again",
     ReplayOutcome.TOO_MANY_REPLAYS: "failed again after three replays (--force)",
     ReplayOutcome.ORIGINAL_MISSING: "truncated, and the source topic no longer has the original",
+    ReplayOutcome.CANNOT_MEND: "a change does not fit it",
 }
 _COUNTS: Final = (
     *(Outcome.INDEXED, Outcome.DUPLICATE, Outcome.DEAD, Outcome.DROPPED),
     "sent",
-    *(ReplayOutcome.TOO_MANY_REPLAYS, ReplayOutcome.ORIGINAL_MISSING),
+    *(
+        ReplayOutcome.TOO_MANY_REPLAYS,
+        ReplayOutcome.ORIGINAL_MISSING,
+        ReplayOutcome.CANNOT_MEND,
+    ),
 )
 """What a replay counts, in the order in which it is printed."""
 
@@ -224,6 +229,40 @@ def dry_run_summary(rows: list[dict[str, Any]]) -> str:
     total = sum(row["letters"] for row in rows)
     legend = "".join(f"; {outcome}: {meaning}" for outcome, meaning in _LEGEND.items())
     return f"{total} letters" + (legend if total else "")
+
+
+def mending_lines(mending: Mapping[str, Any] | None) -> list[str]:
+    """Return what a dry run says of changes: a line for each, and for each kind of problem.
+
+    Args:
+        mending: of `DryRun.report_changes`.
+    """
+    if mending is None:
+        return []
+    lines = []
+    for row in mending["changes"]:
+        line = f"{row['change']} {row['field']}: {_count(row['letters'], 'letter')}"
+        if row["absent"]:
+            line += f", {row['absent']} without this field"
+        if row["example"]:
+            line += f"; for example {row['example']}"
+        if row["before"] or row["after"]:
+            line += f": {row['before'] or 'nothing'} -> {row['after'] or 'nothing'}"
+        lines.append(printable(line))
+    problems = {row["why"]: row["letters"] for row in mending["problems"]}
+    return lines + problem_lines(problems)
+
+
+def problem_lines(problems: Mapping[str, int]) -> list[str]:
+    """Return why letters could not be mended, a line for each.
+
+    Args:
+        problems: of `Mending`.
+    """
+    return [
+        printable(f"cannot mend {_count(number, 'letter')}: {why}")
+        for why, number in problems.items()
+    ]
 
 
 def plan_lines(rows: list[dict[str, Any]]) -> list[str]:

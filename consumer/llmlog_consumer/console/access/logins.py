@@ -7,6 +7,8 @@ import hmac
 import secrets
 import threading
 import time
+from collections import deque
+from ipaddress import IPv6Address, ip_address, ip_network
 from typing import TYPE_CHECKING, Final
 
 from llmlog_common.errors import ConfigurationError
@@ -20,8 +22,10 @@ if TYPE_CHECKING:
 
 MIN_TOKEN_CHARACTERS: Final = 32
 MAX_FAILURES: Final = 10
-"""Wrong tokens in `FAILURE_SECONDS` after which none is looked at for that long."""
+"""Wrong tokens of one source in `FAILURE_SECONDS` after which none is looked at for that long."""
 FAILURE_SECONDS: Final = 60.0
+MAX_SOURCES: Final = 1000
+IPV6_BITS: Final = 64
 _PARTS: Final = 3
 
 
@@ -140,25 +144,53 @@ def read_tokens(path: Path) -> dict[str, tuple[str, frozenset[Role]]]:
 
 
 class FailureBound:
-    """The bound of wrong logins, for all people together. Any thread may call it.
+    """The bound of wrong logins, for each source by itself. Any thread may call it.
+
+    So a stranger keeps no other person out. Sessions that are open are never asked.
 
     Args:
         clock: monotonic seconds.
+        max_sources: that are remembered; the one that failed longest ago is forgotten first.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, clock: Callable[[], float] = time.monotonic, *, max_sources: int = MAX_SOURCES
+    ) -> None:
         self._clock = clock
+        self._max_sources = max_sources
         self._lock = threading.Lock()
-        self._failures: list[float] = []  # under `_lock`
+        self._failures: dict[str, deque[float]] = {}  # under `_lock`
 
-    def is_reached(self) -> bool:
-        """Tell whether too many logins failed of late."""
+    def is_reached(self, source: str) -> bool:
+        """Tell whether too many logins from a source failed of late."""
         with self._lock:
-            since = self._clock() - FAILURE_SECONDS
-            self._failures = [at for at in self._failures if at > since]
-            return len(self._failures) >= MAX_FAILURES
+            failed = self._failures.get(source)
+            if failed is None or len(failed) < MAX_FAILURES:
+                return False
+            return failed[0] > self._clock() - FAILURE_SECONDS
 
-    def count(self) -> None:
+    def count(self, source: str) -> None:
         """Count a login that failed."""
         with self._lock:
-            self._failures.append(self._clock())
+            failed = self._failures.pop(source, deque[float](maxlen=MAX_FAILURES))
+            failed.append(self._clock())
+            self._failures[source] = failed
+            while len(self._failures) > self._max_sources:
+                del self._failures[next(iter(self._failures))]
+
+
+def name_source(address: str) -> str:
+    """Return whom an address counts as: of IPv6 a whole network, which one household has.
+
+    Args:
+        address: of the connection; empty for that of a Unix socket.
+    """
+    try:
+        parsed = ip_address(address)
+    except ValueError:
+        return "socket"
+    if isinstance(parsed, IPv6Address):
+        if parsed.ipv4_mapped is not None:
+            return str(parsed.ipv4_mapped)
+        return str(ip_network((parsed, IPV6_BITS), strict=False))
+    return str(parsed)

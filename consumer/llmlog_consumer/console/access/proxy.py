@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 USER: Final = "x-forwarded-user"
 EMAIL: Final = "x-forwarded-email"
 GROUPS: Final = "x-forwarded-groups"
+FORWARDED_FOR: Final = "x-forwarded-for"
 SECRET: Final = "x-llmlog-proxy-secret"  # noqa: S105 - the name of a header
 MAX_HEADER_CHARACTERS: Final = 8192
 

@@ -103,7 +103,7 @@ def show_call(request: Request) -> Response:
         index=hit["_index"],
         source=source,
         groups=groups,
-        waterfall=json.dumps(draw_waterfall([_leg(source, _begin(source))], title="Timing")),
+        waterfall=json.dumps(draw_waterfall(_timing(source), title="Timing")),
         may_see=person.may(Role.CONTENTS),
         has_trace=bool(source.get("trace_id")),
     )
@@ -251,6 +251,16 @@ def _leg(source: Mapping[str, Any], first_ms: int) -> tuple[str, float, float, f
     begin = max(0.0, (_begin(source) - first_ms) / 1000)
     name = f"{source.get('model') or '-'} ({source.get('status') or '-'})"
     return name[:60], round(begin, 3), round(first, 3), round(whole - first, 3)
+
+
+def _timing(source: Mapping[str, Any]) -> list[tuple[str, float, float, float]]:
+    """Return the parts of a call, one after the other: it waited, then it ran."""
+    queued = read_field(source, "queue_time")
+    if not isinstance(queued, int | float) or queued <= 0:
+        return [_leg(source, _begin(source))]
+    name, _, first, rest = _leg(source, _begin(source))
+    waited = round(float(queued), 3)
+    return [("in the queue", 0.0, waited, 0.0), (name, waited, first, rest)]
 
 
 def _iso(ms: int) -> str:

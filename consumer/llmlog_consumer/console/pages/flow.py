@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from llmlog_consumer.console.charts import draw_series
 from llmlog_consumer.console.history import balance, rates
+from llmlog_consumer.console.runbook import VERDICTS
 from llmlog_consumer.console.views import render
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ def show_now(request: Request) -> Response:
         "flow_now.html",
         last=samples[-1] if samples else None,
         shown=shown,
+        part=VERDICTS.get(str(shown.status["health"]), "") if shown and shown.status else "",
         now_rates={name: (rows[-1][1] if rows else None) for name, rows in of.items()},
         balance=balance(samples),
         rates_picture=json.dumps(

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qs
 
-from anyio import from_thread
 from starlette.responses import RedirectResponse, Response
 
 from llmlog_consumer.console.access.logins import FailureBound
 from llmlog_consumer.console.access.sessions import LIFETIME_SECONDS
-from llmlog_consumer.console.views import render
+from llmlog_consumer.console.views import read_form, render
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -37,12 +35,12 @@ def enter(request: Request) -> Response:
     console = request.app.state.console
     if console.gate.tokens is None:
         return _show(request, 403, "There are no tokens here.")
-    if console.failures.is_reached():
+    source = console.gate.name_source(request.scope)
+    if console.failures.is_reached(source):
         return _show(request, 429, "Too many wrong tokens: wait a minute.")
-    form = parse_qs(_read_body(request).decode("utf-8", "replace"))
-    found = console.gate.tokens.check(form.get("token", [""])[0].strip())
+    found = console.gate.tokens.check(read_form(request).get("token", [""])[0].strip())
     if found is None:
-        console.failures.count()
+        console.failures.count(source)
         return _show(request, 403, "This token is not known.")
     name, proof = found
     return _begin(request, name, "token", proof)
@@ -82,8 +80,3 @@ def _show(request: Request, status: int = 200, problem: str = "") -> Response:
         has_link=request.app.state.console.links is not None,
         has_proxy=gate.proxy is not None,
     )
-
-
-def _read_body(request: Request) -> bytes:
-    """Return the body, from the thread of a request; the gate has bounded its length."""
-    return from_thread.run(request.body)

@@ -107,10 +107,12 @@ def _ask(request: Request, panel: Panel) -> tuple[dict[str, Any], Series, str, s
     by = params.get("by", "team")
     by = by if by in DIMENSIONS else "team"
     values = {name: params[name] for name in _WORD_FILTERS if params.get(name)}
-    if not all(_may_see(person, name) for name in (by, *values)):
+    wanted = call_queries.read_filter(values)
+    asks_for_people = wanted.needs_contents and not person.may(Role.CONTENTS)
+    if asks_for_people or not _may_see(person, by):
         raise _NotAllowedError("users are shown to those who may see contents")
     period = read_period(params, int(console.clock() * 1000))
-    query = ask_panel(panel, period, call_queries.read_filter(values).clauses(), by)
+    query = ask_panel(panel, period, wanted.clauses(), by)
     found = console.searcher.search(query)
     is_disjoint = panel.kind == "errors" or by != "tag"
     return query, read_panel(panel, found.body, is_disjoint=is_disjoint), found.gap, by

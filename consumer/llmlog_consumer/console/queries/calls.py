@@ -33,6 +33,9 @@ SORT: Final[list[dict[str, Any]]] = [
 CONTENT_FILTERS: Final = frozenset(("text", "user", "end_user"))
 """Filters whose very counts would tell of contents or people."""
 
+_NEVER_PEOPLE: Final = frozenset(("model", "provider", "status"))
+"""Filters in which an `@` is a version's: `claude-sonnet-4@20250514`."""
+
 _WORDS: Final[dict[str, tuple[str, ...]]] = {
     **{name: (indexed,) for name, (_, indexed) in DIMENSIONS.items()},
     "status": ("status",),
@@ -66,8 +69,12 @@ class CallFilter:
 
     @property
     def needs_contents(self) -> bool:
-        """Tell whether only those who may see contents may ask this."""
-        return not CONTENT_FILTERS.isdisjoint(self.values)
+        """Tell whether only those who may see contents may ask this.
+
+        A name with an `@` may be an e-mail address: who may not see one may not guess it either.
+        """
+        named = [value for name, value in self.values.items() if name not in _NEVER_PEOPLE]
+        return not CONTENT_FILTERS.isdisjoint(self.values) or any("@" in word for word in named)
 
     def clauses(self) -> list[dict[str, Any]]:
         """Return the clauses of the query."""

@@ -17,21 +17,23 @@ from llmlog_consumer.elasticsearch.lookup import DocumentLookup
 from llmlog_consumer.kafka.admin import KafkaAdmin
 from llmlog_consumer.kafka.offsets import KafkaOffsets
 from llmlog_consumer.provision.requirements import require_template
-from llmlog_consumer.replay.plan import ReplayPolicy
 from llmlog_consumer.replay.replay import ReplayRun
 from llmlog_consumer.replay.scan import ReplayScan
-from llmlog_consumer.replay.wiring import new_dry_run, new_replay
+from llmlog_consumer.replay.wiring import new_dry_run, new_policy, new_replay
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from llmlog_common.settings import Settings
     from llmlog_consumer.console.jobs import Job
+    from llmlog_consumer.dead_letters.mending.changes import Change
 
 MAX_LETTERS: Final = 200_000
 """Letters that one reading goes through, the newest of each partition; the page says so."""
 MAX_ROWS: Final = 200
 TIMEOUT_SECONDS: Final = 8.0
+KAFKA_SECONDS: Final = 4.0
+"""Time for a first answer of any broker: a person waits for it."""
 Ranges = dict[int, tuple[int, int]]
 
 
@@ -109,15 +111,25 @@ class LetterDesk:
         row = letter.as_json(recovered=recovered, show_content=show_content)
         return row | Contents(self._settings, show=show_content).describe(letter)
 
-    def dry_run(self, job: Job, wanted: Filter) -> list[dict[str, Any]]:
-        """Return what `pipeline dlq replay --dry-run --json` prints."""
+    def dry_run(self, job: Job, wanted: Filter, changes: Sequence[Change] = ()) -> dict[str, Any]:
+        """Return what `pipeline dlq replay --dry-run --json` prints, with values of an example."""
         letters = self._open_whole(job, wanted.since_ms)
-        policy = ReplayPolicy(self._settings)
+        policy = new_policy(self._settings, changes)
         plan = new_dry_run(policy, Elastic(self._settings, timeout=TIMEOUT_SECONDS))
-        return plan.report(letters.read_newest(wanted, content=True))
+        rows = plan.report(letters.read_newest(wanted, content=True))
+        return {"fingerprints": rows, "mending": plan.report_changes(show_content=True)}
 
-    def replay(self, job: Job, wanted: Filter) -> dict[str, int]:
-        """Replay the letters into the index, and return them by outcome."""
+    def replay(
+        self, job: Job, wanted: Filter, changes: Sequence[Change] = (), *, by: str = ""
+    ) -> dict[str, int]:
+        """Replay the letters into the index, and return them by outcome.
+
+        Args:
+            job: that is told how far it is.
+            wanted: which letters.
+            changes: that mend them.
+            by: who mends.
+        """
         letters = self._open_whole(job, wanted.since_ms)
         require_template(Elastic(self._settings, timeout=TIMEOUT_SECONDS), self._settings.index)
         scan = ReplayScan(self._settings, letters, wanted)
@@ -128,13 +140,14 @@ class LetterDesk:
         def show(done: int) -> None:
             job.step, job.done, job.total = "replaying", done, 0
 
-        run = ReplayRun(ReplayPolicy(self._settings), job.is_stopping, progress=show)
+        policy = new_policy(self._settings, changes, by=by)
+        run = ReplayRun(policy, job.is_stopping, progress=show)
         finished = new_replay(self._settings, run).run(scan)
         counts = {str(name): count for name, count in run.counts.items() if count}
         return counts if finished else {**counts, "stopped": 1}
 
     def _open(self, job: Job, since_ms: int | None) -> tuple[DeadLetters, int]:
-        offsets = KafkaOffsets(KafkaAdmin(self._settings))
+        offsets = KafkaOffsets(KafkaAdmin(self._settings, patience_seconds=KAFKA_SECONDS))
         ranges = offsets.ranges_since(self._settings.dlq_topic, since_ms)
         bounded, left_out = bound_ranges(ranges, self._max_letters)
         report: Callable[[str, int, int], None] = job.report

@@ -20,6 +20,8 @@ SPANS: Final[dict[str, tuple[str, int]]] = {
 }
 """What the address names, the words for it, and its seconds."""
 DEFAULT: Final = "24h"
+ROUND_MS: Final = 10_000
+"""Periods of people who look at the same time are equal: their numbers are asked for once."""
 MAX_SPAN_SECONDS: Final = 400 * 86_400
 _BUCKETS: Final = 60
 _STEPS: Final = (10, 60, 300, 900, 1800, 3600, 10_800, 21_600, 43_200, 86_400, 604_800)
@@ -65,6 +67,7 @@ def read_period(params: Mapping[str, str], now_ms: int) -> Period:
     if name != "custom":
         known = name if name in SPANS else DEFAULT
         problem = "" if name in SPANS else f"there is no period {name[:20]}"
+        now_ms = now_ms // ROUND_MS * ROUND_MS
         return Period(now_ms - SPANS[known][1] * 1000, now_ms + 60_000, known, problem)
     try:
         zone = ZoneInfo(params.get("zone") or "UTC")

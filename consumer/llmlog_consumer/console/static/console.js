@@ -56,9 +56,9 @@ function dress(root) {
     element.title = element.dateTime;
   }
   for (const element of all(".chart[data-option]")) draw(element);
-  for (const element of all("[data-zone]")) {
-    element.value = Intl.DateTimeFormat().resolvedOptions().timeZone;
-  }
+  const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
+  for (const element of all("[data-zone]")) element.value = zone;
+  for (const element of all("[data-zone-name]")) element.textContent = `: ${zone}`;
   const focus = all("[data-focus]")[0];
   if (focus && document.body.dataset.ready) focus.focus({ preventScroll: false });
 }

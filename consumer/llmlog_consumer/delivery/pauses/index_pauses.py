@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 from llmlog_consumer.backoff import Backoff
 from llmlog_consumer.delivery.pauses.index_pause import GivenUp, Held, IndexPause, weigh
 from llmlog_consumer.elasticsearch.batch import join
+from llmlog_consumer.elasticsearch.index_names import is_before
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -122,7 +123,7 @@ class IndexPauses:
 
     def is_protected(self, index: str) -> bool:
         """Tell whether documents of this index never become letters here."""
-        return not self.newest or index >= self.newest
+        return not self.newest or not is_before(index, self.newest)
 
     def hold(self, batch: Batch, refusal: Refusal, now: float, *, probe: Batch) -> bool:
         """Hold documents of one index that it refused; True where this begins the pause.

@@ -57,6 +57,16 @@ def test_records_of_one_event_with_different_documents_are_in_conflict():
     assert events[event_id(2)].is_conflict
 
 
+def test_each_event_comes_back_with_the_place_of_its_first_record():
+    with EventFiles() as files:
+        for number, place in enumerate(("", "-pay", "month", "-pay", "-other")):
+            files.add(event_id(number), 0, number, b"{}", has_letter=False, place=place)
+        files.add(event_id(1), 0, 9, b"{}", has_letter=False, place="-other")
+        events = read(files)
+    places = [events[event_id(number)].place for number in range(5)]
+    assert places == ["", "-pay", "month", "-pay", "-other"]
+
+
 def test_events_of_one_moment_are_spread_over_all_groups():
     """Ids begin with the time and end with chance; one large group would not fit into memory."""
     with EventFiles() as files:

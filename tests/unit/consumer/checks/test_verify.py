@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import time
+from dataclasses import replace
 
 import pytest
 
 from llmlog_common.errors import ElasticsearchUnreachable, KafkaError
+from llmlog_common.settings import load
 from llmlog_consumer.checks.doctor.canary import HEADER, new_event
 from llmlog_consumer.checks.event_files import GROUPS
 from llmlog_consumer.checks.proof import Proof
@@ -403,6 +405,40 @@ def test_an_event_older_than_the_limit_is_retired_and_a_younger_one_is_lost():
     assert verify(sources, clock=lambda: now + age - 7200).lost_count == 1
     proof = verify(sources, clock=lambda: now + age + 7200)
     assert (proof.retired, proof.lost_count, proof.ok) == (1, 0, True)
+
+
+def placed(seed: int, place: str, offset: int = 0) -> Message:
+    """Return the record of an event with this period and group."""
+    value = Encoder().encode({**event(seed), "index_place": place})
+    return Message(partition_=0, offset_=offset, value_=value)
+
+
+@pytest.mark.parametrize("index", [f"{TODAY}-pay", f"{TODAY[:-3]}-pay"])
+def test_a_document_of_a_group_is_found_and_a_second_one_elsewhere_is_doubled(index):
+    elastic = indexed(1, index=index)
+    place = "-pay" if index.startswith(TODAY) else "month-pay"
+    proof = verify(deployment(settled(1), elastic, records=[placed(1, place)]))
+    assert (proof.documents, proof.ok) == (1, True)
+    elastic.index(TODAY, event_id(1))
+    proof = verify(deployment(settled(1), elastic, records=[placed(1, place)]))
+    assert (proof.documents, proof.doubled_count) == (1, 1)
+
+
+def test_an_event_is_retired_by_the_greatest_age_of_its_group():
+    settings = load(environ={"LLMLOG_INDEX": "logs", "LLMLOG_GROUP_MAX_EVENT_AGE": "pay=1 day"})
+    messages = [placed(seed, place, seed - 1) for seed, place in ((1, ""), (2, "-pay"), (3, "-b"))]
+    sources = deployment(settled(3), records=messages)
+    later = time.time() + 2 * 86400
+    proof = verify(replace(sources, settings=settings), clock=lambda: later)
+    assert (proof.retired, proof.lost_count) == (1, 2)
+    assert event_id(2) not in {row["event_id"] for row in proof.lost}
+
+
+def test_a_closed_index_of_one_group_makes_no_event_of_another_unknown():
+    elastic = FakeElastic()
+    elastic.closed = {f"{TODAY}-pay"}
+    proof = verify(deployment(settled(2), elastic, records=[placed(1, ""), placed(2, "-pay", 1)]))
+    assert (proof.lost_count, proof.unknown_count) == (1, 1)
 
 
 # What Elasticsearch is asked

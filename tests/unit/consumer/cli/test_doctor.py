@@ -8,8 +8,8 @@ import pytest
 from typer.testing import CliRunner
 
 from llmlog_common.errors import DeploymentError
+from llmlog_consumer.checks.doctor import examination
 from llmlog_consumer.checks.doctor.findings import Check, examine, green, red, skipped, yellow
-from llmlog_consumer.cli import doctor
 from llmlog_consumer.cli.app import app
 
 SEEN = [green("well"), yellow("nearly", "do this"), skipped("not asked"), red("not", "do that")]
@@ -24,7 +24,7 @@ def found(monkeypatch):
         checks = [Check(f"a.{n}", f"{user}?", (), lambda s=s: s) for n, s in enumerate(seen)]
         return examine(checks, {})
 
-    monkeypatch.setattr(doctor, "examine_deployment", examine_deployment)
+    monkeypatch.setattr(examination, "examine_deployment", examine_deployment)
     return seen
 
 

@@ -1,64 +1,34 @@
-"""Who gets through: hosts, origins, logins, form tokens, and the role of every address."""
+"""Who gets through: hosts, origins, form tokens, and the role of every address."""
 
 from __future__ import annotations
 
 import re
 from itertools import combinations
-from pathlib import Path
 
 import pytest
 
 from llmlog_common.errors import ElasticsearchUnreachable
 from llmlog_consumer.console.access.headers import SECURITY_HEADERS
-from llmlog_consumer.console.access.logins import MAX_FAILURES, TokenFile
-from llmlog_consumer.console.access.proxy import ProxyLogin, parse_networks
+from llmlog_consumer.console.access.proxy import ProxyLogin
 from llmlog_consumer.console.access.roles import Role, parse_grants
 from llmlog_consumer.console.app import PAGES
 from support.fakes.console import (
-    COOKIE,
     EVENT_ID,
-    SECRET_TEXTS,
     SOURCE,
     URL,
     answer,
     browser,
     new_console,
 )
+from support.fakes.console_login import (
+    FROM_HERE,
+    address_of,
+    csrf_of,
+    logged_in,
+    token_file,
+)
 
-TOKEN = "a-token-of-thirty-two-characters-"
-SECRET = "a-secret-of-thirty-two-characters"
 ROLE_SETS = [set(some) for n in range(len(Role) + 1) for some in combinations(Role, n)]
-FROM_HERE = {"origin": URL}
-
-
-def token_file(folder: Path, roles: str) -> TokenFile:
-    path = folder / "tokens"
-    path.write_text(f"# people\nada {roles} {TOKEN}\n")
-    return TokenFile(path)
-
-
-def log_in(client, token: str = TOKEN):
-    return client.post("/login", data={"token": token}, headers=FROM_HERE)
-
-
-def csrf_of(client) -> str:
-    return re.search(r'"X-CSRF-Token": "([^"]+)"', client.get("/login-not-there").text)[1]
-
-
-def logged_in(folder: Path, roles: str, **options):
-    console = new_console(tokens=token_file(folder, roles), **options)
-    client = browser(console)
-    assert log_in(client).status_code == 303
-    return console, client
-
-
-def address_of(page) -> str:
-    values = {
-        "panel": "cost", "event_id": EVENT_ID, "topic": "t.dlq", "partition": "0", "offset": "1",
-        "number": "none",
-    }  # fmt: skip
-    path = re.sub(r"\{(\w+)\}", lambda name: values[name[1]], page.path)
-    return path + "?fingerprint=cd6f6273e49e"
 
 
 @pytest.mark.parametrize("roles", ROLE_SETS, ids=lambda roles: "+".join(sorted(roles)) or "none")
@@ -100,6 +70,14 @@ def test_every_answer_has_the_security_headers(path) -> None:
     assert "default-src 'none'" in policy
     cached = path.startswith("/static/")
     assert answer.headers["cache-control"] == ("public, max-age=86400" if cached else "no-store")
+
+
+def test_our_own_files_are_sent_compressed_and_no_page_is(tmp_path) -> None:
+    _, client = logged_in(tmp_path, "numbers")
+    sent = client.get("/static/vendor/echarts.common.min.js")
+    assert sent.headers["content-encoding"] == "gzip"
+    assert len(sent.text) > 700_000
+    assert "content-encoding" not in client.get("/calls").headers
 
 
 @pytest.mark.parametrize("host", ["evil.example", "127.0.0.1", "127.0.0.1:1", "127.0.0.1:8765.x"])
@@ -154,215 +132,6 @@ def test_a_body_that_is_large_or_without_a_length_is_refused(tmp_path) -> None:
     large = client.post("/login", content=b"x" * 20_000, headers=FROM_HERE)
     endless = client.post("/login", content=iter([b"x"]), headers=FROM_HERE)
     assert (large.status_code, endless.status_code) == (413, 413)
-
-
-# Logins
-
-
-def test_the_link_opens_one_session_and_shows_the_next_link() -> None:
-    shown: list[str] = []
-    console = new_console(show=shown.append)
-    console.links.renew()
-    first = browser(console).get(f"/login?link={shown[0]}")
-    assert (first.status_code, first.headers["location"]) == (303, "/")
-    cookie = first.headers["set-cookie"]
-    assert "HttpOnly" in cookie
-    assert "samesite=lax" in cookie.lower()
-    assert browser(console).get(f"/login?link={shown[0]}").status_code == 403
-    assert len(shown) == 2
-    assert browser(console).get(f"/login?link={shown[1]}").status_code == 303
-
-
-@pytest.mark.parametrize("secret", ["", "x", "é", "a" * 43])
-def test_a_link_that_was_guessed_opens_nothing(secret) -> None:
-    shown: list[str] = []
-    console = new_console(show=shown.append)
-    console.links.renew()
-    answer = browser(console).get("/login", params={"link": secret})
-    assert "set-cookie" not in answer.headers
-    assert len(shown) == 1
-
-
-def test_a_token_opens_a_session_that_ends_with_its_line(tmp_path) -> None:
-    console, client = logged_in(tmp_path, "numbers")
-    assert client.get("/calls").status_code == 200
-    (tmp_path / "tokens").write_text(f"ada contents {TOKEN}\n")
-    assert client.get("/calls").status_code == 403
-    (tmp_path / "tokens").write_text("bob numbers another-token-of-thirty-two-characters\n")
-    assert client.get("/calls").status_code == 303
-    assert log_in(browser(console)).status_code == 403
-
-
-def test_a_token_file_that_is_gone_or_broken_ends_its_sessions(tmp_path) -> None:
-    _, client = logged_in(tmp_path, "numbers")
-    (tmp_path / "tokens").write_text("nonsense\n")
-    assert client.get("/calls").status_code == 303
-    (tmp_path / "tokens").unlink()
-    assert client.get("/calls").status_code == 303
-
-
-def test_wrong_tokens_are_looked_at_ten_times_a_minute(tmp_path) -> None:
-    client = browser(new_console(tokens=token_file(tmp_path, "numbers")))
-    statuses = [log_in(client, f"wrong-{n}").status_code for n in range(MAX_FAILURES + 1)]
-    assert statuses == [403] * MAX_FAILURES + [429]
-    assert log_in(client).status_code == 429
-
-
-def test_a_session_ends_when_the_person_logs_out(tmp_path) -> None:
-    _, client = logged_in(tmp_path, "numbers")
-    cookie = client.cookies[COOKIE]
-    client.post("/logout", headers=FROM_HERE | {"x-csrf-token": csrf_of(client)})
-    client.cookies.set(COOKIE, cookie)
-    assert client.get("/calls").status_code == 303
-
-
-@pytest.mark.parametrize("cookie", ["", "x", "a.b", "a.b.c", "é", '"'])
-def test_a_cookie_that_was_not_signed_here_opens_nothing(tmp_path, cookie) -> None:
-    console, client = logged_in(tmp_path, "numbers")
-    name, signature = client.cookies[COOKIE].rsplit(".", 1)
-    for value in (cookie, name, f"{name}.{signature[:-1]}", f"{name[:-1]}.{signature}"):
-        raw = f"{COOKIE}={value}".encode()
-        answer = browser(console).get("/calls", headers={"cookie": raw})
-        assert answer.status_code == 303
-
-
-# Proxies
-
-
-def proxied(**options):
-    options = {
-        "grants": parse_grants(["staff=numbers", "leads=contents"]),
-        "networks": parse_networks(["10.1.0.0/16"]),
-        "secret": SECRET,
-        **options,
-    }
-    return new_console(proxy=ProxyLogin(**options))
-
-
-NAMED = {"x-forwarded-user": "ada", "x-forwarded-groups": "staff"}
-
-
-@pytest.mark.parametrize(
-    ("peer", "headers", "status"),
-    [
-        ("10.1.2.3", NAMED | {"x-llmlog-proxy-secret": SECRET}, 200),
-        ("10.1.2.3", NAMED, 303),
-        ("10.1.2.3", NAMED | {"x-llmlog-proxy-secret": "wrong"}, 303),
-        ("10.2.2.3", NAMED | {"x-llmlog-proxy-secret": SECRET}, 303),
-        ("127.0.0.1", NAMED | {"x-llmlog-proxy-secret": SECRET}, 303),
-        ("", NAMED | {"x-llmlog-proxy-secret": SECRET}, 303),
-        ("10.1.2.3", {"x-forwarded-groups": "staff", "x-llmlog-proxy-secret": SECRET}, 303),
-    ],
-)
-def test_a_proxy_is_believed_from_a_listed_address_with_the_secret_alone(
-    peer, headers, status
-) -> None:
-    assert browser(proxied(), peer=peer).get("/calls", headers=headers).status_code == status
-
-
-def test_over_a_unix_socket_a_proxy_is_believed_without_a_secret() -> None:
-    console = proxied(networks=(), secret="", over_socket=True)
-    assert browser(console).get("/calls", headers=NAMED).status_code == 200
-
-
-@pytest.mark.parametrize("name", ["x-forwarded-user", "x-forwarded-email", "x-forwarded-groups"])
-def test_a_header_that_a_proxy_sends_twice_is_refused(name) -> None:
-    console = proxied(networks=(), secret="", over_socket=True)
-    headers = [*NAMED.items(), (name, "a"), (name, "b")]
-    assert browser(console).get("/calls", headers=headers).status_code == 400
-
-
-def test_a_secret_that_is_sent_twice_is_not_believed() -> None:
-    headers = [*NAMED.items(), ("x-llmlog-proxy-secret", SECRET), ("x-llmlog-proxy-secret", "x")]
-    answer = browser(proxied(), peer="10.1.2.3").get("/calls", headers=headers)
-    assert answer.status_code == 303
-
-
-def test_an_unknown_group_has_no_role() -> None:
-    console = proxied(networks=(), secret="", over_socket=True)
-    for groups in ("", "other", "staff2", "STAFF", "staff leads"):
-        headers = {"x-forwarded-user": "ada", "x-forwarded-groups": groups}
-        assert browser(console).get("/calls", headers=headers).status_code == 403
-
-
-# What is refused without its role
-
-
-def test_without_the_right_to_contents_no_page_shows_any(tmp_path) -> None:
-    _, client = logged_in(tmp_path, "numbers,replay", allow_replay=True)
-    hidden = (*SECRET_TEXTS, "ada@example.org", "the-reason", "the-value")
-    shown = 0
-    for page in PAGES:
-        if page.method == "GET":
-            for headers in ({}, {"hx-request": "true"}):
-                text = client.get(address_of(page), headers=headers).text
-                shown += "gpt-4o" in text
-                assert not [word for word in hidden if word in text], page.path
-    assert shown > 3
-    for name in ("text", "user", "end_user"):
-        assert client.get(f"/calls/rows?{name}=x").status_code == 403
-    assert client.get("/usage/cost?by=user").status_code == 403
-    assert client.get("/usage/cost?user=ada").status_code == 403
-    assert client.get("/usage/cost/csv?by=user").status_code == 403
-
-
-def test_contents_are_shown_as_text_and_it_is_written_down_before(tmp_path) -> None:
-    console, client = logged_in(tmp_path, "numbers,contents")
-    text = client.get(f"/calls/{EVENT_ID}/contents").text
-    assert "the-prompt &lt;script&gt;alert(1)&lt;/script&gt;" in text
-    assert "<script" not in text
-    assert "<img" not in text
-    assert "{{7*7}}" in text
-    client.get(f"/calls/{EVENT_ID}/raw")
-    client.get("/letters/one/t.dlq/0/1/contents")
-    client.get("/calls/rows?text=wetter")
-    assert console.audit.written == [
-        ("ada", "contents", EVENT_ID),
-        ("ada", "contents", EVENT_ID),
-        ("ada", "contents", "t.dlq/0/1"),
-        ("ada", "search", '{"text": "wetter"}'),
-    ]
-
-
-def test_what_cannot_be_written_down_is_refused(tmp_path) -> None:
-    console, client = logged_in(tmp_path, "numbers,contents,replay", allow_replay=True)
-    console.audit.is_down = True
-    for path in (
-        f"/calls/{EVENT_ID}/contents",
-        f"/calls/{EVENT_ID}/raw",
-        "/letters/one/t.dlq/0/1/contents",
-        "/calls/rows?text=x",
-    ):
-        answer = client.get(path)
-        assert answer.status_code == 503
-        assert "the audit topic cannot be written" in answer.text
-        assert not [word for word in (*SECRET_TEXTS, "the-value") if word in answer.text]
-    headers = FROM_HERE | {"x-csrf-token": csrf_of(client)}
-    answer = client.post("/letters/replay?fingerprint=cd6f6273e49e", headers=headers)
-    assert answer.status_code == 503
-    assert console.searcher.bodies == []
-    assert console.desk.replayed == []
-
-
-def test_a_console_that_only_reads_replays_nothing(tmp_path) -> None:
-    console, client = logged_in(tmp_path, "numbers,replay")
-    headers = FROM_HERE | {"x-csrf-token": csrf_of(client)}
-    answer = client.post("/letters/replay?fingerprint=cd6f6273e49e", headers=headers)
-    assert answer.status_code == 403
-    assert "--allow-replay" in answer.text
-    assert client.post("/letters/dry-run?fingerprint=cd6f6273e49e", headers=headers).is_success
-    assert (console.desk.replayed, console.audit.written) == ([], [])
-
-
-def test_a_replay_is_written_down_with_its_person_and_cause(tmp_path) -> None:
-    console, client = logged_in(tmp_path, "numbers,replay", allow_replay=True)
-    headers = FROM_HERE | {"x-csrf-token": csrf_of(client)}
-    client.post("/letters/replay?fingerprint=cd6f6273e49e", headers=headers)
-    console.jobs.close()
-    ((who, action, what),) = console.audit.written
-    assert (who, action) == ("ada", "replay")
-    assert "fingerprint=cd6f6273e49e" in what
-    assert [wanted.fingerprint for wanted in console.desk.replayed] == ["cd6f6273e49e"]
 
 
 def test_a_server_that_is_away_is_said_and_asked_for_again(tmp_path) -> None:

@@ -93,6 +93,35 @@ def test_of_a_long_conversation_both_ends_are_shown():
     assert (turns[0].parts[0].text, turns[-1].parts[0].text) == ("0", "999")
 
 
+CUT_IMAGE = {"llmlog_cut": {"type": "image/png", "bytes": 48213, "sha256": "ab12"}}
+LEFT_OUT = "the gateway has left out: image/png, 48,213 bytes, sha256 ab12"
+
+
+@pytest.mark.parametrize(
+    ("part", "kind"),
+    [
+        ({"type": "image_url", "image_url": {"url": CUT_IMAGE}}, "image"),
+        ({"type": "input_image", "image_url": CUT_IMAGE}, "image"),
+        ({"type": "image", "source": {"type": "base64", "data": CUT_IMAGE}}, "image"),
+        ({"type": "tool_result", "content": CUT_IMAGE}, "tool result"),
+        (CUT_IMAGE, "json"),
+    ],
+)
+def test_what_the_gateway_has_cut_is_said_in_words(part, kind):
+    messages = [{"role": "user", "content": [{"type": "text", "text": "see"}, part]}] * 200
+    turns, left_out = read_conversation({"messages": messages})
+    assert (len(turns), left_out) == (200, 0)
+    assert {(one.parts[1].kind, one.parts[1].text) for one in turns} == {(kind, LEFT_OUT)}
+
+
+@pytest.mark.parametrize("marker", [{}, {"bytes": True}, {"type": {"a": 1}}, {"sha256": [1]}])
+def test_a_marker_of_another_program_is_text_as_well(marker):
+    turns, _ = read_conversation(
+        {"messages": [{"role": "user", "content": {"llmlog_cut": marker}}]}
+    )
+    assert turns[0].parts[0].text
+
+
 @given(MESSAGES | JSON, JSON)
 def test_anything_that_a_client_sent_is_a_conversation(messages, response):
     turns, _ = read_conversation({"messages": messages, "response": response})

@@ -108,8 +108,25 @@ def test_what_is_no_number_is_said_and_left_out(number):
 def test_any_address_is_a_query(params):
     wanted = read_filter(params)
     json.dumps(list_calls(wanted, DAY), allow_nan=False)
-    assert wanted.needs_contents == bool(CONTENT_FILTERS & wanted.values.keys())
+    guesses = any("@" in word for name, word in wanted.values.items() if name in ("team", "key"))
+    assert wanted.needs_contents >= (bool(CONTENT_FILTERS & wanted.values.keys()) or guesses)
     assert all(len(value) <= 500 for value in wanted.values.values())
+
+
+@pytest.mark.parametrize(
+    ("params", "needs"),
+    [
+        ({"key": "ada@example.org"}, True),
+        ({"key": "ada@*"}, True),
+        ({"tag": "x@y"}, True),
+        ({"call_id": "a@b"}, True),
+        ({"key": "ada"}, False),
+        ({"model": "claude-sonnet-4@20250514"}, False),
+        ({"end_user": "ada"}, True),
+    ],
+)
+def test_who_may_not_see_an_address_may_not_guess_it(params, needs):
+    assert read_filter(params).needs_contents is needs
 
 
 SORTS = st.lists(st.none() | st.integers() | st.text(max_size=40), min_size=4, max_size=4)

@@ -54,7 +54,7 @@ def test_a_record_with_a_broken_tail_shows_what_the_index_needs():
     )
     assert shown["decode_error"]
     assert shown["event"]["document"] == {"model": "gpt"}
-    assert list(shown["event"]) == ["event_id", "document"]
+    assert list(shown["event"]) == ["event_id", "document", "index_place"]
 
 
 def test_a_letter_cannot_send_control_characters_to_the_terminal():

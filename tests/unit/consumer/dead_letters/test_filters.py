@@ -6,6 +6,7 @@ from llmlog_consumer.dead_letters.filters import MAX_GROUPS, Filter, GroupFilter
 from llmlog_consumer.dead_letters.letter import read_letter
 from llmlog_consumer.dead_letters.stats import Stats
 from support.fakes.letters import HOUR_MS, REFUSED, new_letter
+from support.payloads import encoded, event
 
 
 @pytest.mark.parametrize(
@@ -32,10 +33,13 @@ from support.fakes.letters import HOUR_MS, REFUSED, new_letter
         (Filter(model="gpt-*"), True),
         (Filter(model="claude"), False),
         (Filter(stage="index", model="claude"), False),
+        (Filter(event_id=event(1)["event_id"]), True),
+        (Filter(event_id=event(2)["event_id"]), False),
+        (Filter(event_id=""), False),
     ],
 )
 def test_a_letter_matches_where_every_condition_holds(wanted, matches):
-    message = new_letter(partition=1)
+    message = new_letter(partition=1, value=encoded(1))
     assert wanted.matches(read_letter(message)) is matches
     stats = Stats(wanted)
     stats.add([message])

@@ -12,7 +12,7 @@ from llmlog_consumer.offset_tracker import Span
 from llmlog_schemas.codec import Decoder, Encoder, SchemaPendingError
 from llmlog_schemas.convert import to_event
 from support.fakes.delivery import FakeClock, FakeRecord
-from support.payloads import encoded, payload
+from support.payloads import HOUR, encoded, payload
 
 MAX_CALLS = 8
 """Calls of functions written in Python that a record may cost on the good path."""
@@ -40,7 +40,9 @@ class ClientRecord:
 
 def test_a_good_record_costs_no_more_than_eight_python_calls():
     transform, calls = transform_of(), 0
-    values = [encoded(seed) for seed in range(300)]
+    noon = HOUR // 86_400 * 86_400 - 43_200  # at midnight an event's minutes may be of two days
+    events = (to_event(payload(seed, startTime=noon + seed / 10)) for seed in range(300))
+    values = [Encoder().encode(event) for event in events]
     transform.transform(span_of(100), [ClientRecord(value) for value in values[:100]])
 
     def count(_frame, event, _argument):

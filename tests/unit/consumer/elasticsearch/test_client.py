@@ -347,6 +347,29 @@ def test_files_are_not_read_with_each_refusal(stubs, connect, tmp_path):
     wait_until(lambda: send(elastic) == [200], what="it is read again")
 
 
+@pytest.mark.parametrize("fault", [OSError(24, "Too many open files"), ValueError("no file left")])
+def test_new_credentials_are_used_once_connections_can_be_made(
+    stubs, connect, tmp_path, monkeypatch, fault
+):
+    accepted = ["ApiKey 2"]
+    (one,) = stubs(1, guarded(accepted))
+    file = tmp_path / "key"
+    file.write_text("1")
+    elastic = connect(one.url, LLMLOG_ELASTICSEARCH_API_KEY_FILE=str(file))
+    file.write_text("2")
+
+    def fail(*_):
+        raise fault
+
+    with structlog.testing.capture_logs() as lines, monkeypatch.context() as patch:
+        patch.setattr("llmlog_consumer.elasticsearch.client.HttpNode", fail)
+        assert send(elastic) == [401]
+    assert [line["event"] for line in lines if "read again" in line["event"]] == []
+    with structlog.testing.capture_logs() as lines:
+        wait_until(lambda: send(elastic) == [200], what="it is read again")
+    assert any("credentials read again" in line["event"] for line in lines)
+
+
 def test_an_error_quotes_no_header_that_cannot_be_sent(connect):
     for name in ("API_KEY", "BEARER_AUTH"):
         with pytest.raises(ConfigurationError) as caught:

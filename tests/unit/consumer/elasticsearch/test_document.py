@@ -1,6 +1,7 @@
 """Documents: the index of the day, time bounds, and JSON that is not trusted."""
 
 import json
+import tracemalloc
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from llmlog_consumer.dead_letters.cause import Cause, Ending, Stage
 from llmlog_consumer.delivery.transform import describe
 from llmlog_consumer.elasticsearch.document import (
+    MAX_UNKNOWN_GROUPS,
     Documents,
     ExpiredError,
     TransformError,
@@ -71,6 +73,45 @@ def test_days_are_utc_days(time_ms, day):
     assert DOCUMENTS.make(at(time_ms), START_MS + DAY_MS)[0] == f"litellm-logs-{day}"
     assert daily_index("a", time_ms) == f"a-{day}"
     assert f"{datetime.fromtimestamp(time_ms / 1000, UTC):%Y.%m.%d}" == day
+
+
+NOON_MS = START_MS + DAY_MS // 2
+"""Ids of midnight share no prefix with others of their day alone."""
+
+
+def placed(time_ms, place):
+    return {**at(time_ms), "index_place": place}
+
+
+@pytest.mark.parametrize("time_ms", [START_MS, NOON_MS])
+@pytest.mark.parametrize(
+    ("place", "index"),
+    [("-pay", "2026.01.01-pay"), ("month-pay", "2026.01-pay"), ("week", "2026.w01")],
+)
+def test_an_event_of_a_group_goes_to_the_index_of_its_group(time_ms, place, index):
+    assert DOCUMENTS.make(placed(time_ms, place), time_ms)[0] == f"litellm-logs-{index}"
+
+
+@pytest.mark.parametrize("time_ms", [START_MS, NOON_MS])
+@pytest.mark.parametrize("place", ["-Pay", "pay", "year", "-a/b", "-" + "x" * 40, "-*"])
+def test_a_place_that_no_gateway_writes_makes_no_index(time_ms, place):
+    for late in (0, 2 * DAY_MS):
+        with pytest.raises(TransformError, match="is not a period and a group"):
+            DOCUMENTS.make(placed(time_ms, place), time_ms + late)
+
+
+@pytest.mark.parametrize("time_ms", [START_MS, NOON_MS])
+def test_a_group_may_have_a_greatest_age_of_its_own(time_ms):
+    ages = {"pay": timedelta(days=2), "law": timedelta(days=9)}
+    documents = Documents("a", timedelta(days=5), ages)
+    now = time_ms + 3 * DAY_MS
+    assert documents.make(placed(time_ms, ""), now)[0] == "a-2026.01.01"
+    assert documents.make(placed(time_ms, "-other"), now)[0] == "a-2026.01.01-other"
+    with pytest.raises(ExpiredError, match=r"LLMLOG_GROUP_MAX_EVENT_AGE of pay allows \(2 days\)"):
+        documents.make(placed(time_ms, "-pay"), now)
+    with pytest.raises(ExpiredError, match=r"LLMLOG_MAX_EVENT_AGE allows \(5 days\)"):
+        documents.make(placed(time_ms, "-other"), now + 3 * DAY_MS)
+    assert documents.make(placed(time_ms, "-law"), now + 3 * DAY_MS)[0] == "a-2026.01.01-law"
 
 
 @given(
@@ -275,3 +316,30 @@ def test_the_text_of_an_expired_event_has_its_age_and_the_limit():
 def test_an_old_event_with_a_broken_document_is_expired():
     with pytest.raises(ExpiredError):
         DOCUMENTS.make({**at(START_MS), "document": b"broken"}, START_MS + 500 * DAY_MS)
+
+
+def test_a_producer_that_names_ever_new_groups_makes_no_ever_new_indices():
+    documents = Documents("logs", timedelta(days=400), {"named": timedelta(days=400)})
+
+    def index_of(group):
+        return documents.make(placed(NOON_MS, f"-{group}"), NOON_MS)[0]
+
+    met = {index_of(f"g{number}") for number in range(MAX_UNKNOWN_GROUPS)}
+    assert len(met) == MAX_UNKNOWN_GROUPS
+    for number in range(500):
+        with pytest.raises(TransformError, match="others that LLMLOG_GROUP_MAX_EVENT_AGE"):
+            index_of(f"more{number}")
+    assert index_of("named").endswith("-named")
+    assert index_of("g3") in met
+    assert documents.make(placed(NOON_MS, ""), NOON_MS)[0] not in met
+
+
+def test_a_place_without_end_is_refused_and_not_kept():
+    documents = Documents("logs", timedelta(days=400))
+    tracemalloc.start()
+    for number in range(200):
+        with pytest.raises(TransformError, match="is not a period and a group"):
+            documents.make(placed(NOON_MS, f"-{number}{'x' * 100_000}"), NOON_MS)
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert held < 1_000_000

@@ -6,11 +6,11 @@ import pytest
 
 from llmlog_common.errors import ElasticsearchError, ElasticsearchUnreachable
 from llmlog_consumer.elasticsearch.connection import Answer
+from llmlog_consumer.elasticsearch.index_names import home_index
 from llmlog_consumer.elasticsearch.lookup import (
     DocumentLookup,
     Limits,
     describe_unreadable,
-    home_index,
 )
 from llmlog_schemas.event import make_event_id
 from support.fakes.checks import TODAY, FakeElastic
@@ -48,6 +48,39 @@ def test_a_document_that_no_search_finds_yet_is_found_in_the_index_of_its_day():
     assert lookup(elastic).find(IDS[:2]).indices == {IDS[0]: [TODAY]}
 
 
+@pytest.mark.parametrize("place", ["-pay", "month", "week-pay"])
+def test_a_document_of_any_period_and_group_is_found_before_a_refresh(place):
+    elastic = FakeElastic()
+    index = home_index("logs", IDS[0], place)
+    elastic.index(index, IDS[0])
+    elastic.index(TODAY, IDS[2])
+    assert lookup(elastic).find(IDS[:2]).indices == {IDS[0]: [index]}
+    known = {IDS[0]: place, IDS[1]: ""}
+    assert lookup(elastic).find(IDS[:2], known).indices == {IDS[0]: [index]}
+
+
+def test_an_unreadable_index_of_another_group_says_nothing_of_an_event_whose_place_is_known():
+    elastic = FakeElastic()
+    elastic.index(TODAY, IDS[1])
+    elastic.closed = {f"{TODAY}-pay"}
+    assert lookup(elastic).find(IDS[:1], {IDS[0]: ""}).unknown == {}
+    assert "is closed" in lookup(elastic).find(IDS[:1], {IDS[0]: "-pay"}).unknown[IDS[0]]
+    assert "is closed" in lookup(elastic).find(IDS[:1]).unknown[IDS[0]]
+
+
+def test_a_document_that_is_found_is_not_unknown_because_of_another_group():
+    elastic = FakeElastic()
+    elastic.index(TODAY, IDS[0])
+    elastic.closed = {f"{TODAY}-a", f"{TODAY}-pay"}
+    found = lookup(elastic).find(IDS[:1])
+    assert (found.indices, found.unknown) == ({IDS[0]: [TODAY]}, {})
+    elastic = FakeElastic()
+    elastic.index(f"{TODAY}-pay", IDS[0])
+    elastic.closed = {TODAY}  # it is asked first
+    found = lookup(elastic).find(IDS[:1])
+    assert (found.indices, found.unknown) == ({IDS[0]: [f"{TODAY}-pay"]}, {})
+
+
 def test_any_number_of_events_is_looked_up_in_requests_of_a_bounded_size():
     elastic = with_copies(0)
     found = lookup(elastic, limits=Limits(ids=2, documents=1)).find([*IDS, "A" * 20])
@@ -60,7 +93,7 @@ def test_any_number_of_events_is_looked_up_in_requests_of_a_bounded_size():
 def test_an_event_of_a_time_that_has_no_index_is_not_asked_for(year):
     ms = (year - 1970) * 31_556_952_000
     event_id = make_event_id(ms, call_id="c", call_type="t", status="s", start_time=ms)
-    assert home_index("logs", event_id) is None
+    assert home_index("logs", event_id, "") is None
     elastic = FakeElastic()
     assert lookup(elastic).find([event_id]).indices == {}
     assert ("POST", "/_mget") not in elastic.asked

@@ -13,6 +13,9 @@ from llmlog_common.settings import load
 from llmlog_consumer.kafka.admin import Group, KafkaAdmin, Member, Topic
 from support.fakes.kafka import FakeAdminClient
 
+NOWHERE = {"LLMLOG_KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1"}
+"""No broker: what is silent is looked at once more, by a connection of its own."""
+
 
 @pytest.fixture
 def client():
@@ -21,7 +24,9 @@ def client():
 
 @pytest.fixture
 def admin(client):
-    return KafkaAdmin(load(environ={}), client=client, reader=client.reader, patience_seconds=0.0)
+    return KafkaAdmin(
+        load(environ=NOWHERE), client=client, reader=client.reader, patience_seconds=0.0
+    )
 
 
 def test_a_topic_is_returned_with_its_partitions(admin):
@@ -65,7 +70,7 @@ def test_a_compacted_topic_is_refused_for_it_deletes_events(admin, monkeypatch):
 
 def test_brokers_that_do_not_answer_are_unreachable(admin, client):
     client.refusal = KafkaError(KafkaError._TRANSPORT)
-    with pytest.raises(KafkaUnreachable, match="localhost:9092 does not answer"):
+    with pytest.raises(KafkaUnreachable, match=r"127\.0\.0\.1:1 does not answer"):
         admin.topics()
 
 
@@ -76,9 +81,21 @@ def test_refused_credentials_are_told_in_place_of_the_time_out_that_they_cause(a
         admin.topics()
 
 
+def test_a_refused_certificate_is_a_refusal_although_its_code_is_that_of_a_lost_connection(
+    admin, client
+):
+    alert = "Receive failed: tlsv13 alert certificate required: SSL alert number 116"
+    client.config["error_cb"](KafkaError(KafkaError._TRANSPORT, alert))
+    client.refusal = KafkaError(KafkaError._TRANSPORT)
+    with pytest.raises(KafkaRefusal, match=r"alert certificate required.*ssl_certificate_location"):
+        admin.topics()
+
+
 def test_the_clients_own_reason_is_told_while_no_broker_answers(client):
     admin, told = (
-        KafkaAdmin(load(environ={}), client=client, reader=client.reader, patience_seconds=0.1),
+        KafkaAdmin(
+            load(environ=NOWHERE), client=client, reader=client.reader, patience_seconds=0.1
+        ),
         [],
     )
     admin.on_trouble = told.append
@@ -87,7 +104,7 @@ def test_the_clients_own_reason_is_told_while_no_broker_answers(client):
     client.refusal = KafkaError(KafkaError._TRANSPORT)
     with pytest.raises(KafkaUnreachable, match=r"does not answer: Failed to resolve 'kafka:9092'"):
         admin.topics()
-    assert told[0] == "Kafka at localhost:9092 does not answer: Failed to resolve 'kafka:9092'"
+    assert told[0] == "Kafka at 127.0.0.1:1 does not answer: Failed to resolve 'kafka:9092'"
 
 
 def test_the_rights_that_this_user_lacks_are_those_that_the_cluster_does_not_list(admin, client):

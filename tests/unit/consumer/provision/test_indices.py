@@ -40,6 +40,100 @@ def test_an_empty_cluster_gets_everything(cluster):
     assert changes(setup(cluster)) == {}
 
 
+# Groups and periods
+
+GROUPED = load(
+    environ={
+        "LLMLOG_INDEX": "logs",
+        "LLMLOG_INDEX_GROUPS": "t-1=pay,t-2=legal,t-3=pay",
+        "LLMLOG_GROUP_MAX_EVENT_AGE": "legal=3650 days",
+    }
+)
+
+
+def delete_age(cluster, policy):
+    return cluster.stored[f"_ilm/policy/{policy}"]["policy"]["phases"]["delete"]["min_age"]
+
+
+def test_each_group_has_a_policy_and_a_template_of_its_own(cluster):
+    setup(cluster, GROUPED)
+    ages = {name: delete_age(cluster, name) for name in ("logs", "logs@pay", "logs@legal")}
+    assert ages == {"logs": "401d", "logs@pay": "401d", "logs@legal": "3651d"}
+    cluster.request("PUT", f"/{TODAY}-legal")
+    cluster.request("PUT", f"/{TODAY}-other")
+    policies = {
+        name: index["settings"]["index"]["lifecycle"]["name"]
+        for name, index in cluster.indices.items()
+    }
+    assert policies == {TODAY: "logs", f"{TODAY}-legal": "logs@legal", f"{TODAY}-other": "logs"}
+    assert all("logs" in index["aliases"] for index in cluster.indices.values())
+    assert changes(setup(cluster, GROUPED)) == {}
+
+
+def test_an_index_that_was_made_before_its_group_had_a_policy_gets_it(cluster):
+    setup(cluster)
+    for name in (f"{TODAY}-pay", f"{YESTERDAY}-pay", f"{TODAY}-other"):
+        cluster.request("PUT", f"/{name}")
+    changed = changes(setup(cluster, GROUPED))
+    assert changed.keys() >= {f"index {TODAY}-pay", f"index {YESTERDAY}-pay"}
+    assert f"index {TODAY}-other" not in changed
+    for name in (f"{TODAY}-pay", f"{YESTERDAY}-pay"):
+        assert cluster.indices[name]["settings"]["index"]["lifecycle"] == {"name": "logs@pay"}
+    assert changes(setup(cluster, GROUPED)) == {}
+
+
+def test_a_policy_that_a_user_gave_an_index_of_a_group_stays(cluster):
+    setup(cluster, GROUPED)
+    cluster.add_index(f"{TODAY}-pay", aliases=["logs"], lifecycle={"name": "mine"})
+    assert changes(setup(cluster, GROUPED)) == {}
+
+
+def test_what_a_user_adds_reaches_the_templates_of_groups_and_theirs_is_kept(cluster):
+    setup(cluster, GROUPED)
+    cluster.stored[TEMPLATE]["template"]["mappings"]["properties"]["team"] = {"type": "keyword"}
+    cluster.stored[TEMPLATE]["composed_of"].insert(1, "mine")
+    group = cluster.stored[f"{TEMPLATE}@pay"]
+    group["priority"], group["composed_of"] = 777, [*group["composed_of"], "theirs"]
+    setup(cluster, GROUPED)
+    stored = cluster.stored[f"{TEMPLATE}@pay"]
+    assert stored["template"]["mappings"]["properties"]["team"] == {"type": "keyword"}
+    assert {"mine", "theirs", "logs@pay@custom"} <= set(stored["composed_of"])
+    assert stored["priority"] == 777
+    assert cluster.stored[f"{TEMPLATE}@legal"]["priority"] > cluster.stored[TEMPLATE]["priority"]
+
+
+def test_another_template_that_would_take_a_groups_indices_is_named(cluster):
+    cluster.stored["_index_template/other"] = {"index_patterns": ["logs-*-pay"], "priority": 500,
+                                               "template": {"aliases": {}}}  # fmt: skip
+    with pytest.raises(ElasticsearchError, match=r"comes before logs@pay for .*-pay"):
+        setup(cluster, GROUPED)
+
+
+@pytest.mark.parametrize(
+    ("period", "today", "age"),
+    [("week", "logs-2026.w01", "407d"), ("month", "logs-2026.01", "431d")],
+)
+def test_an_index_of_a_longer_period_is_deleted_when_its_last_event_has_expired(
+    cluster, period, today, age
+):
+    long = load(environ={"LLMLOG_INDEX": "logs", "LLMLOG_INDEX_PERIOD": period})
+    setup(cluster, long)
+    assert today in cluster.indices
+    assert delete_age(cluster, "logs") == age
+    setup(cluster)  # by day again: the index of the longer period is still there
+    assert delete_age(cluster, "logs") == age
+    del cluster.indices[today]
+    setup(cluster)
+    assert delete_age(cluster, "logs") == "401d"
+
+
+def test_a_cluster_without_lifecycles_has_groups_all_the_same():
+    cluster = FakeElasticsearch(has_lifecycles=False)
+    setup(cluster, GROUPED)
+    assert "settings" not in cluster.stored[f"{TEMPLATE}@pay"]["template"]
+    assert not any(path.startswith("_ilm") for path in cluster.stored)
+
+
 def test_a_dry_run_takes_the_same_steps_and_writes_nothing(cluster):
     steps = list(index_steps(SETTINGS, cluster, clock=lambda: NOON))
     assert cluster.asked == []

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmlog_consumer.provision.merge import differences, overlay
+from llmlog_consumer.provision.profiles import PROFILES
 from llmlog_consumer.provision.templates import (
     default_settings,
     index_template,
@@ -201,3 +202,56 @@ def as_text(value):
 )
 def test_a_difference_names_the_path_the_old_and_the_new(old, new, lines):
     assert differences(old, new) == lines
+
+
+# Profiles
+
+
+def settings_for(profile, existing=None, shards=1):
+    ours = default_settings("logs", lifecycle=True, profile=PROFILES[profile], shards=shards)
+    return as_elasticsearch_returns(merge_settings(existing, ours))
+
+
+def index_of(component):
+    return component["template"]["settings"]["index"]
+
+
+@pytest.mark.parametrize("first", PROFILES)
+@pytest.mark.parametrize("then", PROFILES)
+def test_another_profile_changes_what_setup_wrote(first, then):
+    component = settings_for(then, settings_for(first), shards=3)
+    assert component == settings_for(then, shards=3)
+    assert index_of(component)["refresh_interval"] == PROFILES[then].refresh_interval
+    assert index_of(component)["number_of_shards"] == "3"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("refresh_interval", "7s"), ("codec", "lucene_default"), ("number_of_shards", "5")],
+)
+def test_another_profile_keeps_what_a_user_has_set(name, value):
+    component = settings_for("balanced")
+    index_of(component)[name] = value
+    for profile in ("storage", "search", "balanced"):
+        component = settings_for(profile, component)
+        assert index_of(component)[name] == value
+
+
+def test_settings_that_were_there_before_setup_wrote_any_stay():
+    existing = {"template": {"settings": {"index": {"refresh_interval": "5s", "codec": "x"}}}}
+    index = index_of(settings_for("storage", existing))
+    assert (index["refresh_interval"], index["codec"]) == ("5s", "x")
+
+
+@pytest.mark.parametrize("first", PROFILES)
+@pytest.mark.parametrize("then", PROFILES)
+def test_another_profile_leaves_nothing_of_the_one_before_in_the_mapping(first, then):
+    there, wanted = (index_template("logs", PROFILES[name]) for name in (first, then))
+    assert merge_template(there, wanted) == wanted
+    assert wanted["template"]["mappings"]["properties"]["messages_text"] == PROFILES[then].text
+
+
+def test_a_shipped_profile_is_not_changed_by_use():
+    template = index_template("logs", PROFILES["search"])
+    template["template"]["mappings"]["properties"]["messages_text"]["norms"] = "changed"
+    assert PROFILES["search"].text["norms"] is True

@@ -137,6 +137,7 @@ def empty_row(letters, **counts):
         "expired",
         "too_many_replays",
         "original_missing",
+        "cannot_mend",
     )
     row = {"fingerprint": REFUSED.fingerprint, "stage": "index", "letters": letters}
     return row | dict.fromkeys(names, 0) | counts

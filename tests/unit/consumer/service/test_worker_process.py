@@ -91,3 +91,24 @@ def test_a_report_has_the_cpu_time_and_the_memory_of_its_process(clock):
     (report,) = pipe.sent
     assert report["process"]["cpu"] > 0
     assert report["process"]["memory"] > 1_000_000
+
+
+def test_a_worker_in_the_place_of_another_goes_on_with_its_counts(clock):
+    class Counting:
+        def __init__(self, **counts):
+            self.counts = counts
+
+        def report(self):
+            return {"in_flight": 3, "unhealthy": "", "dead_letters": {"a": 1}, **self.counts}
+
+    pipe = Pipe()
+    reporter = Reporter(pipe, clock)
+    for counts in ({"consumed": 5, "late": 1}, {"consumed": 2, "indexed": 2}, {"consumed": 1}):
+        reporter.worker = Counting(**counts)
+        reporter.report()
+        reporter.keep_counts()
+    last = pipe.sent[-1]
+    assert {name: last[name] for name in ("consumed", "late", "indexed")} == {
+        "consumed": 8, "late": 1, "indexed": 2,
+    }  # fmt: skip
+    assert (last["in_flight"], last["dead_letters"]) == (3, {"a": 3})

@@ -22,7 +22,7 @@ from support.fakes.delivery import FakeClock, FakeRecord
 from support.payloads import event
 
 NOW = 1_796_000_000.0
-INDEX = "litellm-logs-2026.11.30"
+INDEX, MONTH = "litellm-logs-2026.11.30", "litellm-logs-2026.11"
 
 
 class Producer:
@@ -40,7 +40,8 @@ class Producer:
 class Cluster:
     """Answers by path; has the document, and finds it, after so many seconds."""
 
-    def __init__(self, clock, *, indexed=0.5, searchable=1.5, deletes=True):
+    def __init__(self, clock, *, indexed=0.5, searchable=1.5, deletes=True, index=INDEX):
+        self._index = index
         self._clock, self._begin = clock, clock.now
         self._indexed, self._searchable, self._deletes = indexed, searchable, deletes
         self.deleted = []
@@ -49,7 +50,7 @@ class Cluster:
         return self._clock.now - self._begin >= seconds
 
     def request(self, method, path, **_):
-        assert path.startswith(f"/{INDEX}/_doc/")
+        assert path.startswith(f"/{self._index}/_doc/")
         if method == "DELETE":
             self.deleted.append(path)
             return Answer(200 if self._deletes else 403, {})
@@ -62,7 +63,7 @@ class Cluster:
         return {"hits": {"total": {"value": int(self._is(self._searchable))}}}
 
 
-def run(error=None, **options):
+def run(error=None, *, environ=None, **options):
     clock = FakeClock()
     cluster, producer = Cluster(clock, **options), Producer(error)
 
@@ -70,7 +71,7 @@ def run(error=None, **options):
         clock.now += seconds
 
     canary = Canary(
-        load(environ={}),
+        load(environ=environ or {}),
         Encoder(),
         producer,
         cluster,
@@ -93,6 +94,14 @@ def test_each_hop_is_green_with_its_time_and_the_document_is_deleted():
     assert head["event_id"] == key
     assert cluster.deleted == [f"/{INDEX}/_doc/{key}"]
     assert json.loads(head["document"])["call_type"] == CALL_TYPE
+
+
+def test_its_document_is_looked_for_in_the_index_of_its_period():
+    seen, cluster, producer = run(environ={"LLMLOG_INDEX_PERIOD": "month"}, index=MONTH)
+    assert {one.verdict for one in seen.values()} == {"green"}
+    ((_, value, key, _),) = producer.sent
+    assert Decoder().head(value)["index_place"] == "month"
+    assert cluster.deleted == [f"/{MONTH}/_doc/{key}"]
 
 
 def verdicts(seen):

@@ -71,6 +71,9 @@ def indices(**settings):
     return {TODAY: {"settings": one}, "litellm-logs-2026.11.29": {"settings": {}}}
 
 
+BLOCKED = {"settings": {"index.blocks.write": "true", "index.number_of_replicas": "1"}}
+
+
 def setup(*changed, problem=""):
     whats = (
         "lifecycle policy litellm-logs",
@@ -234,6 +237,15 @@ FAULTS = [
      {"indices": indices() | {"litellm-logs-2026.11.01": {"settings":
                                                           {"index.blocks.write": "true"}}}},
      "litellm-logs-2026.11.01/_settings"),
+    *(("index.blocks", "red", {"indices": indices() | {name: BLOCKED}}, f"{name}/_settings")
+      for name in (f"{TODAY}-pay", "litellm-logs-2026.11", "litellm-logs-2026.w49-pay")),
+    ("index.blocks", "yellow",
+     {"indices": indices() | {"litellm-logs-2026.10-pay": {"settings":
+                                                           {"index.blocks.write": "true"}}}},
+     "litellm-logs-2026.10-pay/_settings"),
+    ("index.shards", "red",  # room for one index more, and tomorrow needs two
+     {"health": health(active=2998), "indices": indices() | {f"{TODAY}-pay": {"settings":
+      {"index.number_of_shards": "1", "index.number_of_replicas": "1"}}}}, "max_shards_per_node"),
     ("index.pipelines", "red", {"indices": indices(default_pipeline="gone")}, "default_pipeline"),
     ("index.shards", "red", {"health": health(active=2999)}, "max_shards_per_node"),
     ("index.shards", "yellow", {"health": health(active=2970)}, "max_shards_per_node"),
@@ -252,6 +264,66 @@ def test_one_fault_is_one_line_with_what_mends_it(name, verdict, facts, mend):
     assert wrong[name].verdict == verdict
     assert mend in wrong[name].mend
     assert wrong[name].text
+
+
+WEEK = "litellm-logs-2026.w48"
+"""A week that is over; as a text its name is above that of each day."""
+GOOD = {"settings": {"index.number_of_shards": "1", "index.number_of_replicas": "1"}}
+
+
+def bad(**settings):
+    return {"settings": GOOD["settings"] | {f"index.{n}": value for n, value in settings.items()}}
+
+
+@pytest.mark.parametrize(
+    ("check", "verdict", "wrong"),
+    [
+        ("index.pipelines", "red", bad(default_pipeline="gone")),
+        ("index.pipelines", "red", bad(final_pipeline="gone")),
+        ("index.replicas", "yellow", bad(number_of_replicas="0")),
+        ("index.shards", "red", bad(number_of_shards="2000")),
+    ],
+)
+@pytest.mark.parametrize(
+    ("index", "others"),
+    [
+        (TODAY, [WEEK]),
+        (TODAY, [f"{TODAY}-pay"]),
+        (f"{TODAY}-pay", [TODAY, f"{TODAY}-search"]),
+        (TODAY, ["litellm-logs-2026.12.01"]),  # of a clock that is ahead
+        (TODAY, ["litellm-logs-2026.11.30.copy"]),
+        ("litellm-logs-2026.11", [TODAY]),
+        ("litellm-logs-2026.11.29", ["litellm-logs-2026.11.29-pay", "litellm-logs-2026.w47"]),
+    ],
+)
+def test_each_current_index_is_judged_and_named(check, verdict, wrong, index, others):
+    """Whatever the order of their names; without one of now, those of the last day count."""
+    seen = run({"indices": {index: wrong} | dict.fromkeys(others, GOOD)})[check]
+    assert seen.verdict == verdict
+    assert index in seen.text
+    assert "max_shards" in seen.mend or f"/{index}/_settings" in seen.mend
+    assert run({"indices": {index: GOOD}})[check].verdict is Verdict.GREEN
+
+
+@pytest.mark.parametrize("past", [WEEK, "litellm-logs-2026.11.29-pay", "litellm-logs-2026.w48-x"])
+def test_an_index_that_is_no_longer_current_is_not_judged(past):
+    wrong = bad(final_pipeline="gone", number_of_replicas="0", number_of_shards="2000")
+    found = run({"indices": {TODAY: GOOD, past: wrong}})
+    names = ("index.pipelines", "index.replicas", "index.shards")
+    assert {found[name].verdict for name in names} == {Verdict.GREEN}
+
+
+@pytest.mark.parametrize(
+    ("check", "wrong"),
+    [
+        ("index.pipelines", bad(final_pipeline="gone")),
+        ("index.replicas", bad(number_of_replicas="0")),
+    ],
+)
+def test_one_command_mends_all_current_indices(check, wrong):
+    seen = run({"indices": {TODAY: wrong, f"{TODAY}-a": GOOD, f"{TODAY}-pay": wrong}})[check]
+    assert f"{TODAY} (and 1 more)" in seen.text
+    assert f"{CURL}{TODAY},{TODAY}-pay/_settings" in seen.mend
 
 
 def test_there_is_a_fault_for_each_check():

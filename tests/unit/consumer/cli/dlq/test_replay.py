@@ -25,13 +25,14 @@ ROW = {
     "expired": 0,
     "too_many_replays": 0,
     "original_missing": 0,
+    "cannot_mend": 0,
 }
 
 
 def test_the_table_of_a_dry_run_has_a_column_for_each_outcome():
     table = views.dry_run_table([ROW])
     assert table.headings == ("letters", "fingerprint", "stage", *list(ROW)[3:])
-    assert table.rows == [[3, "2f6c1b9d04aa", "index", 2, 1, 0, 0, 0, 0]]
+    assert table.rows == [[3, "2f6c1b9d04aa", "index", 2, 1, 0, 0, 0, 0, 0]]
 
 
 def test_the_summary_of_a_dry_run_explains_every_outcome():
@@ -58,9 +59,25 @@ def test_a_run_prints_every_outcome_as_json_and_those_with_letters_as_text():
         "sent": 0,
         "too_many_replays": 1,
         "original_missing": 0,
+        "cannot_mend": 0,
     }
     assert views.run_summary(row) == "2 indexed, 1 too_many_replays"
     assert views.run_summary(views.count_outcomes({})) == "no letters"
+
+
+def test_a_dry_run_says_what_each_change_would_do_and_what_cannot_be_mended():
+    changed = {
+        "change": "coerce", "field": "response_cost", "letters": 2, "absent": 1,
+        "example": "AZtXgOIAPqM4wrx7hCk_", "before": None, "after": None,
+    }  # fmt: skip
+    problem = {"why": "response_cost has a text that cannot be of type double", "letters": 1}
+    mending = {"changes": [changed], "problems": [problem]}
+    said = "coerce response_cost: 2 letters, 1 without this field; for example AZtXgOIAPqM4wrx7hCk_"
+    refused = "cannot mend 1 letter: response_cost has a text that cannot be of type double"
+    assert views.mending_lines(mending) == [said, refused]
+    shown = {**mending, "changes": [{**changed, "before": '"12"', "after": "12.0"}]}
+    assert views.mending_lines(shown)[0] == f'{said}: "12" -> 12.0'
+    assert views.mending_lines(None) == []
 
 
 def test_without_a_terminal_a_run_has_to_be_confirmed_by_an_option(monkeypatch):

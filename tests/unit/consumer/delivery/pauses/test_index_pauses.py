@@ -22,6 +22,7 @@ CLOSED = Refusal("400 index_closed_exception: closed (open the index)", 400)
 AWAY = Refusal("503 unavailable_shards_exception: not active", 503, needs_person=False)
 DELETED = Refusal("404 index_not_found_exception: deleted", 404, is_final=True)
 OLD, NEWEST, LATER = "logs-2026.01.01", "logs-2026.01.09", "logs-2026.01.10"
+OF_ITS_WEEK = "logs-2026.w02"
 
 
 def batch_of(*offsets, index=OLD, partition=0, span=None, document=b"{}"):
@@ -216,7 +217,9 @@ def test_documents_wait_for_five_minutes_and_become_letters_then(pauses):
     assert pauses.held == 0
 
 
-@pytest.mark.parametrize("index", [NEWEST, LATER])
+@pytest.mark.parametrize(
+    "index", [NEWEST, LATER, f"{NEWEST}-pay", NEWEST[:-3], f"{NEWEST[:-3]}-pay", OF_ITS_WEEK]
+)
 def test_documents_of_the_newest_index_and_of_later_ones_never_become_letters(pauses, index):
     pauses = IndexPauses(HoldLimits(max_bytes=1, max_records_behind=1))
     pauses.newest = NEWEST

@@ -1,0 +1,1 @@
+"""Owns `pipeline size`: what a load needs, from figures that were measured."""

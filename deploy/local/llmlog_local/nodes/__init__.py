@@ -1,0 +1,1 @@
+"""Owns the processes that are servers; each module is run as one."""

@@ -1,1 +1,0 @@
-"""The process beside the gateway that converts payloads to events."""
