@@ -59,6 +59,7 @@ async def report(handler, payload):
 async def attack(handler, payload):
     gc.collect()
     gc.freeze()  # a collection of what only this test holds stops every thread
+    await asyncio.sleep(0.02)  # a request that the making of the payload has made late
     late.clear()
     await report(handler, payload)
     del payload
