@@ -10,7 +10,10 @@ from __future__ import annotations
 import socket
 import ssl
 import struct
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _PROBE_SECONDS: Final = 1.0
 _API_VERSIONS: Final = struct.pack(">ihhih", 10, 18, 0, 1, -1)
@@ -53,6 +56,21 @@ def describe_alert(text: str) -> str:
     return next((advice for words, advice in _ALERTS.items() if words in text), "")
 
 
+def split_servers(addresses: str) -> Iterator[tuple[str, str, int | None]]:
+    """Yield each broker's address as it is written, its host, and its port if it names one.
+
+    Args:
+        addresses: of the brokers, separated by commas.
+    """
+    for address in filter(None, map(str.strip, addresses.split(","))):
+        place = address.rpartition("://")[2]
+        host, _, port = place.rpartition(":")
+        if port.isdigit():
+            yield address, host.strip("[]"), int(port)
+        else:
+            yield address, place, None
+
+
 def describe_mismatch(addresses: str, protocol: str) -> str:
     """Say that a listener uses TLS and the client does not, or the other way round.
 
@@ -64,11 +82,10 @@ def describe_mismatch(addresses: str, protocol: str) -> str:
         What to set; empty where nothing is certain.
     """
     uses_tls, uses_sasl = "ssl" in protocol.lower(), "sasl" in protocol.lower()
-    for address in filter(None, map(str.strip, addresses.split(","))):
-        host, _, port = address.rpartition("://")[2].rpartition(":")
-        if not port.isdigit():
+    for address, host, port in split_servers(addresses):
+        if port is None:
             continue
-        place = (host.strip("[]"), int(port))
+        place = (host, port)
         if not uses_tls and answers_tls(*place):
             return f"the listener at {address} uses TLS: set security.protocol to SSL or SASL_SSL"
         if uses_tls and _answers_kafka(place):

@@ -104,10 +104,14 @@ class Proof:
     notes: list[str] = field(default_factory=list)
 
     @property
+    def unaccounted_count(self) -> int:
+        """Events that are lost, doubled, in conflict or hidden."""
+        return self.lost_count + self.doubled_count + self.conflict_count + self.hidden.total()
+
+    @property
     def has_difference(self) -> bool:
-        """Tell whether something is lost, doubled, in conflict, hidden, or a gap not accepted."""
-        counts = self.lost_count + self.doubled_count + self.conflict_count + self.hidden.total()
-        return bool(counts or self.unaccepted_gaps)
+        """Tell whether an event is unaccounted for, or a gap is not accepted."""
+        return bool(self.unaccounted_count or self.unaccepted_gaps)
 
     @property
     def unknown_count(self) -> int:

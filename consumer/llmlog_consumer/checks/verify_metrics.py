@@ -45,11 +45,8 @@ class VerifyMetrics:
     def add(self, proof: Proof) -> None:
         """Add a round."""
         last = self._values
-        unaccounted = (
-            proof.lost_count + proof.doubled_count + proof.conflict_count + proof.hidden.total()
-        )
         self._values = {
-            "unaccounted_events": last["unaccounted_events"] + unaccounted,
+            "unaccounted_events": last["unaccounted_events"] + proof.unaccounted_count,
             "unknown_events": proof.unknown_count,
             "last_round_timestamp_seconds": self._clock(),
             "events": last["events"] + proof.events,

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from llmlog_consumer.dead_letters.mending.changes import (
+    LONG_BOUND,
     CannotChangeError,
     find_unkept,
     read_first,
@@ -34,7 +35,6 @@ _TYPED: Final[dict[str, tuple[type | tuple[type, ...], Any]]] = {
 """Fields that stand beside the document too: their type there, and what means absent."""
 _MAX_PROBLEMS: Final = 20
 _SHOWN_CHARACTERS: Final = 200
-_MAX_LONG: Final = 2**63
 
 
 class CannotMendError(Exception):
@@ -227,6 +227,6 @@ def _with_typed_fields(
             if is_fit and isinstance(value, str):
                 value = value.encode("utf-8", "replace").decode()
             elif is_fit and isinstance(value, int):
-                is_fit = -_MAX_LONG <= value < _MAX_LONG
+                is_fit = -LONG_BOUND <= value < LONG_BOUND
             fields[change.field] = value if is_fit else absent
     return {**event, **fields}  # type: ignore[typeddict-item]

@@ -15,13 +15,12 @@ import time
 from typing import TYPE_CHECKING, Final, TextIO
 
 import structlog
-from confluent_kafka.admin import AdminClient
 
-from llmlog_common.errors import ConfigurationError
-from llmlog_common.kafka_clients import Reasons, admin_config, new_client
+from llmlog_common.errors import ConfigurationError, PipelineError, Unreachable
 from llmlog_common.renewal import Renewal, files_in
 from llmlog_common.settings import read_again
 from llmlog_common.throttled_log import ThrottledLog
+from llmlog_consumer.kafka.admin import KafkaAdmin
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,15 +38,10 @@ TRY_SECONDS: Final = 10.0
 
 def why_refused(settings: Settings) -> str:
     """Say why no broker lets a client with these settings in; empty where one does."""
-    reasons = Reasons()
     try:
-        client = new_client(AdminClient, admin_config(settings) | {"error_cb": reasons})
-        client.list_topics(timeout=TRY_SECONDS)
-    except ConfigurationError as error:
+        KafkaAdmin(settings, patience_seconds=TRY_SECONDS).topics()
+    except (PipelineError, Unreachable) as error:
         return str(error)
-    except Exception as error:  # noqa: BLE001 - the client's own, of many kinds
-        client.poll(0)
-        return reasons.text() or str(error)
     return ""
 
 
@@ -84,7 +78,6 @@ class ClientRenewal:
         self._files = settings.files_read_once("kafka_")
         self._next = clock() + look_seconds
         self._thread: threading.Thread | None = None
-        self._new: Settings | None = None
         self._turn: TextIO | None = None
         self._throttled = ThrottledLog(log)
 

@@ -259,8 +259,7 @@ class Journal:
         As far as it is known: no disk is asked, which may hang, so that any thread may call this.
         """
         own = (_began(one.path) for one in tuple(self._segments) if one.waiting)
-        oldest = min(own, default=math.inf)
-        oldest = min(oldest, self._oldest_elsewhere)
+        oldest = min((self._oldest_elsewhere, *own))
         return self._held + self._elsewhere, max(0.0, time.time() - oldest)
 
     def _close(self) -> None:

@@ -6,11 +6,12 @@ import socket
 import ssl
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from llmlog_common.listener_probe import split_servers
 from llmlog_consumer.checks.doctor.findings import Check, Seen, green, red, skipped, yellow
 from llmlog_consumer.elasticsearch.addresses import read_addresses
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
     from pathlib import Path
 
     from llmlog_common.settings import Settings
@@ -88,15 +89,9 @@ def kafka_certificates(settings: Settings) -> list[Certificate] | None:
     if str(properties.get("enable.ssl.certificate.verification", "true")).lower() == "false":
         return None
     checks_name = str(properties.get("ssl.endpoint.identification.algorithm", "https")) != "none"
-    servers = _split_servers(settings.kafka_bootstrap_servers)
-    return look_at(servers, properties.get("ssl.ca.location"), checks_name=checks_name)
-
-
-def _split_servers(servers: str) -> Iterator[tuple[str, int]]:
-    for server in servers.split(","):
-        address = server.strip().rpartition("://")[2]
-        host, _, port = address.rpartition(":")
-        yield (host, int(port)) if port.isdigit() and host else (address, _KAFKA_PORT)
+    servers = split_servers(settings.kafka_bootstrap_servers)
+    places = ((host, port or _KAFKA_PORT) for _, host, port in servers)
+    return look_at(places, properties.get("ssl.ca.location"), checks_name=checks_name)
 
 
 def elasticsearch_certificates(settings: Settings) -> list[Certificate] | None:

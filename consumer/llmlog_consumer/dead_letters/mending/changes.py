@@ -30,9 +30,11 @@ PROTECTED: Final = frozenset(
 )
 """Fields that no change touches: an event stays itself, and where it is in time."""
 
+LONG_BOUND: Final = 2**63
+"""A long is below it, and not below its negative: in Elasticsearch and in Avro."""
+
 _INTEGER: Final = re.compile(r"[+-]?[0-9]{1,19}")
 _NUMBER: Final = re.compile(r"[+-]?[0-9]{1,300}(?:\.[0-9]{1,300})?(?:[eE][+-]?[0-9]{1,4})?")
-_LONGEST: Final = 2**63
 _MAX_DIGITS: Final = 4000
 _SHOWN_CHARACTERS: Final = 100
 
@@ -262,7 +264,7 @@ def _to_long(value: Any) -> int:
         if not number.is_integer():
             raise ValueError
         value = int(number)
-    if not -_LONGEST <= value < _LONGEST:
+    if not -LONG_BOUND <= value < LONG_BOUND:
         raise ValueError
     return int(value)
 
