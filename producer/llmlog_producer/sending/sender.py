@@ -9,7 +9,8 @@ A partition that does not answer keeps the events that it was given; new ones go
 
 One thread takes steps, and waits between them. To wake up is what costs a busy gateway most: the
 interpreter has to be handed over, and the first event after that costs several times what the next
-ones do. So events are sent in bursts, and go to the journal in bursts too (`spill`).
+ones do. So events are sent in bursts, and go to the journal in bursts too (`spill`). Within a burst
+it gives way to the other threads after each conversion or two, unless events come faster than that.
 """
 
 from __future__ import annotations
@@ -196,6 +197,8 @@ class Sender:
         if has_to_wait or not out_of_time:
             seconds = min(self._idle_seconds(is_open=is_open, background=background), seconds_left)
             self._wait(requested if urgent else 0, seconds, has_to_wait=has_to_wait)
+        elif background and not (urgent or self._queue.nearly_full):
+            self._wakeup.give_way(self._timing.give_way_seconds)
 
     def _wait(self, requested: int, seconds: float, *, has_to_wait: bool) -> None:
         """Wait until there may be more to do, for so many seconds at most.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from contextlib import suppress
 
 
@@ -26,3 +27,7 @@ class Wakeup:
     def idle_wait(self, seconds: float) -> None:
         """Wait for `wake`, for so many seconds at most; for the sending thread alone."""
         self._idle.acquire(timeout=seconds)
+
+    def give_way(self, seconds: float) -> None:
+        """Leave the interpreter to the other threads for so long; `wake` does not end it."""
+        time.sleep(seconds)

@@ -247,13 +247,18 @@ class RecordedWakeup(Wakeup):
 
     Attributes:
         waits: the seconds of each idle wait.
+        pauses: the seconds of each pause in which it gave way.
         wakes: how often it was woken.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.waits: list[float] = []
+        self.pauses: list[float] = []
         self.wakes = 0
+
+    def give_way(self, seconds: float) -> None:
+        self.pauses.append(seconds)
 
     def wake(self) -> None:
         self.wakes += 1

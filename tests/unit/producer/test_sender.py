@@ -196,6 +196,55 @@ def test_the_idle_wait_is_as_long_as_the_next_event_has_time(cluster, tmp_path):
     assert one.wakeup.waits[-1] == 8.0
 
 
+class SlowQueue(EventQueue):
+    """A queue whose events take a millisecond of a clock each."""
+
+    def __init__(self, clock, **bounds):
+        super().__init__(**bounds)
+        self.clock = clock
+
+    def take(self, max_events):
+        self.clock.now += 0.001
+        return super().take(1)
+
+
+def slow_steps(cluster, folder, **bounds):
+    queue = SlowQueue(None, **bounds)
+    one = Steps(cluster, folder, queue=queue)
+    queue.clock = one.clock
+    one.step()
+    return one
+
+
+def test_it_gives_way_to_other_threads_within_a_burst(cluster, tmp_path):
+    one = slow_steps(cluster, tmp_path)
+    one.offer("a", "b", "c")
+    for sent in range(1, 4):
+        one.step(background=True)
+        assert (cluster.produced, len(one.wakeup.pauses)) == (sent, sent)
+    one.step(background=True)
+    assert len(one.wakeup.pauses) == 3, "an idle wait needs no pause"
+    one.offer("d")
+    one.step()
+    assert len(one.wakeup.pauses) == 3, "`flush` waits for it"
+
+
+def test_it_does_not_give_way_where_events_come_faster(cluster, tmp_path):
+    one = slow_steps(cluster, tmp_path, max_events=8)
+    one.offer("a", "b", "c", "d", "e")
+    for _ in range(5):
+        one.step(background=True)
+    assert len(one.wakeup.pauses) == 3, "only once a quarter of the bound or less waits"
+
+
+def test_it_does_not_give_way_while_a_signal_handler_waits(cluster, tmp_path):
+    one = slow_steps(cluster, tmp_path)
+    one.offer("a", "b")
+    one.handover.request()
+    one.step(background=True)
+    assert not one.wakeup.pauses
+
+
 def test_a_request_is_confirmed_only_after_memory_alone_holds_no_event(steps, cluster):
     cluster.up = False
     steps.offer("in flight")
