@@ -30,9 +30,15 @@ litellm: $(LITELLM_VERSIONS:%=.venvs/litellm-%/.installed)
 jars: install
 	$(BIN)/python -m llmlog_local.jars fetch
 
-# The whole way on real servers, against the newest LiteLLM; KEEP=1 leaves the servers up.
-demo: install .venvs/litellm-$(lastword $(LITELLM_VERSIONS))/.installed
-	$(BIN)/python deploy/demo/demo.py $(if $(KEEP),--keep)
+# The whole way on real servers, against the newest LiteLLM; KEEP=1 leaves the servers up, SECURE=1 is
+# over TLS, with logins and access rights.
+demo: install .venvs/litellm-$(lastword $(LITELLM_VERSIONS))/$(if $(SECURE),.registry,.installed)
+	$(BIN)/python deploy/demo/demo.py $(if $(KEEP),--keep) $(if $(SECURE),--secure)
+
+# What a gateway needs beside that to use a Schema Registry.
+.venvs/litellm-%/.registry: .venvs/litellm-%/.installed requirements/registry.txt
+	.venvs/litellm-$*/bin/python $(PIP_INSTALL) -r requirements/registry.txt
+	touch $@
 
 # Pictures of the console for the documentation, and axe on each page; needs Chromium.
 screenshots: install
@@ -143,6 +149,8 @@ lock:
 		requirements/site.in --output-file requirements/site.txt
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 		requirements/release.in --output-file requirements/release.txt
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-deps \
+		requirements/registry.in --constraint requirements/dev.txt --output-file requirements/registry.txt
 	echo hatchling | uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
 		--no-annotate - --constraint requirements/dev.txt --output-file requirements/build.txt
 	for version in $(LITELLM_VERSIONS); do \

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from rich.console import Console
 
@@ -30,16 +30,21 @@ class Commands:
 
     Attributes:
         folder: where they run.
-        environment: of the commands: the caller's without `LLMLOG_…`; the demo adds its own
-            settings.
+        environment: of the commands: the caller's without `LLMLOG_…`, and the settings of
+            whoever is signed in.
     """
 
     def __init__(self, console: Console, folder: Path) -> None:
         self._console = console
         self.folder = folder
-        self.environment = {
+        self._outer = {
             name: value for name, value in os.environ.items() if not name.startswith("LLMLOG_")
         }
+        self.environment = dict(self._outer)
+
+    def use(self, settings: Mapping[str, str]) -> None:
+        """Run the commands that follow with these settings, and with no others."""
+        self.environment = {**self._outer, **settings}
 
     def echo(self, line: str) -> None:
         """Print a command as one would type it."""

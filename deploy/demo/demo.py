@@ -2,6 +2,7 @@
 
     make demo           # ends by itself and leaves nothing running
     make demo KEEP=1    # leaves Kafka and Elasticsearch up, to look around
+    make demo SECURE=1  # all of it over TLS, each process as a user of docs/permissions.md
 
 Every printed number is checked against the HTTP answers; the exit code is 1 if one differs.
 """
@@ -22,6 +23,7 @@ import httpx
 from rich.console import Console
 from rich.text import Text
 
+from access import Access
 from commands import CommandFailedError
 from gateway import ROOT, GatewayError
 from llmlog_local.errors import LocalStackError
@@ -41,7 +43,11 @@ def main() -> int:
     arguments.add_argument(
         "--keep", action="store_true", help="leave Kafka and Elasticsearch running"
     )
-    keep: bool = arguments.parse_args().keep
+    arguments.add_argument(
+        "--secure", action="store_true", help="TLS, logins and access rights, and a Schema Registry"
+    )
+    asked = arguments.parse_args()
+    keep: bool = asked.keep
     sys.stdout.reconfigure(line_buffering=True)  # in order with what the commands write
     # Piped, a line is as long as it needs to be, within reason.
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
@@ -49,7 +55,7 @@ def main() -> int:
         signal.signal(number, lambda number, _: sys.exit(128 + number))
     began = time.monotonic()
     with _lock(FOLDER):
-        demo = Demo(console, FOLDER)
+        demo = Demo(console, FOLDER, Access(FOLDER, is_secure=asked.secure))
         kept = False
         try:
             demo.take_down()

@@ -8,27 +8,29 @@ import shlex
 import time
 from typing import TYPE_CHECKING, Any
 
-import httpx
 from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
+from cloud import serve_cloud
 from commands import Commands
 from gateway import ROOT, Gateway, end_previous
 from llmlog_consumer.elasticsearch.index_names import DAY_MS, daily_index
+from llmlog_consumer.provision.rights import User
 from llmlog_local.stack import LocalStack
 from page import end_console, start_console
 from topic import TopicReader
-from traffic import KINDS, THREADS, Expectation, send_all
+from traffic import KINDS, THREADS, Expectation, make_payload, send_all
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from rich.console import Console
 
+    from access import Access
     from traffic import Answer
 
-TOPIC = INDEX = "litellm-logs"
+INDEX = "litellm-logs"
 WORKERS = 2
 DELIVERY_TIMEOUT_SECONDS = 30.0
 
@@ -47,8 +49,10 @@ FIELD_IN_CONFLICT = "end_user"
 class Demo:
     """The steps, in their order; each prints what it does and checks what it finds."""
 
-    def __init__(self, console: Console, folder: Path) -> None:
+    def __init__(self, console: Console, folder: Path, access: Access) -> None:
         self._console = console
+        self._access = access
+        self._user: str | None = None
         self._commands = Commands(console, folder)
         self._folder = folder
         self._steps = 0
@@ -58,35 +62,41 @@ class Demo:
         """Run all steps; return False where a number differs from what is expected."""
         self._step("Start Kafka and Elasticsearch, real ones, on this machine")
         self._commands.echo(f"cd {self._folder.name}")
-        exports = self._commands.ask(
-            "local", "up", "--dir", ".", echo_as='eval "$(pipeline local up --dir .)"'
-        )
+        up = ("local", "up", "--dir", ".", *self._access.stack_options)
+        exports = self._commands.ask(*up, echo_as=f'eval "$(pipeline {shlex.join(up)})"')
         self._console.print(Text(exports.rstrip(), style="dim"), soft_wrap=True)
-        self._commands.environment |= _parse_exports(exports)
+        if self._access.is_secure:
+            self._check("ports of servers without TLS", self._access.plaintext_ports(), [])
 
         self._step("Create topics, index template and today's index")
+        self._sign_in(User.SETUP)
         self._commands.run("setup")
 
         self._step("Start a LiteLLM proxy with our callback")
+        self._sign_in(User.GATEWAY)
         with Gateway(self._folder, self._commands.environment) as gateway:
             self._commands.echo(gateway.command)
             self._say(f"its log: {gateway.log_path.relative_to(ROOT)}")
             self._step("Meanwhile: an event that Elasticsearch is going to refuse")
             refused = self._send_to_conflict()
             gateway.wait_ready()
-            with TopicReader(self._kafka, TOPIC) as topic:
+            with TopicReader(self._access.settings(User.READER)) as topic:
                 answers, expected = self._send(gateway)
                 self._deliver(gateway, topic, 1 + expected.events)
         self._consume(topic, expected)
         self._query(answers, expected)
         self._inspect(refused)
+        if self._access.is_secure:
+            self._use_cloud(expected)
         return self._conclude()
 
     def leave_running(self) -> None:
         """Print how to look around."""
         folder = self._folder.name
         self._step("Kafka, Elasticsearch and the console stay up")
+        self._sign_in(User.CONSOLE)
         link, number = start_console(self._folder, self._commands.environment)
+        options = self._access.curl_options(User.READER, below=f"{folder}/")
         self._console.print(
             Text(
                 f"The console: {link}\n"
@@ -96,7 +106,8 @@ class Demo:
                 f'  eval "$(pipeline local env --dir {folder})"\n'
                 "  pipeline report\n"
                 "  pipeline dlq list\n"
-                f'  curl -s "$LLMLOG_ELASTICSEARCH_URL/{INDEX}/_search?q=status:failure&pretty"\n'
+                f'  curl -s{options} "$LLMLOG_ELASTICSEARCH_URL/{INDEX}/_search'
+                '?q=status:failure&pretty"\n'
                 "End them:\n"
                 f"  kill {number}\n"
                 f"  pipeline local down --dir {folder}"
@@ -111,13 +122,12 @@ class Demo:
         if ended := LocalStack(self._folder).down():
             self._say(f"\nended {' and '.join(ended)}")
 
-    @property
-    def _kafka(self) -> str:
-        return self._commands.environment["LLMLOG_KAFKA_BOOTSTRAP_SERVERS"]
-
-    @property
-    def _elasticsearch(self) -> str:
-        return self._commands.environment["LLMLOG_ELASTICSEARCH_URL"]
+    def _sign_in(self, user: str) -> None:
+        """Run the commands that follow as this user."""
+        self._commands.use(self._access.settings(user))
+        if self._access.is_secure and user != self._user:
+            self._commands.echo(f'eval "$(pipeline local env --dir . --as {user})"')
+        self._user = user
 
     def _send_to_conflict(self) -> str:
         """Make yesterday's index with one field mapped wrongly; return the call meant for it."""
@@ -125,22 +135,9 @@ class Demo:
         index = daily_index(INDEX, int(yesterday * 1000))
         mapping = {"mappings": {"properties": {FIELD_IN_CONFLICT: {"type": "long"}}}}
         self._say(f"Yesterday's index takes {FIELD_IN_CONFLICT} for a number; then comes a name.")
-        self._curl("PUT", f"/{index}", json.dumps(mapping))
+        self._curl("PUT", f"/{index}", json.dumps(mapping), user=User.SETUP)
         call_id = "the-call-of-yesterday"
-        payload = {
-            "litellm_call_id": call_id,
-            "call_type": "acompletion",
-            "status": "success",
-            "model": "openai/gpt-4o-mini",
-            "startTime": yesterday,
-            "endTime": yesterday + 0.5,
-            "response_time": 0.5,
-            "response_cost": 0.001,
-            "total_tokens": 12,
-            "messages": [{"role": "user", "content": "Will this be found?"}],
-            "response": {"choices": [{"message": {"content": "As a dead letter."}}]},
-            FIELD_IN_CONFLICT: "alice",
-        }
+        payload = make_payload(call_id, yesterday) | {FIELD_IN_CONFLICT: "alice"}
         (self._folder / "yesterday.ndjson").write_text(json.dumps(payload) + "\n")
         self._commands.run("produce", "yesterday.ndjson")
         return call_id
@@ -174,8 +171,8 @@ class Demo:
 
     def _consume(self, topic: TopicReader, expected: Expectation) -> None:
         self._step(f"Index the topic with {WORKERS} workers")
-        log = self._commands.run_logged("consume", "--workers", str(WORKERS), "--until-end")
-        totals = _read_totals(log)
+        self._sign_in(User.WORKER)
+        totals = self._run_workers()
         self._check("records consumed", totals["consumed"], topic.records)
         self._check("indexed", totals["indexed"], expected.events)
         self._check("dead letters written", totals["dead"], 1)
@@ -184,6 +181,7 @@ class Demo:
 
     def _query(self, answers: list[Answer], expected: Expectation) -> None:
         self._step("The three queries of LiteLLM's Elasticsearch guide, word for word")
+        self._sign_in(User.READER)
         self._curl("POST", f"/{INDEX}/_refresh")
         by_model = self._search(TOTAL_COST)
         buckets = by_model["aggregations"]["models"]["buckets"]
@@ -254,6 +252,34 @@ class Demo:
                 holds=FIELD_IN_CONFLICT in reason,
             )
 
+    def _use_cloud(self, expected: Expectation) -> None:
+        self._step("One event more, by way of a Cloud ID and API keys")
+        self._say(
+            "The local Elasticsearch cannot create API keys: a proxy takes them, and signs in as "
+            "the user of each."
+        )
+        (self._folder / "today.ndjson").write_text(
+            json.dumps(make_payload("the-call-by-cloud", time.time())) + "\n"
+        )
+        self._sign_in(User.GATEWAY)
+        self._commands.run("produce", "today.ndjson")
+        users = (User.WORKER, User.READER)
+        with serve_cloud(self._folder, self._access, users) as cloud:
+            self._commands.echo(f"export LLMLOG_ELASTICSEARCH_CLOUD_ID={cloud.cloud_id}")
+            self._commands.use(cloud.settings(self._access, User.WORKER))
+            self._check("indexed by way of the Cloud ID", self._run_workers()["indexed"], 1)
+            self._commands.use(cloud.settings(self._access, User.READER))
+            proof = json.loads(self._commands.ask("verify", "--json"))
+        self._check("documents in the end", proof["documents"], expected.events + 1)
+        self._check("dead letters in the end", proof["dead_letters"], 1)
+        self._check("proved by `pipeline verify`", proof["ok"], expected=True)
+
+    def _run_workers(self) -> dict[str, int]:
+        """Index what is on the topic; return the counts of the workers."""
+        return _read_totals(
+            self._commands.run_logged("consume", "--workers", str(WORKERS), "--until-end")
+        )
+
     def _conclude(self) -> bool:
         self._say(
             "All of it on a web page: `pipeline console`; `make demo KEEP=1` leaves it running."
@@ -277,19 +303,18 @@ class Demo:
     def _search(self, query: str) -> Any:
         return self._curl("POST", f"/{INDEX}/_search", query)
 
-    def _curl(self, method: str, path: str, body: str | None = None) -> Any:
+    def _curl(
+        self, method: str, path: str, body: str | None = None, user: str = User.READER
+    ) -> Any:
         """Send a request to Elasticsearch, and print it as a curl command."""
         data = (
             "" if body is None else f" -H 'content-type: application/json' -d {shlex.quote(body)}"
         )
-        self._commands.echo(f'curl -s -X {method} "$LLMLOG_ELASTICSEARCH_URL{path}"{data}')
-        answer = httpx.request(
-            method,
-            f"{self._elasticsearch}{path}",
-            content=body,
-            headers={"content-type": "application/json"} if body else {},
-            timeout=30,
-        )
+        options = self._access.curl_options(user)
+        self._commands.echo(f'curl -s{options} -X {method} "$LLMLOG_ELASTICSEARCH_URL{path}"{data}')
+        with self._access.client(user) as client:
+            headers = {"content-type": "application/json"} if body else {}
+            answer = client.request(method, path, content=body, headers=headers)
         answer.raise_for_status()
         return answer.json()
 
@@ -300,12 +325,6 @@ class Demo:
 
     def _say(self, text: str, style: str = "") -> None:
         self._console.print(Text(text, style=style), soft_wrap=True)
-
-
-def _parse_exports(lines: str) -> dict[str, str]:
-    """Read `export NAME=value` lines as a shell does."""
-    words = (shlex.split(line) for line in lines.splitlines())
-    return dict(word[1].split("=", 1) for word in words if word)
 
 
 def _shorten(value: object) -> str:

@@ -7,30 +7,30 @@ from typing import TYPE_CHECKING, Self
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
 
+from llmlog_common.kafka_clients import consumer_config, new_client
+from llmlog_common.settings import load
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 
 class TopicReader:
     """Counts the records on a topic from its beginning; commits nothing.
+
+    Args:
+        environment: the settings of whoever reads.
 
     Attributes:
         records: read so far.
         events: their distinct keys; a record's key is its event's id.
     """
 
-    def __init__(self, bootstrap_servers: str, topic: str) -> None:
+    def __init__(self, environment: Mapping[str, str]) -> None:
         self.records = 0
         self.events: set[bytes] = set()
-        self._consumer = Consumer(
-            {
-                "bootstrap.servers": bootstrap_servers,
-                "group.id": "llmlog-demo",
-                "enable.auto.commit": False,
-                "enable.auto.offset.store": False,
-            }
-        )
-        self._topic = topic
+        settings = load(environ=environment)
+        topic = settings.topic
+        self._consumer = new_client(Consumer, consumer_config(settings))
         numbers = self._consumer.list_topics(topic, timeout=30).topics[topic].partitions
         self._partitions = [TopicPartition(topic, number, OFFSET_BEGINNING) for number in numbers]
         self._consumer.assign(self._partitions)

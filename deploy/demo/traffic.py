@@ -151,6 +151,28 @@ def send_all(
             raise
 
 
+def make_payload(call_id: str, began: float) -> dict[str, Any]:
+    """Return LiteLLM's payload of one call.
+
+    Args:
+        call_id: of the call.
+        began: epoch seconds.
+    """
+    return {
+        "litellm_call_id": call_id,
+        "call_type": "acompletion",
+        "status": "success",
+        "model": "openai/gpt-4o-mini",
+        "startTime": began,
+        "endTime": began + 0.5,
+        "response_time": 0.5,
+        "response_cost": 0.001,
+        "total_tokens": 12,
+        "messages": [{"role": "user", "content": "Will this be found?"}],
+        "response": {"choices": [{"message": {"content": "As a dead letter."}}]},
+    }
+
+
 def _send(client: httpx.Client, kind: Kind, number: int) -> Answer:
     question = f"Question {number}: where does event {number} go? 🧭"
     body = {"model": kind.model, "user": f"user-{number % 9}", **kind.more}

@@ -45,6 +45,20 @@ SECTIONS = {
 }
 
 
+WITHOUT_JSON = {
+    "pipeline dlq export": "it writes NDJSON anyway",
+    "pipeline local logs": "it prints the lines of servers",
+    "pipeline console": "it serves pages",
+}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_prints_json_where_it_prints_a_result(name):
+    assert ("--json" in options_of(COMMANDS[name])) is (name not in WITHOUT_JSON)
+    if name in WITHOUT_JSON:
+        assert f"`{name}`" in CLI.split("has `--json`")[1].partition("`NO_COLOR`")[0]
+
+
 def options_of(command):
     """Return the long names of a command's options, without --help."""
     names = {name for p in command.params for name in p.opts if name.startswith("--")}

@@ -15,6 +15,7 @@ import typer
 
 from llmlog_common.errors import CircuitOpenError, PipelineError, Unreachable
 from llmlog_common.settings import load
+from llmlog_consumer.cli.dlq.completion import complete_fingerprint
 from llmlog_consumer.cli.options import ConfigOption, JsonOption
 from llmlog_consumer.service import template
 
@@ -55,6 +56,7 @@ def consume(
             "--accept",
             metavar="FINGERPRINT",
             help="Let this cause through the circuit breaker; may be repeated.",
+            autocompletion=complete_fingerprint,
         ),
     ] = None,
     as_json: JsonOption = False,

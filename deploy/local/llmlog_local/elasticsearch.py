@@ -35,6 +35,10 @@ _SECURITY = {
     "xpack.security.http.ssl.enabled": "true",
     "xpack.security.http.ssl.key": "server.key",
     "xpack.security.http.ssl.certificate": "server.pem",
+    "xpack.security.transport.ssl.enabled": "true",
+    "xpack.security.transport.ssl.key": "server.key",
+    "xpack.security.transport.ssl.certificate": "server.pem",
+    "xpack.security.transport.ssl.certificate_authorities": "ca.pem",
 }
 _DESCRIPTOR = f"META-INF/es-plugins/{_MODULE}/plugin-descriptor.properties"
 
@@ -118,6 +122,7 @@ class ElasticsearchServer(Server):
         for source, name in (
             (security.server.key, "server.key"),
             (security.server.certificate, "server.pem"),
+            (security.authority.ca_file, "ca.pem"),
         ):
             (config / name).touch(mode=0o600)
             shutil.copyfile(source, config / name)

@@ -15,6 +15,7 @@ import typer
 from llmlog_common.errors import ConfigurationError, ElasticsearchError, Unreachable
 from llmlog_common.settings import Settings
 from llmlog_consumer.cli.dlq import views
+from llmlog_consumer.cli.dlq.completion import complete_coordinates
 from llmlog_consumer.cli.dlq.options import (
     AllGroupsOption,
     ContentOption,
@@ -122,7 +123,12 @@ def stats(
 @app.command("show")
 def show(
     coordinates: Annotated[
-        str, typer.Argument(metavar="TOPIC/PARTITION/OFFSET", help="As `dlq list` prints them.")
+        str,
+        typer.Argument(
+            metavar="TOPIC/PARTITION/OFFSET",
+            help="As `dlq list` prints them.",
+            autocompletion=complete_coordinates,
+        ),
     ],
     show_content: ContentOption = False,
     as_json: JsonOption = False,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from llmlog_consumer.cli.dlq.completion import complete_fingerprint
 from llmlog_consumer.cli.options import SinceOption, UntilOption, parse_when
 from llmlog_consumer.dead_letters.cause import Stage
 from llmlog_consumer.dead_letters.filters import Filter
@@ -25,7 +26,12 @@ ReasonOption = Annotated[
 ]
 FingerprintOption = Annotated[
     str | None,
-    typer.Option("--fingerprint", metavar="FINGERPRINT", help="Only letters of this cause."),
+    typer.Option(
+        "--fingerprint",
+        metavar="FINGERPRINT",
+        help="Only letters of this cause.",
+        autocompletion=complete_fingerprint,
+    ),
 ]
 IndexOption = Annotated[
     str | None,
