@@ -31,6 +31,7 @@ pytestmark = [
 
 EVENTS = 20
 PROBES = ("startupProbe", "livenessProbe", "readinessProbe")
+OF_THE_MACHINE = ("PATH", "PYTHONPATH")
 CA = "/etc/llmlog/ca"
 SECRETS = "/run/llmlog"
 
@@ -93,11 +94,11 @@ class Cluster:
         (container,) = pod["containers"]
         folders = self._mount(pod, container["name"])
         moved = {there: str(here) for there, here in folders.items()} | {"9464": str(self.port)}
-        variables = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
-        for name, value in variables_of(container).items():
+        variables = {name: os.environ[name] for name in OF_THE_MACHINE if name in os.environ}
+        variables |= variables_of(container)
+        for name in variables_of(container):
             for there, here in moved.items():
-                value = value.replace(there, here)
-            variables[name] = value
+                variables[name] = variables[name].replace(there, here)
         with self.log_file.open("a") as log:
             return subprocess.Popen(
                 [PIPELINE, *container["args"]], env=variables, cwd=self._folder,
@@ -153,7 +154,7 @@ def test_a_rendered_chart_sets_up_consumes_and_drains(servers, tmp_path):
     with cluster.running(pod) as consumer:
         start = container["startupProbe"]
         seconds = start["periodSeconds"] * start["failureThreshold"]
-        wait_until(lambda: cluster.passes(start), seconds / SLOW, "the consumer has started in time")
+        wait_until(lambda: cluster.passes(start), seconds / SLOW, "it has started in time")
         for name in PROBES:
             wait_until(lambda name=name: cluster.passes(container[name]), 30, name)
         lines = [orjson.dumps(payload(number)) for number in range(EVENTS)]
