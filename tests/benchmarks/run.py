@@ -15,6 +15,7 @@ from benchmarks import (
     index_settings,
     isolation,
     memory,
+    peers,
     producer,
     profiles,
     sizing,
@@ -29,12 +30,13 @@ PARTS = {
     "dlq": dlq.measure,
     "index": index_settings.measure,
     "console": console.measure,
+    "peers": peers.measure,
     "sizing": sizing.measure_all,
     "profiles": profiles.measure,
     "freshness": freshness.measure,
     "derived": derived.measure,
 }
-ALONE = {"console"}
+ALONE = {"console", "peers"}
 """Parts that run where they are named, and not within the whole."""
 
 

@@ -1,4 +1,4 @@
-"""docs/comparison.md and docs/questions.md; each field of Elastic's is ours, or has a reason."""
+"""Two pages: each field of Elastic's integration is ours, or has a reason; questions."""
 
 from pathlib import Path
 

@@ -1,11 +1,11 @@
-"""Writes docs/comparison.md: Elastic's LiteLLM integration and our documents, field by field."""
+"""Writes docs/elastic-integration.md: its documents and ours, field by field."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Final
 
-PAGE: Final = Path(__file__).resolve().parents[2] / "docs" / "comparison.md"
+PAGE: Final = Path(__file__).resolve().parents[2] / "docs" / "elastic-integration.md"
 SOURCE: Final = (
     "elastic/integrations, packages/lite_llm/data_stream/spend_tracking/fields/fields.yml, "
     "commit 23a0c9a12d51ac88def8dd7c6dc27f4efa92593b"

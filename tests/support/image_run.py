@@ -13,6 +13,7 @@ import os
 import shutil
 import signal
 import subprocess
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -147,7 +148,10 @@ class Image:
         environment = dict(entry.split("=", 1) for entry in self.config["Env"]) | variables
         # `env` clears what the machine has: the container sees the image's variables and ours.
         given = [f"{name}={value}" for name, value in environment.items()]
-        output = log.open("a") if log else subprocess.PIPE
+        with log.open("a") if log else nullcontext(subprocess.PIPE) as output:
+            return self._launch(words, given, command, output)
+
+    def _launch(self, words, given, command, output):
         return subprocess.Popen(
             [
                 "unshare", "--mount", "--pid", "--ipc", "--uts", "--fork", "--kill-child",
