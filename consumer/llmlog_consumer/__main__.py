@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
     import typer
 
-_LIBRARIES = ("elasticsearch", "prometheus_client", "rich", "setproctitle", "structlog", "typer")
+_LIBRARIES = (
+    "elastic_transport", "prometheus_client", "rich", "setproctitle", "structlog", "typer",
+)  # fmt: skip
 
 # The codes that a shell reports for a program that a signal ended.
 _SIGINT_CODE = 128 + signal.SIGINT

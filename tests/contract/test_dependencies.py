@@ -14,9 +14,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 OURS = {"llmlog_common", "llmlog_schemas", "llmlog_producer", "llmlog_consumer", "llmlog_local"}
-# litellm is there already, or the callback is never loaded; pydantic is half of pydantic-settings,
-# elastic-transport of elasticsearch.
-GIVEN = {"litellm", "pydantic", "elastic_transport"}
+# litellm is there already, or the callback is never loaded; pydantic is half of pydantic-settings.
+GIVEN = {"litellm", "pydantic"}
 
 
 def imported(folder: Path) -> set[str]:

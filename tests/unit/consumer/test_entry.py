@@ -71,9 +71,12 @@ def test_output_that_the_shell_has_closed_is_no_error():
     [
         (
             "from llmlog_consumer.__main__ import load_app; load_app(['consume'])",
-            ("rich", "elasticsearch", "llmlog_consumer.checks.verify"),
+            ("rich", "elastic_transport", "llmlog_consumer.checks.verify"),
         ),
-        ("import llmlog_consumer.service.child_process", ("rich", "typer")),
+        (
+            "import llmlog_consumer.service.preloaded",
+            ("rich", "typer", "aiohttp", "httpx", "requests"),
+        ),
     ],
     ids=["supervisor", "worker"],
 )
