@@ -60,6 +60,10 @@ def run_command() -> None:
     try:
         from llmlog_consumer import gc_tuning  # noqa: PLC0415
 
+        if sys.argv[1:2] == ["consume"] and "--help" not in sys.argv:
+            from llmlog_consumer.service import template  # noqa: PLC0415
+
+            template.start()  # it loads what workers need while this process loads the rest
         app = load_app(sys.argv[1:])
         gc_tuning.tune()
         app()
