@@ -197,7 +197,7 @@ class Worker:
         self._delivery.give_up_behind(
             {p: self._tracker.expected(p) for p in self._tracker.assigned}
         )
-        is_due = self._notes.is_due(now)
+        is_due = self._notes.is_due(now, self.unhealthy)
         commits = self._tracker.all_commits() if is_due else self._tracker.commits()
         # Each commit, because one without a note would erase the note before.
         self._consumer.commit(commits, self._write_notes(now))
