@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
     import typer
 
-_LIBRARIES = ("elasticsearch", "prometheus_client", "rich", "setproctitle", "structlog", "typer")
+_LIBRARIES = (
+    "elastic_transport", "prometheus_client", "rich", "setproctitle", "structlog", "typer",
+)  # fmt: skip
 
 # The codes that a shell reports for a program that a signal ended.
 _SIGINT_CODE = 128 + signal.SIGINT
@@ -58,6 +60,10 @@ def run_command() -> None:
     try:
         from llmlog_consumer import gc_tuning  # noqa: PLC0415
 
+        if sys.argv[1:2] == ["consume"] and "--help" not in sys.argv:
+            from llmlog_consumer.service import template  # noqa: PLC0415
+
+            template.start()  # it loads what workers need while this process loads the rest
         app = load_app(sys.argv[1:])
         gc_tuning.tune()
         app()

@@ -32,10 +32,24 @@ MODULES = (
     "backoff",
     "elasticsearch/batch",
     "elasticsearch/error_rules",
+    "elasticsearch/foreign_answers",
+    "elasticsearch/nodes",
+    "kafka/watch/damage",
+    "kafka/watch/partition_watch",
+    "kafka/watch/standstill",
     "worker/flow_control",
+    "worker/newest_index",
+    "worker/notes",
     "delivery/circuit_breaker",
     "delivery/failure_rate",
+    "delivery/clock_doubt",
+    "delivery/pauses/held_records",
+    "delivery/pauses/index_pause",
+    "delivery/pauses/index_pauses",
     "delivery/pauses/pause",
+    "delivery/pauses/schema_holds",
+    "delivery/pauses/schema_scopes",
+    "delivery/request_answers",
     "delivery/results",
     "delivery/rejects",
     "delivery/bulk_sender",
@@ -78,6 +92,12 @@ pythonpath = ["tests"]
 addopts = "--import-mode=importlib"
 filterwarnings = ["error", "default::pytest.PytestUnraisableExceptionWarning"]
 """
+CONFTEST = """
+import os
+from support import property_tests
+os.environ.setdefault("LLMLOG_KAFKA_BOOTSTRAP_SERVERS", "localhost:9092")
+os.environ.setdefault("LLMLOG_ELASTICSEARCH_URL", "http://localhost:9200")
+"""
 SEEN = ("killed", "timeout", "caught by type check", "segfault")
 
 
@@ -94,8 +114,8 @@ def lay_out(modules: list[str]) -> None:
     metadata = WORK / "installed" / "llmlog_pipeline-0.dist-info" / "METADATA"
     metadata.parent.mkdir(parents=True)
     metadata.write_text("Metadata-Version: 2.1\nName: llmlog-pipeline\nVersion: 0\n")
-    # The profile of property tests, and nothing of the servers.
-    (WORK / "tests" / "conftest.py").write_text("from support import property_tests\n")
+    # The profile of property tests, an address that a container needs, and nothing of the servers.
+    (WORK / "tests" / "conftest.py").write_text(CONFTEST)
     paths = [f"src/llmlog_consumer/{module}.py" for module in modules]
     (WORK / "pyproject.toml").write_text(CONFIG.format(modules=json.dumps(paths)))
 

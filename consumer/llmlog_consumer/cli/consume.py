@@ -8,7 +8,6 @@ import threading
 import time
 from contextlib import contextmanager, nullcontext
 from enum import StrEnum
-from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, TextIO, cast
 
 import typer
@@ -17,7 +16,6 @@ from llmlog_common.errors import CircuitOpenError, PipelineError, Unreachable
 from llmlog_common.settings import load
 from llmlog_consumer.cli.dlq.completion import complete_fingerprint
 from llmlog_consumer.cli.options import ConfigOption, JsonOption
-from llmlog_consumer.service import template
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -25,7 +23,7 @@ if TYPE_CHECKING:
 
     from llmlog_common.settings import Settings
     from llmlog_consumer.checks.status import Status
-    from llmlog_consumer.service.page import Subject
+    from llmlog_consumer.service.health import Subject
     from llmlog_consumer.service.supervisor import Supervisor
     from llmlog_consumer.worker.task import Task
 
@@ -69,13 +67,11 @@ def consume(
 
     Example: pipeline consume --workers 4
     """
-    template.start()  # it loads what workers need while this process loads the rest
     # No other command needs these; together they take 7 MB.
     import structlog
     from setproctitle import setproctitle
 
     from llmlog_consumer import log_setup
-    from llmlog_consumer.checks.status_reader import read_status
     from llmlog_consumer.elasticsearch.connection import Elastic
     from llmlog_consumer.kafka.admin import KafkaAdmin
     from llmlog_consumer.kafka.offsets import KafkaOffsets
@@ -126,13 +122,19 @@ def consume(
         until="the end" if until_end else "a signal",
     )
     ends = task.until or {}
-    look = partial(read_status, settings, admin, offsets)
+
+    def look() -> Status:
+        from llmlog_consumer.checks.status_reader import read_status
+
+        return read_status(settings, admin, offsets)
+
     lines = WaitLines(lambda: look().waits_for(ends))
-    watches = _watch_servers(settings, subject, supervisor, look)
     try:
         with (
             lines if until_end else nullcontext(),
-            watches if settings.metrics_port else nullcontext(),
+            _watch_servers(settings, subject, supervisor, look)
+            if settings.metrics_port
+            else nullcontext(),
         ):
             finished = supervisor.run(deadline)
     finally:
@@ -152,10 +154,12 @@ def _handle_signals(handler: Callable[..., object]) -> None:
 
 def _serve_page(settings: Settings) -> Subject:
     """Serve health and metrics where there is a port for them; return what they tell about."""
-    from llmlog_consumer.service.page import Page, Subject, serve
+    from llmlog_consumer.service.health import Subject
 
     subject = Subject()
     if settings.metrics_port:
+        from llmlog_consumer.service.page import Page, serve
+
         serve(settings.metrics_port, Page(settings.topic, subject))
     return subject
 

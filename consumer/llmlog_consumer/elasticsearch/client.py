@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import orjson
@@ -25,7 +24,11 @@ from llmlog_common.renewal import Renewal
 from llmlog_common.texts import cut
 from llmlog_common.throttled_log import ThrottledLog
 from llmlog_consumer.elasticsearch.addresses import authorization, read_addresses, read_transfer
-from llmlog_consumer.elasticsearch.foreign_answers import describe_other_server
+from llmlog_consumer.elasticsearch.foreign_answers import (
+    REFUSED,
+    Reply,
+    describe_other_server,
+)
 from llmlog_consumer.elasticsearch.http import HttpNode, retry_after, target_of
 from llmlog_consumer.elasticsearch.nodes import Nodes
 
@@ -38,55 +41,8 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger("llmlog.elasticsearch")
 
-_REFUSED: Final = (401, 403)
-_GATEWAY: Final = (502, 503, 504)
 _REDIRECTS: Final = range(300, 400)
-_OF_THE_REQUEST: Final = (413, 429)
-"""Statuses that say something about the request or the load, whoever gives them."""
 _NO_CLUSTER: Final = ("", "_na_")
-
-
-@dataclass(frozen=True, slots=True)
-class _Reply:
-    """An answer, read as far as the choice of a node needs it.
-
-    Attributes:
-        status: of HTTP.
-        body: decoded JSON, or text where the body is no JSON.
-        retry_after: seconds that the server asked us to wait.
-        is_elasticsearch: the header is there by which Elasticsearch is known.
-        location: where a redirect leads to.
-        is_whole: where it is good, it holds what the request asked for.
-    """
-
-    status: int
-    body: Any
-    retry_after: float
-    is_elasticsearch: bool
-    location: str
-    is_whole: bool = True
-
-    @property
-    def is_good(self) -> bool:
-        return 200 <= self.status < 300  # noqa: PLR2004
-
-    @property
-    def doubt(self) -> str:
-        """Say what makes this look like an answer of this node alone; empty for nothing."""
-        names_error = isinstance(self.body, dict) and isinstance(self.body.get("error"), dict)
-        if self.is_good:
-            is_odd = not self.is_elasticsearch or not isinstance(self.body, dict)
-            if is_odd:
-                return f"{self.status} that is not of Elasticsearch"
-            return "" if self.is_whole else f"{self.status} without what was asked for"
-        if self.status in _OF_THE_REQUEST:
-            return ""
-        if self.location:
-            return f"{self.status} leads to {cut(self.location, 200)}"
-        if self.status in _GATEWAY or self.status in _REFUSED or not names_error:
-            text = self.body.get("error") if isinstance(self.body, dict) else self.body
-            return f"{self.status}: {cut(' '.join(cut(str(text)).split()), 200)}"
-        return ""
 
 
 class _Failure(NamedTuple):
@@ -175,7 +131,7 @@ class ElasticClient:
         doubtful: dict[int, tuple[str, float]] = {}  # why, and when the request began
         failures: list[_Failure] = []
         tried: list[int] = []
-        best: tuple[int, _Reply] | None = None
+        best: tuple[int, Reply] | None = None
         while (number := self._take(tried)) is not None:
             tried.append(number)
             began = time.monotonic()
@@ -225,7 +181,7 @@ class ElasticClient:
             self._check(number)
         return number
 
-    def _ask(self, number: int, request: _Request, timeout: float | None) -> _Reply | _Failure:
+    def _ask(self, number: int, request: _Request, timeout: float | None) -> Reply | _Failure:
         """Send a request to one node; return its reply, or what came in its place.
 
         A value and no error: the traceback of an error that is kept would keep the body.
@@ -238,13 +194,13 @@ class ElasticClient:
         finally:
             self._nodes.end(number, ticket)
 
-    def _send(self, number: int, request: _Request, timeout: float | None = None) -> _Reply:
+    def _send(self, number: int, request: _Request, timeout: float | None = None) -> Reply:
         method, target, headers, body, is_whole = request
         while True:
             http, own = self._peers[number]
             answer = http.request(method, target, {**own, **headers}, body, timeout=timeout)
             reply = _read(answer, is_whole)
-            if reply.status not in _REFUSED or not self._renew():
+            if reply.status not in REFUSED or not self._renew():
                 return reply
 
     def _renew(self) -> bool:
@@ -268,7 +224,7 @@ class ElasticClient:
         self._throttled(logging.WARNING, renewed.what, renewed.what)
         return True
 
-    def _checked(self, number: int, reply: _Reply) -> tuple[int, Any, float, str]:
+    def _checked(self, number: int, reply: Reply) -> tuple[int, Any, float, str]:
         if reply.is_good and not reply.is_elasticsearch and number not in self._verified:
             raise ElasticsearchError(describe_other_server(self._nodes.url(number), reply.body))
         if reply.is_elasticsearch:
@@ -311,7 +267,7 @@ class ElasticClient:
         # Without the privilege to see the cluster, Elasticsearch says so itself: it lives.
         cluster = str(reply.body.get("cluster_uuid", "")) if isinstance(reply.body, dict) else ""
         names_error = isinstance(reply.body, dict) and isinstance(reply.body.get("error"), dict)
-        why = "" if reply.status in _REFUSED and names_error else reply.doubt
+        why = "" if reply.status in REFUSED and names_error else reply.doubt
         if cluster not in _NO_CLUSTER:
             self._cluster = self._cluster or cluster
             if cluster != self._cluster:
@@ -338,13 +294,13 @@ def _names_cluster(body: Any) -> bool:
     return isinstance(body, dict) and "cluster_uuid" in body
 
 
-def _read(answer: RawAnswer, is_whole: Callable[[Any], bool] | None = None) -> _Reply:
+def _read(answer: RawAnswer, is_whole: Callable[[Any], bool] | None = None) -> Reply:
     try:
         body = orjson.loads(answer.body)
     except orjson.JSONDecodeError:
         body = answer.body.decode("utf-8", "replace")
     headers = answer.headers
-    return _Reply(
+    return Reply(
         answer.status,
         body,
         retry_after(headers),

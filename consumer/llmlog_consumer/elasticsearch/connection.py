@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from llmlog_common.errors import ElasticsearchError, ElasticsearchUnreachable
+from llmlog_consumer import lean_imports
 from llmlog_consumer.elasticsearch.error_rules import BROKEN_ANSWER, FOREIGN_PAGE
 from llmlog_consumer.elasticsearch.foreign_answers import describe_foreign, is_page
 from llmlog_consumer.elasticsearch.nodes import NodeTiming
@@ -108,6 +109,7 @@ class Elastic:
         timing: NodeTiming | None = None,
     ) -> None:
         # Imported with the first connection: not every command needs one.
+        lean_imports.load_elastic_transport()
         from llmlog_consumer.elasticsearch.client import ElasticClient  # noqa: PLC0415
 
         self._client = ElasticClient(settings, timeout, timing or NodeTiming())

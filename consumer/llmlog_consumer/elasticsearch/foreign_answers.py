@@ -1,4 +1,4 @@
-"""Owns the words for an answer that is not Elasticsearch's own. Pure.
+"""Owns how an answer that is not Elasticsearch's own is known, and the words for it. Pure.
 
 A proxy, a firewall, a login page or another server answers in Elasticsearch's place. Elasticsearch
 names the type of each of its errors; these do not.
@@ -7,7 +7,15 @@ names the type of each of its errors; these do not.
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import Any, Final
+
+from llmlog_common.texts import cut
+
+REFUSED: Final = (401, 403)
+_GATEWAY: Final = (502, 503, 504)
+_OF_THE_REQUEST: Final = (413, 429)
+"""Statuses that say something about the request or the load, whoever gives them."""
 
 _MAX_TEXT: Final = 300
 _MAX_PAGE: Final = 4_000
@@ -17,6 +25,50 @@ _TITLE: Final = re.compile(r"<title[^<>]{0,100}>([^<]{0,200})", re.IGNORECASE)
 _SPACE: Final = re.compile(r"\s+")
 _QUERY: Final = re.compile(r"[?#;]")
 _CREDENTIALS: Final = re.compile(r"//[^/]*@")
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer, read as far as the choice of a node needs it.
+
+    Attributes:
+        status: of HTTP.
+        body: decoded JSON, or text where the body is no JSON.
+        retry_after: seconds that the server asked us to wait.
+        is_elasticsearch: the header is there by which Elasticsearch is known.
+        location: where a redirect leads to.
+        is_whole: where it is good, it holds what the request asked for.
+    """
+
+    status: int
+    body: Any
+    retry_after: float
+    is_elasticsearch: bool
+    location: str
+    is_whole: bool = True
+
+    @property
+    def is_good(self) -> bool:
+        """Tell whether the status says that the request was carried out."""
+        return 200 <= self.status < 300  # noqa: PLR2004
+
+    @property
+    def doubt(self) -> str:
+        """Say what makes this look like an answer of this node alone; empty for nothing."""
+        names_error = isinstance(self.body, dict) and isinstance(self.body.get("error"), dict)
+        if self.is_good:
+            is_odd = not self.is_elasticsearch or not isinstance(self.body, dict)
+            if is_odd:
+                return f"{self.status} that is not of Elasticsearch"
+            return "" if self.is_whole else f"{self.status} without what was asked for"
+        if self.status in _OF_THE_REQUEST:
+            return ""
+        if self.location:
+            return f"{self.status} leads to {_without_secrets(self.location)}"
+        if self.status in _GATEWAY or self.status in REFUSED or not names_error:
+            text = self.body.get("error") if isinstance(self.body, dict) else self.body
+            return f"{self.status}: {cut(' '.join(cut(str(text)).split()), 200)}"
+        return ""
 
 
 def describe_foreign(body: Any, location: str = "") -> str:

@@ -1,7 +1,7 @@
-"""Owns HTTP to one node of Elasticsearch: requests, TLS, errors. Only it imports the client.
+"""Owns HTTP to one node of Elasticsearch: requests, TLS, errors. Only it imports the transport.
 
-The client's own choice among nodes is not used, and neither are its retries: `nodes.py` chooses,
-and the delivery engine retries.
+That is the lower half of Elasticsearch's own client, which is installed with it. The upper half is
+not loaded: `nodes.py` chooses among nodes, and the delivery engine retries.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 from urllib.parse import quote
 
 import urllib3
-from elastic_transport import ConnectionTimeout, TlsError, TransportError
-from elasticsearch import Elasticsearch
+from elastic_transport import ConnectionTimeout, TlsError, TransportError, Urllib3HttpNode
+from elastic_transport.client_utils import url_to_node_config
 
 from llmlog_common.credentials import basic, hide
 from llmlog_common.errors import (
@@ -33,8 +33,6 @@ from llmlog_consumer.elasticsearch.addresses import Transfer
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
-
-    from elastic_transport import Urllib3HttpNode
 
     from llmlog_common.urls import ServerUrl
 
@@ -129,15 +127,12 @@ class HttpNode:
         self._timeout = timeout
         self._open = _Connections()
         self._has_answered = False  # any thread sets it, none takes it back
-        self._client = Elasticsearch(
-            str(url),
-            max_retries=0,
-            retry_on_timeout=False,
+        config = url_to_node_config(str(url), use_default_ports_for_scheme=True).replace(
             connections_per_node=_CONNECTIONS,
             http_compress=transfer.compress,
             **_tls_options(url, transfer),
         )
-        self._node = cast("Urllib3HttpNode", self._client.transport.node_pool.get())
+        self._node = Urllib3HttpNode(config)
         pool: Any = self._node.pool
         if transfer.proxy is not None:
             way = _WayThroughProxy(transfer.proxy, url, pool)
@@ -201,7 +196,7 @@ class HttpNode:
 
     def close(self) -> None:
         """Close the connections."""
-        self._client.close()
+        self._node.close()
 
 
 def target_of(path: str, params: Mapping[str, Any] | None) -> str:

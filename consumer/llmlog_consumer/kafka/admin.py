@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from llmlog_common.settings import Settings
 
-LOG_SECONDS: Final = 4.0
+LOG_SECONDS: Final = 2.5
 """Time that it has for the bounds of logs: a leader that hangs holds up nothing said of others."""
 
 _EARLIEST: Final = OffsetSpec.earliest()  # type: ignore[no-untyped-call]

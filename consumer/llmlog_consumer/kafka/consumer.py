@@ -427,6 +427,6 @@ class GroupConsumer:
             self._failure = fatal_error(error, self._instance)
             return
         if error.code() in CONNECTION:
-            self._watch.trouble = error.str()
+            self._watch.record_trouble(error.str())
         self._refusal.record(error)
         self._throttled(logging.WARNING, error.code(), "Kafka", why=error.str())

@@ -6,7 +6,6 @@ It is up from the first second, and while servers are waited for. A thread of it
 from __future__ import annotations
 
 import threading
-import time
 from socketserver import TCPServer, ThreadingMixIn
 from typing import TYPE_CHECKING, Any, Final
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
@@ -15,76 +14,15 @@ from prometheus_client import CollectorRegistry, make_wsgi_app
 
 from llmlog_common.credentials import hide
 from llmlog_common.errors import ConfigurationError
-from llmlog_consumer.service.health import find_dead, find_unready
 from llmlog_consumer.service.metrics import ConsumerCollector
-from llmlog_consumer.service.state import State
-from llmlog_consumer.service.watches import Lag
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable
+
+    from llmlog_consumer.service.health import Subject
 
 _STATUS: Final = {200: "200 OK", 404: "404 Not Found", 503: "503 Service Unavailable"}
 _PATHS: Final = "/healthz, /readyz, /metrics"
-
-
-class Subject:
-    """What the page is about: a process that waits for servers at first, then its workers.
-
-    Main calls `wait_for` and `begin`, the page's threads call the rest.
-
-    Args:
-        clock: monotonic seconds.
-    """
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._waits_for = "the process starts"
-        self._has_begun = False
-        self._state: Callable[[], State] = State
-        self._lag: Callable[[], Lag] = Lag
-        self._certificates: Callable[[], Mapping[str, float]] = dict
-
-    def wait_for(self, why: str) -> None:
-        """Say what is waited for before workers start; later it changes nothing."""
-        self._waits_for = why
-
-    def begin(
-        self,
-        state: Callable[[], State],
-        lag: Callable[[], Lag],
-        certificates: Callable[[], Mapping[str, float]] = dict,
-    ) -> None:
-        """Say that workers are started now.
-
-        Args:
-            state: of the supervisor.
-            lag: of the group.
-            certificates: when those of servers end, in epoch seconds, by `host:port`.
-        """
-        self._state, self._lag, self._certificates = state, lag, certificates
-        self._has_begun = True
-
-    def state(self) -> State:
-        """Return the state of the supervisor; an empty one before workers start."""
-        return self._state()
-
-    def lag(self) -> Lag:
-        """Return the lag of the group; an empty one before it is known."""
-        return self._lag()
-
-    def certificates(self) -> Mapping[str, float]:
-        """Return when the certificates of servers end, in epoch seconds, by `host:port`."""
-        return self._certificates()
-
-    def find_dead(self) -> list[str]:
-        """Return why the process is not alive; empty where it is."""
-        return list(find_dead(self._state(), self._clock()))
-
-    def find_unready(self) -> list[str]:
-        """Return why the process is not ready, one line a reason; empty where it is."""
-        if not self._has_begun:
-            return [self._waits_for]
-        return list(find_unready(self._state(), self._lag()))
 
 
 class Page:

@@ -12,7 +12,6 @@ from llmlog_common.errors import KafkaError, KafkaRightMissing, Unreachable
 from llmlog_common.throttled_log import ThrottledLog
 from llmlog_consumer.provision.requirements import require_template
 from llmlog_consumer.worker.task import Task
-from llmlog_schemas.registry import Registry
 
 if TYPE_CHECKING:
     import threading
@@ -120,7 +119,10 @@ def check(
         on_wait(why)
 
     admin.on_trouble = on_trouble
-    Registry.from_settings(settings)
+    if settings.schema_registry_url is not None:
+        from llmlog_schemas.registry import Registry  # noqa: PLC0415 - few deployments have one
+
+        Registry.from_settings(settings)
     admin.require_properties()
 
     def check_kafka() -> Task:

@@ -25,9 +25,16 @@ if TYPE_CHECKING:
 
 
 def start() -> None:
-    """Start the template; without this the first worker's start does."""
+    """Start the template; without this the first worker's start does.
+
+    It takes no SIGTERM and no SIGINT from the beginning: see `preloaded.py`.
+    """
     context()
-    forkserver.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def context() -> BaseContext:

@@ -39,10 +39,14 @@ class StatusNotes:
         self._next = 0.0
         self._rate = 0.0
         self._last = (clock(), 0)  # when the rate was computed, and records settled by then
+        self._was_unhealthy = False
 
-    def is_due(self, now: float) -> bool:
-        """Tell whether it is time to commit every partition, moved or not, with its note."""
-        return now >= self._next
+    def is_due(self, now: float, unhealthy: str = "") -> bool:
+        """Tell whether it is time to commit every partition, moved or not, with its note.
+
+        It is at once where the worker becomes unhealthy, or healthy again.
+        """
+        return now >= self._next or bool(unhealthy) is not self._was_unhealthy
 
     def write(
         self,
@@ -61,7 +65,8 @@ class StatusNotes:
             unhealthy: what a person has to fix; empty while all is well.
             memory: by partition.
         """
-        if self.is_due(now):
+        self._was_unhealthy = bool(unhealthy)
+        if now >= self._next:
             since, before = self._last
             self._last, self._next = (now, settled), now + self._interval
             self._rate = round((settled - before) / max(now - since, 0.001), 1)

@@ -20,6 +20,7 @@ from llmlog_common.errors import CircuitOpenError
 from llmlog_consumer.offset_tracker import OffsetTracker
 from llmlog_consumer.outcomes import Outcome
 from llmlog_consumer.worker import measures
+from llmlog_consumer.worker.clients import Clients
 from llmlog_consumer.worker.end_of_task import EndOfTask
 from llmlog_consumer.worker.flow_control import FlowControl
 from llmlog_consumer.worker.gap_lookup import GapLookup
@@ -27,7 +28,6 @@ from llmlog_consumer.worker.limits import Limits, Timing
 from llmlog_consumer.worker.newest_index import NewestIndex
 from llmlog_consumer.worker.notes import Memory, StatusNotes, encode
 from llmlog_consumer.worker.runs import split_by_partition, split_by_weight
-from llmlog_consumer.worker.task import Clients, Task
 from llmlog_consumer.worker.unsettled_alarm import UnsettledAlarm
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from llmlog_consumer.kafka_record import ConsumedRecord
     from llmlog_consumer.offset_tracker import Span
     from llmlog_consumer.worker.runs import Run
+    from llmlog_consumer.worker.task import Task
 
 log = structlog.get_logger("llmlog.worker")
 
@@ -196,7 +197,7 @@ class Worker:
         self._delivery.give_up_behind(
             {p: self._tracker.expected(p) for p in self._tracker.assigned}
         )
-        is_due = self._notes.is_due(now)
+        is_due = self._notes.is_due(now, self.unhealthy)
         commits = self._tracker.all_commits() if is_due else self._tracker.commits()
         # Each commit, because one without a note would erase the note before.
         self._consumer.commit(commits, self._write_notes(now))

@@ -13,8 +13,9 @@ from llmlog_consumer.kafka.places import Log, Place
 from llmlog_consumer.kafka.watch.standstill import Standstills
 from llmlog_consumer.offset_tracker import Commit, Span
 from llmlog_consumer.outcomes import Outcome
+from llmlog_consumer.worker.clients import Clients
 from llmlog_consumer.worker.limits import Limits, Timing
-from llmlog_consumer.worker.task import Clients, Task
+from llmlog_consumer.worker.task import Task
 from llmlog_consumer.worker.worker import Worker
 from support.fakes.delivery import FakeClock, FakeRecord
 

@@ -70,10 +70,23 @@ def test_output_that_the_shell_has_closed_is_no_error():
     ("loads", "absent"),
     [
         (
-            "from llmlog_consumer.__main__ import load_app; load_app(['consume'])",
-            ("rich", "elasticsearch", "llmlog_consumer.checks.verify"),
+            "from llmlog_consumer.__main__ import load_app; load_app(['consume']); "
+            "import llmlog_consumer.service.preflight, llmlog_consumer.service.supervisor, "
+            "llmlog_consumer.service.health",
+            (
+                "rich",
+                "elastic_transport",
+                "fastavro",
+                "prometheus_client",
+                "llmlog_consumer.checks.verify",
+                "llmlog_consumer.delivery.pipeline",
+                "llmlog_consumer.kafka.consumer",
+            ),
         ),
-        ("import llmlog_consumer.service.child_process", ("rich", "typer")),
+        (
+            "import llmlog_consumer.service.preloaded",
+            ("rich", "typer", "aiohttp", "httpx", "requests"),
+        ),
     ],
     ids=["supervisor", "worker"],
 )

@@ -7,6 +7,7 @@ read.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ class WatchTiming:
 
     Attributes:
         look_seconds: between two questions.
+        trouble_seconds: after a connection has failed, in which each check asks: a broker may be
+            gone, and its partitions get another leader, or none.
         answer_seconds: for one answer.
         failures: unanswered questions in a row after which no broker answers.
         silent_seconds: without a record, although the log has more.
@@ -33,6 +36,7 @@ class WatchTiming:
     """
 
     look_seconds: float = 3.0
+    trouble_seconds: float = 15.0
     answer_seconds: float = 2.0
     failures: int = 2
     silent_seconds: float = 7.0
@@ -83,6 +87,7 @@ class PartitionWatch:
         self.trouble = ""
         self._is_closed = False
         self._next_look = 0.0
+        self._trouble_until = -math.inf
         self._thread: threading.Thread | None = None
         self._leaderless: frozenset[int] = frozenset()
         self._refused = ""
@@ -94,6 +99,11 @@ class PartitionWatch:
     def record_empty_poll(self) -> None:
         """Count a poll that brought nothing: the client has no record left of any partition."""
         self._polls += 1
+
+    def record_trouble(self, why: str) -> None:
+        """Remember what the client says about a connection."""
+        self.trouble = why
+        self._trouble_until = self._clock() + self._timing.trouble_seconds
 
     def check(self, assigned: frozenset[int], idle: Mapping[int, int]) -> None:
         """Look at the partitions; never waits.
@@ -112,10 +122,10 @@ class PartitionWatch:
                     known = _Silence(expected, now, self._polls)
                 quiet[partition] = known
         self._quiet = quiet
-        is_due = self._failures or now >= self._next_look
+        is_due = self._failures or now < self._trouble_until or now >= self._next_look
         if is_due and (self._thread is None or not self._thread.is_alive()):
             self._next_look = now + self._timing.look_seconds
-            self._thread = threading.Thread(target=self.look, daemon=True)
+            self._thread = threading.Thread(target=self.look, name="llmlog-metadata", daemon=True)
             self._thread.start()
 
     def look(self) -> None:

@@ -5,7 +5,7 @@ import time
 import pytest
 
 from llmlog_consumer.elasticsearch.connection import Answer
-from llmlog_consumer.elasticsearch.foreign_answers import describe_foreign, is_page
+from llmlog_consumer.elasticsearch.foreign_answers import Reply, describe_foreign, is_page
 
 NGINX = "<html>\r\n<head><title>403 Forbidden</title></head>\r\n<body>the prompt</body></html>"
 
@@ -36,6 +36,34 @@ def test_a_redirect_is_named_without_what_it_carries():
     location = "https://user:password@login.example.com/start?state=secret#more"
     answer = Answer(302, NGINX, 0.0, location)
     assert answer.describe() == "302 a redirect to https://login.example.com/start"
+    reply = Reply(302, NGINX, 0.0, is_elasticsearch=False, location=location)
+    assert reply.doubt == "302 leads to https://login.example.com/start"
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "is_own", "doubt"),
+    [
+        (200, {"took": 1}, True, ""),
+        (200, {"took": 1}, False, "200 that is not of Elasticsearch"),
+        (200, "ok", True, "200 that is not of Elasticsearch"),
+        (413, NGINX, False, ""),
+        (429, "slow down", False, ""),
+        (502, {"error": {"type": "x"}}, True, "502: {'type': 'x'}"),
+        (401, {"error": {"type": "security"}}, True, "401: {'type': 'security'}"),
+        (400, {"error": {"type": "illegal_argument_exception"}}, True, ""),
+        (400, {"error": "no handler"}, True, "400: no handler"),
+        (500, "oops", True, "500: oops"),
+    ],
+)  # fmt: skip
+def test_an_answer_of_one_node_alone_is_told_from_one_about_the_request(
+    status, body, is_own, doubt
+):
+    assert Reply(status, body, 0.0, is_elasticsearch=is_own, location="").doubt == doubt
+
+
+def test_a_good_answer_without_what_was_asked_for_is_in_doubt():
+    reply = Reply(200, {"took": 1}, 0.0, is_elasticsearch=True, location="", is_whole=False)
+    assert reply.doubt == "200 without what was asked for"
 
 
 @pytest.mark.parametrize(

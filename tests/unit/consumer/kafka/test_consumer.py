@@ -1,5 +1,6 @@
 """A member of the group: assignments, commits, and what Kafka refuses while it runs."""
 
+import threading
 from types import SimpleNamespace
 
 import pytest
@@ -103,6 +104,27 @@ def test_brokers_that_are_away_refuse_nothing(source, client, code):
     client.config["error_cb"](KafkaError(code))
     client.config["on_commit"](KafkaError(code), committed())
     assert source.unhealthy == ""
+
+
+def test_a_connection_that_fails_has_the_metadata_asked_for_at_the_next_look(source, client):
+    """A broker may be gone; what it led has another leader, or none."""
+    refused = KafkaError(KafkaError._TRANSPORT, "Connection refused")
+
+    def asks(*errors):
+        client.errors = list(errors)
+        source.watch([0], {})
+        for thread in threading.enumerate():
+            if thread.name == "llmlog-metadata":
+                thread.join(5)
+        return not client.errors
+
+    client.topic_metadata = SimpleNamespace(error=None, partitions={})
+    assert asks(), "the first look has its answer"
+    assert not asks(refused)
+    client.config["error_cb"](refused)
+    assert asks(refused)
+    assert asks(refused)
+    assert "Connection refused" in source.unhealthy
 
 
 @pytest.mark.parametrize("end", ["records", "commit"])

@@ -10,7 +10,8 @@ import pytest
 
 from llmlog_common.credentials import remember
 from llmlog_common.errors import ConfigurationError
-from llmlog_consumer.service.page import Page, Subject, serve
+from llmlog_consumer.service.health import Subject
+from llmlog_consumer.service.page import Page, serve
 from llmlog_consumer.service.state import State
 from llmlog_consumer.service.watches import Lag
 from llmlog_local.ports import free_ports

@@ -33,6 +33,19 @@ def test_a_rate_stands_until_the_next_is_due():
     assert write(notes, clock, 60)["rate"] == 20.0
 
 
+def test_a_note_is_due_in_its_time_and_at_once_where_health_changes():
+    clock = FakeClock(0.0)
+    notes = StatusNotes("host/0", 3.0, clock)
+    assert notes.is_due(0.0)
+    write(notes, clock)
+    assert not notes.is_due(2.9)
+    assert notes.is_due(3.0)
+    assert notes.is_due(1.0, "no leader")
+    notes.write(1.0, 0, {0: 3}, "no leader", {})
+    assert not notes.is_due(1.5, "no leader for 2 s"), "the same, in other words"
+    assert notes.is_due(1.5)
+
+
 def test_a_note_has_the_memory_of_its_partition_alone():
     clock = FakeClock(0.0)
     notes = StatusNotes("host/0", 3.0, clock)

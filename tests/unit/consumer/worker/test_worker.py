@@ -149,6 +149,18 @@ def test_a_note_beside_each_offset_tells_rate_and_what_is_wrong():
     assert rig.consumer.commits[0] == {0: 7, 1: 7}, "with a note, every partition is committed"
 
 
+def test_a_worker_that_becomes_unhealthy_or_healthy_again_notes_it_with_its_next_commit():
+    rig = rig_of(7, partitions=(0, 1), timing=Timing(note_seconds=900), turn_seconds=1.0)
+
+    def on_turn(turn):
+        rig.consumer.unhealthy = "partition 1 has no leader" if turn in {2, 3} else ""
+
+    rig.run(6, on_turn)
+    committed = zip(rig.consumer.commits, rig.consumer.notes, strict=True)
+    of_idle = [json.loads(notes[1]) for commit, notes in committed if 1 in commit and notes[1]]
+    assert [note.get("unhealthy", "") for note in of_idle] == ["", "partition 1 has no leader", ""]
+
+
 def test_every_commit_has_a_note_because_one_without_would_erase_the_note_before():
     rig = rig_of(7, 8, timing=Timing(note_seconds=900), turn_seconds=1.0)
     rig.delivery.settles = True

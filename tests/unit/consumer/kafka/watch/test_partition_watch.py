@@ -1,5 +1,6 @@
 """The look at partitions that give neither a record nor an error."""
 
+import threading
 from types import SimpleNamespace
 
 import pytest
@@ -78,7 +79,7 @@ def test_a_topic_that_elects_its_leaders_is_not_refused(rig):
 
 def test_brokers_that_do_not_answer_twice_are_named_with_the_clients_reason(rig):
     rig.answers = False
-    rig.watch.trouble = "Connection refused"
+    rig.watch.record_trouble("Connection refused")
     rig.watch.look()
     assert rig.watch.describe() == ""
     rig.watch.look()
@@ -86,6 +87,25 @@ def test_brokers_that_do_not_answer_twice_are_named_with_the_clients_reason(rig)
     rig.answers = True
     rig.watch.look()
     assert rig.watch.describe() == ""
+
+
+def test_after_trouble_with_a_connection_each_check_asks_for_a_while(rig):
+    """A broker may be gone: its partitions get another leader, or none."""
+
+    def asks(seconds):
+        before = rig.asked
+        rig.check(seconds=seconds)
+        for thread in [
+            t for t in threading.enumerate() if t.daemon and t.name == "llmlog-metadata"
+        ]:
+            thread.join(5)
+        return rig.asked > before
+
+    assert asks(0.0), "the first"
+    assert not asks(1.0)
+    rig.watch.record_trouble("Connection refused")
+    assert [asks(1.0), asks(6.0), asks(7.9)] == [True] * 3
+    assert [asks(1.0), asks(1.0), asks(1.0)] == [False, False, True], "each three seconds again"
 
 
 def test_the_client_is_not_asked_once_it_is_closed(rig):
