@@ -22,6 +22,8 @@ INSTALLED = "as installed"
 VARIANTS: dict[str, dict[str, Any]] = {
     INSTALLED: {},
     "refresh_interval 1s": {"refresh_interval": "1s"},
+    "refresh_interval 2500ms": {"refresh_interval": "2500ms"},
+    "refresh_interval 5s": {"refresh_interval": "5s"},
     "refresh_interval 60s": {"refresh_interval": "60s"},
     # `best_compression` itself wants a native library, which an Elasticsearch of jars has not.
     "codec legacy_best_compression": {"codec": "legacy_best_compression"},
