@@ -101,7 +101,7 @@ GRAPHS: Final[tuple[tuple[str, tuple[tuple[str, str, tuple[Query, ...]], ...]], 
         ("Lost", "cps", tuple(
             (f"sum(rate({_G}{name}_total[$__rate_interval]))", name)
             for name in ("failed", "dropped_queue_full", "dropped_unreadable",
-                         "dropped_disabled"))),
+                         "dropped_disabled", "stuck"))),
     )),
 )  # fmt: skip
 """Of each row: its title, and title, unit and queries of each graph."""

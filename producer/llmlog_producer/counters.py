@@ -13,6 +13,7 @@ COUNTERS: Final = {
     "delivered": "Events that every in-sync replica acknowledged.",
     "failed": "Events that Kafka refused for good, or that the journal lost.",
     "truncated": "Events in which a large part was replaced by a marker.",
+    "stuck": "Events without content, because the conversion of their payload did not end.",
     "journaled": "Events that were written to the journal.",
     "not_journaled": "Events that LLMLOG_JOURNAL=always had not written when their hook returned.",
     "journal_truncated_files": "Files of dead processes that ended within an event.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -151,4 +152,32 @@ def test_a_topic_that_was_recreated(
         assert gateway.publisher.flush(90) == 0
         assert gateway.on_topic() == names
     finally:
+        gateway.publisher.close(5)
+
+
+def test_an_object_whose_code_does_not_return_stops_no_other_event(
+    kafka: KafkaServer, admin: AdminClient, tmp_path: Path
+) -> None:
+    assert TOPIC in admin.list_topics(timeout=30).topics
+    go_on = threading.Event()
+    slow = type("Slow", (), {"model_dump": lambda _: str(go_on.wait(60))})
+    gateway = Gateway(kafka, tmp_path, "spill")
+    try:
+        captured = CapturedPayload(payload(1, litellm_call_id="slow", response=slow()), "", 1.0)
+        assert gateway.publisher.offer(captured)
+        names = {f"s{number}" for number in range(200)}
+        gateway.offer(*names)
+        assert gateway.publisher.flush(30) == 0
+        go_on.set()
+        gateway.offer("after")
+        assert gateway.publisher.flush(30) == 0
+        on_topic = [
+            Decoder().decode(one.value()) for one in read_all(kafka.bootstrap_servers, TOPIC)
+        ]
+        ids = [one["litellm_call_id"] for one in on_topic]
+        assert names | {"slow", "after"} <= set(ids)
+        assert len(ids) == len(set(ids))
+        assert gateway.stats.snapshot()["stuck"] == 1
+    finally:
+        go_on.set()
         gateway.publisher.close(5)

@@ -159,6 +159,27 @@ class EventBuilder:
             Exception: the payload cannot be read. Objects in it may raise any error.
         """
         event, truncated_places = self._make_event(captured)
+        return self._encode(event, truncated_places)
+
+    def runs_foreign_code(self, captured: CapturedPayload) -> bool:
+        """Tell whether `build` may run code that is not ours: of an object, or the user's."""
+        return isinstance(captured.payload, dict) or self._redactor.may_add
+
+    def build_without_content(self, captured: CapturedPayload, why: str) -> EncodedEvent:
+        """Return the event with identity, times, costs and counts alone; it runs no foreign code.
+
+        Args:
+            captured: may be in another thread's hands.
+            why: for the event's note.
+        """
+        given = captured.payload
+        payload = given.copy() if isinstance(given, dict) else orjson.loads(given)
+        place = self._place_of(payload)
+        kept = self._redactor.without_content(payload, why)
+        call = (kept.get("litellm_call_id"), captured.call_id)
+        return self._encode(self._convert(captured, self._redactor.scrub(kept), call, place), 0)
+
+    def _encode(self, event: LLMEvent, truncated_places: int) -> EncodedEvent:
         value = self._encoder.encode(event)
         if len(value) > self.limit:
             around = len(value) - len(event["document"])
@@ -209,8 +230,9 @@ class EventBuilder:
         A name that redaction takes out of the document still decides who may read it.
         """
         settings = self._settings
-        metadata = payload.get("metadata") if settings.index_groups else None
-        team = metadata.get("user_api_key_team_id") if isinstance(metadata, dict) else None
+        metadata: Any = payload.get("metadata") if settings.index_groups else None
+        is_dict = issubclass(type(metadata), dict)  # `isinstance` may run its own code
+        team = dict.get(metadata, "user_api_key_team_id") if is_dict else None
         group = settings.index_groups.get(team, "") if isinstance(team, str) else ""
         return make_place(settings.index_period, group)
 

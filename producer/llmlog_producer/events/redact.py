@@ -51,6 +51,8 @@ _HARMLESS_TYPES: Final = (
     Decimal,
     UUID,
 )
+_PLAIN_TYPES: Final = frozenset((str, bool, int, float, type(None), Decimal))
+"""Exact types: to read them runs no code but Python's."""
 
 
 class Redactor:
@@ -92,7 +94,25 @@ class Redactor:
     def _drop_content(self, payload: dict[Any, Any], error: Exception) -> dict[Any, Any]:
         kind = error_name(error)
         self._log(logging.ERROR, f"redaction {kind}", f"redaction failed, content dropped: {kind}")
-        return _without_content(payload, "redaction failed")
+        return self.without_content(payload, "redaction failed")
+
+    def without_content(self, payload: dict[Any, Any], why: str) -> dict[Any, Any]:
+        """Return identity, status, times, costs and counts alone; runs no foreign code.
+
+        Args:
+            payload: it is not changed.
+            why: for the note that the event has.
+        """
+        kept = {
+            name: value
+            for name, value in payload.items()
+            if type(name) is str and name in _METADATA_FIELDS and type(value) in _PLAIN_TYPES
+        }
+        for _, path in self._fields:
+            _redact_path(kept, path)
+        if self._keys:
+            kept = self._scrub_dict(kept, 0)
+        return {**kept, NOTE: [f"everything: {why}"]}
 
     def may_hold_secret(self, json: bytes) -> bool:
         """Tell whether a JSON text may hold a secret, which is rare: then `scrub` finds it."""
@@ -112,7 +132,7 @@ class Redactor:
     def _apply(self, payload: dict[Any, Any]) -> dict[Any, Any]:
         modes, nothing_by = self._rules.decide(payload)
         if nothing_by:
-            return _without_content(payload, f"rule {nothing_by}")
+            return self.without_content(payload, f"rule {nothing_by}")
         if self._function is not None:
             returned = self._function(payload)
             if not isinstance(returned, dict):
@@ -175,12 +195,6 @@ class Redactor:
         return not (key == "token" and "logprob" in container) and not (
             isinstance(item, (int, float)) and key.lower().endswith("token")
         )
-
-
-def _without_content(payload: dict[Any, Any], why: str) -> dict[Any, Any]:
-    """Return identity, status, times, costs and counts alone, with a note that says why."""
-    kept = {name: value for name, value in payload.items() if name in _METADATA_FIELDS}
-    return {**kept, NOTE: [f"everything: {why}"]}
 
 
 def _document_key(key: Any) -> Any:

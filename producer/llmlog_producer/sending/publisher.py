@@ -151,11 +151,6 @@ class Publisher:
             self._stats.add("not_journaled")
             why = "the journal did not have an event when its hook returned: it waits in memory, "
             self._log(logging.WARNING, "not journaled", why + "where a kill -9 would cost it")
-        if (seconds := self._sender.stuck_seconds) > self._timing.stuck_seconds:
-            why = (
-                f"a payload has been converted for {seconds:.0f} s, by an object in it or a redact "
-            )
-            self._log(logging.ERROR, "stuck", why + "function that does not return: events wait")
         return True
 
     def refuse(self) -> bool:

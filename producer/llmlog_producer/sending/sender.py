@@ -16,13 +16,13 @@ it gives way to the other threads after each conversion or two, unless events co
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections import deque
 from typing import TYPE_CHECKING
 
 from llmlog_common.throttled_log import error_name
 from llmlog_producer.events.build import CapturedPayload, EncodedEvent, EventBuilder
+from llmlog_producer.sending.conversion import Conversion
 from llmlog_producer.sending.deliveries import Deliveries
 from llmlog_producer.sending.kafka_producer import KafkaProducer
 from llmlog_producer.sending.spill import Spill
@@ -41,15 +41,13 @@ if TYPE_CHECKING:
     from llmlog_producer.sending.timing import Limits, Timing
     from llmlog_producer.sending.wakeup import Wakeup
 
-_MAIN_THREAD = threading.main_thread()
-
 
 class Sender:
     """Takes events from the queue and sends them, step by step.
 
     The sending thread calls `step` and `end`, and owns all fields. Threads that wait for their
-    events read `is_unreachable`, `is_journal_full`, `waits`, `trouble`, `has_adopted` and
-    `stuck_seconds`, which tell what was true a moment ago.
+    events read `is_unreachable`, `is_journal_full`, `waits`, `trouble` and `has_adopted`, which
+    tell what was true a moment ago.
 
     Args:
         settings: as loaded.
@@ -105,11 +103,14 @@ class Sender:
             settings, stats, log, self._builder, self._spill,
             timing=timing, limits=limits, new_client=new_client, clock=clock,
         )  # fmt: skip
+        self._conversion = Conversion(
+            self._builder, stats, log,
+            wake=wakeup.wake, timing=timing, limits=limits, clock=clock,
+        )  # fmt: skip
         self.redaction = self._builder.redaction
         # Out of the queue and not handed on; `Deliveries.again` comes first.
         self._taken: deque[CapturedPayload | EncodedEvent] = deque()
         self._next_housekeeping = 0.0
-        self._building_since = 0.0  # by the clock; 0 between two payloads
 
     # What other threads call.
 
@@ -138,34 +139,32 @@ class Sender:
         """Why Kafka takes no events; empty while it does."""
         return self._deliveries.trouble
 
-    @property
-    def stuck_seconds(self) -> float:
-        """How long the payload at hand has been converted; 0 where none is."""
-        since = self._building_since
-        return self._clock() - since if since else 0.0
-
     # What the sending thread calls.
 
     def _build(self, captured: CapturedPayload) -> EncodedEvent | None:
-        """Return the event of a payload; None, counted, if it cannot be read."""
-        self._building_since = self._clock()
+        """Return the event of a payload that runs no foreign code; None, counted, without one."""
         try:
             event = self._builder.build(captured)
-        except BaseException as error:  # objects in it may raise any: it must never end the thread
-            if not isinstance(error, Exception) and threading.current_thread() is _MAIN_THREAD:
-                self._taken.appendleft(captured)
-                raise  # a user's Ctrl-C, or the end that a signal handler asks for
-            self._stats.settle("dropped_unreadable")
-            self._log(
-                logging.ERROR, f"unreadable {type(error)}", f"payload dropped: {error_name(error)}"
-            )
-            if captured.written is not None:
-                captured.written.finish(is_written=True)  # there is nothing to be written
+        except Exception as error:  # noqa: BLE001 - a bug of ours: it must not end the thread
+            self._count_unreadable(captured, error)
             return None
-        finally:
-            self._building_since = 0.0
         event.written = captured.written
         return event
+
+    def _count_unreadable(self, captured: CapturedPayload, error: BaseException) -> None:
+        self._stats.settle("dropped_unreadable")
+        why = f"payload dropped: {error_name(error)}"
+        self._log(logging.ERROR, f"unreadable {type(error)}", why)
+        if captured.written is not None:
+            captured.written.finish(is_written=True)  # there is nothing to be written
+
+    def _take_converted(self, *, urgent: bool) -> None:
+        for captured, result in self._conversion.take(urgent=urgent):
+            if isinstance(result, BaseException):
+                self._count_unreadable(captured, result)
+            else:
+                result.written = captured.written
+                self._deliveries.again.append(result)
 
     def step(self, seconds_left: float, *, background: bool) -> None:
         """Do all that can be done now, then wait until there may be more to do.
@@ -182,6 +181,7 @@ class Sender:
         urgent = self._handover.is_requested
         if urgent:
             self._spill.copy_all(self._deliveries.in_flight)
+        self._take_converted(urgent=urgent)
         began = self._clock()
         is_open = self._deliveries.room > 0
         if is_open and not self._deliveries.again:
@@ -209,7 +209,8 @@ class Sender:
             has_to_wait: an entry is left that neither Kafka nor the journal takes now.
         """
         poll_seconds = min(self._timing.poll_seconds, seconds)
-        if self._spill.is_busy and (has_to_wait or requested):
+        is_busy = self._spill.is_busy or self._conversion.is_busy
+        if is_busy and (has_to_wait or requested):
             self._wakeup.idle_wait(poll_seconds)
         elif has_to_wait and (self._deliveries.in_flight or requested):
             self._deliveries.poll(poll_seconds)
@@ -220,7 +221,8 @@ class Sender:
                 self._wakeup.idle_wait(seconds)
 
     def end(self) -> None:
-        """End the journal's thread, and leave it the events in flight; steps may follow."""
+        """End the other threads, and leave the journal what is in flight; steps may follow."""
+        self._conversion.end()
         self._spill.end(self._timing.release_seconds)
         self._deliveries.end()
 
@@ -251,6 +253,8 @@ class Sender:
         if not is_open and not self._spill.is_due(entry, urgent=urgent):
             self._taken.appendleft(entry)
             return False
+        if isinstance(entry, CapturedPayload) and self._builder.runs_foreign_code(entry):
+            return self._submit(entry)
         event = entry if isinstance(entry, EncodedEvent) else self._build(entry)
         if event is None:
             return True
@@ -262,6 +266,18 @@ class Sender:
         if self._spill.keep(event):
             return True
         self._taken.appendleft(event)
+        return False
+
+    def _submit(self, captured: CapturedPayload) -> bool:
+        """Have a payload converted that may run foreign code; False if it has to wait."""
+        try:
+            if self._conversion.has_room:
+                self._conversion.submit(captured)
+                return True
+        except BaseException:  # a user's Ctrl-C where no thread can be started
+            self._taken.appendleft(captured)
+            raise
+        self._taken.appendleft(captured)
         return False
 
     def _send_backlog(self) -> None:

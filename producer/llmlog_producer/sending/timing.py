@@ -22,7 +22,8 @@ class Timing:
         refusal_pause_seconds: pause after Kafka has refused an event for the cluster's reasons.
         rebuild_seconds: shortest time between two replacements of the Kafka client.
         certificate_seconds: between two looks at the files of certificates.
-        stuck_seconds: time for one payload's conversion, after which hooks say that it hangs.
+        stuck_seconds: time for the conversion of one payload that may run foreign code; then its
+            event is made without the content. `overdue_seconds` where the process may end.
         move_seconds: age at which events of a partition that does not answer are sent to others.
         overdue_seconds: age at which an event goes to the journal: it is there before memory alone
             has held it for 2 seconds. Events half as old go with it.

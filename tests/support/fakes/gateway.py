@@ -16,6 +16,7 @@ from llmlog_common.settings import load
 from llmlog_common.throttled_log import GatewayLogger, ThrottledLog
 from llmlog_producer.counters import Stats
 from llmlog_producer.events.build import CapturedPayload, EncodedEvent
+from llmlog_producer.events.snapshot import snapshot
 from llmlog_producer.journal.journal import Journal
 from llmlog_producer.sending.partitioner import BurstPartitioner
 from llmlog_producer.sending.publisher import Publisher
@@ -451,4 +452,5 @@ class Gateway:
 
 def captured(name: str, **fields: object) -> CapturedPayload:
     """Return the copy of a payload, as a hook makes it now."""
-    return CapturedPayload(payload(1, litellm_call_id=name, **fields), "", time.time())
+    copy, size = snapshot(payload(1, litellm_call_id=name, **fields), without=frozenset())
+    return CapturedPayload(copy, "", time.time(), size)

@@ -1,7 +1,6 @@
 """Events that Kafka refuses, and batches; with a Kafka client that answers as told."""
 
 import json
-import threading
 import time
 from asyncio import CancelledError
 from dataclasses import replace
@@ -10,7 +9,7 @@ import pytest
 from confluent_kafka import KafkaError
 
 from llmlog_common.settings import load
-from llmlog_common.throttled_log import GatewayLogger, ThrottledLog, flush_lines
+from llmlog_common.throttled_log import GatewayLogger, ThrottledLog
 from llmlog_producer.counters import Stats
 from llmlog_producer.sending.queue import EventQueue
 from llmlog_producer.sending.sender import Sender
@@ -376,18 +375,3 @@ def test_an_object_that_raises_any_error_costs_at_most_its_own_payload(start, cl
     assert {"before", "after", "later"} <= set(cluster.call_ids())
     lost = gateway.counter("dropped_unreadable")
     assert lost + len(cluster.call_ids()) == 4
-
-
-def test_a_conversion_that_does_not_return_is_said(start, cluster, caplog):
-    go_on = threading.Event()
-    gateway = start("spill", timing=replace(FAST, stuck_seconds=0.01))
-    gateway.offer("rude", metadata={"object": Rude(lambda: str(go_on.wait(30)))})
-
-    def is_said():
-        gateway.offer("more")
-        flush_lines(5)
-        return "a payload has been converted for" in caplog.text
-
-    wait_until(is_said, 10)
-    go_on.set()
-    assert gateway.publisher.flush(10) == 0
