@@ -100,6 +100,7 @@ docs: install
 	PYTHONPATH=tests $(BIN)/python -m support.metrics_page
 	PYTHONPATH=tests $(BIN)/python -m support.wire_page
 	$(BIN)/python deploy/grafana/build.py
+	$(BIN)/python deploy/kibana/build.py
 	$(BIN)/python tests/support/licences_page.py
 
 # Builds the images with buildah, and runs them without a container engine; as root, with IMAGE_BASE=NAME

@@ -14,6 +14,7 @@ FILE: Final = Path(__file__).with_name("llmlog.json")
 
 _C: Final = "llmlog_consumer_"
 _G: Final = "llmlog_gateway_"
+_V: Final = "llmlog_verify_"
 _WHERE: Final = '{job=~"$job"}'
 _SOURCE: Final = DataSourceRef(type_val="prometheus", uid="$datasource")
 
@@ -27,6 +28,11 @@ def _rate(name: str, by: str = "", labels: str = "") -> str:
 
 def _quantile(share: float, name: str) -> str:
     return f"histogram_quantile({share}, {_rate(f'{name}_bucket', 'le')})"
+
+
+def _quantile_of_all(share: float, name: str) -> str:
+    """Return the same over all jobs: `pipeline verify` is not scraped as a consumer."""
+    return f"histogram_quantile({share}, sum by (le) (rate({name}_bucket[$__rate_interval])))"
 
 
 Query = tuple[str, str]
@@ -61,6 +67,9 @@ GRAPHS: Final[tuple[tuple[str, tuple[tuple[str, str, tuple[Query, ...]], ...]], 
     ("Latency", (
         ("From Kafka to the document", "s",
          tuple((_quantile(share, f"{_C}event_to_indexed_seconds"), f"{share:.0%}")
+               for share in (0.5, 0.95, 0.99))),
+        ("From Kafka to a search that finds it", "s",
+         tuple((_quantile_of_all(share, f"{_V}event_to_searchable_seconds"), f"{share:.0%}")
                for share in (0.5, 0.95, 0.99))),
         ("Bulk requests", "s",
          tuple((_quantile(share, f"{_C}bulk_request_seconds"), f"{share:.0%}")

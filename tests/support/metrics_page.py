@@ -39,7 +39,10 @@ def verify_rows() -> list[tuple[str, str, str]]:
     counters = [
         (f"{prefix}{name}_total", "counter", text) for name, text in verify_metrics.COUNTERS.items()
     ]
-    return [*gauges, *counters]
+    histograms = [
+        (f"{prefix}{name}", "histogram", text) for name, text in verify_metrics.HISTOGRAMS.items()
+    ]
+    return [*gauges, *counters, *histograms]
 
 
 ROWS = {"consumer": consumer_rows, "gateway": gateway_rows, "verify": verify_rows}

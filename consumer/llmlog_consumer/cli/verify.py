@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -21,6 +22,9 @@ from llmlog_consumer.cli.options import (
 from llmlog_consumer.cli.output import Progress, complain, say, write_json, write_table
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from llmlog_common.settings import Settings
     from llmlog_consumer.checks.proof import Proof
     from llmlog_consumer.checks.verify import Scope
     from llmlog_consumer.checks.verify_metrics import VerifyMetrics
@@ -74,7 +78,7 @@ def verify(
         raise typer.BadParameter("--metrics goes with --watch: there is nothing to scrape else")
     settings = load_settings(config)
     told = _serve(metrics) if metrics else None
-    with Progress() as progress:
+    with Progress() as progress, _probe(settings, told):
         verifier = Verifier(Sources.connect(settings, progress, announce=complain))
         scope = verifier.scope(
             parse_when(since) if since else None, parse_when(until) if until else None
@@ -107,6 +111,15 @@ def _serve(port: int) -> VerifyMetrics:
     told = VerifyMetrics()
     told.serve(port)
     return told
+
+
+def _probe(settings: Settings, told: VerifyMetrics | None) -> AbstractContextManager[object]:
+    """Return what measures, while metrics are told, how long a search takes to find events."""
+    if told is None:
+        return nullcontext()
+    from llmlog_consumer.checks.searchable import probe_of
+
+    return probe_of(settings, told.add_search)
 
 
 def _watch(

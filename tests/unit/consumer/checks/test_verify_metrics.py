@@ -53,6 +53,19 @@ def test_a_later_round_takes_nothing_back() -> None:
     assert "llmlog_verify_last_round_timestamp_seconds 5.0" in page
 
 
+def test_searches_are_a_histogram_and_those_in_vain_a_counter() -> None:
+    metrics = VerifyMetrics()
+    for seconds in (0.2, 4.0, 1000.0, None):
+        metrics.add_search(seconds)
+    page = page_of(metrics)
+    name = "llmlog_verify_event_to_searchable_seconds"
+    assert f'{name}_bucket{{le="0.5"}} 1.0' in page
+    assert f'{name}_bucket{{le="5.0"}} 2.0' in page
+    assert f'{name}_bucket{{le="+Inf"}} 3.0' in page
+    assert f"{name}_sum 1004.2" in page
+    assert "llmlog_verify_searches_given_up_total 1.0" in page
+
+
 def test_they_are_served_and_a_port_that_is_taken_is_named() -> None:
     (port,) = free_ports(1)
     VerifyMetrics().serve(port)
