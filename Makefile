@@ -83,8 +83,8 @@ soak: install
 	$(BIN)/python -m pytest tests/faults -m soak -s
 
 # Figures and goals, measured here, written to bench.json:
-# make bench ONLY=consumer|isolation|memory|producer|dlq|index|profiles|freshness|derived|sizing|console|peers,
-# BENCH_ROUNDS=1, BENCH_MEMORY_RECORDS=10000000, BENCH_SECONDS=5 (of each load on a proxy)
+# make bench ONLY=consumer|isolation|memory|producer|dlq|index|profiles|freshness|derived|sizing|console|members|peers,
+# BENCH_ROUNDS=1, BENCH_KINDS=prompts, BENCH_MEMORY_RECORDS=10000000, BENCH_SECONDS=5 (of each load on a proxy)
 bench: install .venvs/litellm-$(lastword $(LITELLM_VERSIONS))/.installed
 	$(BIN)/python tests/benchmarks/run.py $(ONLY)
 

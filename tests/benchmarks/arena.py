@@ -69,7 +69,7 @@ def run(
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         began = time.monotonic()
         process = subprocess.Popen(
-            command, env=_environment(settings), stdout=out, stderr=err, cwd=HERE.parents[1]
+            command, env=environment(settings), stdout=out, stderr=err, cwd=HERE.parents[1]
         )
         with _adopting_orphans(), watching(process.pid, others or {}) as watch:
             _, status, usage = os.wait4(process.pid, 0)
@@ -114,7 +114,7 @@ def pipeline(
 def consuming(settings: Mapping[str, str]) -> Iterator[Watch]:
     """Run `pipeline consume` for the length of the block; yield what is seen of it."""
     with tempfile.TemporaryFile() as err:
-        process = subprocess.Popen([PIPELINE, "consume"], env=_environment(settings), stderr=err)
+        process = subprocess.Popen([PIPELINE, "consume"], env=environment(settings), stderr=err)
         try:
             with watching(process.pid, {}) as watch:
                 yield watch
@@ -123,7 +123,7 @@ def consuming(settings: Mapping[str, str]) -> Iterator[Watch]:
             process.wait(60)
 
 
-def _environment(settings: Mapping[str, str]) -> dict[str, str]:
+def environment(settings: Mapping[str, str]) -> dict[str, str]:
     """Return the environment of a command: the caller's own settings are left out."""
     return {k: v for k, v in os.environ.items() if not k.startswith("LLMLOG_")} | dict(settings)
 

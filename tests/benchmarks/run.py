@@ -14,6 +14,7 @@ from benchmarks import (
     freshness,
     index_settings,
     isolation,
+    members,
     memory,
     peers,
     producer,
@@ -30,13 +31,14 @@ PARTS = {
     "dlq": dlq.measure,
     "index": index_settings.measure,
     "console": console.measure,
+    "members": members.measure,
     "peers": peers.measure,
     "sizing": sizing.measure_all,
     "profiles": profiles.measure,
     "freshness": freshness.measure,
     "derived": derived.measure,
 }
-ALONE = {"console", "peers"}
+ALONE = {"console", "members", "peers"}
 """Parts that run where they are named, and not within the whole."""
 
 
