@@ -41,7 +41,7 @@ class Timing:
         words: of workers.
     """
 
-    ages: float = 5.0
+    ages: float = 3.0
     poll: float = 0.1
     words: WordTiming = field(default_factory=WordTiming)
 

@@ -173,6 +173,7 @@ def repeat(
     interval_seconds: float,
     *,
     sleep: Callable[[float], None] = time.sleep,
+    clock: Callable[[], float] = time.monotonic,
 ) -> None:
     """Run a step again and again until it returns False, or Ctrl-C ends the command.
 
@@ -180,12 +181,17 @@ def repeat(
 
     Args:
         step: returns whether to go on.
-        interval_seconds: between the end of one step and the begin of the next.
+        interval_seconds: between the begins of two steps; one that takes longer is followed at
+            once, because a server that is slow to answer is what a person waits to read about.
         sleep: takes seconds.
+        clock: monotonic seconds.
     """
-    while step():
+    while True:
+        began = clock()
+        if not step():
+            return
         sys.stdout.flush()
-        sleep(interval_seconds)
+        sleep(max(0.0, began + interval_seconds - clock()))
 
 
 def _cell(value: object) -> str:

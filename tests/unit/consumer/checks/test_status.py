@@ -22,6 +22,7 @@ from llmlog_consumer.kafka.admin import Member
 from llmlog_consumer.kafka.committed import parse_note
 from llmlog_consumer.kafka.places import Log, Place, PlaceState, classify
 from support.fakes.checks import SETTINGS, FakeConsumer, FakeKafka
+from support.fakes.service import Clock
 
 NOW = time.time()
 
@@ -457,10 +458,18 @@ def test_a_watch_outlasts_brokers_that_do_not_answer(monkeypatch):
     assert "still none" in done.output
 
 
-def test_a_step_is_repeated_until_it_is_the_last_one():
-    steps, pauses = [True, True, False], []
-    repeat(lambda: steps.pop(0), 2.0, sleep=pauses.append)
-    assert (steps, pauses) == ([], [2.0, 2.0])
+def test_a_step_is_repeated_each_two_seconds_and_at_once_behind_a_slow_one():
+    steps, pauses, clock = [0.0, 0.5, 7.0, None], [], Clock()
+
+    def step():
+        seconds = steps.pop(0)
+        clock.now += seconds or 0.0
+        return seconds is not None
+
+    repeat(step, 2.0, sleep=pauses.append, clock=clock)
+    assert (steps, pauses) == ([], [2.0, 1.5, 0.0]), (
+        "each two seconds, and at once behind a slow one"
+    )
 
 
 def test_what_a_step_has_written_is_seen_at_once_through_a_pipe_as_well(monkeypatch):

@@ -46,6 +46,21 @@ def test_a_clock_is_suspicious_where_kafka_and_the_event_agree_against_it(stage,
     assert bool(said) is bool(text)
 
 
+@pytest.mark.parametrize(
+    ("stage", "written_ms", "is_said"),
+    [
+        (Stage.TRANSFORM, NOW * 1000 + DAY * 1000, False),
+        (Stage.TRANSFORM, NOW * 1000 + DAY * 1000 + 1, True),
+        (Stage.EXPIRED, (NOW - 400 * DAY) * 1000, False),
+        (Stage.EXPIRED, (NOW - 400 * DAY) * 1000 - 1, True),
+        (Stage.EXPIRED, 0, False),
+        (Stage.EXPIRED, 1, True),
+    ],
+)
+def test_a_clock_is_suspicious_from_a_day_and_from_the_greatest_age_on(stage, written_ms, is_said):
+    assert bool(DOUBT.describe(stage, FakeRecord(0, written_ms=written_ms))) is is_said
+
+
 def test_a_record_without_a_timestamp_says_nothing():
     assert DOUBT.describe(Stage.EXPIRED, FakeRecord(0)) == ""
 

@@ -5,7 +5,12 @@ import time
 import pytest
 
 from llmlog_consumer.elasticsearch.connection import Answer
-from llmlog_consumer.elasticsearch.foreign_answers import Reply, describe_foreign, is_page
+from llmlog_consumer.elasticsearch.foreign_answers import (
+    Reply,
+    describe_foreign,
+    describe_other_server,
+    is_page,
+)
 
 NGINX = "<html>\r\n<head><title>403 Forbidden</title></head>\r\n<body>the prompt</body></html>"
 
@@ -21,6 +26,7 @@ NGINX = "<html>\r\n<head><title>403 Forbidden</title></head>\r\n<body>the prompt
         ({"type": "about:blank", "title": "Too large", "status": 413}, "Too large"),
         ({"error": "Content-Type header [x] is not supported", "status": 406},
          "Content-Type header [x] is not supported"),
+        ({"detail": "no such route"}, "no such route"),
         ({"ok": False}, "{'ok': False}"),
         ("upstream\nconnect  error", "upstream connect error"),
         ("", "an empty answer"),
@@ -79,3 +85,14 @@ def test_text_is_told_from_a_page():
     assert is_page("\ufeff\n <div>")
     assert not is_page('{"a": "<html>"}')
     assert not is_page({"a": 1})
+
+
+def test_another_server_is_named_with_what_to_check():
+    assert describe_other_server("http://es", NGINX) == (
+        "http://es answers with an HTML page titled 403 Forbidden: a proxy or a login page answers "
+        "in Elasticsearch's place; check LLMLOG_ELASTICSEARCH_URL"
+    )
+    assert describe_other_server("http://es", {"version": {}}) == (
+        "http://es answers, but is no Elasticsearch: check LLMLOG_ELASTICSEARCH_URL (OpenSearch "
+        "answers so, and a proxy that takes the header X-elastic-product away)"
+    )

@@ -63,3 +63,15 @@ def test_what_is_held_is_what_is_counted(steps):
         assert held.bytes == sum(weigh(record) for _, record in kept)
         assert sum(held.partitions.values()) == len(kept)
         assert 0 not in held.partitions.values()
+
+
+def test_what_a_rebalance_took_away_is_dropped_and_counts_no_more():
+    held, gone, ours = HeldRecords(), span(1), span(2)
+    first, second, third = (FakeRecord(offset, b"12345") for offset in range(3))
+    held.add(gone, first)
+    held.add(ours, second)
+    held.add(gone, third)
+    gone.released = True
+    assert held.drop_released() == [(gone, first), (gone, third)]
+    assert (held.bytes, held.partitions) == (weigh(second), {2: 1})
+    assert held.take() == [(ours, second)]

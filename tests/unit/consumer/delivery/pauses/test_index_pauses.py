@@ -12,7 +12,7 @@ from hypothesis.stateful import (
     rule,
 )
 
-from llmlog_consumer.delivery.pauses.index_pause import OVERHEAD_BYTES, Refusal
+from llmlog_consumer.delivery.pauses.index_pause import OVERHEAD_BYTES, Refusal, weigh
 from llmlog_consumer.delivery.pauses.index_pauses import PATIENCE_SECONDS, HoldLimits, IndexPauses
 from llmlog_consumer.elasticsearch.batch import BatchBuilder
 from llmlog_consumer.offset_tracker import Span
@@ -322,6 +322,14 @@ def test_what_a_record_carries_beside_its_value_weighs_too():
         builder.add(Span(0, 0, 1, 2, 0, 2, 0.0), Heavy(offset, b"v"), 1, OLD, "id", b"{}", 0.0)
     hold(pauses, builder.take())
     assert give_up(pauses, 1.0) == [1]
+
+
+def test_a_document_that_waits_weighs_its_request_its_record_and_itself():
+    record = FakeRecord(1, b"v" * 10, key=b"k" * 3, headers=[("ab", b"x" * 7), ("c", None)])
+    builder = BatchBuilder()
+    builder.add(Span(0, 0, 1, 2, 0, 2, 0.0), record, 10, OLD, "id", b"{}", 0.0)
+    batch = builder.take()
+    assert weigh(batch) == OVERHEAD_BYTES + len(batch.body()) + 10 + 3 + 2 + 7 + 1
 
 
 def test_documents_far_behind_their_partition_become_letters(pauses):

@@ -60,6 +60,40 @@ def test_an_id_is_unknown_only_after_another_was_known_since_and_it_was_asked_ag
     assert holds.unknown(8, LONG) == ""
 
 
+def test_an_id_that_was_unknown_before_anything_was_known_needs_a_witness_as_well():
+    holds = holding(1, 7)
+    holds.take_due(0.0)
+    assert holds.record_unknown(7, "no", 0.0) == []
+    holds.record_known(1)
+    assert len(holds.record_unknown(7, "no", LONG)) == 1
+
+
+def test_one_witness_is_asked_for_and_none_where_another_id_was_known_meanwhile():
+    holds = holding(1, 2, 7)
+    holds.record_known(1)
+    holds.record_known(2)
+    holds.take_due(0.0)
+    holds.record_unknown(7, "no", 0.0)
+    assert holds.take_due(LONG) == [1, 7]
+    holds.record_known(1)
+    holds.record_unreachable(7, "away", LONG)
+    assert holds.take_due(10 * LONG) == [7]
+
+
+def test_an_id_that_has_no_answer_is_asked_for_less_and_less_often():
+    def wait_after(answers):
+        holds, now = holding(7), 0.0
+        for _ in range(answers):
+            holds.record_unreachable(7, "away", now)
+            began = now
+            while not holds.take_due(now):
+                now += 0.5
+        return now - began
+
+    assert {wait_after(1) for _ in range(20)} == {MIN_ASK_SECONDS}
+    assert max(wait_after(4) for _ in range(20)) > 2 * MIN_ASK_SECONDS
+
+
 @pytest.mark.parametrize("witness", ["silent", "unknown too", "none"])
 def test_without_a_witness_an_unknown_id_is_held_for_ever(witness):
     holds = holding(7) if witness == "none" else holding(1, 7)
@@ -102,6 +136,8 @@ def test_the_reason_counts_the_other_ids():
     for schema_id in (7, 8, 9):
         holds.record_refused(schema_id, "401", 0.0)
     assert holds.reason.startswith("schema id 7 (and 2 other ids): 401; 3 records wait")
+    holds.record_known(9)
+    assert holds.reason.startswith("schema id 7 (and 1 other ids): 401; 2 records wait")
 
 
 def test_at_the_bound_the_partitions_that_records_come_from_are_named():

@@ -25,8 +25,9 @@ class Rig:
             "t", self.ask, lambda p: self.log_ends.get(p, -1001), timing, self.clock
         )
 
-    def ask(self, topic, _seconds):
+    def ask(self, topic, seconds):
         self.asked += 1
+        self.seconds, self.thread = seconds, threading.current_thread()
         if not self.answers:
             raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
         partitions = {p: SimpleNamespace(leader=leader) for p, leader in self.leaders.items()}
@@ -137,3 +138,52 @@ def test_a_partition_that_is_paused_meanwhile_is_not_silent(rig):
     rig.check(polls=1, p0=200)
     rig.check(seconds=5.0, polls=9)
     assert rig.check(seconds=5.0, polls=1, p0=200) == ""
+
+
+def test_a_broker_of_the_number_0_is_a_leader(rig):
+    rig.leaders = {0: 0, 1: 0}
+    rig.check()
+    rig.watch.look()
+    assert rig.watch.describe() == ""
+
+
+def test_partitions_without_a_leader_and_silent_ones_are_all_named_with_what_to_do(rig):
+    rig.leaders = {0: -1, 1: -1, 2: 1}
+    rig.log_ends = {2: 9}
+    rig.clock.now = 100.0
+    rig.watch.check(frozenset({0, 1, 2}), {2: 5})
+    rig.watch.look()
+    rig.check(seconds=7.0, polls=3)
+    rig.watch.check(frozenset({0, 1, 2}), {2: 5})
+    lost = "partition 0, 1 of t has no leader: start the brokers that have its replicas"
+    assert rig.watch.describe() == lost, "it was paused meanwhile: its silence begins anew"
+    for _ in range(3):
+        rig.watch.record_empty_poll()
+    rig.clock.now += 7.0
+    assert rig.watch.describe() == (
+        f"{lost}; partition 2 gives no record since offset 5, although its log goes on to 9: "
+        "an open transaction, or a damaged batch on its broker"
+    )
+
+
+def test_polls_before_a_partition_fell_silent_do_not_count(rig):
+    rig.log_ends = {0: 225}
+    rig.check(polls=10, p0=200)
+    assert rig.check(seconds=100.0, polls=2, p0=200) == ""
+    assert "partition 0" in rig.check(polls=1, p0=200)
+
+
+def test_brokers_that_give_no_reason_have_timed_out(rig):
+    rig.answers = False
+    rig.watch.look()
+    rig.watch.look()
+    assert rig.watch.describe() == "Kafka does not answer: the request timed out"
+
+
+def test_a_look_runs_in_a_thread_that_no_exit_waits_for_and_waits_two_seconds_at_most(rig):
+    rig.clock.now = 0.0
+    rig.check()
+    for thread in threading.enumerate():
+        if thread.name == "llmlog-metadata":
+            thread.join(5)
+    assert (rig.seconds, rig.thread.name, rig.thread.daemon) == (2.0, "llmlog-metadata", True)

@@ -48,6 +48,30 @@ def test_every_partition_is_named_with_a_cause_of_its_own(still):
     assert third.startswith("partition 5 stands still at offset 7: the log does not have")
 
 
+def test_a_damaged_batch_is_due_again_after_its_time_and_nothing_else_is(still, clock):
+    clock.now = 100.0
+    still.record(0, Flaw.DAMAGED, 200, "CRC")
+    still.record(1, Flaw.GONE, 7, "out of range")
+    clock.now = 159.9
+    assert still.due() == []
+    clock.now = 160.0
+    assert still.due() == [0]
+    still.probe(0)
+    assert still.due() == [], "it is being fetched"
+
+
+def test_what_to_do_is_said_for_a_damaged_batch_and_for_a_gap(still):
+    still.record(0, Flaw.DAMAGED, 200, "CRC")
+    still.record(1, Flaw.TRUNCATED, 7, "epoch 0")
+    assert still.advice(0) == (
+        "restore the replica (it is read again every 60 s), "
+        "or give the batch up: `pipeline offsets accept-gap topic/0`"
+    )
+    assert still.advice(1) == (
+        "see `pipeline offsets show`, then `pipeline offsets accept-gap topic/1`"
+    )
+
+
 class Machine(RuleBasedStateMachine):
     """Whatever the client says, in whatever order, no record passes a flaw but by a probe."""
 
