@@ -166,7 +166,6 @@ class Journal:
     def take(self) -> list[tuple[Segment, bytes]]:
         """Hand out the events of the oldest unsent segment; what cannot be read is `lost`."""
         for segment in [segment for segment in self._segments if segment.is_unsent]:
-            segment.seal()
             try:
                 found = segment.read()
             except FileNotFoundError:
@@ -174,6 +173,8 @@ class Journal:
             except OSError as error:  # too many open files, or a disk that is away for a while
                 self.problem = f"{segment.path.name}: {error.strerror or error}"
                 continue
+            finally:
+                segment.seal()
             segment.is_unsent = False
             self.unsent -= segment.waiting
             if lost := segment.waiting - len(found.bodies):
@@ -249,6 +250,8 @@ class Journal:
     def abandon(self) -> None:
         """Close this process's copies of the files, in a forked child; the parent has its own."""
         self._close()
+        for segment in self._segments:
+            segment.seal()
         self._segments.clear()
         self._adopted.clear()
         self.waiting = self.unsent = self._held = 0
@@ -263,8 +266,6 @@ class Journal:
         return self._held + self._elsewhere, max(0.0, time.time() - oldest)
 
     def _close(self) -> None:
-        for segment in self._open.values():
-            segment.seal()
         self._open.clear()
         if self.is_open:
             os.close(self._lock)
@@ -292,7 +293,7 @@ class Journal:
         is_gone = not os.fstat(self._lock).st_nlink
         if is_gone or any(segment.is_deleted for segment in self._open.values()):
             # The files were deleted from outside. Without its lock's file, a segment would be taken
-            # over by another process.
+            # over by another process. Those that were written stay open: `take` reads them.
             self._close()
             self.open()
         segment = self._open.get(taken)
