@@ -24,7 +24,7 @@ from llmlog_schemas.fields import (
     TYPED,
     UNTYPED,
 )
-from llmlog_schemas.json_form import dumps, dumps_in_parts, to_plain, to_text
+from llmlog_schemas.json_form import dumps, to_plain, to_text
 from llmlog_schemas.kinds import Kind
 from llmlog_schemas.limits import (
     MAX_FLATTENED_DEPTH,
@@ -57,7 +57,7 @@ def to_event(
     captured_at: float | None = None,
     search_text: bool = True,
     model_map_information: bool = False,
-    is_large: bool = False,
+    write: Callable[[dict[str, Any]], bytes] = dumps,
     hidden: frozenset[str] = frozenset(),
     place: str = "",
 ) -> LLMEvent:
@@ -71,7 +71,7 @@ def to_event(
         captured_at: epoch seconds, for a payload without a usable time; default now.
         search_text: extract the text of prompt and answer for full-text search.
         model_map_information: keep LiteLLM's price table entry.
-        is_large: there may be long texts in it: they are written part by part.
+        write: makes the JSON of the document.
         hidden: names of derived fields that the user redacts.
         place: period and group of the document's index.
 
@@ -132,7 +132,7 @@ def to_event(
         "prompt_tokens": known("prompt_tokens", records.ABSENT_COUNT),
         "completion_tokens": known("completion_tokens", records.ABSENT_COUNT),
         "total_tokens": known("total_tokens", records.ABSENT_COUNT),
-        "document": dumps_in_parts(document) if is_large else dumps(document),
+        "document": write(document),
     }
 
 

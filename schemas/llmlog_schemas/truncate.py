@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 
 from llmlog_schemas.fields import DOCUMENT, EXTRA, TIMESTAMP, TYPED
+from llmlog_schemas.json_form import dumps_in_parts
 from llmlog_schemas.kinds import Kind
 from llmlog_schemas.limits import CUT
 
@@ -31,19 +32,45 @@ def truncate_event(event: LLMEvent, max_bytes: int) -> LLMEvent:
     if len(whole) <= max_bytes:
         return event
     document = orjson.loads(whole)
-    excess = len(whole) - max_bytes
     written = {name: orjson.dumps(document[name]) for name in document.keys() - _NEVER_TRUNCATED}
+    markers, excess = _replace_largest(written, len(whole) - max_bytes)
+    document |= markers
+    if excess > 0:
+        document = {name: value for name, value in document.items() if name in _NEVER_TRUNCATED}
+        document[EXTRA] = _build_marker(Kind.STORED, whole)
+    return {**event, "document": orjson.dumps(document)}
+
+
+def write_within(document: dict[str, Any], max_bytes: int) -> tuple[bytes, int]:
+    """Write a large document as JSON, without its largest fields where it would be too large.
+
+    Other threads may run meanwhile: a long text is written part by part, and what is left out is
+    neither put together with the rest nor read again, as `truncate_event` has to.
+
+    Returns:
+        The JSON, and how many fields were replaced. It is too large yet where these are not enough.
+    """
+    written = {name: dumps_in_parts(value) for name, value in document.items()}
+    size = sum(len(name) + len(json) + 4 for name, json in written.items()) + 1
+    truncatable = {name: written[name] for name in written.keys() - _NEVER_TRUNCATED}
+    markers, excess = _replace_largest(truncatable, size - max_bytes)
+    if excess <= 0:
+        written |= {name: orjson.dumps(marker) for name, marker in markers.items()}
+    fields = (orjson.dumps(name) + b":" + json for name, json in written.items())
+    return b"{" + b",".join(fields) + b"}", len(markers) if excess <= 0 else 0
+
+
+def _replace_largest(written: dict[str, bytes], excess: int) -> tuple[dict[str, Any], int]:
+    """Return markers for the largest fields, and the bytes that are too much all the same."""
+    markers = {}
     for name in sorted(written, key=lambda field: (-len(written[field]), field)):
         if excess <= 0:
             break
         marker = _build_marker(DOCUMENT.get(name, Kind.STORED), written[name])
         if (gain := len(written[name]) - len(orjson.dumps(marker))) > 0:
-            document[name] = marker
+            markers[name] = marker
             excess -= gain
-    if excess > 0:
-        document = {name: value for name, value in document.items() if name in _NEVER_TRUNCATED}
-        document[EXTRA] = _build_marker(Kind.STORED, whole)
-    return {**event, "document": orjson.dumps(document)}
+    return markers, excess
 
 
 def _build_marker(kind: Kind, written: bytes) -> Any:

@@ -21,7 +21,8 @@ from llmlog_common.texts import MAX_CHARACTERS
 from llmlog_consumer.dead_letters.cause import Cause, Ending, Stage, read_es_error
 from llmlog_consumer.dead_letters.reasons import find_offending_field, redact
 from llmlog_consumer.elasticsearch.error_rules import Rule, judge_item, judge_request
-from llmlog_producer.events.secrets import hide_secrets, is_secret_name, may_hold_secret
+from llmlog_producer.events.secrets import hide_secrets, is_secret_name
+from llmlog_producer.events.secrets_in_json import may_hold_secret
 from llmlog_schemas.json_form import dumps
 
 PACKAGES = (llmlog_common, llmlog_schemas, llmlog_consumer, llmlog_producer)

@@ -17,8 +17,8 @@ from llmlog_producer.events.truncate import Truncator
 from llmlog_producer.journal.journal import KEY_BYTES
 from llmlog_schemas.codec import Decoder, Encoder
 from llmlog_schemas.convert import PayloadError, to_event
-from llmlog_schemas.json_form import to_plain
-from llmlog_schemas.truncate import truncate_event
+from llmlog_schemas.json_form import dumps, to_plain
+from llmlog_schemas.truncate import truncate_event, write_within
 
 if TYPE_CHECKING:
     from llmlog_common.settings import Settings
@@ -177,7 +177,8 @@ class EventBuilder:
         place = self._place_of(payload)
         kept = self._redactor.without_content(payload, why)
         call = (kept.get("litellm_call_id"), captured.call_id)
-        return self._encode(self._convert(captured, self._redactor.scrub(kept), call, place), 0)
+        event, _ = self._convert(captured, self._redactor.scrub(kept), call, place)
+        return self._encode(event, 0)
 
     def _encode(self, event: LLMEvent, truncated_places: int) -> EncodedEvent:
         value = self._encoder.encode(event)
@@ -218,11 +219,11 @@ class EventBuilder:
             # The payload's own JSON holds everything that the event will: search that.
             if self._redactor.may_hold_secret(json):
                 redacted = self._redactor.scrub(redacted)
-            return self._convert(captured, redacted, call, place), 0
-        event = self._convert(captured, redacted, call, place)
+            return self._convert(captured, redacted, call, place)
+        event, cut = self._convert(captured, redacted, call, place)
         if self._redactor.may_hold_secret(event["document"]):
-            event = self._convert(captured, self._redactor.scrub(redacted), call, place)
-        return event, truncated_places
+            event, cut = self._convert(captured, self._redactor.scrub(redacted), call, place)
+        return event, truncated_places + cut
 
     def _place_of(self, payload: dict[Any, Any]) -> str:
         """Return the place of the event's document, by the team that the proxy names.
@@ -242,7 +243,15 @@ class EventBuilder:
         redacted: dict[Any, Any],
         call: tuple[Any, ...],
         place: str,
-    ) -> LLMEvent:
+    ) -> tuple[LLMEvent, int]:
+        """Return the event, and how many of its fields were too large."""
+        cut = 0
+
+        def write(document: dict[str, Any]) -> bytes:
+            nonlocal cut
+            json, cut = write_within(document, self.limit)
+            return json
+
         def convert(payload: Any) -> LLMEvent:
             return to_event(
                 payload,
@@ -251,14 +260,14 @@ class EventBuilder:
                 captured_at=captured.at,
                 search_text=self._settings.search_text,
                 model_map_information=self._settings.model_map_information,
-                is_large=captured.size > _LARGE_BYTES,
+                write=write if captured.size > _LARGE_BYTES else dumps,
                 hidden=self._redactor.hidden,
                 place=place,
             )
 
         try:
-            return convert(redacted)
+            return convert(redacted), cut
         except PayloadError:
             raise
         except Exception:  # noqa: BLE001 - an object in it raised: read it the careful way
-            return convert(to_plain(redacted))
+            return convert(to_plain(redacted)), cut

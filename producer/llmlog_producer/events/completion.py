@@ -149,7 +149,9 @@ class BatchCosts:
         What the payload said is kept under `batch_cost`. The two payloads of a hook that fires
         twice are of one retrieval.
         """
-        if payload.get("call_type") not in _RETRIEVALS or not payload.get("response_cost"):
+        kind: Any = payload.get("call_type")
+        is_retrieval = issubclass(type(kind), str) and kind in _RETRIEVALS  # may be a list
+        if not is_retrieval or not payload.get("response_cost"):
             return payload
         batch = (str(payload.get("custom_llm_provider")), str(payload.get("id"))[:512])
         call = (payload.get("litellm_call_id"), payload.get("startTime"))

@@ -18,7 +18,8 @@ from uuid import UUID
 from llmlog_common.errors import ConfigurationError
 from llmlog_common.throttled_log import GatewayLogger, ThrottledLog, error_name
 from llmlog_producer.events.rules import MODES, Rules
-from llmlog_producer.events.secrets import hide_secrets, is_secret_name, may_hold_secret
+from llmlog_producer.events.secrets import Looks, hide_secrets, is_secret_name
+from llmlog_producer.events.secrets_in_json import may_hold_secret
 from llmlog_schemas.derived.table import DERIVED
 from llmlog_schemas.fields import TYPED
 from llmlog_schemas.json_form import to_plain
@@ -111,7 +112,7 @@ class Redactor:
         for _, path in self._fields:
             _redact_path(kept, path)
         if self._keys:
-            kept = self._scrub_dict(kept, 0)
+            kept = self._scrub_dict(kept, 0, Looks())
         return {**kept, NOTE: [f"everything: {why}"]}
 
     def may_hold_secret(self, json: bytes) -> bool:
@@ -121,13 +122,13 @@ class Redactor:
     def scrub(self, payload: dict[Any, Any]) -> dict[Any, Any]:
         """Return the payload without secrets. Never raises."""
         try:
-            return self._scrub_dict(payload, 0)
+            return self._scrub_dict(payload, 0, Looks())
         except Exception as error:  # noqa: BLE001 - foreign objects may raise any error
             return self._drop_content(payload, error)
 
-    def clean_text(self, value: str) -> str:
-        """Return a text without secrets."""
-        return hide_secrets(value) if self._secrets else value
+    def clean_text(self, value: str, looks: Looks | None = None) -> str:
+        """Return a text without secrets; `looks`: those that are left of its payload."""
+        return hide_secrets(value, looks) if self._secrets else value
 
     def _apply(self, payload: dict[Any, Any]) -> dict[Any, Any]:
         modes, nothing_by = self._rules.decide(payload)
@@ -147,41 +148,41 @@ class Redactor:
             if _redact_path(payload, path):
                 names.append(name)
         if self._keys:
-            payload = self._scrub_dict(payload, 0)
+            payload = self._scrub_dict(payload, 0, Looks())
         return {**payload, NOTE: names} if names else payload
 
-    def _scrub_value(self, value: Any, depth: int) -> Any:
+    def _scrub_value(self, value: Any, depth: int, looks: Looks) -> Any:
         """Rebuild a value without secrets; keys are texts like any other."""
         if isinstance(value, str) and not isinstance(value, Enum):
-            return self.clean_text(value)
+            return self.clean_text(value, looks)
         if isinstance(value, _HARMLESS_TYPES) and not isinstance(value, Enum):
             return value
         if type(value) not in {dict, list, tuple} or depth > MAX_PAYLOAD_DEPTH:
             value = to_plain(value)
             if isinstance(value, str):
-                return self.clean_text(value)
+                return self.clean_text(value, looks)
         if isinstance(value, dict):
-            return self._scrub_dict(value, depth)
+            return self._scrub_dict(value, depth, looks)
         if isinstance(value, (list, tuple)):
-            return [self._scrub_value(item, depth + 1) for item in value]
+            return [self._scrub_value(item, depth + 1, looks) for item in value]
         return value
 
-    def _scrub_dict(self, value: dict[Any, Any], depth: int) -> dict[Any, Any]:
+    def _scrub_dict(self, value: dict[Any, Any], depth: int, looks: Looks) -> dict[Any, Any]:
         return {
-            self._scrub_key(key): (
+            self._scrub_key(key, looks): (
                 REDACTED
                 if self._is_hidden(key, item, value)
-                else self._scrub_value(item, depth + 1)
+                else self._scrub_value(item, depth + 1, looks)
             )
             for key, item in ((_document_key(key), item) for key, item in value.items())
         }
 
-    def _scrub_key(self, key: Any) -> Any:
+    def _scrub_key(self, key: Any, looks: Looks) -> Any:
         if isinstance(key, str) and not isinstance(key, Enum):
-            return self.clean_text(key)
+            return self.clean_text(key, looks)
         if isinstance(key, _HARMLESS_TYPES):
             return key
-        return self._scrub_value(next(iter(to_plain({key: None}))), 0)
+        return self._scrub_value(next(iter(to_plain({key: None}))), 0, looks)
 
     def _is_hidden(self, key: Any, item: Any, container: dict[Any, Any]) -> bool:
         """Tell whether the whole value under a key is redacted, because of the key's name."""

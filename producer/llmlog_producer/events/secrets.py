@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import string
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Final
 
@@ -98,102 +97,11 @@ _FORMS: Final = tuple(
         ("://", -3, r"(?<=://)[^/\s:@\"']*+:[^/\s@\"']++(?=@)"),
     )
 )  # fmt: skip
+MAX_LOOKS: Final = 200_000
+"""Places of one payload: one for every 40 characters of 8 MB."""
 _WINDOW: Final = 1 << 16
 _LONGEST_START: Final = 32
 """Characters of the longest match of `_PAIR_START` or `_SCHEME_START`, or more."""
-
-
-# For `may_hold_secret`, over the JSON of a whole payload: broader than the forms above. Each starts
-# at one byte that is rare in prose and looks back from there: a search for one byte costs a tenth
-# of one for a word. The two bytes before the anchor are compared first.
-_FORMS_IN_JSON: Final = tuple(
-    re.compile(form)
-    for form in (
-        (
-            rb"_(?<=[srpha][kopusrtf8m]_)(?:(?<=[srp]k_)|(?<=gh[opusr]_)|(?<=github_pat_)|(?<=hf_)|"
-            rb"(?<=r8_)|(?<=npm_))[A-Za-z0-9_]{8}"
-        ),
-        (
-            rb"-(?<=[salxp][ktixabeoprs]-)(?:(?<=sk-)|(?<=glpat-)|(?<=xai-)|(?<=pplx-)|"
-            rb"(?<=xox[abeoprs]-)|(?<=pypi-))[A-Za-z0-9_\-]{8}"
-        ),
-        rb"A(?:KIA|SIA|Iza)[A-Za-z0-9_\-]{16}",
-        rb"\.(?<=[9G]\.)(?:(?<=ya29\.)|(?<=SG\.))",
-        rb"dapi[a-f0-9]{32}",
-        rb"J(?<=eyJ)",
-        rb"V(?<=PRIV)ATE KEY-",
-    )
-)
-_URL_IN_JSON: Final = re.compile(rb"://[^/\s:@\"']*:[^/\s@\"']+@")
-_BLANK_IN_JSON: Final = rb"(?:\s|%20|\+|\\+[a-z]|[\x80-\xff])+"
-_SCHEMES_IN_JSON: Final = tuple(
-    (scheme, re.compile(scheme + _BLANK_IN_JSON + rb"(?=\S{16}|\S*[\d\x80-\xff])[^\s\"]{8}"))
-    for scheme in (b"bearer", b"basic")
-)
-# Names are looked for in the text without case, quotes, blanks and what joins words; `=` stands
-# there for all that may follow a name: a colon, the beginning of `%3D` or of an escape.
-_FOLD: Final = bytes.maketrans(
-    string.ascii_uppercase.encode() + b":%\\", string.ascii_lowercase.encode() + b"==="
-)
-_JOINS: Final = b"_-. \"'"
-_NAMES: Final = (
-    *(f"{of}key" for of in ("api", "subscription", "access", "private", "secret", "account",
-                            "master", "encryption", "signing", "salt", "auth", "function")),
-    "accesskeyid", "secret", "password", "passwd", "passphrase", "pwd", "token", "auth",
-    "authorization", "cookie", "credential", "credentials", "connectionstring", "jwt", "bearer",
-    "sig", "signature",
-)  # fmt: skip
-
-
-def _names_before_equals() -> re.Pattern[bytes]:
-    """Return the pattern of an `=` behind a name: by the name's last letters, then by all of it."""
-    ends = "|".join(sorted({name[-3:] for name in _NAMES}))
-    rest = "|".join(f"(?<={name}{more}=)" for name in _NAMES for more in ("", "value", "header"))
-    return re.compile(f"=(?<=(?:{ends}|lue|der)=)(?:{rest})".encode())
-
-
-_NAMES_IN_JSON: Final = _names_before_equals()
-_FLAGS_IN_JSON: Final = re.compile(rb"\":(?<!\\\":)(?:false|true|null)(?=[,}])")
-"""Values that are no secret under any key. In a text within the JSON the quote has a backslash
-before it; the pattern looks for that last, which is ten times as fast."""
-
-
-_NUL: Final = rb"\u0000"
-_WINDOW_IN_JSON: Final = 1 << 16
-_LONGEST_IN_JSON: Final = 1 << 14
-"""Bytes of the longest secret that lies across the end of a window."""
-
-
-def may_hold_secret(json: bytes) -> bool:
-    """Tell whether a JSON text may hold anything that `hide_secrets` or `is_secret_name` finds.
-
-    It runs over every payload, and they do not: it has to be quick, and may find too much, but
-    never too little.
-    """
-    # Keys lose their NUL characters before they are indexed: search the text without them too.
-    return _search_windows(json) or (_NUL in json and _search_windows(json.replace(_NUL, b"")))
-
-
-def _search_windows(json: bytes) -> bool:
-    """Search a long text in parts, so that other threads may run between two."""
-    if len(json) <= _WINDOW_IN_JSON:
-        return _search(json)
-    return any(
-        _search(json[start : start + _WINDOW_IN_JSON + _LONGEST_IN_JSON])
-        for start in range(0, len(json), _WINDOW_IN_JSON)
-    )
-
-
-def _search(json: bytes) -> bool:
-    if any(form.search(json) for form in _FORMS_IN_JSON):
-        return True
-    if b"@" in json and _URL_IN_JSON.search(json):
-        return True
-    # A proxy's payloads all have a `used_client_oauth_token` that is false.
-    folded = _FLAGS_IN_JSON.sub(b'"', json).translate(_FOLD, _JOINS)
-    return _NAMES_IN_JSON.search(folded) is not None or any(
-        scheme in folded and form.search(json.lower()) for scheme, form in _SCHEMES_IN_JSON
-    )
 
 
 def is_secret_name(name: str) -> bool:
@@ -206,27 +114,50 @@ def _ends_as_secret(name: str) -> bool:
     return _NAME.search(_HUMP.sub("_", name)) is not None
 
 
-def hide_secrets(text: str) -> str:
+class Looks:
+    """How many places of one payload are looked at, where a secret may begin.
+
+    Each takes a microsecond or two, and a hostile payload has a million. What is behind the last
+    one is cut, not left in: it was not searched.
+    """
+
+    def __init__(self, number: int = MAX_LOOKS) -> None:
+        self.left = number
+
+
+def hide_secrets(text: str, looks: Looks | None = None) -> str:
     """Return the text with everything that looks like a secret replaced by `REDACTED`.
 
     Its time grows as the text does, whatever that is; and it holds the interpreter for no longer
     than one look at a bounded part, so that other threads of the gateway go on meanwhile.
+
+    Args:
+        text: of any length.
+        looks: those that are left of the payload; by default as many as a payload has.
     """
     if len(text) < 8:  # noqa: PLR2004 - no form is shorter
         return text
+    looks = looks or Looks()
+    find: Callable[[int], int]
     for word, before, form in _FORMS:
         if word in text:
-            text = _replace(text, partial(_find_word, text, word, before), form, _hide_all)
-    text = _replace(text, _Starts(text, _SCHEME_START, _SCHEME_HINTS).find, _SCHEME, _hide_rest)
+            find = partial(_find_word, text, word, before)
+            text = _replace(text, find, form, _hide_all, looks)
+    find = _Starts(text, _SCHEME_START, _SCHEME_HINTS).find
+    text = _replace(text, find, _SCHEME, _hide_rest, looks)
     if "=" in text or ":" in text or "%3" in text:
         closing = _ClosingQuotes(text)
         find = _Starts(text, _PAIR_START, _PAIR_HINTS).find
-        text = _replace(text, find, _PAIR, partial(_hide_value, closing))
+        text = _replace(text, find, _PAIR, partial(_hide_value, closing), looks)
     return text
 
 
 def _replace(
-    text: str, find: Callable[[int], int], form: re.Pattern[str], hide: Callable[..., _Hidden]
+    text: str,
+    find: Callable[[int], int],
+    form: re.Pattern[str],
+    hide: Callable[..., _Hidden],
+    looks: Looks,
 ) -> str:
     """Hide each match of a form in a text.
 
@@ -235,10 +166,15 @@ def _replace(
         find: tells where the form may begin, from a position on; -1 for nowhere.
         form: the whole of it.
         hide: returns a match's replacement, and where what it replaces ends; None to keep it.
+        looks: counted down; without any the rest is cut.
     """
     parts: list[str] = []
     done, at = 0, find(0)
     while at >= 0:
+        looks.left -= 1
+        if looks.left < 0:
+            cut = f"<cut: {len(text) - at} characters, not searched for secrets>"
+            return "".join((*parts, text[done:at], cut))
         match = form.match(text, at)
         if match is None or (hidden := hide(match)) is None:
             at = find(at + 1)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from llmlog_producer.journal.journal import KEY_BYTES, is_locked
+from llmlog_producer.journal.journal import KEY_BYTES
+from llmlog_producer.journal.locks import is_locked
 from llmlog_producer.journal.segment import scan
 from llmlog_schemas.event import EVENT_ID, event_time_ms
 

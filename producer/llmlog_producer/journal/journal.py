@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import logging
 import math
@@ -13,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from llmlog_producer.journal.locks import new_lock
 from llmlog_producer.journal.segment import Scan, Segment, scan
 
 if TYPE_CHECKING:
@@ -55,16 +55,6 @@ def open_journal(settings: Settings, log: ThrottledLog) -> Journal | None:
         return None
 
 
-def is_locked(path: Path) -> bool:
-    """Tell whether a process holds the lock of this file."""
-    with suppress(OSError), path.open("rb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
-
-
 _TIME_DIGITS: Final = 14
 """Hexadecimal digits of a segment's name that are the microseconds at which it was created."""
 
@@ -74,21 +64,6 @@ def _began(path: Path) -> float:
     with suppress(ValueError, IndexError):
         return int(path.name.split(".")[1][:_TIME_DIGITS], 16) / 1_000_000
     return math.inf
-
-
-def _new_lock(path: Path) -> int:
-    """Make a file and lock it, until the number that is returned is closed; OSError if refused."""
-    lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        why = "" if is_locked(path) else "the file system grants the lock of a file twice"
-    except OSError as error:
-        why = f"the file system locks no files: {error.strerror}"
-    if why:
-        os.close(lock)
-        path.unlink()
-        raise OSError(errno.ENOLCK, why, str(path))
-    return lock
 
 
 class Journal:
@@ -139,7 +114,7 @@ class Journal:
         path = self.folder / f"{self._name}.lock"
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._lock = _new_lock(path)
+            self._lock = new_lock(path)
         except OSError:
             self.is_usable = False
             raise
@@ -166,7 +141,6 @@ class Journal:
     def take(self) -> list[tuple[Segment, bytes]]:
         """Hand out the events of the oldest unsent segment; what cannot be read is `lost`."""
         for segment in [segment for segment in self._segments if segment.is_unsent]:
-            segment.seal()
             try:
                 found = segment.read()
             except FileNotFoundError:
@@ -174,6 +148,8 @@ class Journal:
             except OSError as error:  # too many open files, or a disk that is away for a while
                 self.problem = f"{segment.path.name}: {error.strerror or error}"
                 continue
+            finally:
+                segment.seal()
             segment.is_unsent = False
             self.unsent -= segment.waiting
             if lost := segment.waiting - len(found.bodies):
@@ -249,6 +225,8 @@ class Journal:
     def abandon(self) -> None:
         """Close this process's copies of the files, in a forked child; the parent has its own."""
         self._close()
+        for segment in self._segments:
+            segment.seal()
         self._segments.clear()
         self._adopted.clear()
         self.waiting = self.unsent = self._held = 0
@@ -263,8 +241,6 @@ class Journal:
         return self._held + self._elsewhere, max(0.0, time.time() - oldest)
 
     def _close(self) -> None:
-        for segment in self._open.values():
-            segment.seal()
         self._open.clear()
         if self.is_open:
             os.close(self._lock)
@@ -292,7 +268,7 @@ class Journal:
         is_gone = not os.fstat(self._lock).st_nlink
         if is_gone or any(segment.is_deleted for segment in self._open.values()):
             # The files were deleted from outside. Without its lock's file, a segment would be taken
-            # over by another process.
+            # over by another process. Those that were written stay open: `take` reads them.
             self._close()
             self.open()
         segment = self._open.get(taken)

@@ -109,7 +109,7 @@ class Segment:
 
     def create(self) -> None:
         """Make the file, to be written; OSError where it cannot be made."""
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
         self._fd = os.open(self.path, flags, 0o600)
 
     @property
@@ -156,6 +156,8 @@ class Segment:
 
     def read(self) -> Scan:
         """Read what this process has written; OSError where the file cannot be read."""
+        if not self.is_sealed:  # also where its folder was deleted or renamed meanwhile
+            return scan_bytes(os.pread(self._fd, self.size, 0), self._marker)
         with self.path.open("rb") as file:
             return scan_bytes(file.read(self.size), self._marker)
 

@@ -17,6 +17,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from llmlog_common.job_thread import JobThread
+from llmlog_common.throttled_log import error_name
 from llmlog_producer.sending.queue import TAKEN_BYTES
 from llmlog_producer.sending.timing import LIMITS, TIMING
 
@@ -154,11 +155,13 @@ class Conversion:
 
     def _make_without_content(self, captured: CapturedPayload) -> None:
         self._stats.add("stuck")
-        why = "its conversion has not ended"
+        self._done.append((captured, self._bare(captured, "its conversion has not ended")))
+
+    def _bare(self, captured: CapturedPayload, why: str) -> EncodedEvent | BaseException:
         try:
-            self._done.append((captured, self._builder.build_without_content(captured, why)))
-        except Exception as error:  # noqa: BLE001 - none is known: it must not end the sending thread
-            self._done.append((captured, error))
+            return self._builder.build_without_content(captured, why)
+        except Exception as error:  # noqa: BLE001 - none is known: it must not end a thread
+            return error
 
     # What the thread does.
 
@@ -173,7 +176,11 @@ class Conversion:
             if not isinstance(error, Exception) and threading.current_thread() is _MAIN_THREAD:
                 self._given.remove(captured)
                 raise  # a user's Ctrl-C, or the end that a signal handler asks for
-            result = error
+            kind = error_name(error)
+            self._log(
+                logging.ERROR, f"raised {kind}", f"conversion failed, content dropped: {kind}"
+            )
+            result = self._bare(captured, "its conversion failed")
         with self._lock:
             if line != self._line:
                 self._stuck -= 1

@@ -192,3 +192,9 @@ def test_the_batches_that_are_remembered_have_a_bound():
         costs.count_once(retrieval(f"a{number}", f"batch_{number}"))
     assert costs.count_once(retrieval("b1", "batch_1"))["response_cost"] == 0
     assert costs.count_once(retrieval("b0", "batch_0"))["response_cost"] == 0.5
+
+
+@pytest.mark.parametrize("kind", [["aretrieve_batch"], {}, {1}, None, 5, b"aretrieve_batch"])
+def test_a_call_type_that_is_no_text_changes_nothing(kind):
+    given = {"call_type": kind, "response_cost": 1.0}
+    assert BatchCosts().count_once(given) is given

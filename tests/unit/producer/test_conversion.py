@@ -1,5 +1,6 @@
 """A payload whose conversion does not end costs its own content, and nothing else waits for it."""
 
+import asyncio
 import json
 import sys
 import threading
@@ -173,6 +174,22 @@ def test_a_redact_function_that_does_not_return(start, cluster, blocked, redact)
     blocked.go_on.set()
     wait_until(lambda: [t.name for t in threading.enumerate()].count("llmlog-convert") < 2, 10)
     assert sorted(seen) == ["a", "b", "slow"], "a thread that was left behind does no further one"
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), asyncio.CancelledError()])
+def test_a_redact_function_that_raises_what_ends_a_thread(start, cluster, redact, error):
+    def function(payload):
+        if payload["litellm_call_id"] == "rude":
+            raise error
+        return payload
+
+    gateway = start("spill", redact_function=redact(function))
+    gateway.offer("a", "rude", "b")
+    assert gateway.publisher.flush(20) == 0
+    by_id = {one["litellm_call_id"]: one for one in map(document, cluster.records)}
+    assert sorted(by_id) == ["a", "b", "rude"]
+    assert by_id["rude"]["extra"]["llmlog_redacted"] == ["everything: its conversion failed"]
+    assert "messages" not in by_id["rude"]
 
 
 def test_no_more_code_of_others_runs_once_some_threads_are_stuck(

@@ -15,7 +15,8 @@ from llmlog_common.settings import load
 from llmlog_producer.counters import Stats
 from llmlog_producer.events.build import CapturedPayload, EventBuilder
 from llmlog_producer.events.redact import Redactor
-from llmlog_producer.events.secrets import hide_secrets, is_secret_name, may_hold_secret
+from llmlog_producer.events.secrets import MAX_LOOKS, Looks, hide_secrets, is_secret_name
+from llmlog_producer.events.secrets_in_json import may_hold_secret
 from llmlog_producer.events.snapshot import snapshot
 from llmlog_schemas.codec import Decoder
 from llmlog_schemas.json_form import dumps
@@ -234,6 +235,34 @@ def test_the_fast_search_finds_a_secret_across_the_border_of_two_windows():
         text = "w " * (before // 2)
         assert may_hold_secret(dumps(f"{text}sk-{PLANTED} {'w ' * 200_000}"))
         assert not may_hold_secret(dumps(f"{text}{'w ' * 200_000}"))
+
+
+@given(built, st.integers(0, 12), st.booleans())
+def test_what_is_not_searched_is_cut_and_never_left_in(text, number, has_quotes):
+    form = f"'sk-{PLANTED}'" if has_quotes else f"token={PLANTED}"
+    around = text.replace(PLANTED, "")
+    whole = hide_secrets(f"{around} {form} {around}")
+    kept = hide_secrets(f"{around} {form} {around}", Looks(number))
+    assert PLANTED in whole or PLANTED not in kept
+    assert kept == whole or "not searched for secrets" in kept
+
+
+def test_the_looks_of_a_payload_are_bounded_whatever_is_in_it():
+    unit = f"token={PLANTED} "
+    messages = [{"role": "user", "content": unit * 5_000} for _ in range(2 * MAX_LOOKS // 5_000)]
+    written, document = build(payload(1, messages=messages, error_str=f"sk-{PLANTED}"))
+    assert PLANTED not in written
+    assert document["messages"][0]["content"] == f"token={REDACTED} " * 5_000
+    assert document["messages"][-1]["content"].startswith("<cut: ")
+    assert len(document["messages"]) == len(messages)
+
+
+@pytest.mark.parametrize("at", range(65_520, 65_544, 3))
+def test_the_fast_search_finds_a_key_with_nul_in_it_across_two_windows(at):
+    for name in ("api\0\0key", "\0" * 9_000 + "pass\0word", "s" + "\0" * 20_000 + "ecret"):
+        json = b'{"' + b"w" * at + b'":1,' + dumps({name: "x"})[1:]
+        assert may_hold_secret(json)
+        assert not may_hold_secret(json.replace(b"ey", b"").replace(b"w", b"v").replace(b"t", b""))
 
 
 @pytest.mark.parametrize(

@@ -177,8 +177,10 @@ def test_the_gateways_own_payload_is_not_changed():
 @pytest.mark.parametrize("limit", [2000, 100_000, 300_000])
 def test_an_event_never_exceeds_its_bound(limit):
     environ = {"LLMLOG_MAX_EVENT_BYTES": str(limit)}
-    given = payload(1, messages="Some words. " * 200_000, metadata={"a": "b c " * 50_000})
-    item = EventBuilder(load(environ=environ), Stats()).build(CapturedPayload(given, "", 1.0))
+    given = payload(1, messages="Some words. " * 120_000, metadata={"a": "b c " * 50_000})
+    stats = Stats()
+    item = EventBuilder(load(environ=environ), stats).build(CapturedPayload(given, "", 1.0))
+    assert stats.snapshot()["truncated"] == 1
     event = Decoder().decode(item.value)
     assert len(item.value) <= limit
-    assert json.loads(event["document"])["messages"]["llmlog_cut"]["bytes"] > 2_000_000
+    assert json.loads(event["document"])["messages"]["llmlog_cut"]["bytes"] > 1_400_000

@@ -9,6 +9,8 @@ from enum import Enum
 from uuid import UUID
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from llmlog_schemas.codec import Decoder, Encoder
 from llmlog_schemas.convert import PayloadError, to_event
@@ -24,9 +26,10 @@ from llmlog_schemas.fields import (
     TYPED,
     UNTYPED,
 )
+from llmlog_schemas.json_form import dumps
 from llmlog_schemas.limits import MAX_KEYWORD_CHARACTERS, MAX_SEARCH_TEXT_CHARACTERS
 from llmlog_schemas.search_text import search_texts
-from llmlog_schemas.truncate import truncate_event
+from llmlog_schemas.truncate import truncate_event, write_within
 
 START = 1_767_225_600.5  # 2026-01-01T00:00:00.5Z
 START_MS = 1_767_225_600_500
@@ -599,3 +602,32 @@ def test_a_number_that_is_no_json_stays_in_the_original_of_a_derived_field():
     mistyped = document["extra"]["mistyped"]
     assert mistyped["cost_breakdown.input_cost"] == {"eur": "nan"}
     assert mistyped["cost_breakdown.additional_costs"] == ["inf"]
+
+
+_NAMES = st.sampled_from(
+    ["messages", "response", "metadata", "error_str", "request_tags", "extra", "model"]
+)
+
+
+@given(
+    st.dictionaries(_NAMES, st.text(max_size=200) | st.lists(st.integers(), max_size=50)),
+    st.integers(200, 1200),
+)
+def test_a_document_that_is_written_within_a_bound_is_the_one_that_is_truncated(fields, most):
+    json, number = write_within(fields, most)
+    truncated = truncate_event({"document": dumps(fields)}, most)["document"]
+    if len(json) <= most:
+        assert json == truncated
+        assert number == json.count(b"sha256")
+    else:
+        assert json == dumps(fields)
+        assert number == 0
+
+
+def test_a_document_is_truncated_from_one_byte_above_its_bound():
+    fields = {"model": "gpt", "messages": "m" * 500, "metadata": {"a": 1}}
+    whole = dumps(fields)
+    assert write_within(fields, len(whole)) == (whole, 0)
+    json, number = write_within(fields, len(whole) - 1)
+    assert number == 1
+    assert len(json) < len(whole)
