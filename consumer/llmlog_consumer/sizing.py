@@ -43,9 +43,9 @@ class Figures:
 
 FIGURES: Final[dict[str, Figures]] = {
     "prompts": Figures(
-        topic_bytes=Line(37.1, 0.170069, 2_002),
-        index_bytes=Line(-548.8, 0.755887, 2_002),
-        elasticsearch_us=Line(149.8, 0.079506, 2_002),
+        topic_bytes=Line(35.2, 0.170073, 2_003),
+        index_bytes=Line(-554.7, 0.736759, 2_003),
+        elasticsearch_us=Line(99.5, 0.017316, 2_003),
     ),
     "sessions": Figures(
         topic_bytes=Line(8.7, 0.039731, 7_971),
@@ -58,7 +58,10 @@ FIGURES: Final[dict[str, Figures]] = {
         elasticsearch_us=Line(145.2, 0.055802, 8_007),
     ),
 }
-"""Through two loads each: 2 and 20 KB of prompts, 8 and 60 KB of the others."""
+"""Through two loads each: 2 and 20 KB of prompts, 8 and 60 KB of the others.
+
+Elasticsearch's CPU of sessions and agents is that of a JVM that had just started: an upper bound.
+"""
 WORKER_US: Final = Line(3.57, 0.00167, 500)
 """CPU of a worker for a call: 4.4 µs at 500 bytes, 6.9 at 2,000 (docs/performance.md)."""
 GATEWAY_US: Final = Line(0.0, 0.03, 4_000)
