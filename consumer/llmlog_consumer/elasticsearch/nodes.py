@@ -123,8 +123,8 @@ class Nodes:
                     usable,
                     key=lambda n: (len(self._nodes[n].begun), (n - first) % len(self._nodes)),
                 )
-            new = [n for n in left if self._nodes[n].is_new]
-            return new[0] if new else min(left, key=lambda n: self._nodes[n].due, default=None)
+            # A new one is due from the beginning, before all that are aside.
+            return min(left, key=lambda n: self._nodes[n].due, default=None)
 
     def is_new(self, number: int) -> bool:
         """Tell whether a node has to be checked before its first request."""

@@ -52,12 +52,26 @@ def test_the_nodes_that_wait_least_get_the_next_request(clock):
     assert nodes.take() == 1
 
 
-def test_one_request_after_the_other_goes_to_each_in_turn(clock):
-    nodes, taken = checked(clock), []
+@pytest.mark.parametrize("count", [2, 3])
+def test_one_request_after_the_other_goes_to_each_in_turn(clock, count):
+    nodes, taken = checked(clock, count), []
     for _ in range(6):
         taken.append(number := nodes.take())
         nodes.end(number, nodes.begin(number))
-    assert sorted(taken) == [0, 0, 0, 1, 1, 1]
+    assert taken == (list(range(count)) * 3)[:6]
+
+
+def test_of_several_nodes_each_is_new_until_it_is_checked_or_has_answered(clock):
+    nodes = Nodes(URLS[:2], clock=clock)
+    assert nodes.is_new(0)
+    assert nodes.is_new(1)
+    nodes.put_aside(0, "refused")
+    assert nodes.take() == 1, "a new one before all that are aside"
+    assert nodes.is_new(1)
+    nodes.bring_back(0)
+    nodes.answered(1, 0.1)
+    assert not nodes.is_new(0)
+    assert not nodes.is_new(1)
 
 
 def test_a_node_that_is_put_aside_gets_nothing_and_is_named(clock):
@@ -94,6 +108,43 @@ def test_where_all_are_aside_the_one_that_is_due_first_is_tried(clock):
     assert nodes.take() in {0, 1}
     assert nodes.take(tried=(0,)) == 1
     assert nodes.take(tried=(0, 1)) is None
+
+
+def test_the_one_that_is_due_first_is_not_the_first_of_the_list(clock):
+    nodes = checked(clock)
+    nodes.put_aside(1, "refused")  # due within a second
+    clock.now += 2
+    nodes.put_aside(0, "refused")
+    assert nodes.take() == 1
+    assert nodes.describe() == "node http://a:1: refused; node http://b:1: refused"
+
+
+def test_a_node_whose_time_has_come_is_put_aside_by_a_request_that_began_then(clock):
+    nodes, began = checked(clock), clock.now
+    nodes.put_aside(0, "refused")
+    clock.now += 2
+    nodes.put_aside(0, "cut off", began)
+    assert nodes.describe() == "node http://a:1: cut off"
+
+
+def test_another_node_is_one_that_is_in_use_however_busy_it_is(clock):
+    nodes = checked(clock)
+    nodes.begin(1)
+    assert nodes.has_other_than(0)
+    nodes.put_aside(1, "refused")
+    assert not nodes.has_other_than(0)
+    assert nodes.has_other_than(1)
+    assert not checked(clock, 1).has_other_than(0)
+
+
+def test_a_node_that_has_answered_is_on_trial_no_more(clock):
+    nodes = checked(clock)
+    nodes.put_aside(1, "refused")
+    nodes.bring_back(1)
+    nodes.begin(1)
+    assert not nodes.has_other_than(0), "one request at a time"
+    nodes.answered(1, 0.1)
+    assert nodes.has_other_than(0)
 
 
 def test_a_node_is_checked_when_its_time_has_come_and_later_each_time(clock):
@@ -150,6 +201,31 @@ def test_a_node_that_takes_much_longer_than_another_is_slow(clock, seconds, size
     nodes = checked(clock)
     assert not nodes.answered(1, 0.1, PIECE)
     assert ("slow" in nodes.answered(0, seconds, size)) is is_slow
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"), [(1.29, ""), (1.31, "slow: 1.3 s, others take 0.3 s")]
+)
+def test_the_newest_request_counts_a_third_for_what_is_usual(clock, seconds, said):
+    nodes = checked(clock)
+    nodes.answered(1, 0.1, PIECE)
+    nodes.answered(1, 0.2, PIECE)  # 0.13 s for a piece
+    assert nodes.answered(0, seconds, 2 * PIECE) == said
+
+
+@pytest.mark.parametrize(("usual", "is_slow"), [(0.2, True), (0.3, False)])
+def test_a_small_request_counts_as_a_whole_piece(clock, usual, is_slow):
+    nodes = checked(clock)
+    nodes.answered(1, usual, PIECE)
+    assert bool(nodes.answered(0, 1.2, 1)) is is_slow
+
+
+def test_what_a_node_took_before_it_was_put_aside_is_forgotten(clock):
+    nodes = checked(clock)
+    nodes.answered(1, 0.1, PIECE)
+    nodes.put_aside(1, "refused")
+    nodes.bring_back(1)
+    assert not nodes.answered(0, 9.0, PIECE)
 
 
 def test_where_all_are_slow_none_is(clock):
