@@ -8,11 +8,13 @@ each has written there, and asks none of them: so a thread writes once a second.
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import threading
 import time
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from llmlog_common.throttled_log import GatewayLogger, ThrottledLog, error_name
 from llmlog_producer.counters import COUNTERS, HOOK_BOUNDS_SECONDS
 from llmlog_producer.counters import GAUGES as OF_EVENTS
 
@@ -112,32 +114,56 @@ class Writer:
 
     def __init__(self, source: Source, client: Any) -> None:
         self._source = source
+        self._client = client
         self._recent = source.hook_times().keep_recent()
         self._last = dict.fromkeys(COUNTERS, 0)
-        if not _written:
-            for name, text in COUNTERS.items():
-                _written[name] = client.Counter(f"{PREFIX}{name}", text)
-            for name, text in GAUGES.items():
-                mode = "livesum" if name in OF_EVENTS else "livemax"
-                _written[name] = client.Gauge(f"{PREFIX}{name}", text, multiprocess_mode=mode)
-            _written[HOOK_SECONDS] = client.Histogram(
-                f"{PREFIX}{HOOK_SECONDS}", HOOK_TEXT, buckets=HOOK_BOUNDS_SECONDS
-            )
+        self._log = ThrottledLog(GatewayLogger())
 
     def write(self) -> None:
-        """Write what has changed since the last time."""
+        """Write what has changed since the last time.
+
+        Raises:
+            OSError: the folder cannot be written; what has not been written yet is the next time.
+        """
+        if HOOK_SECONDS not in _written:
+            self._register()
         values = self._source.stats()
-        for name, last in self._last.items():
+        for name, last in list(self._last.items()):
             if values[name] > last:
                 _written[name].inc(values[name] - last)
-        self._last = {name: values[name] for name in COUNTERS}
+                self._last[name] = values[name]
         for name, value in self._source.gauges().items():
             _written[name].set(value)
         while self._recent:
             _written[HOOK_SECONDS].observe(self._recent.popleft())
 
+    def _register(self) -> None:
+        """Make the metrics that are not there yet: each makes a file, or a place in one."""
+        for name, text in COUNTERS.items():
+            if name not in _written:
+                _written[name] = self._client.Counter(f"{PREFIX}{name}", text)
+        for name, text in GAUGES.items():
+            if name not in _written:
+                mode = "livesum" if name in OF_EVENTS else "livemax"
+                _written[name] = self._client.Gauge(f"{PREFIX}{name}", text, multiprocess_mode=mode)
+        _written[HOOK_SECONDS] = self._client.Histogram(
+            f"{PREFIX}{HOOK_SECONDS}", HOOK_TEXT, buckets=HOOK_BOUNDS_SECONDS
+        )
+
+    def try_write(self) -> None:
+        """Write; where that fails say so, once a minute. The next time may succeed."""
+        try:
+            self.write()
+        except Exception as error:  # noqa: BLE001 - a file system, prometheus-client, the journal
+            self._log(
+                logging.WARNING,
+                "metrics",
+                f"the gateway's metrics stand still: the folder of {MULTIPROC_VARIABLE} cannot be "
+                f"written ({error_name(error)}); it has to exist, with room for this user",
+            )
+
     def run(self) -> None:
         """Write once a second, for as long as the process lives."""
         while True:
-            self.write()
+            self.try_write()
             time.sleep(WRITE_SECONDS)

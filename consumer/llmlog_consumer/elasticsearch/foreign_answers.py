@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from llmlog_common.texts import cut
 
@@ -23,8 +24,7 @@ _MAX_PAGE: Final = 4_000
 
 _TITLE: Final = re.compile(r"<title[^<>]{0,100}>([^<]{0,200})", re.IGNORECASE)
 _SPACE: Final = re.compile(r"\s+")
-_QUERY: Final = re.compile(r"[?#;]")
-_CREDENTIALS: Final = re.compile(r"//[^/]*@")
+_NO_ADDRESS: Final = "an address that may hold a password"
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,5 +119,18 @@ def _one_line(text: str) -> str:
 
 
 def _without_secrets(location: str) -> str:
-    bare = _QUERY.split(location[:_MAX_TEXT], maxsplit=1)[0]
-    return _CREDENTIALS.sub("//", bare)
+    """Return scheme, host and path of a redirect.
+
+    A password that holds `/`, `?` or `#` ends the host before its `@`: nothing is shown of such.
+    """
+    try:
+        url = urlsplit(location)
+    except ValueError:
+        return _NO_ADDRESS
+    _, has_login, host = url.netloc.rpartition("@")
+    later = url.path if has_login or ":" not in host else f"{url.path}{url.query}{url.fragment}"
+    if "@" in later:
+        return _NO_ADDRESS
+    scheme = f"{url.scheme}:" if url.scheme else ""
+    path = url.path.partition(";")[0]
+    return f"{scheme}//{host}{path}"[:_MAX_TEXT] if host else f"{scheme}{path}"[:_MAX_TEXT]

@@ -1,8 +1,9 @@
 """Owns redaction: it removes from a payload what must not leave the gateway.
 
 Nothing is written anywhere before it has run. The order: the user's function, fields with a mode,
-named fields, named keys; then secrets, if the event's JSON may hold any (to walk every payload
-would cost more than all other steps). It works on the hook's copy of the payload and may change it.
+what repeats these, named fields, named keys; then secrets, if the event's JSON may hold any (to
+walk every payload would cost more than all other steps). It works on the hook's copy of the payload
+and may change it.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from uuid import UUID
 
 from llmlog_common.errors import ConfigurationError
 from llmlog_common.throttled_log import GatewayLogger, ThrottledLog, error_name
+from llmlog_producer.events.repetitions import REPETITIONS
 from llmlog_producer.events.rules import MODES, Rules
 from llmlog_producer.events.secrets import Looks, hide_secrets, is_secret_name
 from llmlog_producer.events.secrets_in_json import may_hold_secret
@@ -144,7 +146,12 @@ class Redactor:
             if payload.get(name) is not None:
                 payload[name] = _ACTIONS[mode](name, payload[name])
                 names.append(name)
-        for name, path in self._fields:
+        repeated = (
+            (one.path, one.path.split("."))
+            for one in REPETITIONS
+            if not modes.keys().isdisjoint(one.of)
+        )
+        for name, path in (*repeated, *self._fields):
             if _redact_path(payload, path):
                 names.append(name)
         if self._keys:

@@ -186,6 +186,7 @@ TOOLS: Final[dict[str, Derived]] = {
     "tool_names_offered": _keywords(
         "tools that the model could call; a tool without a name by its type",
         "model_parameters.tools[].function.name",
+        "model_parameters.tools[].custom.name",
         "model_parameters.tools[].name",
         "model_parameters.functions[].name",
         "model_parameters.tools[].type",
@@ -193,6 +194,7 @@ TOOLS: Final[dict[str, Derived]] = {
     "tool_names_called": _keywords(
         "tools that the answer calls, each once; of an MCP call the tool itself",
         "response.choices[].message.tool_calls[].function.name",
+        "response.choices[].message.tool_calls[].custom.name",
         "response.output[].name",
         "response.content[].name",
         "metadata.mcp_tool_call_metadata.name",

@@ -18,7 +18,7 @@ def offered_tools(tools: Any) -> Iterable[Any]:
         if declared:
             yield from map(_name_in, objects_in(declared))
         else:
-            yield _name_in(tool.get("function")) or tool.get("name") or tool.get("type")
+            yield _name_of(tool) or tool.get("name") or tool.get("type")
 
 
 def read_answer(response: Mapping[Any, Any]) -> tuple[list[Any], list[Any]]:
@@ -60,7 +60,7 @@ def _read_choices(choices: Any) -> tuple[list[Any], list[Any]]:
         message = choice.get("message")
         if isinstance(message, dict):
             if calls := message.get("tool_calls"):
-                called += [_name_in(call.get("function")) for call in objects_in(calls)]
+                called += [_name_of(call) for call in objects_in(calls)]
             if single := message.get("function_call"):
                 called.append(_name_in(single))
     return called, reasons
@@ -80,6 +80,11 @@ def flat(values: Iterable[Any]) -> Iterable[Any]:
             yield from list(value)[:MAX_LOOKED_AT]
         else:
             yield value
+
+
+def _name_of(tool: Mapping[Any, Any]) -> Any:
+    """Return the name of a function, or of a custom tool, whose input is a text."""
+    return _name_in(tool.get("function")) or _name_in(tool.get("custom"))
 
 
 def _name_in(value: Any) -> Any:

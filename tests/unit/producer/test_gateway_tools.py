@@ -185,6 +185,79 @@ def test_several_processes_are_one_scrape(tmp_path):
     assert "llmlog_gateway_journal_bytes 10.0" in page
 
 
+NO_FOLDER = """
+import pathlib, sys
+import prometheus_client
+from llmlog_common.throttled_log import flush_lines
+from llmlog_producer.counters import HookTimes, Stats
+from llmlog_producer.metrics import Source, Writer, expose
+journal = lambda: {"journal_bytes": 1}
+stats, times, folder = Stats(), HookTimes(), pathlib.Path(sys.argv[1])
+stats.add("accepted", 3)
+writer = Writer(Source(stats.snapshot, journal, lambda: times), prometheus_client)
+writer.try_write()
+expose(Source(Stats().snapshot, journal, HookTimes))  # a hook calls it
+folder.mkdir()
+writer.try_write()
+writer.try_write()
+flush_lines(5)
+"""
+
+
+def test_a_folder_of_metrics_that_is_not_there_yet_stops_no_event(tmp_path):
+    folder = tmp_path / "later"
+    environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(folder)}
+    command = [sys.executable, "-c", NO_FOLDER, str(folder)]
+    done = subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=60, check=True
+    )
+    assert "metrics stand still" in done.stderr
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry, path=str(folder))
+    assert "llmlog_gateway_accepted_total 3.0" in generate_latest(registry).decode()
+
+
+FAILS_ONCE = """
+from types import SimpleNamespace
+from llmlog_producer.counters import HookTimes, Stats
+from llmlog_producer.metrics import Source, Writer
+
+made, refused = set(), set()
+
+class Metric:
+    def __init__(self, name, *_, **__):
+        if name.endswith("failed") and name not in refused:
+            refused.add(name)
+            raise OSError("no room")
+        assert name not in made, "as prometheus-client has it"
+        made.add(name)
+        self.name, self.value, self.faults = name, 0, name.endswith("delivered")
+    def inc(self, number):
+        self.faults, fails = False, self.faults
+        if fails:
+            raise OSError("no room")
+        self.value += number
+        print(self.name, number)
+
+journal = lambda: {"journal_bytes": 1}
+client = SimpleNamespace(Counter=Metric, Gauge=Metric, Histogram=Metric)
+stats, times = Stats(), HookTimes()
+stats.add("accepted", 3)
+stats.add("delivered", 2)
+writer = Writer(Source(stats.snapshot, journal, lambda: times), client)
+Metric.set = lambda *_: None
+for _ in range(4):
+    writer.try_write()
+"""
+
+
+def test_what_is_written_before_a_fault_is_counted_once():
+    done = subprocess.run(
+        [sys.executable, "-c", FAILS_ONCE], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout.splitlines() == ["llmlog_gateway_accepted 3", "llmlog_gateway_delivered 2"]
+
+
 def test_the_age_of_a_journal_is_that_of_its_oldest_file(tmp_path):
     journal, other = Journal(tmp_path, 1 << 20), Journal(tmp_path, 1 << 20)
     journal.open()

@@ -561,3 +561,57 @@ def test_an_unknown_mode_is_refused_and_masks_nothing():
     unknown = load(environ={}).model_copy(update={"redact_response": "hash"})
     with pytest.raises(ConfigurationError, match=r"'hash'.*keep, mask, drop"):
         Redactor(unknown)
+
+
+def _repeating():
+    """Return a payload that repeats in other fields what was asked and answered."""
+    found = {"data": [{"content": [{"text": f"both {PLANTED}"}]}]}
+    guardrail = {
+        "guardrail_name": "pii", "guardrail_request": {"messages": f"both {PLANTED}"},
+        "guardrail_response": [{"text": f"both {PLANTED}"}], "match_details": f"both {PLANTED}",
+    }  # fmt: skip
+    return payload(
+        1, messages=[], response={}, guardrail_information=[guardrail],
+        metadata={
+            "mcp_tool_call_metadata": {
+                "name": "find", "arguments": {"q": f"asked {PLANTED}"},
+                "result": {"content": [{"text": f"answered {PLANTED}"}]},
+            },
+            "vector_store_request_metadata": [
+                {"query": f"asked {PLANTED}", "vector_store_search_response": found},
+            ],
+            "prompt_management_metadata": {
+                "prompt_id": "p", "prompt_variables": {"name": f"asked {PLANTED}"},
+            },
+        },
+        model_parameters={
+            "temperature": 0.5, "instructions": f"asked {PLANTED}", "query": f"asked {PLANTED}",
+            "documents": [f"asked {PLANTED}"], "suffix": f"asked {PLANTED}",
+            "prediction": {"type": "content", "content": f"asked {PLANTED}"},
+        },
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("mode", ["mask", "drop"])
+@pytest.mark.parametrize(
+    ("hidden", "left"),
+    [
+        ({"redact_messages"}, {"answered"}),
+        ({"redact_response"}, {"asked"}),
+        ({"redact_messages", "redact_response"}, set()),
+    ],
+)
+def test_what_repeats_a_hidden_field_is_hidden_too(hidden, left, mode):
+    written, document = build(_repeating(), **dict.fromkeys(hidden, mode))
+    assert {
+        word for word in ("asked", "answered", "both") if f"{word} {PLANTED}" in written
+    } == left
+    assert document["model_parameters"]["temperature"] == 0.5
+    assert document["metadata"]["mcp_tool_call_metadata"]["name"] == "find"
+    assert document["guardrail_names"] == ["pii"]
+
+
+def test_what_repeats_a_kept_field_is_kept():
+    written, document = build(_repeating(), redact_error_str="drop")
+    assert all(f"{word} {PLANTED}" in written for word in ("asked", "answered", "both"))
+    assert "llmlog_redacted" not in document.get("extra", {})

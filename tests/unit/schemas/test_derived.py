@@ -264,6 +264,9 @@ def test_a_call_that_fell_back_from_nothing_names_nothing():
     [
         ({"choices": [{"finish_reason": "stop", "message": {"function_call": {"name": "f"}}}]},
          ["f"], ["stop"]),
+        ({"choices": [{"message": {"tool_calls": [
+            {"type": "custom", "custom": {"name": "f", "input": "a text"}},
+            {"type": "function", "function": {"name": "g"}}]}}]}, ["f", "g"], None),
         ({"content": [{"type": "text"}, {"type": "tool_use", "name": "f"}], "stop_reason": "end"},
          ["f"], ["end"]),
         ({"output": [{"type": "function_call", "name": "f"}, {"type": "web_search_call"},
@@ -282,6 +285,20 @@ def test_tools_and_reasons_are_found_in_every_providers_form(response, tools, re
     found = derived_of({"response": response})
     assert found.get("tool_names_called") == tools
     assert found.get("finish_reasons") == reasons
+
+
+@pytest.mark.parametrize(
+    ("tool", "name"),
+    [
+        ({"type": "custom", "custom": {"name": "f", "format": {"type": "text"}}}, "f"),
+        ({"type": "custom", "name": "f"}, "f"),
+        ({"type": "custom", "custom": {}}, "custom"),
+        ({"type": "function", "function": {"name": "f"}}, "f"),
+    ],
+)
+def test_a_tool_is_offered_by_its_name(tool, name):
+    found = derived_of({"model_parameters": {"tools": [tool]}})
+    assert found["tool_names_offered"] == [name]
 
 
 @given(st.sampled_from([(n, p) for n, f in DERIVED.items() for p in f.paths]), VALUES)

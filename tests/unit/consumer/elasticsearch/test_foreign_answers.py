@@ -47,6 +47,35 @@ def test_a_redirect_is_named_without_what_it_carries():
 
 
 @pytest.mark.parametrize(
+    "odd", [";", "?", "#", "/", "@", "12?3", "12/3", "12#3", "12;3", "p" * 400]
+)
+@pytest.mark.parametrize("scheme", ["https:", ""])
+def test_no_part_of_a_password_in_a_redirect_is_shown(scheme, odd):
+    password = f"19{odd}84"
+    said = describe_foreign(NGINX, f"{scheme}//user:{password}@login.example.com/start?code=5")
+    assert not {"19", "84", "pp", "user"} & {said[at : at + n] for n in (2, 4) for at in range(400)}
+    assert said in {
+        f"a redirect to {scheme}//login.example.com/start",
+        "a redirect to an address that may hold a password",
+    }
+
+
+@pytest.mark.parametrize(
+    ("location", "said"),
+    [
+        ("/login;jsessionid=5", "/login"),
+        ("https://login.example.com?hint=me@example.com", "https://login.example.com"),
+        ("http://[::1]:9200/a?b#c", "http://[::1]:9200/a"),
+        ("https://login.example.com:8443/start?a=b", "https://login.example.com:8443/start"),
+        ("user:19@login.example.com", "an address that may hold a password"),
+        ("https://[", "an address that may hold a password"),
+    ],
+)
+def test_a_redirect_names_where_it_leads(location, said):
+    assert describe_foreign(NGINX, location) == f"a redirect to {said}"
+
+
+@pytest.mark.parametrize(
     ("status", "body", "is_own", "doubt"),
     [
         (200, {"took": 1}, True, ""),
