@@ -207,7 +207,7 @@ class Unreadable(dict):
     def get(self, *_):
         raise RuntimeError
 
-    items = keys = __iter__ = get
+    items = keys = copy = __iter__ = get
 
 
 def unreadable():
