@@ -49,6 +49,7 @@ class Conversion:
         stats: counted into.
         log: told about conversions that are stuck.
         wake: ends the sending thread's idle wait.
+        give_way: called after each conversion: leaves other threads the interpreter.
         new_thread: makes a thread, by its name.
         clock: monotonic seconds.
     """
@@ -60,6 +61,7 @@ class Conversion:
         log: ThrottledLog,
         *,
         wake: Callable[[], None],
+        give_way: Callable[[], None],
         timing: Timing = TIMING,
         limits: Limits = LIMITS,
         new_thread: Callable[[str], JobThread] = JobThread,
@@ -69,6 +71,7 @@ class Conversion:
         self._stats = stats
         self._log = log
         self._wake = wake
+        self._give_way = give_way
         self._timing = timing
         self._limits = limits
         self._new_thread = new_thread
@@ -189,6 +192,7 @@ class Conversion:
             self._done.append((captured, result))
         if not self._given or len(self._done) >= self._limits.taken_events // 2:
             self._wake()
+        self._give_way()
 
 
 def _place_of(thread_id: int) -> str:

@@ -105,7 +105,7 @@ class Sender:
         )  # fmt: skip
         self._conversion = Conversion(
             self._builder, stats, log,
-            wake=wakeup.wake, timing=timing, limits=limits, clock=clock,
+            wake=wakeup.wake, give_way=self._give_way, timing=timing, limits=limits, clock=clock,
         )  # fmt: skip
         self.redaction = self._builder.redaction
         # Out of the queue and not handed on; `Deliveries.again` comes first.
@@ -197,7 +197,15 @@ class Sender:
         if has_to_wait or not out_of_time:
             seconds = min(self._idle_seconds(is_open=is_open, background=background), seconds_left)
             self._wait(requested if urgent else 0, seconds, has_to_wait=has_to_wait)
-        elif background and not (urgent or self._queue.nearly_full):
+        elif background:
+            self._give_way()
+
+    def _give_way(self) -> None:
+        """Leave other threads the interpreter, unless events come faster or the process ends.
+
+        The thread of the conversions calls it too.
+        """
+        if not (self._handover.is_requested or self._queue.nearly_full):
             self._wakeup.give_way(self._timing.give_way_seconds)
 
     def _wait(self, requested: int, seconds: float, *, has_to_wait: bool) -> None:

@@ -238,6 +238,10 @@ class Builder:
 
     def __init__(self, clock):
         self.clock, self.conversion, self.results = clock, None, []
+        self.pauses = 0
+
+    def give_way(self):
+        self.pauses += 1
 
     def build(self, payload):
         for _ in range(payload.payload["looks"]):
@@ -254,7 +258,8 @@ def rig():
     clock = Clock()
     builder, stats = Builder(clock), Stats()
     builder.conversion = conversion = Conversion(
-        builder, stats, ThrottledLog(GatewayLogger(), clock), wake=lambda: None,
+        builder, stats, ThrottledLog(GatewayLogger(), clock),
+        wake=lambda: None, give_way=builder.give_way,
         timing=replace(FAST, stuck_seconds=5.0), new_thread=lambda _: InlineJobs(), clock=clock,
     )  # fmt: skip
     return builder, conversion, stats
@@ -283,6 +288,7 @@ def test_each_payload_becomes_one_event_however_long_it_takes(given_):
     ]
     assert bare == stuck
     assert stats.snapshot()["stuck"] == len(stuck)
+    assert builder.pauses == len(given_) - len(stuck), "other threads run between two conversions"
 
 
 def test_a_process_that_stood_still_gives_nothing_up():
