@@ -6,7 +6,7 @@ BIN := .venv/bin
 TEST_WORKERS ?= 3
 PIP_INSTALL = -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes
 
-.PHONY: install litellm jars demo screenshots test coverage mutants faults faults-gateway soak bench lint docs site images release lock clean
+.PHONY: install litellm jars demo screenshots test coverage mutants faults secure faults-gateway soak bench lint docs site images release lock clean
 .DELETE_ON_ERROR:
 
 install: .venv/.installed
@@ -73,6 +73,10 @@ mutants: .venvs/mutants/.installed
 faults: install
 	$(BIN)/python -m pytest $(if $(ONLY),tests/faults/test_$(ONLY)*.py,tests/faults) \
 		-m "not soak and not gateway"
+
+# Every user, right, secret and wrong way to connect, on servers that ask who one is.
+secure: install .venvs/litellm-$(lastword $(LITELLM_VERSIONS))/.installed
+	$(BIN)/python -m pytest tests/integration -m long
 
 # Proxies under load whose Kafka or whose process goes away; FAULT_EVENTS=100000 for less.
 faults-gateway: install .venvs/litellm-$(lastword $(LITELLM_VERSIONS))/.installed

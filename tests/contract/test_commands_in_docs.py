@@ -15,7 +15,7 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").g
 MARK = "<!-- not run here: "
 RUN_BY = {
     r"make (demo|test|install|lint|litellm)\b": "Makefile",
-    r"make (faults|faults-gateway|soak|bench|mutants|coverage|screenshots)\b": "Makefile",
+    r"make (faults|faults-gateway|secure|soak|bench|mutants|coverage|screenshots)\b": "Makefile",
     r"make (images|site|lock|docs|release)\b": "Makefile",
     r"(\S*/)?python -m pytest\b": "tests/conftest.py",
     r"\. \.venv/bin/activate": "Makefile",

@@ -235,24 +235,6 @@ def test_a_wrong_way_to_connect_to_elasticsearch_is_named_at_once(
     elastic.close()
 
 
-@pytest.mark.long
-def test_every_right_in_kafka_is_needed(pipeline: Pipeline, servers: SecureServers) -> None:
-    """Without one of them, the check of rights names it, and with it again it is green."""
-    run_as(pipeline, servers, "setup", "setup")
-    for user, rights in servers.security.rights.items():
-        for grant in rights.kafka:
-            for operation in grant.operations:
-                with servers.without(user, grant.kind, grant.name, operation):
-                    answer = run_as(
-                        pipeline, servers, user, "doctor", "--as", user, "--json", check=False
-                    )
-                    assert f"--operation {operation}" in json.dumps(rights_in(answer)), (
-                        user,
-                        grant,
-                        operation,
-                    )
-
-
 def test_a_worker_goes_on_with_the_certificate_that_replaces_its_own(
     pipeline: Pipeline, servers: SecureServers, tmp_path: Path
 ) -> None:

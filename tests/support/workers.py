@@ -18,7 +18,8 @@ _TOGETHER = (
     r"tests/packaging/",  # one wheel
     r"tests/integration/test_outcomes_pinned\.py.*\[\d[\d.]*",  # one Elasticsearch version
     r"tests/integration/test_standstill\.py",  # one broker, whose files are written
-    r"tests/integration/test_secure\.py",  # servers with logins and access rights
+    # servers with logins and access rights
+    r"tests/integration/test_(secure|every_right|marked_secrets)\.py",
     r"tests/integration/test_refusals\.py",  # one broker, and one member that follows its faults
     r"tests/integration/test_gateway_heals\.py",  # one broker, whose topic goes
 )
