@@ -6,7 +6,7 @@ BIN := .venv/bin
 TEST_WORKERS ?= 3
 PIP_INSTALL = -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes
 
-.PHONY: install litellm jars demo screenshots test coverage mutants faults secure faults-gateway soak bench lint docs site images release lock clean
+.PHONY: install litellm jars demo screenshots test coverage mutants faults secure faults-gateway soak bench lint docs site images versions release lock clean
 .DELETE_ON_ERROR:
 
 install: .venv/.installed
@@ -111,6 +111,23 @@ docs: install
 # of a base that buildah has (STORAGE_ROOT, STORAGE_RUN: its storage; IMAGES_BUILT=1: take what is built).
 images: install
 	$(BIN)/python -m pytest tests/packaging/test_images_run.py -m long -s
+
+# Unit and contract tests, and the wheel in empty environments, on other Pythons: PYTHONS="3.12 3.13".
+PYTHONS ?= 3.12 3.13 3.14
+versions: install $(PYTHONS:%=.venvs/python-%/.installed)
+	sh deploy/release/build.sh
+	for version in $(PYTHONS); do \
+		.venvs/python-$$version/bin/python -m pytest -n 2 tests/unit tests/contract || exit 1; \
+		for extra in gateway consumer console; do \
+			PYTHON=python$$version sh deploy/release/smoke.sh $$extra || exit 1; \
+		done; \
+	done
+
+.venvs/python-%/.installed: requirements/dev.txt pyproject.toml
+	python$* -m venv .venvs/python-$*
+	.venvs/python-$*/bin/python $(PIP_INSTALL) -r requirements/dev.txt
+	.venvs/python-$*/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $@
 
 # The documentation as a site, in build/site; SITE_REPOSITORY=https://…/blob/main/ leads its links to the code.
 site: .venvs/site/.installed
