@@ -8,7 +8,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from llmlog_common.credentials import hide
-from llmlog_common.errors import PipelineError, Unreachable
+from llmlog_common.errors import ConfigurationError, PipelineError, Unreachable
 from llmlog_common.texts import cut
 from llmlog_consumer import tracebacks
 
@@ -60,6 +60,7 @@ def run_command() -> None:
     try:
         from llmlog_consumer import gc_tuning  # noqa: PLC0415
 
+        require_text(sys.argv[1:])
         if sys.argv[1:2] == ["consume"] and "--help" not in sys.argv:
             from llmlog_consumer.service import template  # noqa: PLC0415
 
@@ -75,6 +76,21 @@ def run_command() -> None:
     except (PipelineError, Unreachable) as error:
         sys.stderr.write(f"error: {' '.join(cut(hide(str(error))).split())}\n")
         sys.exit(error.exit_code)
+
+
+def require_text(arguments: Sequence[str]) -> None:
+    """Check that each argument is text: no server takes another, and no id or field is named so.
+
+    Raises:
+        ConfigurationError: one holds bytes that are none; Python has them as halves of characters.
+    """
+    for number, argument in enumerate(arguments, start=1):
+        if not argument.isascii() and argument.encode("utf-8", "ignore").decode() != argument:
+            shown = argument.encode("utf-8", "backslashreplace").decode()
+            raise ConfigurationError(
+                f"argument {number} ({shown}): it holds bytes that are no text in UTF-8; write it "
+                "again, or give a file another name"
+            )
 
 
 def load_app(arguments: Sequence[str]) -> typer.Typer:

@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from llmlog_common.errors import ElasticsearchError, ElasticsearchUnreachable
-from llmlog_consumer.checks.breakdown import query_of, read_answer
+from llmlog_consumer.checks.breakdown import NONE, query_of, read_answer
 from llmlog_consumer.elasticsearch.connection import NOT_FOUND
 from llmlog_consumer.elasticsearch.index_names import daily_indices, is_daily_index
 from llmlog_consumer.elasticsearch.patience import describe_gap
@@ -20,7 +20,12 @@ if TYPE_CHECKING:
 
 COST_BY_MODEL: Final[dict[str, Any]] = {
     "models": {
-        "terms": {"field": "model", "size": 1000, "order": {"total_cost": "desc"}},
+        "terms": {
+            "field": "model",
+            "size": 1000,
+            "order": {"total_cost": "desc"},
+            "missing": NONE,
+        },
         "aggs": {
             "total_cost": {"sum": {"field": "response_cost"}},
             "tokens": {"sum": {"field": "total_tokens"}},
@@ -225,6 +230,7 @@ def build_report(numbers: Any, errors: Any, left_out: Iterable[str] = ()) -> dic
             }
             for bucket in aggs["models"]["buckets"]
         ],
+        "others": aggs["models"].get("sum_other_doc_count", 0),
         "response_time": {
             "avg": aggs["avg_response_time"]["value"],
             **{f"p{float(p):g}": v for p, v in aggs["percentiles"]["values"].items()},

@@ -117,6 +117,8 @@ def _print(result: dict[str, Any]) -> None:
         ("model", "events", "failures", "total_cost", "total_tokens", "avg_response_time"),
         [tuple(row.values()) for row in result["models"]],
     )
+    if result["others"]:
+        say(f"{result['others']} more events are of models that cost less than these")
     say("\nResponse time (seconds)")
     write_table(tuple(result["response_time"]), [tuple(result["response_time"].values())])
     say("\nRecent errors")

@@ -176,9 +176,10 @@ class _Walk:
             whole = total - get("guardrail_cost", 0)
             whole += get("discount_amount", 0) - get("margin_amount", 0)
         rest = get("output_cost", 0) + get("tool_cost", 0) + get("additional_cost", 0)
-        if whole is None or _is_close(whole - rest, found["input_cost"]):
-            found["input_cost"] = round(found["input_cost"] - cache, 12)
-        elif not _is_close(whole - rest, found["input_cost"] + cache):
+        is_within = cache <= found["input_cost"] or _is_close(cache, found["input_cost"])
+        if is_within and (whole is None or _is_close(whole - rest, found["input_cost"])):
+            found["input_cost"] = round(max(0.0, found["input_cost"] - cache), 12)
+        elif whole is None or not _is_close(whole - rest, found["input_cost"] + cache):
             del found["input_cost"]
 
     def copy_usage(self, metadata: Mapping[Any, Any], hidden_params: Mapping[Any, Any]) -> None:

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from llmlog_consumer.__main__ import main
+from llmlog_consumer.__main__ import main, require_text
 
 
 def test_ctrl_c_while_libraries_load_ends_without_a_traceback(capsys):
@@ -36,6 +36,28 @@ def test_a_closed_pipe_ends_the_command_without_a_message(when, options):
     finally:
         os.close(writer)
     assert (ended.returncode, ended.stderr) == (141, "")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["trace", b"a\xff"],
+        ["dlq", "replay", "--drop", b"\xff", "--dry-run"],
+        ["report", "--config", b"/\xc3"],
+    ],
+)
+def test_an_argument_that_is_no_text_is_refused_in_one_line(arguments):
+    ended = subprocess.run(
+        [sys.executable, "-m", "llmlog_consumer", *arguments], capture_output=True, check=False
+    )
+    assert ended.returncode == 2
+    assert ended.stderr.startswith(b"error: argument "), ended.stderr
+    assert ended.stderr.count(b"\n") == 1
+    ended.stderr.decode()
+
+
+def test_an_argument_of_any_text_is_taken():
+    require_text(["trace", "", "ä🙂", "\u202e"])
 
 
 def test_a_command_that_failed_keeps_its_code_though_its_reader_is_gone(monkeypatch):

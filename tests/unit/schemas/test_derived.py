@@ -256,6 +256,20 @@ def test_a_call_that_fell_back_from_nothing_names_nothing():
     assert "fallback_from" not in found
 
 
+@pytest.mark.parametrize(
+    ("costs", "input_cost"),
+    [
+        ({"input_cost": 3.0, "cache_read_cost": 2.0}, 1.0),
+        ({"input_cost": 2.0, "cache_read_cost": 2.0}, 0.0),
+        ({"input_cost": 1.0, "cache_read_cost": 2.0}, None),
+        ({"input_cost": 1.0, "cache_creation_cost": 2.0, "original_cost": 1.0}, None),
+        ({"input_cost": 1.0, "cache_read_cost": 2.0, "original_cost": 3.0}, 1.0),
+    ],
+)
+def test_no_input_costs_less_than_nothing(costs, input_cost):
+    assert derived_of({"cost_breakdown": costs}).get("input_cost") == input_cost
+
+
 # Answers of all forms
 
 

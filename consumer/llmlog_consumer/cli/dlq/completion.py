@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from contextlib import suppress
 from pathlib import Path
@@ -11,6 +12,7 @@ import typer  # noqa: TC002 - Typer reads annotations at run time
 
 from llmlog_common.errors import PipelineError, Unreachable
 from llmlog_common.settings import load
+from llmlog_common.texts import cut
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -24,6 +26,9 @@ NEWEST_LETTERS: Final = 200
 """So many of each partition are looked at."""
 _PATIENCE_SECONDS: Final = 5.0
 """A person waits at the shell: whatever is not there by then is left out."""
+_WORD: Final = re.compile(r"[0-9A-Za-z_.-]{1,64}")
+"""What a shell takes as one word, without a meaning of its own: any program may write letters."""
+_MAX_NOTE_CHARACTERS: Final = 100
 
 
 def complete_fingerprint(ctx: typer.Context, incomplete: str) -> list[Suggestion]:
@@ -41,7 +46,7 @@ def suggest_fingerprints(letters: Iterable[DeadLetter], incomplete: str) -> list
     counts: dict[str, int] = {}
     notes: dict[str, str] = {}
     for letter in letters:
-        if letter.fingerprint.startswith(incomplete) and letter.fingerprint:
+        if letter.fingerprint.startswith(incomplete) and _WORD.fullmatch(letter.fingerprint):
             counts[letter.fingerprint] = counts.get(letter.fingerprint, 0) + 1
             notes.setdefault(letter.fingerprint, _note(letter))
     ranked = sorted(counts, key=lambda name: (-counts[name], name))
@@ -100,4 +105,5 @@ def read_newest(ctx: typer.Context) -> list[DeadLetter]:
 def _note(letter: DeadLetter) -> str:
     """Return stage, error and index; the error's text may quote contents."""
     words = (letter.headers.get(name, "") for name in ("stage", "es.type", "index"))
-    return " ".join(filter(None, words))
+    text = " ".join(" ".join(map(cut, words)).split())
+    return cut("".join(filter(str.isprintable, text)), _MAX_NOTE_CHARACTERS)

@@ -66,6 +66,16 @@ def test_a_whole_report_leaves_nothing_out():
     assert (result["events"], result["left_out"], notes) == (3, [], [])
 
 
+def test_every_event_is_in_a_row_or_counted_beside_them():
+    elastic = cluster()
+    models = {"buckets": [], "sum_other_doc_count": 3}
+    aggregations = {**NUMBERS["aggregations"], "models": models}
+    elastic.answers["/logs/_search"] = [Answer(200, {**NUMBERS, "aggregations": aggregations})]
+    assert report(elastic)[0]["others"] == 3
+    numbers = next(body for path, body, _ in elastic.posted if path.endswith("_search"))
+    assert numbers["aggs"]["models"]["terms"]["missing"] == "(none)"
+
+
 def test_only_calls_since_are_asked_for():
     elastic = cluster()
     report(elastic, since_ms=5)

@@ -53,6 +53,21 @@ def test_no_note_quotes_what_an_error_quotes() -> None:
     )
 
 
+@pytest.mark.parametrize("name", ["a; rm -rf ~", "$(id)", "a b", "a\nplain,b", "*", "é", "a" * 65])
+def test_a_fingerprint_of_another_program_is_completed_only_as_one_plain_word(name: str) -> None:
+    assert suggest_fingerprints([letter(1, name), letter(2, "f-1")], "") == [
+        ("f-1", "1 letters, index mapping")
+    ]
+
+
+@pytest.mark.parametrize("text", ["a\nplain,b", "a\x1b[2J", "a\r", "x" * 9_000, "a\u202eb"])
+def test_a_note_is_one_short_line_that_a_terminal_shows_as_it_is(text: str) -> None:
+    odd = letter(1, "a" * 12, index=text)
+    for _, note in suggest_coordinates([odd], "") + suggest_fingerprints([odd], ""):
+        assert note.isprintable()
+        assert len(note) <= 120
+
+
 def test_the_newest_letters_of_each_partition_are_read() -> None:
     assert newest_of({0: (0, 10), 1: (5, 9_000), 2: (3, 3)}) == {
         0: (0, 10), 1: (9_000 - NEWEST_LETTERS, 9_000), 2: (3, 3)
