@@ -46,16 +46,6 @@ def draw_series(
     }
 
 
-def draw_bars(names: Sequence[str], values: Sequence[float], *, title: str) -> dict[str, Any]:
-    """Return a bar for each name."""
-    return _frame(title) | {
-        "xAxis": {"type": "category", "data": list(names)},
-        "yAxis": {"type": "value"},
-        "tooltip": {"trigger": "axis", "renderMode": "richText", "confine": True},
-        "series": [{"name": title, "type": "bar", "data": list(values), "barMaxWidth": 24}],
-    }
-
-
 def draw_waterfall(
     rows: Sequence[tuple[str, float, float, float]], *, title: str
 ) -> dict[str, Any]:
@@ -70,7 +60,7 @@ def draw_waterfall(
     return _frame(title) | {
         "grid": {**_GRID, "bottom": 52},
         "legend": {"bottom": 0, "data": [_FIRST, _REST]},
-        "xAxis": {"type": "value", "name": "s"},
+        "xAxis": {"type": "value"},
         "yAxis": {"type": "category", "inverse": True, "data": names},
         "tooltip": {"trigger": "axis", "renderMode": "richText", "confine": True},
         "series": [

@@ -58,6 +58,16 @@ def api(site: Site, who: str) -> Iterator[httpx.Client]:
         yield client
 
 
+KEEPS_PICTURES = """async () => {
+  const old = document.querySelector("#now .chart");
+  const known = () => Boolean(echarts.getInstanceByDom(old));
+  const before = known();
+  await htmx.ajax("GET", "/flow/now", "#now");
+  return [before, known()];
+}"""
+"""Whether ECharts keeps a picture of the flow: now, and once the next one has its place."""
+
+
 def wait_for_rows(page: Page) -> None:
     expect(page.locator("a[data-row]").first).to_be_visible()
 
@@ -69,6 +79,7 @@ def test_the_link_that_is_printed_opens_the_flow_once(site: Site) -> None:
     expect(page.get_by_role("heading", name="Flow")).to_be_visible()
     expect(page.locator(".verdict")).to_contain_text("STOPPED: no worker runs, nothing waits")
     expect(page.locator(".way")).to_contain_text(f"{CALLS}")
+    assert page.evaluate(KEEPS_PICTURES) == [True, False]
     page.get_by_role("button", name="Log out").click()
     page.wait_for_url("**/login")
     page.goto(link)

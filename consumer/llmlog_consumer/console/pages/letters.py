@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from llmlog_consumer.console.access.roles import Role
-from llmlog_consumer.console.charts import draw_bars
+from llmlog_consumer.console.charts import draw_series
 from llmlog_consumer.console.queries.letters import MAX_ROWS
 from llmlog_consumer.console.queries.orders import read_filter, read_since_ms, read_span, span_of
 from llmlog_consumer.console.queries.period import SPANS
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
     from llmlog_consumer.dead_letters.filters import Filter
 
+_MAX_HOURS: Final = 720
+"""Bars of the histogram: the newest month that has any."""
 CHANGES: Final = ("set", "drop", "coerce")
 
 
@@ -42,10 +45,11 @@ def show_causes(request: Request) -> Response:
     result: Mapping[str, Any] | None = job.result
     picture = ""
     if result and result["hours"]:
-        hours = result["hours"][-168:]
-        names = [(row["hour"] or "-")[5:16].replace("T", " ") for row in hours]
+        hours = [row for row in result["hours"] if row["hour"]][-_MAX_HOURS:]
+        times = [int(datetime.fromisoformat(row["hour"]).timestamp() * 1000) for row in hours]
         counts = [row["count"] for row in hours]
-        picture = json.dumps(draw_bars(names, counts, title="Dead letters an hour (UTC)"))
+        title = "Dead letters an hour"
+        picture = json.dumps(draw_series([title], times, [counts], title=title, stacked=True))
     return render(
         request,
         "causes.html",

@@ -70,6 +70,14 @@ document.addEventListener("DOMContentLoaded", () => {
 document.addEventListener("htmx:load", (event) => {
   if (document.body.dataset.ready) dress(event.detail.elt);
 });
+// ECharts keeps every picture that is not given back: Flow draws two of them every ten seconds.
+function release(element) {
+  const chart = echarts.getInstanceByDom(element);
+  if (!chart) return;
+  resized.unobserve(element);
+  chart.dispose();
+}
+document.addEventListener("htmx:beforeCleanupElement", (event) => release(event.detail.elt));
 document.addEventListener("htmx:sendError", (event) => {
   const note = document.createElement("p");
   note.className = "problem";
@@ -106,6 +114,7 @@ document.addEventListener("htmx:beforeRequest", (event) => {
 function close(id) {
   const element = document.getElementById(id);
   if (!element || element.tagName !== "ASIDE" || !element.hasChildNodes()) return;
+  element.querySelectorAll(".chart").forEach(release);
   element.replaceChildren();
   if (chosen && chosen.isConnected) chosen.focus();
 }
