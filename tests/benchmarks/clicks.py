@@ -82,8 +82,8 @@ class Person:
         return answer.text
 
 
-def browse(base: str, token: str, seconds: float) -> dict[str, list[float]]:
-    """Click in a real Chromium; return the seconds of each page until nothing is looked for."""
+def browse(base: str, token: str, ended: threading.Event) -> dict[str, list[float]]:
+    """Click in a real Chromium until the end; return how long each page was looking, in seconds."""
     from playwright.sync_api import expect
 
     from support.browser import chromium
@@ -96,8 +96,9 @@ def browse(base: str, token: str, seconds: float) -> dict[str, list[float]]:
         page.get_by_label("Token").fill(token)
         page.get_by_role("button", name="Log in").click()
         page.wait_for_url("**/flow")
-        deadline, number = time.monotonic() + seconds, 0
-        while time.monotonic() < deadline:
+        print("logged in", flush=True)
+        number = 0
+        while not ended.is_set():
             path = ("/flow", "/usage?by=team", "/calls")[number % 3]
             number += 1
             began = time.monotonic()
@@ -111,10 +112,17 @@ def browse(base: str, token: str, seconds: float) -> dict[str, list[float]]:
             name = path.split("?")[0].strip("/")
             times[name].append(time.monotonic() - began)
             times[f"{name}, first paint"].append(painted / 1000)
-            time.sleep(max(0.0, THINK_SECONDS - (time.monotonic() - began)))
+            ended.wait(max(0.0, THINK_SECONDS - (time.monotonic() - began)))
     return times
 
 
-if __name__ == "__main__":  # python clicks.py BASE TOKEN SECONDS
+def _end_with_input(ended: threading.Event) -> None:
+    sys.stdin.read()
+    ended.set()
+
+
+if __name__ == "__main__":  # python clicks.py BASE TOKEN: it says "logged in", then the times
     sys.path.insert(0, str(Path(__file__).parents[1]))
-    print(json.dumps(browse(sys.argv[1], sys.argv[2], float(sys.argv[3]))))
+    closed = threading.Event()
+    threading.Thread(target=_end_with_input, args=(closed,), daemon=True).start()
+    print(json.dumps(browse(sys.argv[1], sys.argv[2], closed)))

@@ -13,10 +13,13 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+
+import httpx
 
 from benchmarks import load
 from benchmarks.arena import PIPELINE, elasticsearch, kafka, pipeline
@@ -107,24 +110,57 @@ def console(settings: Mapping[str, str], folder: Path) -> Iterator[str]:
     file.write_text(f"ada numbers,contents,replay {TOKEN}\n")
     (port,) = free_ports(1)
     command = [PIPELINE, "console", "--port", str(port), "--token-file", str(file)]
-    process = subprocess.Popen(command, env={**os.environ, **settings}, stderr=subprocess.PIPE)
-    assert process.stderr is not None
-    process.stderr.readline()  # it says that it listens
+    base = f"http://127.0.0.1:{port}"
+    # Into a file: a pipe that is not read would stop the console once it is full.
+    with (folder / "console.log").open("wb") as log:
+        process = subprocess.Popen(command, env={**os.environ, **settings}, stderr=log)
     try:
-        yield f"http://127.0.0.1:{port}"
+        wait_until_answers(f"{base}/login", process)
+        yield base
     finally:
         process.terminate()
         process.wait(60)
 
 
+def wait_until_answers(url: str, process: subprocess.Popen[bytes]) -> None:
+    """Wait until a page is there; fail where the process has ended or takes a minute."""
+    deadline = time.monotonic() + 60
+    while process.poll() is None and time.monotonic() < deadline:
+        try:
+            httpx.get(url).raise_for_status()
+        except httpx.TransportError:
+            time.sleep(0.1)
+        else:
+            return
+    raise SystemExit("the console does not answer")
+
+
 def browse(base: str, seconds: float) -> TIMES:
     """Click in a real Chromium, in a process of its own."""
-    return json.loads(_start_browser(base, seconds).communicate()[0])
+    browser = _start_browser(base)
+    _wait_for_login(browser)
+    try:
+        browser.wait(seconds)
+    except subprocess.TimeoutExpired:
+        return _end_browser(browser)
+    raise SystemExit("the browser has ended by itself")
 
 
-def _start_browser(base: str, seconds: float) -> subprocess.Popen[str]:
-    command = [sys.executable, str(CLICKS), base, TOKEN, str(seconds)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+def _start_browser(base: str) -> subprocess.Popen[str]:
+    command = [sys.executable, str(CLICKS), base, TOKEN]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def _wait_for_login(browser: subprocess.Popen[str]) -> None:
+    """Wait until it says that it is logged in: from then on it clicks."""
+    assert browser.stdout is not None
+    if not browser.stdout.readline():
+        raise SystemExit("a browser has ended before it was logged in")
+
+
+def _end_browser(browser: subprocess.Popen[str]) -> TIMES:
+    """Close its standard input, which ends it; return its times."""
+    return json.loads(browser.communicate(timeout=120)[0])
 
 
 @contextmanager
@@ -133,9 +169,12 @@ def clicking(base: str) -> Iterator[TIMES]:
     ended = threading.Event()
     people = [Person(base, TOKEN, seed) for seed in range(PEOPLE - REAL_BROWSERS)]
     threads = [threading.Thread(target=one.click_until, args=(ended,)) for one in people]
-    browsers = [_start_browser(base, 10) for _ in range(REAL_BROWSERS)]
+    browsers = [_start_browser(base) for _ in range(REAL_BROWSERS)]
+    for browser in browsers:
+        _wait_for_login(browser)
     for thread in threads:
         thread.start()
+    began = time.monotonic()
     times: TIMES = defaultdict(list)
     try:
         yield times
@@ -143,11 +182,12 @@ def clicking(base: str) -> Iterator[TIMES]:
         ended.set()
         for thread in threads:
             thread.join()
+        print(f"ten people clicked for {time.monotonic() - began:.0f} s", flush=True)
         for one in people:
             for name, seconds in one.times.items():
                 times[name] += seconds
             if one.problems:
                 print(f"problems: {one.problems[:5]}", flush=True)
         for browser in browsers:
-            for name, seconds in json.loads(browser.communicate()[0]).items():
+            for name, seconds in _end_browser(browser).items():
                 times[name] += seconds

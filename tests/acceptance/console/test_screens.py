@@ -158,6 +158,8 @@ def test_every_page_in_every_width_and_colour(sample: Site, width: int, scheme: 
             page.locator(".letters a").first.click()
             page.get_by_role("button", name="Open its values and its record").click()
             expect(page.locator("#value pre")).to_be_visible()
+        if name == "health":
+            expect(page.locator("#findings tbody tr").first).to_be_visible(timeout=60_000)
         check_page(page, path)
         page.evaluate("window.scrollTo(0, 0)")
         take(page, f"{name}-{width}-{scheme}")
