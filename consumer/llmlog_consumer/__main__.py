@@ -61,7 +61,7 @@ def run_command() -> None:
         from llmlog_consumer import gc_tuning  # noqa: PLC0415
 
         require_text(sys.argv[1:])
-        if sys.argv[1:2] == ["consume"] and "--help" not in sys.argv:
+        if sys.argv[1:2] == ["consume"] and not {"-h", "--help"} & set(sys.argv):
             from llmlog_consumer.service import template  # noqa: PLC0415
 
             template.start()  # it loads what workers need while this process loads the rest

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from confluent_kafka import KafkaError as ClientError
 from confluent_kafka import KafkaException, TopicPartition
 
-from llmlog_common.errors import ConfigurationError, PipelineError, Unreachable
+from llmlog_common.errors import ConfigurationError, KafkaUnreachable, PipelineError
 from llmlog_consumer.kafka.gaps import AcceptedGaps, Gap
 
 if TYPE_CHECKING:
@@ -112,8 +112,10 @@ def require_stopped(admin: KafkaAdmin) -> None:
 def apply_moves(admin: KafkaAdmin, moves: Sequence[Move], now_ms: int) -> None:
     """Move the group, and record what it skips.
 
-    The gaps are written first, and taken back where the offsets are refused: the other order could
-    skip records without a trace. The notes stay beside the offsets, so that an open circuit and the
+    New gaps are written first, and taken back where the offsets are refused: the other order could
+    skip records without a trace. Where no answer comes they stay, since the group may have moved; a
+    gap whose records are read nevertheless does no harm. So what is read again is taken out of the
+    gaps last. The notes stay beside the offsets, so that an open circuit and the
     indices that wait are known to the next workers. No leader epoch is written: that of an offset
     in the middle of the log is not known.
 
@@ -125,7 +127,7 @@ def apply_moves(admin: KafkaAdmin, moves: Sequence[Move], now_ms: int) -> None:
     Raises:
         ConfigurationError: the group has members again.
         KafkaError: the broker refuses.
-        KafkaUnreachable: no broker answers.
+        KafkaUnreachable: no broker answers; the text says whether the group may have moved.
     """
     group, topic = admin.settings.group, admin.settings.topic
     moves = [move for move in moves if move.is_move]
@@ -137,9 +139,13 @@ def apply_moves(admin: KafkaAdmin, moves: Sequence[Move], now_ms: int) -> None:
         move.place.partition: gaps_after(before.get(move.place.partition, ()), move, now_ms)
         for move in moves
     }
-    changed = {p: gaps for p, gaps in after.items() if gaps != before.get(p, [])}
     notes = {p.partition: p.metadata for p in admin.list_group_offsets(group, topic)}
-    store.replace(topic, changed)
+    grown = {
+        move.place.partition: [*before.get(move.place.partition, ()), Gap(*move.gap, now_ms)]
+        for move in moves
+        if move.gap
+    }
+    store.replace(topic, grown)
     places = [
         TopicPartition(
             topic,
@@ -151,9 +157,16 @@ def apply_moves(admin: KafkaAdmin, moves: Sequence[Move], now_ms: int) -> None:
     ]
     try:
         admin.call(partial(_commit, admin, group, places), group)
-    except (PipelineError, Unreachable):
-        store.replace(topic, {p: before.get(p, []) for p in changed})
+    except PipelineError:
+        store.replace(topic, {p: before.get(p, []) for p in grown})
         raise
+    except KafkaUnreachable as error:
+        raise KafkaUnreachable(
+            f"{error}; group {group} may have moved or not: run this again when Kafka answers, it "
+            "shows first where the group stands"
+        ) from None
+    now = before | grown
+    store.replace(topic, {p: gaps for p, gaps in after.items() if gaps != now.get(p, [])})
 
 
 def _commit(admin: KafkaAdmin, group: str, places: list[TopicPartition]) -> None:

@@ -339,8 +339,8 @@ def _judge_steps(what: str) -> Callable[[SetupView], Seen]:
         if first.change == DIFFERS:
             return red(f"{first.what}: {first.detail}", "see what was seen, then " + _SETUP)
         more = f" (and {len(first.differences) - 1} more)" if len(first.differences) > 1 else ""
-        difference = first.differences[0] if first.differences else ""
-        return yellow(f"{first.what} differs: {difference}{more}", _SETUP)
+        difference = f": {first.differences[0]}" if first.differences else ""
+        return yellow(f"{first.what} differs{difference}{more}", _SETUP)
 
     return judge
 

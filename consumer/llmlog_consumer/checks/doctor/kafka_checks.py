@@ -122,7 +122,8 @@ class KafkaChecks:
 
     def _judge_cluster(self, cluster: tuple[Mapping[str, Topic], int]) -> Seen:
         topics, brokers = cluster
-        return green(f"{brokers} brokers at {self._servers}, {len(topics)} topics to be seen")
+        many = "1 broker" if brokers == 1 else f"{brokers} brokers"
+        return green(f"{many} at {self._servers}, {len(topics)} topics to be seen")
 
     def _exists(self, topic: str) -> Callable[..., Seen]:
         def judge(cluster: tuple[Mapping[str, Topic], int]) -> Seen:

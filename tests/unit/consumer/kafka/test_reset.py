@@ -9,7 +9,7 @@ from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmlog_common.errors import ConfigurationError, KafkaUnreachable
+from llmlog_common.errors import ConfigurationError, KafkaUnreachable, PipelineError
 from llmlog_common.settings import load
 from llmlog_consumer.kafka.admin import KafkaAdmin
 from llmlog_consumer.kafka.gaps import AcceptedGaps, Gap
@@ -123,13 +123,16 @@ def test_a_move_is_committed_with_the_note_beside_it_and_its_gap_recorded(admin,
 
 
 @pytest.mark.parametrize(
-    ("code", "error"),
+    ("code", "error", "kept"),
     [
-        (KafkaError.UNKNOWN_MEMBER_ID, ConfigurationError),
-        (KafkaError._TRANSPORT, KafkaUnreachable),
+        (KafkaError.UNKNOWN_MEMBER_ID, ConfigurationError, []),
+        (KafkaError.GROUP_AUTHORIZATION_FAILED, PipelineError, []),
+        # The request may have been carried out, and its answer lost.
+        (KafkaError._TRANSPORT, KafkaUnreachable, [Gap(50, 80, NOW_MS)]),
+        (KafkaError._TIMED_OUT, KafkaUnreachable, [Gap(50, 80, NOW_MS)]),
     ],
 )
-def test_gaps_are_taken_back_where_the_group_is_not_moved(admin, client, code, error):
+def test_gaps_are_taken_back_where_the_group_is_not_moved(admin, client, code, error, kept):
     AcceptedGaps(admin).accept("t", 0, Gap(2, 5, 1))
     commit = client.alter_consumer_group_offsets
 
@@ -141,7 +144,23 @@ def test_gaps_are_taken_back_where_the_group_is_not_moved(admin, client, code, e
     client.alter_consumer_group_offsets = refuse
     with pytest.raises(error):
         apply_moves(admin, [move(50, 80)], NOW_MS)
-    assert AcceptedGaps(admin).of_topic("t") == {0: [Gap(2, 5, 1)]}
+    assert AcceptedGaps(admin).of_topic("t") == {0: [Gap(2, 5, 1), *kept]}
+
+
+def test_what_is_read_again_is_a_gap_until_the_group_has_moved(admin, client):
+    AcceptedGaps(admin).accept("t", 0, Gap(20, 30, 1))
+    commit = client.alter_consumer_group_offsets
+    seen = []
+
+    def look(requests, request_timeout):
+        if requests[0].group_id == "g":
+            seen.append(AcceptedGaps(admin).of_topic("t"))
+        return commit(requests, request_timeout)
+
+    client.alter_consumer_group_offsets = look
+    apply_moves(admin, [move(50, 10)], NOW_MS)
+    assert seen == [{0: [Gap(20, 30, 1)]}]
+    assert AcceptedGaps(admin).of_topic("t") in ({}, {0: []})
 
 
 def test_a_group_with_members_is_refused_with_their_hosts(admin, client):
