@@ -244,12 +244,15 @@ def test_a_signal_to_every_process_of_the_service_drains(pipeline: Pipeline) -> 
 
 
 def count_at_end(pipeline: Pipeline, running: Popen[str]) -> int:
-    """Return the number of documents, which are all that was consumed and not released."""
+    """Return the number of documents: all that was consumed and not released, at least.
+
+    A request may be carried out after its answer was waited for in vain: its records are released.
+    """
     found = re.search(r"event=ended (.*)", pipeline.stderr_of(running))
     assert found is not None
     ended = {name: int(number) for name, number in re.findall(r"(\w+)=(\d+)", found[1])}
     assert ended["consumed"] == ended["indexed"] + ended["released"], "it was indexed"
-    assert pipeline.count() == ended["indexed"]
+    assert ended["indexed"] <= pipeline.count() <= ended["consumed"]
     return ended["indexed"]
 
 
@@ -262,7 +265,9 @@ def test_sigterm_drains_and_commits(pipeline: Pipeline) -> None:
     before = count_at_end(pipeline, running)
     again = pipeline.run("consume", "--until-end")
     assert pipeline.count() == 5_000
-    assert f"indexed={5_000 - before} duplicate=0" in again.stderr, "a drain commits"
+    read = re.search(r"indexed=(\d+) duplicate=(\d+)", again.stderr)
+    assert read is not None
+    assert int(read[1]) + int(read[2]) == 5_000 - before, "a drain commits"
 
 
 def test_until_end_that_is_stopped_before_says_so_with_its_code(pipeline: Pipeline) -> None:

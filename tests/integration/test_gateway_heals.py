@@ -69,6 +69,8 @@ def create(admin: AdminClient, partitions: int) -> None:
         admin.delete_topics([TOPIC])[TOPIC].result(30)
         wait_until(lambda: TOPIC not in admin.list_topics(timeout=30).topics, 30, "it is gone")
     admin.create_topics([NewTopic(TOPIC, partitions, 1)])[TOPIC].result(30)
+    # The controller has it. A broker that is behind may still take a record for the earlier one.
+    wait_until(lambda: TOPIC in admin.list_topics(timeout=30).topics, 30, "the broker has it")
 
 
 class Gateway:
