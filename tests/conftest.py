@@ -99,10 +99,7 @@ def bare_pipeline(servers: Addresses, tmp_path: Path) -> Iterator[Pipeline]:
     )
     pipeline = Pipeline(environment, tmp_path, servers.elasticsearch_url, name, name, name)
     yield pipeline
-    for process in pipeline.processes:
-        if process.poll() is None:
-            process.kill()
-        process.communicate()
+    pipeline.kill_all()
 
 
 @pytest.fixture

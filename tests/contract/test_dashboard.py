@@ -1,27 +1,16 @@
 """The dashboard is what its builder builds, and its queries are about metrics that exist."""
 
-import importlib.util
 import json
 import re
 import shutil
 import subprocess
-from pathlib import Path
 
 import pytest
 
+from support.builders import load_builder
 from support.metrics_page import ROWS
 
-FOLDER = Path(__file__).parents[2] / "deploy/grafana"
-
-
-def load_builder():
-    spec = importlib.util.spec_from_file_location("dashboard_build", FOLDER / "build.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-BUILDER = load_builder()
+BUILDER = load_builder("grafana")
 KNOWN = {metric.partition("{")[0] for rows in ROWS.values() for metric, *_ in rows()}
 
 

@@ -1,13 +1,13 @@
 """Kibana's objects are what their builder builds, and name fields of a fitting type."""
 
-import importlib.util
 import json
 from pathlib import Path
 
 import pytest
 
+from support.builders import load_builder
+
 ROOT = Path(__file__).parents[2]
-FOLDER = ROOT / "deploy/kibana"
 TEMPLATE = ROOT / "schemas/llmlog_schemas/elasticsearch/index_template.json"
 NUMBERS = {"double", "long"}
 FITTING = {
@@ -17,14 +17,7 @@ FITTING = {
 """The types of fields that each use takes."""
 
 
-def load_builder():
-    spec = importlib.util.spec_from_file_location("kibana_build", FOLDER / "build.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-BUILDER = load_builder()
+BUILDER = load_builder("kibana")
 OBJECTS = [json.loads(line) for line in BUILDER.FILE.read_text().splitlines()]
 IDS = {(one["type"], one["id"]) for one in OBJECTS}
 

@@ -84,10 +84,7 @@ def new_pipeline(arena: Arena, tmp_path: Path) -> Iterator[Callable[..., Pipelin
 
     yield make
     for pipeline in made:
-        for process in pipeline.processes:
-            if process.poll() is None:
-                process.kill()
-            process.communicate()
+        pipeline.kill_all()
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from llmlog_consumer.checks.doctor.findings import as_json
 from llmlog_consumer.provision.rights import User, elasticsearch_role, elasticsearch_users
 from support.payloads import payload
 from support.pipeline import SLOW, Pipeline, base_environment, wait_until
-from support.secure import NAMES, SecureServers, secure_servers
+from support.secure import NAMES, SecureServers, run_as, secure_servers
 
 pytestmark = pytest.mark.long
 
@@ -41,17 +41,7 @@ def pipeline(servers: SecureServers, tmp_path: Path) -> Iterator[Pipeline]:
     pipeline = Pipeline(base_environment({}), tmp_path, servers.elasticsearch.url, *NAMES.values())
     run_as(pipeline, servers, User.SETUP, "setup")
     yield pipeline
-    for process in pipeline.processes:
-        if process.poll() is None:
-            process.kill()
-        process.communicate()
-
-
-def run_as(
-    pipeline: Pipeline, servers: SecureServers, user: str, *arguments: str, **options: Any
-) -> str:
-    pipeline.environment = base_environment(servers.environment(user))
-    return str(pipeline.run(*arguments, **options).stdout)
+    pipeline.kill_all()
 
 
 def rights_of(servers: SecureServers, user: str) -> tuple[set[str], str]:

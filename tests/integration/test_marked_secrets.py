@@ -88,10 +88,7 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecureServers]
 def pipeline(servers: SecureServers, tmp_path: Path) -> Iterator[Pipeline]:
     pipeline = Pipeline(base_environment({}), tmp_path, servers.elasticsearch.url, *NAMES.values())
     yield pipeline
-    for process in pipeline.processes:
-        if process.poll() is None:
-            process.kill()
-        process.communicate()
+    pipeline.kill_all()
 
 
 def settings_of(servers: SecureServers, user: str, change: dict[str, str]) -> dict[str, str]:

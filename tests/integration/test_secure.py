@@ -20,7 +20,7 @@ from llmlog_local.certificates import Authority
 from llmlog_producer.check import check
 from support.payloads import payload
 from support.pipeline import SLOW, Pipeline, base_environment, wait_until
-from support.secure import NAMES, SecureServers, secure_servers
+from support.secure import NAMES, SecureServers, run_as, secure_servers
 
 pytestmark = pytest.mark.long
 
@@ -47,17 +47,7 @@ def other(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 def pipeline(servers: SecureServers, tmp_path: Path) -> Iterator[Pipeline]:
     pipeline = Pipeline(base_environment({}), tmp_path, servers.elasticsearch.url, *NAMES.values())
     yield pipeline
-    for process in pipeline.processes:
-        if process.poll() is None:
-            process.kill()
-        process.communicate()
-
-
-def run_as(
-    pipeline: Pipeline, servers: SecureServers, user: str, *arguments: str, **options: object
-) -> str:
-    pipeline.environment = base_environment(servers.environment(user))
-    return str(pipeline.run(*arguments, **options).stdout)
+    pipeline.kill_all()
 
 
 def rights_in(answer: str) -> dict[str, str]:

@@ -95,6 +95,13 @@ class Pipeline:
         self.processes.append(process)
         return process
 
+    def kill_all(self) -> None:
+        """End what was started and still runs."""
+        for process in self.processes:
+            if process.poll() is None:
+                process.kill()
+            process.communicate()
+
     def stderr_of(self, process: subprocess.Popen[str]) -> str:
         """Return what a started command has written to stderr so far."""
         return (self.folder / f"{self.processes.index(process)}.err").read_text()

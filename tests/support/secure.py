@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from confluent_kafka.admin import (
     AclBinding,
@@ -28,6 +29,7 @@ from llmlog_local.elasticsearch import ElasticsearchServer
 from llmlog_local.kafka import KafkaServer
 from llmlog_local.ports import HOST, free_ports
 from llmlog_local.security import ADMIN, Grant, Rights, Security
+from support.pipeline import Pipeline, base_environment
 
 NAMES = {"LLMLOG_TOPIC": "secure", "LLMLOG_INDEX": "secure", "LLMLOG_GROUP": "secure"}
 OPERATIONS = {
@@ -134,3 +136,11 @@ def secure_servers(
     finally:
         for server in servers:
             server.stop()
+
+
+def run_as(
+    pipeline: Pipeline, servers: SecureServers, user: str, *arguments: str, **options: Any
+) -> str:
+    """Run a command as a user; return what it writes to stdout."""
+    pipeline.environment = base_environment(servers.environment(user))
+    return str(pipeline.run(*arguments, **options).stdout)

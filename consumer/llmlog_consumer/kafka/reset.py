@@ -140,12 +140,8 @@ def apply_moves(admin: KafkaAdmin, moves: Sequence[Move], now_ms: int) -> None:
         for move in moves
     }
     notes = {p.partition: p.metadata for p in admin.list_group_offsets(group, topic)}
-    grown = {
-        move.place.partition: [*before.get(move.place.partition, ()), Gap(*move.gap, now_ms)]
-        for move in moves
-        if move.gap
-    }
-    store.replace(topic, grown)
+    skips = {move.place.partition for move in moves if move.gap}
+    store.replace(topic, {p: after[p] for p in skips})
     places = [
         TopicPartition(
             topic,
@@ -158,15 +154,15 @@ def apply_moves(admin: KafkaAdmin, moves: Sequence[Move], now_ms: int) -> None:
     try:
         admin.call(partial(_commit, admin, group, places), group)
     except PipelineError:
-        store.replace(topic, {p: before.get(p, []) for p in grown})
+        store.replace(topic, {p: before.get(p, []) for p in skips})
         raise
     except KafkaUnreachable as error:
         raise KafkaUnreachable(
             f"{error}; group {group} may have moved or not: run this again when Kafka answers, it "
             "shows first where the group stands"
         ) from None
-    now = before | grown
-    store.replace(topic, {p: gaps for p, gaps in after.items() if gaps != now.get(p, [])})
+    shrunk = {p for p, gaps in after.items() if p not in skips and gaps != before.get(p, [])}
+    store.replace(topic, {p: after[p] for p in shrunk})
 
 
 def _commit(admin: KafkaAdmin, group: str, places: list[TopicPartition]) -> None:

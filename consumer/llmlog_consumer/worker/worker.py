@@ -197,15 +197,16 @@ class Worker:
         self._delivery.give_up_behind(
             {p: self._tracker.expected(p) for p in self._tracker.assigned}
         )
-        is_due = self._notes.is_due(now, self.unhealthy)
+        unhealthy = self.unhealthy
+        is_due = self._notes.is_due(now, unhealthy)
         commits = self._tracker.all_commits() if is_due else self._tracker.commits()
         # Each commit, because one without a note would erase the note before.
-        self._consumer.commit(commits, self._write_notes(now))
+        self._consumer.commit(commits, self._write_notes(now, unhealthy))
         self._tracker.record_commits(commits)
         self._gaps.run(now)
         idle = (p for p in self._tracker.assigned if not self._tracker.in_flight_records(p))
         self._consumer.watch(self._tracker.assigned, {p: self._tracker.expected(p) for p in idle})
-        self._alarm.check(self._tracker.oldest(), now, self.unhealthy)
+        self._alarm.check(self._tracker.oldest(), now, unhealthy)
 
     def _leave(self) -> None:
         """Stop intake, drain, commit and leave the group, within the task's deadline."""
@@ -373,11 +374,11 @@ class Worker:
             for partition, position in self._consumer.positions(idle).items():
                 self._tracker.advance(partition, position)
 
-    def _write_notes(self, now: float) -> dict[int, str]:
+    def _write_notes(self, now: float, unhealthy: str) -> dict[int, str]:
         settled = sum(self.counts[outcome] for outcome in Outcome)
         in_flight = {p: self._tracker.in_flight_records(p) for p in self._tracker.assigned}
         memory = {p: self._delivery.memory(p) for p in self._tracker.assigned}
-        return self._notes.write(now, settled, in_flight, self.unhealthy, memory)
+        return self._notes.write(now, settled, in_flight, unhealthy, memory)
 
     def _write_memory(self, partitions: Iterable[int]) -> dict[int, str]:
         """Return the notes of partitions that this worker gives away."""

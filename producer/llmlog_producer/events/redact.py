@@ -56,6 +56,7 @@ _HARMLESS_TYPES: Final = (
 )
 _PLAIN_TYPES: Final = frozenset((str, bool, int, float, type(None), Decimal))
 """Exact types: to read them runs no code but Python's."""
+_REPEATED: Final = tuple((one.path, one.path.split("."), frozenset(one.of)) for one in REPETITIONS)
 
 
 class Redactor:
@@ -146,11 +147,7 @@ class Redactor:
             if payload.get(name) is not None:
                 payload[name] = _ACTIONS[mode](name, payload[name])
                 names.append(name)
-        repeated = (
-            (one.path, one.path.split("."))
-            for one in REPETITIONS
-            if not modes.keys().isdisjoint(one.of)
-        )
+        repeated = ((name, path) for name, path, of in _REPEATED if not of.isdisjoint(modes))
         for name, path in (*repeated, *self._fields):
             if _redact_path(payload, path):
                 names.append(name)
